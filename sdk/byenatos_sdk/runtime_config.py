@@ -1,0 +1,33 @@
+"""What the kernel tells a driver process about itself, before the first frame.
+
+It travels as opaque bytes through the sandbox, on a descriptor that the child inherits: the token is never in an
+argument list or an environment.
+"""
+
+import msgspec
+
+from byenatos_sdk.protocol.messages import Value
+
+__all__ = ["RuntimeConfig", "decode_config", "encode_config"]
+
+
+class RuntimeConfig(Value, frozen=True):
+    """The ``config`` of :func:`byenatos_sdk.runtime.run`.
+
+    ``token`` proves once that the process is the one that was started. ``driver`` and ``version`` are the manifest's id
+    and version, ``folder`` is the plugin folder, ``entry`` its ``module:Class``. A beat is sent every ``heartbeat_s``
+    seconds.
+    """
+
+    token: str
+    driver: str
+    version: str
+    folder: str
+    entry: str
+    heartbeat_s: float = 0.1
+
+
+encode_config = msgspec.msgpack.Encoder().encode
+"""Encode a :class:`RuntimeConfig` to the bytes that ``run`` takes."""
+
+decode_config = msgspec.msgpack.Decoder(RuntimeConfig).decode
