@@ -1,0 +1,1 @@
+"""What driver authors and applications import: messages, drivers, and the client."""

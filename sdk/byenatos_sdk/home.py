@@ -1,0 +1,99 @@
+"""Where one kernel lives on disk: its home folder and the socket that applications find it by.
+
+::
+
+    <home>/config.json    the operator's configuration (optional)
+    <home>/models/        drop model files here
+    <home>/plugins/       drop plugin folders here
+    <home>/state/         sessions and swaps (SQLite)
+    <home>/run/           mode 0700: kernel.sock, kernel.lock
+    <home>/kernel.log     what a detached kernel printed
+
+The home is ``--home``, else ``$BYENATOS_HOME``, else ``~/.byenatos``. Unix socket paths end at 107 bytes: a home whose
+path is longer keeps its ``run`` folder under the temporary directory, named after the user and the home.
+"""
+
+import hashlib
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+from byenatos_sdk.protocol.errors import PermissionDenied
+
+__all__ = ["Home"]
+
+_LONGEST_SOCKET_PATH = 100
+
+
+class Home:
+    """The paths of one home; nothing is created before :meth:`create` is called."""
+
+    __slots__ = ("path",)
+
+    def __init__(self, path: str | Path | None = None) -> None:
+        chosen = path or os.environ.get("BYENATOS_HOME") or "~/.byenatos"
+        self.path = Path(chosen).expanduser().absolute()
+
+    @property
+    def config(self) -> Path:
+        """The operator's configuration file."""
+        return self.path / "config.json"
+
+    @property
+    def models(self) -> Path:
+        """The folder that model files are dropped into."""
+        return self.path / "models"
+
+    @property
+    def plugins(self) -> Path:
+        """The folder that plugin folders are dropped into."""
+        return self.path / "plugins"
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file with sessions and swaps."""
+        return self.path / "state" / "kernel.db"
+
+    @property
+    def log(self) -> Path:
+        """Where a detached kernel writes."""
+        return self.path / "kernel.log"
+
+    @property
+    def run(self) -> Path:
+        """The private folder of the socket and the lock."""
+        usual = self.path / "run"
+        if len(os.fsencode(usual / "kernel.sock")) <= _LONGEST_SOCKET_PATH:
+            return usual
+        digest = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"byenatos-{os.getuid()}-{digest}"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the running kernel; contains its process id."""
+        return self.run / "kernel.lock"
+
+    @property
+    def socket(self) -> Path:
+        """The socket that applications connect to."""
+        return self.run / "kernel.sock"
+
+    @property
+    def endpoint(self) -> str:
+        """The ZeroMQ address of :attr:`socket`."""
+        return f"ipc://{self.socket}"
+
+    def create(self) -> None:
+        """Make the folders, ``run`` with mode 0700.
+
+        Raises:
+            PermissionDenied: if ``run`` belongs to another user or is a link.
+        """
+        for folder in (self.models, self.plugins, self.database.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+        self.run.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = self.run.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+            raise PermissionDenied(f"{self.run}: expected a folder of user {os.getuid()}, found one of {found.st_uid}")
+        self.run.chmod(0o700)

@@ -1,0 +1,130 @@
+"""Read and check ``plugin.toml``: who a plugin is, what it asks for, which models it declares.
+
+Facts stand in the manifest, behaviour in code: reading, listing and checking a plugin never runs its code. Unknown keys
+and wrong types are refused with file, key and what was expected.
+"""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct, field
+
+from byenatos_sdk.protocol.errors import InvalidRequest
+from byenatos_sdk.protocol.versions import MAJORS
+
+__all__ = ["DeclaredModel", "Lifecycle", "Manifest", "ManifestError", "Permissions", "Plugin", "read_manifest"]
+
+MAX_MANIFEST = 256 << 10
+_ID = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+_ENTRY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+
+
+class ManifestError(InvalidRequest):
+    """A manifest is not as it must be; the message names the file, the key, what was expected and what was found."""
+
+
+class _Strict(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A table of the manifest: frozen, unknown keys are errors."""
+
+
+class Plugin(_Strict, frozen=True):
+    """``[plugin]``. ``entry`` is ``module:Class`` inside the folder; ``protocol`` the majors that it speaks."""
+
+    id: str
+    version: str
+    entry: str
+    kind: Literal["driver", "front"] = "driver"
+    summary: str = ""
+    publisher: str = ""
+    protocol: list[int] = field(default_factory=lambda: [1])
+
+
+class Permissions(_Strict, frozen=True):
+    """``[permissions]``: what the plugin *requests*; the operator's policy grants.
+
+    ``model_files`` are the patterns of the file names that it may be shown (``*.gguf``). ``memory_mib`` bounds private
+    memory (0: no bound), ``threads`` is how many it wants.
+    """
+
+    network: list[str] = field(default_factory=list)
+    secrets: list[str] = field(default_factory=list)
+    model_files: list[str] = field(default_factory=list)
+    memory_mib: int = 0
+    threads: int = 1
+
+
+class Lifecycle(_Strict, frozen=True):
+    """``[lifecycle]``: how long importing the code and loading a model may take, in seconds."""
+
+    import_timeout_s: float = 20.0
+    start_timeout_s: float = 300.0
+
+
+class DeclaredModel(_Strict, frozen=True):
+    """``[[models]]``: a model that needs no file, with settings of its own over ``[settings]``."""
+
+    id: str
+    name: str = ""
+    context_length: int = 0
+    features: list[str] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+class Manifest(_Strict, frozen=True):
+    """The whole ``plugin.toml``."""
+
+    plugin: Plugin
+    settings: dict[str, Any] = field(default_factory=dict)
+    permissions: Permissions = Permissions()
+    lifecycle: Lifecycle = Lifecycle()
+    models: list[DeclaredModel] = field(default_factory=list)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read ``folder/plugin.toml``.
+
+    Raises:
+        ManifestError: naming the file and key, what was expected and what was found.
+    """
+    path = folder / "plugin.toml"
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_MANIFEST + 1)
+    except OSError as error:
+        raise ManifestError(f"{path}: cannot be read: {error.strerror or error}") from None
+    if len(data) > MAX_MANIFEST:
+        raise ManifestError(f"{path}: expected at most {MAX_MANIFEST} bytes, found more")
+    try:
+        table = tomllib.loads(data.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ManifestError(f"{path}: not valid TOML: {error}") from None
+    try:
+        manifest = msgspec.convert(table, Manifest)
+    except msgspec.ValidationError as error:
+        raise ManifestError(f"{path}: {error}") from None
+    _check(manifest, folder, path)
+    return manifest
+
+
+def _check(manifest: Manifest, folder: Path, path: Path) -> None:
+    plugin = manifest.plugin
+    if not _ID.fullmatch(plugin.id):
+        raise ManifestError(f"{path}: plugin.id: expected lower-case letters, digits, - and _, found {plugin.id!r}")
+    if plugin.id != folder.name:
+        raise ManifestError(f"{path}: plugin.id: expected {folder.name!r}, the folder's name, found {plugin.id!r}")
+    if not _ENTRY.fullmatch(plugin.entry):
+        raise ManifestError(f"{path}: plugin.entry: expected 'module:Class', found {plugin.entry!r}")
+    if not set(plugin.protocol) & set(MAJORS):
+        raise ManifestError(f"{path}: plugin.protocol: expected one of {list(MAJORS)}, found {plugin.protocol}")
+    for key, value in (
+        ("lifecycle.import_timeout_s", manifest.lifecycle.import_timeout_s),
+        ("lifecycle.start_timeout_s", manifest.lifecycle.start_timeout_s),
+    ):
+        if not value > 0:
+            raise ManifestError(f"{path}: {key}: expected more than 0 seconds, found {value}")
+    ids = [model.id for model in manifest.models]
+    if len(set(ids)) != len(ids):
+        raise ManifestError(f"{path}: models: expected each id once, found {ids}")

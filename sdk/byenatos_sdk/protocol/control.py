@@ -1,0 +1,259 @@
+"""The control plane: the methods that a client may call, their parameters, results and events.
+
+A method's parameters and result are maps in msgpack. :data:`METHODS` is the table; ``swap`` and ``events`` send
+:class:`Event` notices before they reply (``events`` until it is cancelled).
+"""
+
+from typing import Any, Final, Literal, TypeAlias
+
+from msgspec import Struct
+
+from byenatos_sdk.protocol.messages import (
+    InstanceState,
+    Message,
+    ModelSpecification,
+    SessionInfo,
+    SwapEvent,
+    SwapRequest,
+    Value,
+)
+
+__all__ = [
+    "METHODS",
+    "DriverFailed",
+    "DriverRestarting",
+    "Empty",
+    "Event",
+    "InstanceChanged",
+    "InstanceInfo",
+    "KernelStatus",
+    "LoadOrder",
+    "LoadRequest",
+    "ModelChanged",
+    "ModelInfo",
+    "ModelState",
+    "Named",
+    "PluginInfo",
+    "ProbeOrder",
+    "ProbeResult",
+    "SessionTranscript",
+    "SlotInfo",
+    "SwapAdvanced",
+    "Turn",
+    "UnloadRequest",
+]
+
+ModelState: TypeAlias = Literal["copying", "checking", "available", "refused", "removed"]
+
+
+# ---- parameters ------------------------------------------------------------------------------------------------
+
+
+class Empty(Value, frozen=True):
+    """No parameters, or nothing to say."""
+
+
+class Named(Value, frozen=True):
+    """A method's one argument: the name of a session."""
+
+    name: str
+
+
+class LoadRequest(Value, frozen=True, omit_defaults=True):
+    """Load a model and keep it loaded; with ``slot``, bind a new slot to it as well."""
+
+    model: str
+    slot: str | None = None
+
+
+class UnloadRequest(Value, frozen=True):
+    """Drain and stop the instances of a model that no slot is bound to."""
+
+    model: str
+
+
+# ---- results ---------------------------------------------------------------------------------------------------
+
+
+class ModelInfo(Value, frozen=True, omit_defaults=True):
+    """A model that the registry knows. ``reason`` says why it is refused; ``path`` is empty for declared models."""
+
+    id: str
+    driver: str
+    state: ModelState
+    reason: str = ""
+    path: str = ""
+    specification: ModelSpecification | None = None
+    instances: int = 0
+    slots: tuple[str, ...] = ()
+
+
+class PluginInfo(Value, frozen=True, omit_defaults=True):
+    """A plugin folder. ``reason`` says why it is refused."""
+
+    id: str
+    path: str
+    kind: str = ""
+    version: str = ""
+    summary: str = ""
+    state: Literal["available", "refused"] = "available"
+    reason: str = ""
+
+
+class InstanceInfo(Value, frozen=True, omit_defaults=True):
+    """One driver process. ``since`` in seconds since the epoch; ``last_output`` is what it printed last."""
+
+    epoch: int
+    driver: str
+    model: str
+    state: InstanceState
+    pid: int = 0
+    streams: int = 0
+    restarts: int = 0
+    since: float = 0.0
+    detail: str = ""
+    specification: ModelSpecification | None = None
+    last_output: tuple[str, ...] = ()
+
+
+class SlotInfo(Value, frozen=True, omit_defaults=True):
+    """A slot and what it is bound to. ``state``: ``ready``, ``loading``, ``degraded``, ``unavailable`` or ``empty``."""
+
+    name: str
+    model: str
+    state: Literal["ready", "loading", "degraded", "unavailable", "empty"]
+    epochs: tuple[int, ...] = ()
+    streams: int = 0
+    swap: SwapEvent | None = None
+    detail: str = ""
+
+
+class KernelStatus(Value, frozen=True, omit_defaults=True):
+    """The kernel at a glance. ``cpu_s``: CPU seconds of its main thread; counters since it started."""
+
+    version: str
+    pid: int
+    home: str
+    endpoint: str
+    uptime_s: float
+    rss_bytes: int
+    cpu_s: float
+    clients: int
+    streams: int
+    requests: int
+    deltas: int
+    slots: tuple[SlotInfo, ...] = ()
+    instances: tuple[InstanceInfo, ...] = ()
+    plugins: tuple[PluginInfo, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class Turn(Value, frozen=True, omit_defaults=True):
+    """One stored turn. ``state``: ``complete``, or ``partial`` when the answer was cut short."""
+
+    number: int
+    message: Message
+    state: Literal["complete", "partial"] = "complete"
+    model: str = ""
+    at: float = 0.0
+    moves: int = 0
+
+
+class SessionTranscript(Value, frozen=True):
+    """A session with all of its turns."""
+
+    info: SessionInfo
+    turns: tuple[Turn, ...]
+
+
+# ---- events ----------------------------------------------------------------------------------------------------
+
+
+class InstanceChanged(Value, frozen=True, tag="instance_changed"):
+    """An instance went to another state."""
+
+    at: float
+    instance: InstanceInfo
+
+
+class DriverFailed(Value, frozen=True, tag="driver_failed"):
+    """An instance died or never came up; ``last_output`` holds its last lines."""
+
+    at: float
+    epoch: int
+    driver: str
+    model: str
+    reason: str
+    last_output: tuple[str, ...] = ()
+
+
+class DriverRestarting(Value, frozen=True, tag="driver_restarting"):
+    """A dead instance will be started again in ``delay_s`` seconds."""
+
+    at: float
+    driver: str
+    model: str
+    delay_s: float
+    crashes: int
+
+
+class ModelChanged(Value, frozen=True, tag="model_changed"):
+    """A model was found, refused or removed."""
+
+    at: float
+    model: ModelInfo
+
+
+class SwapAdvanced(Value, frozen=True, tag="swap_advanced"):
+    """A swap took a step."""
+
+    at: float
+    swap: SwapEvent
+
+
+Event: TypeAlias = InstanceChanged | DriverFailed | DriverRestarting | ModelChanged | SwapAdvanced
+
+METHODS: Final[dict[str, tuple[type[Struct], Any]]] = {
+    "status": (Empty, KernelStatus),
+    "models": (Empty, list[ModelInfo]),
+    "slots": (Empty, list[SlotInfo]),
+    "load": (LoadRequest, InstanceInfo),
+    "unload": (UnloadRequest, Empty),
+    "swap": (SwapRequest, SwapEvent),
+    "swaps": (Empty, list[SwapEvent]),
+    "sessions": (Empty, list[SessionInfo]),
+    "session": (Named, SessionTranscript),
+    "session_remove": (Named, Empty),
+    "events": (Empty, Empty),
+    "shutdown": (Empty, Empty),
+}
+"""Every control method with the type of its parameters and of its result."""
+
+
+# ---- kernel and driver runtime ---------------------------------------------------------------------------------
+
+
+class LoadOrder(Value, frozen=True, omit_defaults=True):
+    """What an instance is to load. ``path`` is the model's file, empty for models that have none.
+
+    ``defaults`` are the operator's ``max_tokens`` and ``temperature`` for requests that name none.
+    """
+
+    model: str
+    path: str = ""
+    settings: dict[str, Any] = {}
+    max_tokens: int | None = None
+    temperature: float | None = None
+
+
+class ProbeOrder(Value, frozen=True):
+    """Ask a driver whether a model file is its own."""
+
+    path: str
+
+
+class ProbeResult(Value, frozen=True, omit_defaults=True):
+    """``specification`` if the file is the driver's; else ``reason`` says what was expected and what was found."""
+
+    specification: ModelSpecification | None = None
+    reason: str = ""

@@ -1,0 +1,398 @@
+"""The instruction set: what applications ask, what drivers answer, and how models describe themselves.
+
+Every value is frozen. Requests, parts and descriptions travel as msgpack maps, so that a field with a default may be
+added at any time; deltas travel as arrays with an integer tag, because they are the hot path. A stream of deltas ends
+in exactly one terminal, :class:`Finish` or :class:`Failure`; a stream without a terminal does not exist.
+"""
+
+from enum import Enum
+from typing import Any, Literal, TypeAlias, dataclass_transform
+
+from msgspec import Struct, field
+
+__all__ = [
+    "Audio",
+    "Delta",
+    "Failure",
+    "File",
+    "Finish",
+    "FinishReason",
+    "Image",
+    "InferenceRequest",
+    "InferenceResponse",
+    "InstanceState",
+    "Logprobs",
+    "Message",
+    "ModelHealthStatus",
+    "ModelSpecification",
+    "Moved",
+    "Part",
+    "Reasoning",
+    "ReasoningDelta",
+    "Role",
+    "Sampling",
+    "SessionInfo",
+    "SwapEvent",
+    "SwapRequest",
+    "SwapState",
+    "SwapStrategy",
+    "Terminal",
+    "Text",
+    "TextDelta",
+    "TokenLogprob",
+    "Tool",
+    "ToolCall",
+    "ToolCallDelta",
+    "ToolResult",
+    "Usage",
+    "Value",
+    "assistant",
+    "system",
+    "user",
+]
+
+Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
+FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter"]
+SwapStrategy: TypeAlias = Literal["graceful", "immediate"]
+
+
+class SwapState(Enum):
+    """Where a swap stands; the transitions are a table in the kernel's ``hotswap``."""
+
+    REQUESTED = "requested"
+    VALIDATED = "validated"
+    PREPARING = "preparing"
+    PREPARED = "prepared"
+    SWITCHED = "switched"
+    DRAINING = "draining"
+    RETIRED = "retired"
+    FAILED = "failed"
+
+
+class InstanceState(Enum):
+    """Where an instance stands in its life; the transitions are a table in the kernel's ``instances``."""
+
+    DISCOVERED = "discovered"
+    VERIFIED = "verified"
+    STARTING = "starting"
+    READY = "ready"
+    DEGRADED = "degraded"
+    DRAINING = "draining"
+    RETIRED = "retired"
+    FAILED = "failed"
+    QUARANTINED = "quarantined"
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+class Value(Struct, frozen=True):
+    """A frozen msgspec struct: the base of everything that travels as a map."""
+
+
+# ---- parts of a message -----------------------------------------------------------------------------------------
+
+
+class Text(Value, frozen=True, tag="text"):
+    """Plain text, UTF-8."""
+
+    text: str
+
+
+class Image(Value, frozen=True, tag="image"):
+    """A picture: either ``data`` (encoded bytes of ``media_type``) or a ``url``."""
+
+    media_type: str = "image/png"
+    data: bytes | None = None
+    url: str | None = None
+    detail: Literal["auto", "low", "high"] = "auto"
+
+
+class Audio(Value, frozen=True, tag="audio"):
+    """Sound, encoded as ``media_type``."""
+
+    data: bytes
+    media_type: str = "audio/wav"
+
+
+class File(Value, frozen=True, tag="file"):
+    """A document: ``data`` (bytes of ``media_type``) or a ``url``."""
+
+    name: str = ""
+    media_type: str = "application/octet-stream"
+    data: bytes | None = None
+    url: str | None = None
+
+
+class ToolCall(Value, frozen=True, tag="tool_call"):
+    """A call that the model asks for; ``arguments`` is a JSON object as text."""
+
+    id: str
+    name: str
+    arguments: str = "{}"
+
+
+class ToolResult(Value, frozen=True, tag="tool_result"):
+    """What a tool answered to the call ``call_id``."""
+
+    call_id: str
+    text: str
+    is_error: bool = False
+
+
+class Reasoning(Value, frozen=True, tag="reasoning"):
+    """A model's reasoning with the vendor's opaque signature, to be handed back unchanged."""
+
+    text: str
+    signature: str | None = None
+
+
+Part: TypeAlias = Text | Image | Audio | File | ToolCall | ToolResult | Reasoning
+
+
+class Message(Value, frozen=True):
+    """One turn's worth of parts by one role."""
+
+    role: Role
+    parts: tuple[Part, ...]
+
+    @property
+    def text(self) -> str:
+        """The text parts, joined."""
+        return "".join(part.text for part in self.parts if isinstance(part, Text))
+
+
+def system(text: str) -> Message:
+    """Build a system message of one text part."""
+    return Message("system", (Text(text),))
+
+
+def user(text: str) -> Message:
+    """Build a user message of one text part."""
+    return Message("user", (Text(text),))
+
+
+def assistant(text: str) -> Message:
+    """Build an assistant message of one text part."""
+    return Message("assistant", (Text(text),))
+
+
+# ---- requests and responses ------------------------------------------------------------------------------------
+
+
+class Tool(Value, frozen=True):
+    """A function that the model may call; ``parameters`` is a JSON schema."""
+
+    name: str
+    description: str = ""
+    parameters: dict[str, Any] = {}
+
+
+class Sampling(Value, frozen=True, omit_defaults=True):
+    """How to choose tokens. ``None`` means the model's own default.
+
+    temperature: 0 (greedy) to 2. top_p, min_p: 0 to 1. max_tokens: of the answer. seed: same seed and same text
+    give the same answer where the driver can. logprobs: how many alternatives to report per token.
+    """
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repetition_penalty: float | None = None
+    logit_bias: dict[int, float] = {}
+    logprobs: int | None = None
+
+
+class InferenceRequest(Value, frozen=True, omit_defaults=True):
+    """What an application asks of a slot or a model.
+
+    ``model`` names a slot or a model. With a ``session`` the kernel puts that conversation's transcript before
+    ``messages``. If the last message is the assistant's, the model continues it. ``timeout_s`` bounds the whole
+    answer, ``gap_timeout_s`` the silence before the first delta and between two. ``extra`` reaches the driver as it is.
+    """
+
+    messages: tuple[Message, ...]
+    id: str = ""
+    model: str = "default"
+    sampling: Sampling = Sampling()
+    tools: tuple[Tool, ...] = ()
+    tool_choice: str = "auto"
+    response_format: dict[str, Any] | None = None
+    session: str | None = None
+    task: str | None = None
+    privacy: Literal["any", "local"] = "any"
+    timeout_s: float | None = None
+    gap_timeout_s: float | None = None
+    metadata: dict[str, str] = {}
+    extra: dict[str, Any] = {}
+
+    @property
+    def partial(self) -> str:
+        """The text of a trailing assistant message, which the model is asked to continue; empty without one."""
+        return self.messages[-1].text if self.messages and self.messages[-1].role == "assistant" else ""
+
+
+class Usage(Struct, frozen=True, array_like=True, gc=False):
+    """Tokens read and written by the instance that finished the answer."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+
+
+# ---- deltas: what a stream is made of --------------------------------------------------------------------------
+
+
+class TextDelta(Struct, frozen=True, array_like=True, tag=0, gc=False):
+    """The next piece of the answer's text: whole characters, never half of one."""
+
+    text: str
+
+
+class ReasoningDelta(Struct, frozen=True, array_like=True, tag=1, gc=False):
+    """The next piece of the model's reasoning; the last piece may carry the vendor's signature."""
+
+    text: str
+    signature: str | None = None
+
+
+class ToolCallDelta(Struct, frozen=True, array_like=True, tag=2, gc=False):
+    """A complete tool call: calls reach a client whole or not at all, so that a move cannot tear one."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class TokenLogprob(Struct, frozen=True, array_like=True):
+    """One token with its natural-log probability and its best alternatives."""
+
+    token: str
+    logprob: float
+    top: tuple[tuple[str, float], ...] = ()
+
+
+class Logprobs(Struct, frozen=True, array_like=True, tag=3):
+    """Log probabilities of the tokens that came with the preceding text."""
+
+    tokens: tuple[TokenLogprob, ...]
+
+
+class Moved(Struct, frozen=True, array_like=True, tag=4, gc=False):
+    """For information: the stream goes on at another instance. ``source`` and ``target`` are model ids."""
+
+    source: str
+    target: str
+    reason: str
+
+
+class Finish(Struct, frozen=True, array_like=True, tag=5):
+    """The answer is complete. ``model`` is the one that ended it (filled in by the kernel)."""
+
+    reason: FinishReason = "stop"
+    usage: Usage = Usage()
+    model: str = ""
+
+
+class Failure(Struct, frozen=True, array_like=True, tag=6):
+    """The answer ends here with an error; ``partial`` says that part of it was delivered."""
+
+    code: str
+    message: str
+    retry_after_s: float | None = None
+    partial: bool = False
+
+
+Terminal: TypeAlias = Finish | Failure
+Delta: TypeAlias = TextDelta | ReasoningDelta | ToolCallDelta | Logprobs | Moved | Finish | Failure
+
+
+class InferenceResponse(Value, frozen=True):
+    """A whole answer: what a stream's deltas add up to."""
+
+    message: Message
+    reason: FinishReason
+    usage: Usage
+    model: str
+    moves: tuple[Moved, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The answer's text."""
+        return self.message.text
+
+
+# ---- descriptions ----------------------------------------------------------------------------------------------
+
+
+class ModelSpecification(Value, frozen=True, omit_defaults=True):
+    """What a model is and can do, as its driver found it.
+
+    ``context_length`` in tokens (0: not known), ``size_bytes`` of the file, ``features`` such as ``continue`` (can go
+    on from a partial answer), ``tools``, ``images``, ``embeddings``, ``chat_template``.
+    """
+
+    id: str
+    driver: str = ""
+    name: str = ""
+    architecture: str = ""
+    quantization: str = ""
+    parameters: int = 0
+    context_length: int = 0
+    size_bytes: int = 0
+    tokenizer: str = ""
+    features: frozenset[str] = frozenset()
+    metadata: dict[str, str] = {}
+
+
+class ModelHealthStatus(Value, frozen=True, omit_defaults=True):
+    """How an instance feels: ``ok``, ``degraded`` (serves, but see ``detail``) or ``down``."""
+
+    status: Literal["ok", "degraded", "down"] = "ok"
+    detail: str = ""
+    metrics: dict[str, float] = {}
+
+
+class SwapRequest(Value, frozen=True, omit_defaults=True):
+    """Bind ``slot`` to ``model``. ``graceful`` lets running answers end where they are, ``immediate`` moves them.
+
+    The call returns once new requests go to the new model, or with ``until="retired"`` once the old one is gone.
+    """
+
+    slot: str
+    model: str
+    strategy: SwapStrategy = "graceful"
+    reason: str = "manual"
+    until: Literal["switched", "retired"] = "switched"
+
+
+class SwapEvent(Value, frozen=True, omit_defaults=True):
+    """One step of one swap. ``at`` in seconds since the epoch, ``elapsed_s`` since the swap was requested."""
+
+    id: int
+    slot: str
+    source: str
+    target: str
+    strategy: SwapStrategy
+    state: SwapState
+    at: float
+    elapsed_s: float = 0.0
+    detail: str = ""
+    moved_streams: int = 0
+    draining_streams: int = 0
+
+
+class SessionInfo(Value, frozen=True, omit_defaults=True):
+    """A conversation the kernel keeps. Times in seconds since the epoch."""
+
+    id: str
+    slot: str
+    owner: str
+    created_at: float
+    updated_at: float
+    turns: int
+    title: str = ""
