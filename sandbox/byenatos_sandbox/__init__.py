@@ -1,1 +1,7 @@
 """Runs one untrusted process: a grant goes in, a supervised process with one channel comes out."""
+
+from byenatos_sandbox.grant import Grant, GrantError
+from byenatos_sandbox.launch import LaunchError, launch
+from byenatos_sandbox.process import Exit, Process
+
+__all__ = ["Exit", "Grant", "GrantError", "LaunchError", "Process", "launch"]

@@ -1,0 +1,42 @@
+"""The one way in and out of a sandbox: a unix stream socket that no path leads to.
+
+The child's stock libzmq wants a *listening* descriptor (``ZMQ_USE_FD`` and ``bind``), so a socket pair will not do. The
+socket is bound inside a folder of mode 0700, connected to at once, and its name removed before the child exists: one
+connection, made by us, and nobody can make another.
+"""
+
+import os
+import socket
+from pathlib import Path
+
+__all__ = ["open_channel"]
+
+
+def open_channel(folder: Path) -> tuple[socket.socket, int]:
+    """Return our connected, non-blocking end and the listening descriptor for the child.
+
+    ``folder`` must be private to this user; it is left as it was found.
+
+    Raises:
+        OSError: if the system refuses; nothing stays open then.
+    """
+    directory = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        # through /proc, because a unix socket's path may have 107 bytes and the folder's may be longer
+        name = f"/proc/self/fd/{directory}/channel"
+        ours = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+                listener.bind(name)
+                try:
+                    listener.listen(1)
+                    ours.connect(name)
+                finally:
+                    os.unlink("channel", dir_fd=directory)
+                ours.setblocking(False)
+                return ours, listener.detach()
+        except BaseException:
+            ours.close()
+            raise
+    finally:
+        os.close(directory)

@@ -1,0 +1,98 @@
+"""What runs inside a sandbox before the driver's entry does: ``python -m byenatos_sandbox.child <spec fd>``.
+
+Order, and why it must be so:
+
+1. the parent-death signal, *then* the question whether the parent is still the expected one: asked first, a parent that
+   died in between would go unnoticed for ever;
+2. no new privileges, so that no set-uid program gives back what the next steps take away;
+3. limits, descriptors, file mode mask, signals;
+4. not dumpable: no core file, and no other process of this user may trace this one or read its memory;
+5. only now the entry is imported and called.
+
+A step that the system refuses ends the process before the entry is imported: a sandbox is whole or does not run.
+"""
+
+import ctypes
+import importlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from byenatos_sandbox.spec import Spec
+
+__all__ = ["main"]
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_PR_SET_NO_NEW_PRIVS = 38
+_CANNOT_START = 70  # EX_SOFTWARE of sysexits.h: tells "never ran" from a driver's own exit status 1
+
+
+def main(arguments: list[str]) -> int:
+    """Lock this process in as the spec says, call the entry, return the exit status."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    spec = Spec.read(int(arguments[0]))
+    if os.getppid() != spec.parent:
+        sys.stderr.write(f"sandbox: expected parent process {spec.parent}, found {os.getppid()}: it is gone\n")
+        return _CANNOT_START
+    _lock_in(spec)
+    return _call(spec)
+
+
+def _lock_in(spec: Spec) -> None:
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    spec.limits.apply()
+    _close_descriptors(keep=spec.channel)
+    os.umask(0o077)
+    # dispositions and mask are inherited through exec: a parent that ignores TERM must not make drivers unstoppable
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def _call(spec: Spec) -> int:
+    """Import and call foreign code; whatever it raises becomes a traceback on stderr and an exit status."""
+    try:
+        if spec.plugin:
+            sys.path.append(spec.plugin)
+        module, _, function = spec.entry.partition(":")
+        entry: Callable[[int, bytes], None] = getattr(importlib.import_module(module), function)
+        entry(spec.channel, spec.config)
+    except SystemExit as leaving:
+        if leaving.code is None or isinstance(leaving.code, int):
+            return leaving.code or 0
+        sys.stderr.write(f"{leaving.code}\n")
+        return 1
+    except BaseException:  # noqa: BLE001 - foreign code
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def _close_descriptors(*, keep: int) -> None:
+    wanted = {0, 1, 2, keep}
+    for descriptor in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
+        if descriptor not in wanted:
+            try:
+                os.close(descriptor)
+            except OSError:
+                continue  # the descriptor of the listing itself is gone by now
+    os.set_inheritable(keep, False)
+
+
+def _prctl(option: int, value: int) -> None:
+    unused = ctypes.c_ulong(0)
+    if ctypes.CDLL(None, use_errno=True).prctl(option, ctypes.c_ulong(value), unused, unused, unused):
+        number = ctypes.get_errno()
+        raise OSError(number, f"prctl({option}, {value}): {os.strerror(number)}")
+
+
+if __name__ == "__main__":
+    status = main(sys.argv[1:])
+    sys.stdout.flush()
+    # Not sys.exit: it would wait for threads that a driver left running, and run its exit handlers.
+    os._exit(status)

@@ -1,0 +1,95 @@
+"""What one sandbox may touch: a frozen value that the kernel computes and :func:`~byenatos_sandbox.launch` enforces.
+
+A grant is complete: what it does not name, the sandbox does not get. ``plugin`` and ``files`` are stated here although
+only the stronger layers can hold a process to them (see ``launch.py`` for what is enforced today).
+"""
+
+import math
+import re
+from pathlib import PurePath
+
+from msgspec import Struct, field
+
+from byenatos_sdk.protocol.errors import InvalidRequest
+
+__all__ = ["FIXED_VARIABLES", "Grant", "GrantError"]
+
+FIXED_VARIABLES = frozenset({"HOME", "LANG", "LC_ALL", "OMP_NUM_THREADS", "PATH", "TMPDIR", "TZ"})
+"""Environment variables that the sandbox sets itself; a grant may not name them."""
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_LEAST_MEMORY_MIB = 64
+_LEAST_OPEN_FILES = 16
+
+
+class GrantError(InvalidRequest):
+    """A grant is not as it must be; the message names the grant, the field, what was expected and what was found."""
+
+
+class Grant(Struct, frozen=True):
+    """What one sandbox may touch.
+
+    ``name`` stands in messages (``llamacpp/smollm2``). ``plugin`` is the folder of the driver's code and ``files`` are
+    the model files, both to read. ``memory_mib`` bounds private memory (0: no bound); mapped model files do not count.
+    ``environment`` holds the only variables beside the fixed ones. ``scratch_root`` is the folder in which the private
+    scratch folder is made (empty: the temporary directory).
+
+    Raises:
+        GrantError: naming the field, what was expected and what was found.
+    """
+
+    name: str
+    plugin: str = ""
+    files: tuple[str, ...] = ()
+    memory_mib: int = 0
+    threads: int = 1
+    open_files: int = 256
+    file_size_mib: int = 64
+    environment: dict[str, str] = field(default_factory=dict)
+    output_lines: int = 40
+    output_kib_per_s: int = 256
+    stop_grace_s: float = 2.0
+    scratch_root: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise GrantError("grant: name: expected a name for messages, found an empty one")
+        self._check_paths()
+        if self.memory_mib and self.memory_mib < _LEAST_MEMORY_MIB:
+            raise self._error("memory_mib", f"0 (no bound) or at least {_LEAST_MEMORY_MIB}", self.memory_mib)
+        for key, value, least in (
+            ("threads", self.threads, 1),
+            ("open_files", self.open_files, _LEAST_OPEN_FILES),
+            ("file_size_mib", self.file_size_mib, 1),
+            ("output_lines", self.output_lines, 1),
+            ("output_kib_per_s", self.output_kib_per_s, 1),
+        ):
+            if value < least:
+                raise self._error(key, f"at least {least}", value)
+        if not (math.isfinite(self.stop_grace_s) and self.stop_grace_s >= 0):
+            raise self._error("stop_grace_s", "0 or more seconds", self.stop_grace_s)
+        self._check_environment()
+
+    def _check_paths(self) -> None:
+        paths = [("plugin", self.plugin), ("scratch_root", self.scratch_root)]
+        paths = [(key, path) for key, path in paths if path]
+        paths += [("files", path) for path in self.files]
+        for key, path in paths:
+            # relative paths would change their meaning with the working directory of whoever launches
+            if "\0" in path or not PurePath(path).is_absolute():
+                raise self._error(key, "an absolute path", path)
+
+    def _check_environment(self) -> None:
+        for name, value in self.environment.items():
+            if not _VARIABLE.fullmatch(name):
+                raise self._error("environment", "names of letters, digits and _", name)
+            if name in FIXED_VARIABLES:
+                raise self._error("environment", f"none of {', '.join(sorted(FIXED_VARIABLES))}, which are fixed", name)
+            # these make the dynamic loader run other code before the sandbox locks itself in
+            if name.startswith("LD_"):
+                raise self._error("environment", "no variable of the dynamic loader", name)
+            if "\0" in value:
+                raise self._error("environment", f"a value without NUL for {name}", value)
+
+    def _error(self, key: str, expected: str, found: object) -> GrantError:
+        return GrantError(f"grant {self.name!r}: {key}: expected {expected}, found {found!r}")

@@ -1,0 +1,179 @@
+"""Starts one sandboxed process: a grant goes in, a :class:`~byenatos_sandbox.process.Process` comes out.
+
+What this first layer does, before a line of the driver's code is imported:
+
+- a session and a process group of its own, so that it is stopped as a whole and a Ctrl-C never reaches it;
+- death with its parent: SIGKILL when the launching thread ends, however it ends;
+- no new privileges, not dumpable, resource limits (``limits.py``), file mode mask 077;
+- an environment of the grant's variables and a few fixed ones; a private scratch folder as HOME, TMPDIR and working
+  directory; no descriptor but stdin (empty), stdout, stderr (both captured) and the channel;
+- Python's isolated mode: neither the working directory nor the user's site folder is imported from.
+
+What it does **not** stop, and what the grant says about it is not yet enforced:
+
+- *files*: the process is the same user and may read, write and remove whatever that user may;
+- *network*: it may open any connection;
+- *other processes*: it may signal those of the same user, the kernel included;
+- *escape from its group*: a grandchild that calls ``setsid`` outlives it, and when the *launching* process is killed,
+  every grandchild lives on (the death signal reaches the child, not what the child forked);
+- *number of processes, total disk space, CPU time*.
+
+Namespaces, Landlock and seccomp close these. ``Process.layers`` says which layers are on. Until they are, run only
+drivers that you would run without a sandbox.
+
+Why the main thread: the parent-death signal fires when the *thread* that forked ends, not the process. A sandbox
+launched from a worker of a thread pool would be killed when the pool shrinks.
+
+Why no ``preexec_fn``: it runs Python between fork and exec, in a process whose other threads (libzmq's) are gone while
+their locks are held. The child locks itself in after exec instead, and a step that fails ends it.
+"""
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+from byenatos_sandbox.capture import OutputCapture
+from byenatos_sandbox.channel import open_channel
+from byenatos_sandbox.grant import Grant
+from byenatos_sandbox.limits import Limits
+from byenatos_sandbox.output import OutputTail
+from byenatos_sandbox.process import Process
+from byenatos_sandbox.spec import Spec
+from byenatos_sdk.protocol.errors import ByenatosError
+
+__all__ = ["LAYERS", "LaunchError", "launch"]
+
+LAYERS: Final = {
+    "process": "on",
+    "environment": "on",
+    "descriptors": "on",
+    "limits": "on",
+    "namespaces": "off",
+    "landlock": "off",
+    "seccomp": "off",
+}
+"""Which layers of isolation a launched process has."""
+
+_ENTRY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+
+
+class LaunchError(ByenatosError):
+    """No process could be started; nothing is left of the attempt. The message says what failed and what to do."""
+
+
+def launch(grant: Grant, *, entry: str, config: bytes, on_exit: Callable[[Process], None] | None = None) -> Process:
+    """Start a sandboxed Python process that calls ``entry`` (``module:function``) with its channel and ``config``.
+
+    Returns at once; what goes wrong from then on is seen as the process's exit and output. ``on_exit`` is called in the
+    event loop after the process is gone and reaped. Call it in the main thread, from a running event loop.
+
+    Raises:
+        LaunchError: if the process cannot be started.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        raise LaunchError(
+            f"{grant.name}: expected to be launched in the main thread, found {threading.current_thread().name!r}: "
+            "a sandbox dies with the thread that launched it; use loop.call_soon_threadsafe"
+        )
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        raise LaunchError(f"{grant.name}: expected a running event loop, found none: call from a coroutine") from None
+    if not _ENTRY.fullmatch(entry):
+        raise LaunchError(f"{grant.name}: entry: expected 'module:function', found {entry!r}")
+    if grant.plugin and not Path(grant.plugin).is_dir():
+        raise LaunchError(f"{grant.name}: plugin: expected a folder, found none at {grant.plugin}")
+    try:
+        with ExitStack() as undo:
+            process = _start(grant, undo, loop, entry=entry, config=config, on_exit=on_exit)
+            undo.pop_all()
+    except OSError as error:
+        raise LaunchError(f"{grant.name}: cannot start a process: {error}") from error
+    return process
+
+
+def _start(
+    grant: Grant,
+    undo: ExitStack,
+    loop: asyncio.AbstractEventLoop,
+    *,
+    entry: str,
+    config: bytes,
+    on_exit: Callable[[Process], None] | None,
+) -> Process:
+    """Open everything, ``undo`` holding what must be given back should a later step fail."""
+    with ExitStack() as childs:  # the child's ends: ours to close in any case
+        scratch = Path(tempfile.mkdtemp(prefix="byenatos-sandbox-", dir=grant.scratch_root or None))
+        undo.callback(scratch.rmdir)
+        channel, listener = open_channel(scratch)
+        undo.callback(channel.close)
+        childs.callback(os.close, listener)
+        pipes = undo.enter_context(ExitStack())
+        stdout, stdout_end = _pipe(pipes, childs)
+        stderr, stderr_end = _pipe(pipes, childs)
+        limits = Limits(grant.memory_mib, grant.open_files, grant.file_size_mib)
+        spec = Spec(os.getpid(), listener, entry, grant.plugin, config, limits).write()
+        childs.callback(os.close, spec)
+        # -I: nothing is imported from the working directory or the user's site folder; -B: nothing is written beside
+        # the driver's code; -u: the last line before a crash is not lost in a buffer
+        child = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            [sys.executable, "-I", "-B", "-u", "-m", "byenatos_sandbox.child", str(spec)],
+            stdin=subprocess.DEVNULL,
+            stdout=stdout_end,
+            stderr=stderr_end,
+            close_fds=True,
+            pass_fds=(listener, spec),
+            start_new_session=True,
+            cwd=scratch,
+            env=_environment(grant, scratch),
+        )
+        undo.callback(child.wait)
+        undo.callback(child.kill)
+        pidfd = os.pidfd_open(child.pid)
+        undo.callback(os.close, pidfd)
+        capture = OutputCapture(
+            loop, (stdout, stderr), OutputTail(grant.output_lines), kib_per_s=grant.output_kib_per_s
+        )
+        pipes.pop_all()
+        undo.callback(capture.close)
+        return Process(
+            grant,
+            child=child,
+            pidfd=pidfd,
+            channel=channel,
+            capture=capture,
+            scratch=scratch,
+            layers=LAYERS,
+            on_exit=on_exit,
+        )
+
+
+def _pipe(undo: ExitStack, childs: ExitStack) -> tuple[int, int]:
+    """Return the end that we read, without waiting, and the end that the child writes, which waits."""
+    ours, its = os.pipe()
+    undo.callback(os.close, ours)
+    childs.callback(os.close, its)
+    os.set_blocking(ours, False)
+    return ours, its
+
+
+def _environment(grant: Grant, scratch: Path) -> dict[str, str]:
+    environment = {
+        "HOME": str(scratch),
+        "LANG": "C.UTF-8",
+        "LC_ALL": "C.UTF-8",
+        "OMP_NUM_THREADS": str(grant.threads),
+        "PATH": "/usr/bin:/bin",
+        "TMPDIR": str(scratch),
+    }
+    if "TZ" in os.environ:
+        environment["TZ"] = os.environ["TZ"]
+    return environment | grant.environment
