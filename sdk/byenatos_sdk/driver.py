@@ -55,10 +55,19 @@ class Call(Protocol):
 
     @property
     def congested(self) -> bool:
-        """Whether the channel is full: pause generating until it is false again (see ``Driver.uncongested``)."""
+        """Whether the channel is full: pause generating until it is false again (see :meth:`Driver.uncongested`)."""
 
     def emit(self, delta: str | Delta) -> None:
-        """Send a delta; a ``str`` is a ``TextDelta``. A ``Finish`` or ``Failure`` ends the call, once."""
+        """Send a delta; a ``str``, the quickest, is a ``TextDelta``. A ``Finish`` or ``Failure`` ends the call, once.
+
+        It leaves at the end of the event loop's turn, in one message with whatever else was emitted by then.
+        """
+
+    def flush(self) -> None:
+        """Send at once what was emitted so far by any call, instead of at the end of the event loop's turn.
+
+        A message costs as much as twenty deltas: an engine in a thread calls this at most once per step.
+        """
 
 
 class Driver(ABC):
@@ -92,6 +101,13 @@ class Driver(ABC):
         Called from the event loop and must return at once. Only for engines that step many streams together.
         """
         return False
+
+    def uncongested(self) -> None:
+        """Hear that the channel has room again after some :attr:`Call.congested` was seen to be true.
+
+        Called from the event loop and must return at once: set the event that a paused engine waits for. The engine
+        clears its event, looks at ``congested`` once more, and only then waits.
+        """
 
     async def health(self) -> ModelHealthStatus:
         """Say how the instance feels; called every ``health_check_interval`` seconds."""

@@ -1,0 +1,55 @@
+"""Says that the process is alive, from a thread of its own.
+
+A model that computes for a second in native code holds up the event loop, not this thread: it is busy, not dead. A
+process that is stopped, or stuck with the interpreter's lock, does not beat. In between, ``loop_age_ms`` says for how
+long the event loop has not turned; what that means is the kernel's business (loading a model may well block it).
+
+Every beat asks the loop for a turn, which the beat's own send makes necessary anyway (see ``pump``). The time since a
+turn was asked for and did not come is the loop's age: a healthy loop is of age 0, and no timer is needed.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Sized
+
+from byenatos_sdk.protocol.frames import Beat, encode
+from byenatos_sdk.runtime.channel import Channel
+
+__all__ = ["Heartbeat"]
+
+
+class Heartbeat:
+    """Sends a beat every ``every_s`` seconds until it is stopped; a beat that finds the channel full is left out."""
+
+    def __init__(self, channel: Channel, streams: Sized, turn: Callable[[], None], every_s: float) -> None:
+        self._channel = channel
+        self._streams = streams
+        self._turn = turn
+        self._every_s = every_s
+        self._loop = asyncio.get_running_loop()
+        self._asked_at: float | None = None
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Begin to beat."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop and wait for the thread to end."""
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._every_s):
+            asked_at = self._asked_at
+            age_s = 0.0 if asked_at is None else time.monotonic() - asked_at
+            self._channel.send(encode([(0, Beat(int(age_s * 1000), len(self._streams)))]))
+            if asked_at is None:
+                self._asked_at = time.monotonic()
+                self._loop.call_soon_threadsafe(self._turned)
+
+    def _turned(self) -> None:
+        self._asked_at = None
+        self._turn()

@@ -1,0 +1,125 @@
+"""What the driver has said and the kernel has not been sent yet.
+
+The ZeroMQ message is the unit of cost (1 us) and not the delta (0.05 us), so events are collected and leave together,
+at the end of the loop's turn and never by a timer. Any thread may put events in: a list's ``append``, its slice and the
+deletion of a slice are each one step for other threads, and nothing but a flush takes away.
+
+A channel that is full keeps its events here. ``congested`` tells whoever makes them to stop, so that the memory stays
+bounded; the outbox then says once, through ``room``, that there is room again.
+"""
+
+import threading
+from collections.abc import Callable
+
+from byenatos_sdk.protocol.frames import DriverEvent, encode
+from byenatos_sdk.protocol.messages import Failure, ReasoningDelta, TextDelta
+
+__all__ = ["Outbox"]
+
+FRAME_BYTES = (128 << 10) + 512
+"""The largest frame of several events; a single event that cannot be cut, such as a tool call, may be longer."""
+
+EVENT_BYTES = 1 << 20
+"""The largest single event that the kernel takes."""
+
+FRAME_EVENTS = 4096
+
+TEXT_PIECE = 32 << 10
+"""Characters, at most four bytes each, of the longest text in one delta; a longer one is cut."""
+
+CROWDED = 8192
+"""Events that may wait before their makers are told to pause."""
+
+
+class Outbox:
+    """Events on their way to the kernel.
+
+    ``wake`` is called when a flush is wanted, ``room`` when an outbox that was seen full is so no more; both are called
+    from any thread.
+    """
+
+    __slots__ = ("_lock", "_room", "_send", "_wake", "_watched", "awake", "blocked", "pending")
+
+    def __init__(self, send: Callable[[bytes], bool], wake: Callable[[], None], room: Callable[[], None]) -> None:
+        self._send = send
+        self._wake = wake
+        self._room = room
+        self._lock = threading.Lock()
+        self._watched = False
+        self.pending: list[tuple[int, DriverEvent]] = []
+        self.awake = False
+        """Whether a flush is coming anyway."""
+        self.blocked = False
+        """Whether the channel refused the last frame."""
+
+    def put(self, id: int, event: DriverEvent) -> None:
+        """Add an event of stream or call ``id``; 0 is the instance itself."""
+        self.pending.append((id, event))
+        if not self.awake:
+            self.awake = True
+            self._wake()
+
+    @property
+    def congested(self) -> bool:
+        """Whether makers of events should pause until ``room`` is called."""
+        if not self.blocked and len(self.pending) <= CROWDED:
+            return False
+        self._watched = True  # first, then look again: a flush in another thread either sees this or is seen here
+        return self.blocked or len(self.pending) > CROWDED
+
+    def flush(self) -> bool:
+        """Send until nothing is left or the channel is full; return whether anything was sent."""
+        sent = False
+        pending = self.pending
+        most = FRAME_EVENTS
+        with self._lock:
+            while pending:
+                batch = pending[:most]
+                try:
+                    frame = encode(batch)
+                except UnicodeEncodeError:
+                    pending[: len(batch)] = [(number, _encodable(event)) for number, event in batch]
+                    continue
+                if len(frame) > FRAME_BYTES:
+                    if len(batch) > 1:
+                        most = len(batch) // 2
+                        continue
+                    pieces = _pieces(*batch[0], len(frame))
+                    if pieces:
+                        pending[:1] = pieces
+                        continue
+                if not self._send(frame):
+                    self.blocked = True
+                    return sent
+                del pending[: len(batch)]
+                sent = True
+            self.blocked = False
+        if self._watched:
+            self._watched = False
+            self._room()
+        return sent
+
+
+def _encodable(event: DriverEvent) -> DriverEvent:
+    """Replace half a surrogate pair, which is no character and has no UTF-8, by a question mark."""
+    if isinstance(event, TextDelta):
+        return TextDelta(event.text.encode("utf-8", "replace").decode())
+    if isinstance(event, ReasoningDelta):
+        return ReasoningDelta(event.text.encode("utf-8", "replace").decode(), event.signature)
+    return event
+
+
+def _pieces(id: int, event: DriverEvent, size: int) -> list[tuple[int, DriverEvent]]:
+    """Cut a text that is too long for one frame; empty if the event, of ``size`` bytes, is to be sent as it is.
+
+    A reasoning's signature stays with its last piece.
+    """
+    if isinstance(event, TextDelta | ReasoningDelta) and len(event.text) > TEXT_PIECE:
+        texts = [event.text[start : start + TEXT_PIECE] for start in range(0, len(event.text), TEXT_PIECE)]
+        if isinstance(event, TextDelta):
+            return [(id, TextDelta(text)) for text in texts]
+        return [*((id, ReasoningDelta(text)) for text in texts[:-1]), (id, ReasoningDelta(texts[-1], event.signature))]
+    if size > EVENT_BYTES:
+        kind = type(event).__name__
+        return [(id, Failure("internal", f"expected a {kind} of at most {EVENT_BYTES} bytes, found one of {size}"))]
+    return []

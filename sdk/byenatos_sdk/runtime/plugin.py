@@ -1,0 +1,76 @@
+"""Foreign code: finding a plugin's class, calling it, and turning what it raises into a failure that says so."""
+
+import importlib
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+
+from byenatos_sdk.driver import Driver
+from byenatos_sdk.protocol.errors import ByenatosError
+from byenatos_sdk.protocol.messages import Failure
+from byenatos_sdk.runtime_config import RuntimeConfig
+
+__all__ = ["checked", "failing_to", "import_driver"]
+
+LONGEST_MESSAGE = 4000
+
+
+@contextmanager
+def failing_to(report: Callable[[Failure], None], doing: str = "") -> Iterator[None]:
+    """Run a driver's code; what it raises is handed to ``report`` as a failure, after ``doing`` if that is given.
+
+    An error of ``byenatos_sdk.protocol.errors`` is an answer and keeps its code. Anything else is a fault of the
+    driver: it becomes ``internal`` with its type and message, and its traceback goes to stderr.
+    """
+    prefix = f"{doing}: " if doing else ""
+    try:
+        yield
+    except ByenatosError as error:
+        message = f"{prefix}{error.message}"[:LONGEST_MESSAGE]
+        after = error.retry_after_s
+        report(Failure(error.code, message, float(after) if isinstance(after, int | float) else None))
+    except Exception as error:  # noqa: BLE001 - foreign code
+        traceback.print_exc()
+        report(Failure("internal", f"{prefix}{type(error).__name__}: {error}"[:LONGEST_MESSAGE]))
+
+
+def import_driver(config: RuntimeConfig) -> type[Driver]:
+    """Import the plugin's entry, its folder before everything else on the path.
+
+    Raises:
+        TypeError: the entry names something that is not a driver.
+        Exception: whatever the plugin's code raises.
+    """
+    if config.folder not in sys.path:
+        sys.path.insert(0, config.folder)
+    module, _, name = config.entry.partition(":")
+    try:
+        found: Any = getattr(importlib.import_module(module), name)
+    except AttributeError:
+        raise TypeError(f"expected a class {name!r} in module {module!r} of {config.folder}, found none") from None
+    if not (isinstance(found, type) and issubclass(found, Driver)):
+        raise TypeError(f"expected {config.entry!r} to name a subclass of byenatos_sdk.Driver, found {found!r:.200}")
+    missing = sorted(getattr(found, "__abstractmethods__", ()))
+    if missing:
+        raise TypeError(f"expected {config.entry!r} to define {', '.join(missing)}, found a class that does not")
+    return found
+
+
+def checked(value: object, kind: type[msgspec.Struct], source: str) -> bytes:
+    """Encode what ``source``, a driver's method, returned, having made sure that the kernel will be able to read it.
+
+    Raises:
+        TypeError: it is not a well-formed ``kind``.
+    """
+    if not isinstance(value, kind):
+        raise TypeError(f"expected {source} to return a {kind.__name__}, found {value!r:.200}")
+    body = msgspec.msgpack.encode(value)
+    try:
+        msgspec.msgpack.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        raise TypeError(f"expected {source} to return a well-formed {kind.__name__}: {error}") from None
+    return body

@@ -1,0 +1,121 @@
+"""One running request: what an engine sees of it, and how a driver's generator becomes a stream of events."""
+
+import sys
+from asyncio import Task, sleep
+from collections.abc import AsyncIterator, Callable
+
+import msgspec
+
+from byenatos_sdk.protocol.messages import (
+    Delta,
+    Failure,
+    Finish,
+    InferenceRequest,
+    Logprobs,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+)
+from byenatos_sdk.runtime.pump import Pump
+
+__all__ = ["Stream"]
+
+FAIR_SHARE = 32
+"""Deltas that a generator may yield without waiting for anything before the others get a turn."""
+
+_encode = msgspec.msgpack.Encoder().encode
+_check = msgspec.msgpack.Decoder(
+    TextDelta | ReasoningDelta | ToolCallDelta | Logprobs | Finish | Failure  # no Moved: only the kernel moves streams
+).decode
+
+
+class Stream:
+    """The :class:`~byenatos_sdk.driver.Call` of a driver; ``ended`` is called with the id when its terminal is put."""
+
+    __slots__ = ("_ended", "_id", "_outbox", "_over", "_pump", "_reported", "cancelled", "request", "task")
+
+    def __init__(self, id: int, request: InferenceRequest, pump: Pump, ended: Callable[[int], None]) -> None:
+        self._id = id
+        self._pump = pump
+        self._outbox = pump.outbox
+        self._ended = ended
+        self._over = False
+        self._reported = False
+        self.request = request
+        self.cancelled = False
+        self.task: Task[None] | None = None
+
+    @property
+    def congested(self) -> bool:
+        """Whether the channel is full."""
+        return self._outbox.congested
+
+    def flush(self) -> None:
+        """Send at once what was emitted so far."""
+        self._pump.flush()
+
+    def emit(self, delta: str | Delta) -> None:
+        """Send a delta; after the terminal or a cancel it is dropped.
+
+        Raises:
+            TypeError: ``delta`` is neither a ``str`` nor a well-formed delta.
+        """
+        if self._over:
+            self._drop(delta)
+        elif isinstance(delta, str):
+            if delta:
+                self._outbox.put(self._id, TextDelta(delta))
+        else:
+            self._emit_checked(delta)
+
+    def cancel(self) -> None:
+        """The answer is no longer wanted: close the generator, or let the engine see it; nothing more is sent."""
+        self.cancelled = True
+        self._over = True
+        if self.task is not None:
+            self.task.cancel()
+
+    async def answer(self, deltas: AsyncIterator[str | Delta]) -> None:
+        """Emit what a driver's generator yields and supply the ``Finish`` that it left out.
+
+        However this ends, the generator is closed.
+        """
+        if not hasattr(deltas, "__aiter__"):
+            raise TypeError(f"expected infer to be 'async def' with 'yield', found one that returns {deltas!r:.200}")
+        emit = self.emit
+        outbox = self._outbox
+        share = FAIR_SHARE
+        try:
+            async for delta in deltas:
+                emit(delta)
+                if self._over:
+                    return
+                share -= 1
+                if not share:
+                    share = FAIR_SHARE
+                    await (self._pump.room() if outbox.congested else sleep(0))
+            emit(Finish())
+        finally:
+            close = getattr(deltas, "aclose", None)
+            if close is not None:
+                await close()
+
+    def _emit_checked(self, delta: Delta) -> None:
+        """Emit anything but a bare string: a malformed event would cost the whole process its channel."""
+        try:
+            event = _check(_encode(delta))
+        except (msgspec.ValidationError, TypeError, UnicodeEncodeError) as error:
+            raise TypeError(f"expected a str or a well-formed delta, found {delta!r:.200}: {error}") from None
+        if isinstance(event, TextDelta) and not event.text:
+            return
+        if isinstance(event, Finish | Failure):
+            self._over = True
+            self._outbox.put(self._id, event)
+            self._ended(self._id)
+        else:
+            self._outbox.put(self._id, event)
+
+    def _drop(self, delta: str | Delta) -> None:
+        if not self.cancelled and not self._reported:
+            self._reported = True
+            sys.stderr.write(f"request {self._id}: emitted after its end, dropped: {delta!r:.200}\n")
