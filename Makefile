@@ -1,0 +1,80 @@
+# One command on a fresh machine: make up
+
+VENV ?= .venv
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3.14 python3,$(shell \
+	$(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
+MODELS := smollm2 gemma-3-270m
+
+# Where the tests look for the real models. Name another folder to use files that are already on this machine.
+ifndef BYENATOS_TEST_MODELS
+BYENATOS_TEST_MODELS := $(CURDIR)/.cache/models
+endif
+export BYENATOS_TEST_MODELS
+
+INSTALLED := $(VENV)/.installed
+BYENATOS := $(VENV)/bin/byenatos
+
+.DEFAULT_GOAL := help
+.PHONY: help up test lint bench test-models clean
+
+help:
+	@echo 'make up     set everything up, pull two small models, start the kernel and chat'
+	@echo '            (without a terminal: a demonstration that swaps the models under a running answer)'
+	@echo 'make test   run the tests, those with real models too'
+	@echo 'make lint   ruff, import-linter, mypy'
+	@echo 'make bench  measure the data path'
+	@echo 'make clean  remove what the above made in this folder'
+
+up: $(INSTALLED)
+	@$(BYENATOS) models pull $(MODELS)
+	@if test -t 0 && test -t 1; then \
+		$(BYENATOS) up --detach && $(BYENATOS) chat; \
+	else \
+		$(BYENATOS) demo; \
+	fi
+
+test: $(INSTALLED) test-models
+	@$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+lint: $(INSTALLED)
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/lint-imports
+	@$(VENV)/bin/mypy
+
+bench: $(INSTALLED)
+	@$(VENV)/bin/python -m tests.bench $(BENCH_ARGS)
+
+test-models: $(INSTALLED)
+	@for model in $(MODELS); do \
+		test -f "$$BYENATOS_TEST_MODELS/$$model.gguf" || \
+			$(BYENATOS) models pull $$model --into "$$BYENATOS_TEST_MODELS" || exit 1; \
+	done
+
+# pip runs in the foreground, so that Ctrl-C ends it and its compilers; a line now and then shows that it is alive.
+$(INSTALLED): pyproject.toml
+	@test -n '$(PYTHON)' || { \
+		echo 'make: expected Python 3.11 or newer (python3.11 to python3.14 or python3), found none.' >&2; \
+		echo '      Install it (Debian, Ubuntu: apt install python3 python3-venv), or name it: make PYTHON=/path' >&2; \
+		exit 1; }
+	@test -x $(VENV)/bin/python || '$(PYTHON)' -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo 'make: $(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv' >&2; \
+		exit 1; }
+	@test -x $(VENV)/bin/python || '$(PYTHON)' -m venv $(VENV)
+	@echo 'Installing into $(VENV): llama.cpp is compiled for this machine, which takes minutes the first time.'
+	@echo 'The log: $(VENV)/install.log'
+	@begin=$$(date +%s); \
+	while sleep 15 >/dev/null 2>&1; do echo "  … still at it, $$(($$(date +%s) - begin)) s"; done & ticker=$$!; \
+	trap 'kill $$ticker 2>/dev/null' EXIT; trap 'exit 130' INT TERM; \
+	CMAKE_BUILD_PARALLEL_LEVEL="$${CMAKE_BUILD_PARALLEL_LEVEL:-$$(getconf _NPROCESSORS_ONLN)}" \
+	$(VENV)/bin/python -m pip install -e '.[llamacpp,dev,http]' >$(VENV)/install.log 2>&1 || { \
+		tail -n 30 $(VENV)/install.log >&2; \
+		command -v c++ >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null || \
+			echo 'make: found no C++ compiler; on Debian and Ubuntu: apt install build-essential' >&2; \
+		echo 'make: the installation failed, see above; the whole log: $(VENV)/install.log' >&2; \
+		exit 1; }
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
+	find kernel plugins sandbox sdk tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,40 @@
+"""Print an answer while it streams, and where it moved to another model."""
+
+import sys
+from collections.abc import Iterable
+
+from byenatos_kernel.cli.screen import dim, is_terminal, printable, say, write
+from byenatos_sdk.protocol.messages import Delta, Finish, Moved, TextDelta
+
+__all__ = ["show_answer", "show_note"]
+
+
+def show_answer(deltas: Iterable[Delta]) -> Finish | None:
+    """Print the text of ``deltas`` as it comes and return the finish.
+
+    In a pipe standard output carries the model's text alone, unchanged; on a terminal, without its control characters.
+    """
+    terminal = is_terminal()
+    finish: Finish | None = None
+    try:
+        for delta in deltas:
+            if isinstance(delta, TextDelta):
+                write(printable(delta.text) if terminal else delta.text)
+            elif isinstance(delta, Moved):
+                show_note(f"{delta.source} → {delta.target}, {delta.reason}", inline=True)
+            elif isinstance(delta, Finish):
+                finish = delta
+    finally:
+        say()
+    return finish
+
+
+def show_note(text: str, *, inline: bool = False) -> None:
+    """Print what is not part of the answer: dim on a terminal, on standard error in a pipe."""
+    if not is_terminal():
+        sys.stderr.write(f"byenatos: {printable(text)}\n")
+        sys.stderr.flush()
+    elif inline:
+        write(dim(f" ⟨{printable(text)}⟩ "))
+    else:
+        say(dim(printable(text)))

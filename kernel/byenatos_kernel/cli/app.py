@@ -1,0 +1,64 @@
+"""The table of commands. Each command lives with its noun; this module only names them and reads ``--home``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from byenatos_kernel.cli import chat, config, demo, events, models, power, sessions, status, swaps
+from byenatos_sdk.home import Home
+
+__all__ = ["app"]
+
+_EPILOG = (
+    "Exit codes: 0 done; 1 it failed, as said on standard error; 2 wrong usage or configuration; "
+    "3 no kernel is running (start one: byenatos up), or one is already; 130 interrupted."
+)
+
+
+def _choose_home(
+    context: typer.Context,
+    home: Annotated[
+        Path | None,
+        typer.Option("--home", metavar="PATH", help="The kernel's folder. Default: $BYENATOS_HOME, else ~/.byenatos."),
+    ] = None,
+) -> None:
+    """A socket for AI processors: talk to slots, plug models into them, swap them while they answer."""
+    context.obj = Home(home)
+
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.callback()(_choose_home)
+app.command("up")(power.up)
+app.command("down")(power.down)
+app.command("status")(status.status)
+app.command("slots")(status.slots)
+app.command("swap")(swaps.swap)
+app.command("swaps")(swaps.swaps)
+app.command("chat")(chat.chat)
+app.command("ask")(chat.ask)
+app.command("events")(events.events)
+app.command("demo")(demo.demo)
+
+_models = typer.Typer(no_args_is_help=True, help="The models that the kernel knows.")
+_models.command("list")(models.list_models)
+_models.command("pull")(models.pull_models)
+_models.command("load")(models.load)
+_models.command("unload")(models.unload)
+app.add_typer(_models, name="models")
+
+_sessions = typer.Typer(no_args_is_help=True, help="The conversations that the kernel keeps.")
+_sessions.command("list")(sessions.list_sessions)
+_sessions.command("show")(sessions.show)
+_sessions.command("rm")(sessions.remove)
+app.add_typer(_sessions, name="sessions")
+
+_config = typer.Typer(no_args_is_help=True, help="The kernel's configuration, HOME/config.json.")
+_config.command("check")(config.check)
+app.add_typer(_config, name="config")

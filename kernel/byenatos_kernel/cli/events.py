@@ -1,0 +1,54 @@
+"""``byenatos events``: follow what happens in the kernel, a sentence per event."""
+
+import typer
+
+from byenatos_kernel.cli.options import JsonOption, home_of
+from byenatos_kernel.cli.screen import moment, printable, say, show_json_line
+from byenatos_sdk.protocol.control import (
+    DriverFailed,
+    DriverRestarting,
+    Event,
+    InstanceChanged,
+    ModelChanged,
+    SwapAdvanced,
+)
+from byenatos_sdk.protocol.messages import SwapEvent
+
+__all__ = ["describe_swap", "events"]
+
+
+def events(context: typer.Context, *, as_json: JsonOption = False) -> None:
+    """Follow events until Ctrl-C; with --json a line of JSON for each."""
+    from byenatos_sdk.client import Client
+
+    with Client(home_of(context)) as client:
+        for event in client.events():
+            if as_json:
+                show_json_line(event)
+            else:
+                say(f"{moment(event.at)}  {printable(_describe(event))}")
+
+
+def describe_swap(step: SwapEvent) -> str:
+    """Say in one line what a step of a swap is."""
+    streams = f", {step.moved_streams} moved" if step.moved_streams else ""
+    streams += f", {step.draining_streams} draining" if step.draining_streams else ""
+    return f"{step.state.value}{streams}{f': {step.detail}' if step.detail else ''}"
+
+
+def _describe(event: Event) -> str:
+    match event:
+        case InstanceChanged(instance=one):
+            detail = f": {one.detail}" if one.detail else ""
+            return (
+                f"instance {one.epoch} of {one.model} (driver {one.driver}, pid {one.pid}): {one.state.value}{detail}"
+            )
+        case DriverFailed():
+            said = f"; it said last: {event.last_output[-1]}" if event.last_output else ""
+            return f"instance {event.epoch} of {event.model} (driver {event.driver}) failed: {event.reason}{said}"
+        case DriverRestarting():
+            return f"{event.model} starts again in {event.delay_s:.1f} s, after {event.crashes} crashes"
+        case ModelChanged(model=one):
+            return f"model {one.id}: {one.state}{f': {one.reason}' if one.reason else ''}"
+        case SwapAdvanced(swap=step):
+            return f"swap {step.id} of {step.slot}, {step.source or 'nothing'} → {step.target}: {describe_swap(step)}"

@@ -1,0 +1,107 @@
+"""``byenatos models``: list, pull, load and unload."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from byenatos_kernel.cli.options import JsonOption, home_of
+from byenatos_kernel.cli.screen import megabytes, say, show_json, show_json_line, show_table
+from byenatos_sdk.protocol.control import ModelInfo
+
+__all__ = ["list_models", "load", "pull_models", "show_models", "unload"]
+
+
+def list_models(context: typer.Context, *, as_json: JsonOption = False) -> None:
+    """List the models, those that were refused too, with the reason."""
+    from byenatos_sdk.client import Client
+
+    with Client(home_of(context)) as client:
+        found = client.models()
+    if as_json:
+        show_json(found)
+    else:
+        show_models(found)
+
+
+def show_models(found: list[ModelInfo]) -> None:
+    """Print models as a table."""
+    show_table(
+        ("model", "driver", "state", "size", "context", "slots", "detail"),
+        (
+            (
+                one.id,
+                one.driver or "-",
+                "loaded" if one.instances else one.state,
+                megabytes(one.specification.size_bytes) if one.specification and one.specification.size_bytes else "-",
+                str(one.specification.context_length or "-") if one.specification else "-",
+                ", ".join(one.slots) or "-",
+                one.reason or (one.specification.name if one.specification else ""),
+            )
+            for one in found
+        ),
+    )
+
+
+def pull_models(
+    context: typer.Context,
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="NAME|PATH|URL...", help="smollm2, gemma-3-270m, a GGUF file, or where one is."),
+    ],
+    *,
+    name: Annotated[str | None, typer.Option("--as", metavar="ID", help="Store it under this model id.")] = None,
+    sha256: Annotated[str | None, typer.Option("--sha256", metavar="HEX", help="What the file must be.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--into", metavar="FOLDER", help="Where to put it. Default: HOME/models.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring model files into the models folder; a running kernel takes them up by itself."""
+    from byenatos_kernel.cli.catalogue import CATALOGUE
+    from byenatos_kernel.cli.meter import choose_meter
+    from byenatos_kernel.cli.pull import pull
+
+    if len(sources) > 1 and (name or sha256):
+        raise typer.BadParameter("--as and --sha256 speak of one model: pull the others separately")
+    models = folder.absolute() if folder else home_of(context).models
+    for source in sources:
+        pulled = pull(source, models, choose_meter(machine=as_json), name=name, sha256=sha256)
+        if as_json:
+            show_json_line(pulled)
+            continue
+        state = "is already there" if pulled.already_there else "pulled"
+        say(f"{pulled.model} {state}: {pulled.path} ({megabytes(pulled.size_bytes)}, SHA-256 {pulled.sha256[:16]}…)")
+        if source in CATALOGUE and not pulled.already_there:
+            say(f"  {CATALOGUE[source].summary}; licence: {CATALOGUE[source].licence}")
+
+
+def load(
+    context: typer.Context,
+    model: str,
+    *,
+    slot: Annotated[str | None, typer.Option("--slot", help="Bind a new slot of this name to it.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Load a model and keep it loaded."""
+    from byenatos_sdk.client import Client
+
+    with Client(home_of(context)) as client:
+        instance = client.load(model, slot=slot)
+    if as_json:
+        show_json(instance)
+    else:
+        bound = f", slot {slot} is bound to it" if slot else ""
+        say(f"{instance.model} is {instance.state.value}: driver {instance.driver}, pid {instance.pid}{bound}")
+
+
+def unload(context: typer.Context, model: str, *, as_json: JsonOption = False) -> None:
+    """Stop the processes of a model that no slot is bound to."""
+    from byenatos_sdk.client import Client
+
+    with Client(home_of(context)) as client:
+        client.unload(model)
+    if as_json:
+        show_json({"unloaded": model})
+    else:
+        say(f"{model} is unloaded")

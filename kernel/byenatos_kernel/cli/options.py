@@ -1,0 +1,28 @@
+"""The options that many commands share, each declared once."""
+
+from typing import Annotated, TypeAlias
+
+import typer
+
+from byenatos_sdk.home import Home
+
+__all__ = ["JsonOption", "MaxTokensOption", "SessionOption", "TemperatureOption", "home_of"]
+
+JsonOption: TypeAlias = Annotated[
+    bool,
+    typer.Option("--json", help="Print JSON: the protocol's structs; fields that have their default are left out."),
+]
+SessionOption: TypeAlias = Annotated[str | None, typer.Option("--session", metavar="ID", help="Continue this session.")]
+MaxTokensOption: TypeAlias = Annotated[
+    int | None, typer.Option("--max-tokens", min=1, help="The longest answer, in tokens.")
+]
+TemperatureOption: TypeAlias = Annotated[
+    float | None, typer.Option("--temperature", min=0.0, max=2.0, help="0 picks the likeliest token every time.")
+]
+
+
+def home_of(context: typer.Context) -> Home:
+    """Return the home that ``--home`` named."""
+    home = context.find_root().obj
+    assert isinstance(home, Home)
+    return home

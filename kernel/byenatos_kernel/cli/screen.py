@@ -1,0 +1,108 @@
+"""What a command prints: for people on a terminal, for people behind a pipe, and for programs.
+
+On a terminal there is colour; in a pipe there are plain lines, never cut to a width. Text that came from a model or a
+driver passes :func:`printable` first: an answer must not be able to move the cursor or retitle a window.
+"""
+
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+__all__ = [
+    "complain",
+    "dim",
+    "is_terminal",
+    "megabytes",
+    "moment",
+    "printable",
+    "say",
+    "show_json",
+    "show_json_line",
+    "show_table",
+    "write",
+]
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def is_terminal() -> bool:
+    """Say whether a person watches standard output."""
+    return sys.stdout.isatty()
+
+
+def printable(text: str) -> str:
+    """Take the control characters out of ``text``, except tab and newline."""
+    return _CONTROL.sub("", text)
+
+
+def write(text: str) -> None:
+    """Print ``text`` as it is, at once: a broken pipe shows here and not when the interpreter ends."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def say(text: str = "") -> None:
+    """Print a line for people."""
+    write(text + "\n")
+
+
+def complain(text: str) -> None:
+    """Print what went wrong, and what to do, to standard error."""
+    sys.stdout.flush()
+    sys.stderr.write(f"byenatos: {printable(text)}\n")
+    sys.stderr.flush()
+
+
+def dim(text: str) -> str:
+    """Return ``text`` as it is to be printed where it matters less."""
+    return f"\x1b[2m{text}\x1b[0m" if is_terminal() and not os.environ.get("NO_COLOR") else text
+
+
+def show_json(value: Any) -> None:
+    """Print one JSON document."""
+    say(json.dumps(msgspec.to_builtins(value), indent=2, ensure_ascii=False))
+
+
+def show_json_line(value: Any) -> None:
+    """Print one line of JSON: for commands that print many."""
+    say(json.dumps(msgspec.to_builtins(value), ensure_ascii=False))
+
+
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows under their headings."""
+    cells = [[printable(cell) for cell in row] for row in rows]
+    if is_terminal():
+        _show_rich_table(columns, cells)
+        return
+    widths = [max(len(row[at]) for row in (columns, *cells)) for at in range(len(columns))]
+    for row in ([column.upper() for column in columns], *cells):
+        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _show_rich_table(columns: Sequence[str], cells: list[list[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column)
+    for row in cells:
+        table.add_row(*(Text(cell, overflow="fold") for cell in row))
+    Console().print(table)
+
+
+def megabytes(size_bytes: int) -> str:
+    """Write a size for people."""
+    return f"{size_bytes / 1e6:.1f} MB" if size_bytes < 1e9 else f"{size_bytes / 1e9:.2f} GB"
+
+
+def moment(at: float) -> str:
+    """Write a time, in seconds since the epoch, in the local zone."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))

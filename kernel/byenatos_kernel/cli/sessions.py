@@ -1,0 +1,72 @@
+"""``byenatos sessions``: list, show and remove the conversations that the kernel keeps."""
+
+from typing import Annotated
+
+import typer
+
+from byenatos_kernel.cli.options import JsonOption, home_of
+from byenatos_kernel.cli.screen import dim, moment, printable, say, show_json, show_table
+from byenatos_sdk.protocol.control import SessionTranscript
+
+__all__ = ["list_sessions", "remove", "show", "show_transcript"]
+
+
+def list_sessions(context: typer.Context, *, as_json: JsonOption = False) -> None:
+    """List the sessions."""
+    from byenatos_sdk.client import Client
+
+    with Client(home_of(context)) as client:
+        found = client.sessions()
+    if as_json:
+        show_json(found)
+        return
+    show_table(
+        ("session", "slot", "turns", "changed", "title"),
+        ((one.id, one.slot, str(one.turns), moment(one.updated_at), one.title) for one in found),
+    )
+
+
+def show(
+    context: typer.Context,
+    session: Annotated[str, typer.Argument(metavar="SESSION", help="The session's id.")],
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Print a session's transcript."""
+    from byenatos_sdk.client import Client
+
+    with Client(home_of(context)) as client:
+        found = client.transcript(session)
+    if as_json:
+        show_json(found)
+    else:
+        show_transcript(found)
+
+
+def show_transcript(found: SessionTranscript) -> None:
+    """Print a transcript, each turn under who spoke and how it came about."""
+    for turn in found.turns:
+        notes = [turn.model] if turn.model else []
+        notes += ["cut short"] if turn.state == "partial" else []
+        notes += [f"moves: {turn.moves}"] if turn.moves else []
+        who = f"{turn.message.role} ({', '.join(notes)})" if notes else turn.message.role
+        say(dim(printable(f"{turn.number}. {who}:")))
+        say(printable(turn.message.text))
+
+
+def remove(
+    context: typer.Context,
+    sessions: Annotated[list[str], typer.Argument(metavar="SESSION...", help="The ids of the sessions.")],
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove sessions with all of their turns."""
+    from byenatos_sdk.client import Client
+
+    with Client(home_of(context)) as client:
+        for session in sessions:
+            client.remove_session(session)
+    if as_json:
+        show_json({"removed": sessions})
+    else:
+        say(f"removed {', '.join(sessions)}")

@@ -1,0 +1,78 @@
+"""``byenatos status`` and ``byenatos slots``: the kernel at a glance."""
+
+from collections.abc import Iterable
+
+import typer
+
+from byenatos_kernel.cli.options import JsonOption, home_of
+from byenatos_kernel.cli.screen import megabytes, printable, say, show_json, show_table
+from byenatos_sdk.protocol.control import KernelStatus, SlotInfo
+
+__all__ = ["show_slots", "slots", "status"]
+
+
+def status(context: typer.Context, *, as_json: JsonOption = False) -> None:
+    """Show the kernel, its slots, driver processes and plugins."""
+    from byenatos_sdk.client import Client
+
+    with Client(home_of(context)) as client:
+        found = client.status()
+    if as_json:
+        show_json(found)
+    else:
+        _show_status(found)
+
+
+def slots(context: typer.Context, *, as_json: JsonOption = False) -> None:
+    """List the slots and the models that they are bound to."""
+    from byenatos_sdk.client import Client
+
+    with Client(home_of(context)) as client:
+        found = client.slots()
+    if as_json:
+        show_json(found)
+    else:
+        show_slots(found)
+
+
+def show_slots(found: Iterable[SlotInfo]) -> None:
+    """Print slots as a table."""
+    show_table(
+        ("slot", "model", "state", "streams", "detail"),
+        ((slot.name, slot.model or "-", slot.state, str(slot.streams), slot.detail) for slot in found),
+    )
+
+
+def _show_status(found: KernelStatus) -> None:
+    say(f"kernel {found.version}, pid {found.pid}, up {_duration(found.uptime_s)}, home {found.home}")
+    say(f"  {found.endpoint}")
+    say(
+        f"  {megabytes(found.rss_bytes)} of memory, {found.cpu_s:.1f} s of CPU, {found.clients} clients, "
+        f"{found.streams} streams, {found.requests} requests, {found.deltas} deltas"
+    )
+    for warning in found.warnings:
+        say(f"  note: {printable(warning)}")
+    say()
+    show_slots(found.slots)
+    if found.instances:
+        say()
+        show_table(
+            ("epoch", "model", "driver", "state", "pid", "streams", "restarts", "detail"),
+            (
+                (str(one.epoch), one.model, one.driver, one.state.value, str(one.pid), str(one.streams),
+                 str(one.restarts), one.detail)
+                for one in found.instances
+            ),
+        )  # fmt: skip
+    if found.plugins:
+        say()
+        show_table(
+            ("plugin", "version", "state", "summary"),
+            ((one.id, one.version, one.state, one.reason or one.summary) for one in found.plugins),
+        )
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,89 @@
+"""``byenatos swap`` and ``byenatos swaps``: exchange the model of a slot and watch it, or read what was exchanged."""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from byenatos_kernel.cli.events import describe_swap
+from byenatos_kernel.cli.options import JsonOption, home_of
+from byenatos_kernel.cli.screen import is_terminal, moment, printable, say, show_json, show_json_line, show_table
+from byenatos_sdk.protocol.errors import ByenatosError
+from byenatos_sdk.protocol.messages import SwapEvent, SwapState, SwapStrategy
+
+if TYPE_CHECKING:
+    from rich.status import Status
+
+    from byenatos_sdk.client import Client
+
+__all__ = ["show_swap", "swap", "swaps"]
+
+
+def swap(
+    context: typer.Context,
+    slot: str,
+    model: str,
+    *,
+    strategy: Annotated[
+        SwapStrategy,
+        typer.Option("--strategy", "-s", help="graceful: running answers end where they are; immediate: they move."),
+    ] = "graceful",
+    as_json: JsonOption = False,
+) -> None:
+    """Bind SLOT to MODEL while it is in use; with --json a line of JSON for each step."""
+    from byenatos_sdk.client import Client
+
+    with Client(home_of(context)) as client:
+        if as_json:
+            _succeeded(client.swap(slot, model, strategy=strategy, on_event=show_json_line))
+        else:
+            show_swap(client, slot, model, strategy)
+
+
+def show_swap(client: "Client", slot: str, model: str, strategy: SwapStrategy) -> SwapEvent:
+    """Swap, print each step with its time, and return the last one.
+
+    Raises:
+        ByenatosError: if the swap failed; the slot is bound as before.
+    """
+    with _spinner() as spinner:
+
+        def show(step: SwapEvent) -> None:
+            say(printable(f"{step.elapsed_s * 1000:9.1f} ms  {describe_swap(step)}"))
+            if spinner is not None:
+                spinner.update(f"{slot}: {step.source or 'nothing'} → {model}")
+
+        return _succeeded(client.swap(slot, model, strategy=strategy, on_event=show))
+
+
+def swaps(context: typer.Context, *, as_json: JsonOption = False) -> None:
+    """List past and running swaps with the last step of each."""
+    from byenatos_sdk.client import Client
+
+    with Client(home_of(context)) as client:
+        found = client.swaps()
+    if as_json:
+        show_json(found)
+        return
+    show_table(
+        ("swap", "at", "slot", "from", "to", "strategy", "took", "state"),
+        (
+            (str(one.id), moment(one.at), one.slot, one.source or "-", one.target, one.strategy,
+             f"{one.elapsed_s:.3f} s", describe_swap(one))
+            for one in found
+        ),
+    )  # fmt: skip
+
+
+def _spinner() -> "AbstractContextManager[Status | None]":
+    if not is_terminal():
+        return nullcontext()
+    from rich.console import Console
+
+    return Console().status("swapping")
+
+
+def _succeeded(last: SwapEvent) -> SwapEvent:
+    if last.state is SwapState.FAILED:
+        raise ByenatosError(f"the swap failed and slot {last.slot} is bound as before: {last.detail}")
+    return last
