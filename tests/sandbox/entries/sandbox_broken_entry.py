@@ -1,0 +1,2 @@
+print("importing")
+raise ImportError("no such engine")

@@ -1,0 +1,142 @@
+"""Entries that the tests run inside a sandbox. Each answers, if at all, with one JSON line on the channel."""
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+
+PR_GET_DUMPABLE = 3
+
+
+def _accept(channel: int) -> socket.socket:
+    with socket.socket(fileno=channel) as listener:
+        return listener.accept()[0]
+
+
+def _tell(channel: int, facts: object) -> socket.socket:
+    connection = _accept(channel)
+    connection.sendall(json.dumps(facts).encode() + b"\n")
+    return connection
+
+
+def _wait(connection: socket.socket) -> None:
+    """Until the other end closes."""
+    while connection.recv(4096):
+        pass
+
+
+def facts(channel: int, config: bytes) -> None:
+    """Everything that a layer is about, as seen from inside."""
+    descriptors = []
+    for descriptor in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            continue  # of the listing itself
+        descriptors.append(descriptor)
+    status = Path("/proc/self/status").read_text().splitlines()
+    lines = dict(line.split(":\t", 1) for line in status if ":\t" in line)
+    mask = os.umask(0)
+    os.umask(mask)
+    known = {
+        "pid": os.getpid(),
+        "group": os.getpgrp(),
+        "session": os.getsid(0),
+        "channel": channel,
+        "config": config.decode(),
+        "environment": dict(os.environ),
+        "descriptors": sorted(descriptors),
+        "no_new_privs": lines["NoNewPrivs"],
+        "dumpable": ctypes.CDLL(None).prctl(PR_GET_DUMPABLE, 0, 0, 0, 0),
+        "blocked": lines["SigBlk"],
+        "folder": str(Path.cwd()),
+        "folder_mode": Path().stat().st_mode & 0o777,
+        "mask": mask,
+        "stdin": sys.stdin.read(),
+        "interrupt_ignored": signal.getsignal(signal.SIGINT) is signal.SIG_IGN,
+        "terminate_default": signal.getsignal(signal.SIGTERM) is signal.SIG_DFL,
+        "limits": {
+            name: resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))
+            for name in ("CORE", "NOFILE", "FSIZE", "DATA", "STACK")
+        },
+    }
+    _tell(channel, known)
+
+
+def wait(channel: int, config: bytes) -> None:
+    """Say "ready", then live until the channel closes."""
+    _wait(_tell(channel, "ready"))
+
+
+def echo(channel: int, config: bytes) -> None:
+    """Send back whatever comes."""
+    connection = _accept(channel)
+    while data := connection.recv(4096):
+        connection.sendall(data)
+
+
+def stubborn_family(channel: int, config: bytes) -> None:
+    """Ignore SIGTERM, and so does a child in the same group."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    grandchild = os.fork()
+    if not grandchild:
+        signal.pause()
+    _wait(_tell(channel, grandchild))
+
+
+def leave_a_child_behind(channel: int, config: bytes) -> None:
+    """Return at once, while a child in the same group lives on."""
+    grandchild = os.fork()
+    if not grandchild:
+        signal.pause()
+    _tell(channel, grandchild)
+
+
+def leave_with_status(channel: int, config: bytes) -> None:
+    sys.exit(int(config))
+
+
+def leave_with_words(channel: int, config: bytes) -> None:
+    sys.exit(config.decode())
+
+
+def leave_with_a_busy_thread(channel: int, config: bytes) -> None:
+    """Return while a thread that is no daemon waits for ever."""
+    threading.Thread(target=threading.Event().wait).start()
+
+
+def fail(channel: int, config: bytes) -> None:
+    print("about to fail")
+    raise RuntimeError(config.decode())
+
+
+def take_memory(channel: int, config: bytes) -> None:
+    bytearray(int(config) << 20)
+
+
+def write_file(channel: int, config: bytes) -> None:
+    """Write so many bytes into the scratch folder."""
+    Path("big").write_bytes(bytes(int(config)))
+
+
+def flood(channel: int, config: bytes) -> None:
+    """Print lines for ever."""
+    _accept(channel)
+    while True:
+        os.write(1, b"0123456789abcdef" * 256 + b"\n")
+
+
+def print_endless_line(channel: int, config: bytes) -> None:
+    """Print so many MiB without a newline, then a last line, on stderr."""
+    for _ in range(int(config)):
+        os.write(2, b"x" * (1 << 20))
+    os.write(2, b"\nthe last line\n")
+
+
+def print_bytes(channel: int, config: bytes) -> None:
+    os.write(1, config)
