@@ -18,14 +18,16 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Check a configuration file and list the keys that are accepted but not yet in force."""
-    from byenatos_kernel.config import read_config
+    from byenatos_kernel.config import ConfigError, read_config
 
+    if path is not None and not path.exists():
+        raise ConfigError(f"{path}: no such file")
     chosen = path or home_of(context).config
     config = read_config(chosen)
     notes = config.not_in_force()
     if as_json:
         show_json({"path": str(chosen), "ok": True, "not_in_force": notes})
         return
-    say(f"{chosen}: ok")
+    say(f"{chosen}: {'ok' if chosen.exists() else 'no such file, all defaults'}")
     for note in notes:
-        say(f"  not yet in force: {note}")
+        say(f"  {note}")

@@ -8,8 +8,7 @@ import typer
 from byenatos_kernel.cli.events import describe_swap
 from byenatos_kernel.cli.options import JsonOption, home_of
 from byenatos_kernel.cli.screen import is_terminal, moment, printable, say, show_json, show_json_line, show_table
-from byenatos_sdk.protocol.errors import ByenatosError
-from byenatos_sdk.protocol.messages import SwapEvent, SwapState, SwapStrategy
+from byenatos_sdk.protocol.messages import SwapEvent, SwapStrategy
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -35,7 +34,7 @@ def swap(
 
     with Client(home_of(context)) as client:
         if as_json:
-            _succeeded(client.swap(slot, model, strategy=strategy, on_event=show_json_line))
+            client.swap(slot, model, strategy=strategy, on_event=show_json_line)
         else:
             show_swap(client, slot, model, strategy)
 
@@ -53,7 +52,7 @@ def show_swap(client: "Client", slot: str, model: str, strategy: SwapStrategy) -
             if spinner is not None:
                 spinner.update(f"{slot}: {step.source or 'nothing'} → {model}")
 
-        return _succeeded(client.swap(slot, model, strategy=strategy, on_event=show))
+        return client.swap(slot, model, strategy=strategy, on_event=show)
 
 
 def swaps(context: typer.Context, *, as_json: JsonOption = False) -> None:
@@ -81,9 +80,3 @@ def _spinner() -> "AbstractContextManager[Status | None]":
     from rich.console import Console
 
     return Console().status("swapping")
-
-
-def _succeeded(last: SwapEvent) -> SwapEvent:
-    if last.state is SwapState.FAILED:
-        raise ByenatosError(f"the swap failed and slot {last.slot} is bound as before: {last.detail}")
-    return last
