@@ -57,10 +57,10 @@ $(INSTALLED): pyproject.toml
 		echo 'make: expected Python 3.11 or newer (python3.11 to python3.14 or python3), found none.' >&2; \
 		echo '      Install it (Debian, Ubuntu: apt install python3 python3-venv), or name it: make PYTHON=/path' >&2; \
 		exit 1; }
-	@test -x $(VENV)/bin/python || '$(PYTHON)' -c 'import ensurepip, venv' 2>/dev/null || { \
+	@$(VENV)/bin/python -c 'import pip' 2>/dev/null || '$(PYTHON)' -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo 'make: $(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv' >&2; \
 		exit 1; }
-	@test -x $(VENV)/bin/python || '$(PYTHON)' -m venv $(VENV)
+	@$(VENV)/bin/python -c 'import pip' 2>/dev/null || '$(PYTHON)' -m venv $(VENV)
 	@echo 'Installing into $(VENV): llama.cpp is compiled for this machine, which takes minutes the first time.'
 	@echo 'The log: $(VENV)/install.log'
 	@begin=$$(date +%s); \
