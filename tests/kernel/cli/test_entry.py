@@ -1,0 +1,123 @@
+"""Exit codes and where things are said, without a kernel."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COMMANDS_THAT_NEED_A_KERNEL = [
+    ("status",),
+    ("slots",),
+    ("models", "list"),
+    ("models", "load", "smollm2"),
+    ("models", "unload", "smollm2"),
+    ("swap", "default", "smollm2"),
+    ("swaps",),
+    ("sessions", "list"),
+    ("sessions", "show", "abc"),
+    ("sessions", "rm", "abc"),
+    ("chat",),
+    ("ask", "hello"),
+    ("events",),
+]
+
+
+def test_help_lists_the_commands_and_the_exit_codes(run):
+    outcome = run("--help")
+    assert outcome.code == 0
+    assert all(command[0] in outcome.out for command in COMMANDS_THAT_NEED_A_KERNEL)
+    assert "3 no kernel is running (start one: byenatos up)" in outcome.out
+
+
+@pytest.mark.parametrize("command", COMMANDS_THAT_NEED_A_KERNEL, ids=" ".join)
+def test_without_a_kernel_a_command_exits_with_3_and_says_how_to_start_one(run, command):
+    outcome = run(*command)
+    assert (outcome.code, outcome.out) == (3, "")
+    assert outcome.error.startswith("byenatos: no kernel")
+    assert "byenatos up" in outcome.error
+
+
+def test_stopping_without_a_kernel_is_fine(run):
+    outcome = run("down")
+    assert outcome.code == 0
+    assert "no kernel is running" in outcome.out
+
+
+def test_stopping_without_a_kernel_says_so_in_json(run):
+    assert json.loads(run("down", "--json").out) == {"stopped": False, "pid": None}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("nonsense",),
+        ("up", "--json"),
+        ("swap", "default"),
+        ("chat", "--new", "--session", "a"),
+        ("swap", "a", "b", "-s", "c"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_exits_with_2(run, command):
+    outcome = run(*command)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "Usage" in outcome.error
+
+
+def test_a_good_configuration_is_ok_and_names_what_is_not_in_force(run, home):
+    home.config.parent.mkdir(parents=True)
+    home.config.write_text('{"llm_driver_config": {"default_model": "smollm2", "auto_optimization": true}}')
+    outcome = run("config", "check")
+    assert outcome.code == 0
+    assert outcome.out.splitlines()[0] == f"{home.config}: ok"
+    assert "auto_optimization is not yet in force" in outcome.out
+    assert json.loads(run("config", "check", "--json").out)["ok"] is True
+
+
+def test_no_configuration_means_all_defaults(run):
+    outcome = run("config", "check")
+    assert outcome.code == 0
+    assert "all defaults" in outcome.out
+
+
+@pytest.mark.parametrize("text", ['{"llm_driver_config": {"default_modell": "smollm2"}}', "{", "[]"])
+def test_a_bad_configuration_exits_with_2_and_names_the_file(run, tmp_path: Path, text):
+    path = tmp_path / "other.json"
+    path.write_text(text)
+    outcome = run("config", "check", str(path))
+    assert (outcome.code, outcome.out) == (2, "")
+    assert str(path) in outcome.error
+
+
+def test_a_configuration_that_was_named_must_be_there(run, tmp_path: Path):
+    assert run("config", "check", str(tmp_path / "none.json")).code == 2
+
+
+def test_help_is_quick_because_heavy_parts_are_imported_late():
+    script = "import sys; from byenatos_kernel.cli import main; main(['--help']); print(*sys.modules, file=sys.stderr)"
+    outcome = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert not {"zmq", "httpx", "byenatos_sdk.client", "byenatos_kernel.config"} & set(outcome.stderr.split())
+
+
+def test_a_closed_pipe_ends_a_command_quietly(start):
+    process = start("models", "--help")
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    process.wait(30)
+
+
+def test_sigterm_ends_a_command_without_a_traceback(start, tmp_path: Path):
+    source = tmp_path / "endless.gguf"
+    os.mkfifo(source)
+    process = start("config", "check", str(source))  # it waits for a writer to the pipe
+    writer = os.open(source, os.O_WRONLY)  # returns as soon as the command reads
+    process.send_signal(signal.SIGTERM)
+    out, error = process.communicate(timeout=30)
+    os.close(writer)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "Traceback" not in out + error
