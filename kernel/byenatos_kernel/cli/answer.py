@@ -4,29 +4,25 @@ import sys
 from collections.abc import Iterable
 
 from byenatos_kernel.cli.screen import dim, is_terminal, printable, say, write
-from byenatos_sdk.protocol.messages import Delta, Finish, Moved, TextDelta
+from byenatos_sdk.protocol.messages import Delta, Moved, TextDelta
 
 __all__ = ["show_answer", "show_note"]
 
 
-def show_answer(deltas: Iterable[Delta]) -> Finish | None:
-    """Print the text of ``deltas`` as it comes and return the finish.
+def show_answer(deltas: Iterable[Delta]) -> None:
+    """Print the text of ``deltas`` as it comes.
 
     In a pipe standard output carries the model's text alone, unchanged; on a terminal, without its control characters.
     """
     terminal = is_terminal()
-    finish: Finish | None = None
     try:
         for delta in deltas:
             if isinstance(delta, TextDelta):
                 write(printable(delta.text) if terminal else delta.text)
             elif isinstance(delta, Moved):
                 show_note(f"{delta.source} → {delta.target}, {delta.reason}", inline=True)
-            elif isinstance(delta, Finish):
-                finish = delta
     finally:
         say()
-    return finish
 
 
 def show_note(text: str, *, inline: bool = False) -> None:

@@ -7,7 +7,6 @@ restarted in between. Ctrl-C during an answer ends that answer; at the prompt it
 import secrets
 import sys
 from collections.abc import Iterator
-from contextlib import closing
 from typing import Annotated
 
 import typer
@@ -48,7 +47,7 @@ def chat(
     home = home_of(context)
     slot = _slot_of(home, session, slot)
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature)
-    conversation = _Conversation(home, slot, session or secrets.token_hex(4), sampling, as_json=as_json)
+    conversation = _Conversation(home, slot, session or secrets.token_hex(6), sampling, as_json=as_json)
     try:
         conversation.hold()
     finally:
@@ -77,8 +76,8 @@ def ask(
         if as_json:
             show_json(client.infer(question, model=slot, session=session, sampling=sampling))
             return
-        with closing(client.stream(question, model=slot, session=session, sampling=sampling)) as answer:
-            show_answer(answer)
+        with client.stream(question, model=slot, session=session, sampling=sampling) as stream:
+            show_answer(stream)
 
 
 def _slot_of(home: Home, session: str | None, slot: str | None) -> str:
@@ -139,10 +138,9 @@ class _Conversation:
             if self._as_json:
                 show_json_line(client.infer(text, model=self._slot, session=self.session, sampling=self._sampling))
                 return
-            stream = client.stream(text, model=self._slot, session=self.session, sampling=self._sampling)
-            with closing(stream) as answer:
+            with client.stream(text, model=self._slot, session=self.session, sampling=self._sampling) as stream:
                 try:
-                    show_answer(answer)
+                    show_answer(stream)
                 except KeyboardInterrupt:
                     if not self._at_keyboard:
                         raise

@@ -4,7 +4,6 @@ import secrets
 import time
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 from byenatos_kernel.cli.screen import dim, printable, say, write
@@ -139,7 +138,7 @@ class Rehearsal:
         begin = time.monotonic()
         answer = _Heard()
         sampling = Sampling(temperature=0.0, max_tokens=64)
-        with closing(client.stream(_QUESTION, model=_SLOT, session=self._session, sampling=sampling)) as stream:
+        with client.stream(_QUESTION, model=_SLOT, session=self._session, sampling=sampling) as stream:
             for delta in stream:
                 self._hear(answer, delta)
         self._say("")
@@ -154,7 +153,7 @@ class Rehearsal:
         swapping: Future[list[SwapEvent]] | None = None
         sampling = Sampling(temperature=0.0, max_tokens=_STORY_TOKENS, repetition_penalty=1.1)
         with ThreadPoolExecutor(1) as thread:
-            with closing(client.stream(_STORY, model=_SLOT, session=self._session, sampling=sampling)) as stream:
+            with client.stream(_STORY, model=_SLOT, session=self._session, sampling=sampling) as stream:
                 for delta in stream:
                     self._hear(story, delta)
                     if story.deltas == _SWAP_AFTER_DELTAS and swapping is None:

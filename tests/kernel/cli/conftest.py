@@ -1,9 +1,10 @@
 """A home of its own for each test, and the command line run in this process or in one of its own."""
 
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,17 +32,18 @@ def home(tmp_path: Path) -> Home:
 
 
 @pytest.fixture
-def run(home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     """Run ``byenatos`` in this process, as in a pipe."""
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr("signal.signal", lambda *_: None)  # the test runner keeps its own handlers
+    handler = signal.getsignal(signal.SIGTERM)
 
     def run(*arguments: str) -> Outcome:
         code = main(["--home", str(home.path), *arguments])
         said = capsys.readouterr()
         return Outcome(code, said.out, said.err)
 
-    return run
+    yield run
+    signal.signal(signal.SIGTERM, handler)
 
 
 @pytest.fixture
