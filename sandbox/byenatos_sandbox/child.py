@@ -6,7 +6,8 @@ Order, and why it must be so:
    died in between would go unnoticed for ever;
 2. no new privileges, so that no set-uid program gives back what the next steps take away;
 3. limits, descriptors, file mode mask, signals;
-4. not dumpable: no core file, and no other process of this user may trace this one or read its memory;
+4. not dumpable: no core file, and no other process of this user may trace this one or read its memory, environment or
+   maps (what ``/proc/<pid>/stat``, ``statm`` and ``status`` say stays readable);
 5. only now the entry is imported and called.
 
 A step that the system refuses ends the process before the entry is imported: a sandbox is whole or does not run.

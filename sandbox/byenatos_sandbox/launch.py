@@ -31,6 +31,7 @@ their locks are held. The child locks itself in after exec instead, and a step t
 import asyncio
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -87,6 +88,11 @@ def launch(grant: Grant, *, entry: str, config: bytes, on_exit: Callable[[Proces
         loop = asyncio.get_running_loop()
     except RuntimeError:
         raise LaunchError(f"{grant.name}: expected a running event loop, found none: call from a coroutine") from None
+    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:  # some service managers leave it so, and exec keeps it
+        raise LaunchError(
+            f"{grant.name}: expected SIGCHLD at its default, found it ignored: the system would reap the process unseen "
+            "and give its pid away; call signal.signal(SIGCHLD, SIG_DFL) at start"
+        )
     if not _ENTRY.fullmatch(entry):
         raise LaunchError(f"{grant.name}: entry: expected 'module:function', found {entry!r}")
     if grant.plugin and not Path(grant.plugin).is_dir():

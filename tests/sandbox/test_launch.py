@@ -143,7 +143,7 @@ PARENT = """
 
     async def main():
         grant = Grant("test/orphan", plugin=sys.argv[1], scratch_root=sys.argv[2])
-        process = launch(grant, entry="sandbox_entries:wait", config=b"")
+        process = launch(grant, entry="sandbox_entries:wait_for_ever", config=b"")
         await asyncio.get_running_loop().sock_recv(process.channel, 100)
         print(process.pid, flush=True)
         signal.pause()
@@ -237,6 +237,18 @@ def test_wrong_orders_are_refused_with_what_was_expected(grant, fields, entry, m
     async def main():
         with pytest.raises(LaunchError, match=message):
             launch(grant(**fields), entry=entry, config=b"")
+
+    asyncio.run(main())
+
+
+def test_a_launch_where_exits_would_go_unseen_is_refused(grant):
+    async def main():
+        before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        try:
+            with pytest.raises(LaunchError, match="expected SIGCHLD at its default, found it ignored"):
+                launch(grant(), entry="sandbox_entries:wait", config=b"")
+        finally:
+            signal.signal(signal.SIGCHLD, before)
 
     asyncio.run(main())
 

@@ -73,6 +73,13 @@ def wait(channel: int, config: bytes) -> None:
     _wait(_tell(channel, "ready"))
 
 
+def wait_for_ever(channel: int, config: bytes) -> None:
+    """Say "ready", then live on whatever happens to the channel."""
+    connection = _tell(channel, "ready")
+    while connection:
+        signal.pause()
+
+
 def echo(channel: int, config: bytes) -> None:
     """Send back whatever comes."""
     connection = _accept(channel)
