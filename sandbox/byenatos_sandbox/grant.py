@@ -32,7 +32,8 @@ class Grant(Struct, frozen=True):
     ``name`` stands in messages (``llamacpp/smollm2``). ``plugin`` is the folder of the driver's code and ``files`` are
     the model files, both to read. ``memory_mib`` bounds private memory (0: no bound); mapped model files do not count.
     ``environment`` holds the only variables beside the fixed ones. ``scratch_root`` is the folder in which the private
-    scratch folder is made (empty: the temporary directory).
+    scratch folder is made (empty: the temporary directory); a launching process that is killed leaves folders there, so
+    name one that the next start may empty.
 
     Raises:
         GrantError: naming the field, what was expected and what was found.

@@ -90,8 +90,8 @@ def launch(grant: Grant, *, entry: str, config: bytes, on_exit: Callable[[Proces
         raise LaunchError(f"{grant.name}: expected a running event loop, found none: call from a coroutine") from None
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:  # some service managers leave it so, and exec keeps it
         raise LaunchError(
-            f"{grant.name}: expected SIGCHLD at its default, found it ignored: the system would reap the process unseen "
-            "and give its pid away; call signal.signal(SIGCHLD, SIG_DFL) at start"
+            f"{grant.name}: expected SIGCHLD at its default, found it ignored: the system would reap the process "
+            "unseen and give its pid away; call signal.signal(SIGCHLD, SIG_DFL) at start"
         )
     if not _ENTRY.fullmatch(entry):
         raise LaunchError(f"{grant.name}: entry: expected 'module:function', found {entry!r}")
