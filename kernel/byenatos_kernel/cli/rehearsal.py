@@ -129,7 +129,7 @@ class Rehearsal:
             time.sleep(_LOOK_EVERY_S)
         if slot is None:
             client.load(_FIRST, slot=_SLOT)
-        elif slot.model != _FIRST or slot.state != "ready":
+        elif slot.model != _FIRST or slot.state in {"unavailable", "empty"}:
             client.swap(_SLOT, _FIRST, strategy="graceful")
         self.took(f"slot {_SLOT} bound to {_FIRST}", time.monotonic() - begin)
 
@@ -165,14 +165,20 @@ class Rehearsal:
                 holds=swapping is not None,
                 found=story.deltas,
             )
-            for step in swapping.result() if swapping else ():
-                self.took(f"  swap: {step.state.value}", step.elapsed_s, step.detail or "since it was asked for")
+            self._note_swap(swapping.result() if swapping else [], story.pause_s)
         self.check("the answer moved exactly once", holds=len(story.moves) == 1, found=f"{len(story.moves)} moves")
         self.check("the answer ended exactly once", holds=story.finishes == 1, found=f"{story.finishes} ends")
         self.check("there is text before the move", holds=bool(story.before.strip()), found="none")
         self.check("there is text after the move", holds=bool(story.after.strip()), found="none")
         self.check(f"{_SECOND} ended the answer", holds=story.model == _SECOND, found=story.model)
         return story.text
+
+    def _note_swap(self, steps: list[SwapEvent], pause_s: float) -> None:
+        before_s = 0.0
+        for step in steps:
+            self.took(f"  swap: {step.state.value}", step.elapsed_s - before_s, step.detail)
+            before_s = step.elapsed_s
+        self.took("  pause in the answer at its move", pause_s)
 
     def _swap(self) -> list[SwapEvent]:
         from byenatos_sdk.client import Client
@@ -206,7 +212,7 @@ class Rehearsal:
 
 
 class _Heard:
-    """What a stream added up to, before and after its move."""
+    """What a stream added up to, before and after its move, and how long no text came in between."""
 
     def __init__(self) -> None:
         self.before = ""
@@ -215,6 +221,8 @@ class _Heard:
         self.finishes = 0
         self.model = ""
         self.moves: list[Moved] = []
+        self.pause_s = 0.0
+        self._last_text_at = time.monotonic()
 
     @property
     def text(self) -> str:
@@ -223,6 +231,10 @@ class _Heard:
     def add(self, delta: Delta) -> None:
         if isinstance(delta, TextDelta):
             self.deltas += 1
+            now = time.monotonic()
+            if self.moves and not self.after:
+                self.pause_s = now - self._last_text_at
+            self._last_text_at = now
             if self.moves:
                 self.after += delta.text
             else:
