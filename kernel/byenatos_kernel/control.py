@@ -1,0 +1,200 @@
+"""The control plane: the methods of ``byenatos_sdk.protocol.control``, each a few lines over the managers."""
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from byenatos_kernel import __version__
+from byenatos_kernel.clients import ClientState
+from byenatos_sdk.protocol.control import (
+    METHODS,
+    Empty,
+    Event,
+    KernelStatus,
+    ModelInfo,
+    Named,
+    SessionTranscript,
+    SlotInfo,
+    SwapAdvanced,
+)
+from byenatos_sdk.protocol.errors import ByenatosError, Cancelled, ClientTooSlow, InvalidRequest, NotFound
+from byenatos_sdk.protocol.frames import Call, Notice, Reply, encode
+from byenatos_sdk.protocol.messages import Failure, SessionInfo, SwapEvent, SwapRequest
+
+if TYPE_CHECKING:
+    from byenatos_kernel.kernel import Kernel
+
+__all__ = ["Control"]
+
+CALLS_PER_CLIENT = 256
+NOTICES_WAITING = 1000
+
+_DECODERS = {name: msgspec.msgpack.Decoder(params) for name, (params, _) in METHODS.items()}
+
+
+class Control:
+    """Answers control calls; ``events`` calls stay open as subscriptions."""
+
+    def __init__(self, kernel: "Kernel", warnings: tuple[str, ...]) -> None:
+        self._kernel = kernel
+        self._bus = kernel.bus
+        self._drivers = kernel.drivers
+        self._registry = kernel.registry
+        self._warnings = warnings
+        self._started = time.monotonic()
+        self._running: dict[tuple[ClientState, int], asyncio.Task[None]] = {}
+        self._subscribers: set[tuple[ClientState, int]] = set()
+        self._methods: dict[str, Callable[[Any], Awaitable[Any]]] = {
+            "status": self._status,
+            "models": self._models,
+            "slots": self._slots,
+            "load": kernel.supply.load,
+            "unload": self._unload,
+            "swaps": self._history,
+            "sessions": self._list_sessions,
+            "session": self._session,
+            "session_remove": self._session_remove,
+            "shutdown": self._shutdown,
+        }
+
+    def call(self, client: ClientState, header: Call, body: bytes) -> None:
+        """Start a call; it is answered by one reply or failure. Raises ``InvalidRequest`` on a number in use."""
+        number = header.id
+        if number in client.streams or number in client.calls:
+            raise InvalidRequest(f"call {number} is already running on this connection")
+        decoder = _DECODERS.get(header.method)
+        try:
+            if decoder is None:
+                raise NotFound(f"no method {header.method!r}; there is {', '.join(METHODS)}")
+            if len(client.calls) >= CALLS_PER_CLIENT:
+                raise InvalidRequest(f"{CALLS_PER_CLIENT} calls are running on this connection already")
+            params = decoder.decode(body) if body else Empty()
+        except (ByenatosError, msgspec.DecodeError) as error:
+            code = error.code if isinstance(error, ByenatosError) else "invalid_request"
+            self._bus.tell(client, number, Failure(code, str(error)))
+            return
+        client.calls[number] = header.method
+        if header.method == "events":
+            self._subscribers.add((client, number))
+            return
+        task = asyncio.get_running_loop().create_task(self._answer(client, number, header.method, params))
+        self._running[client, number] = task
+        task.add_done_callback(lambda _: self._running.pop((client, number), None))
+
+    def cancel(self, client: ClientState, number: int) -> None:
+        """End a subscription, or stop waiting for a call; what the call began goes on."""
+        if client.calls.pop(number, None) is None:
+            return
+        self._subscribers.discard((client, number))
+        task = self._running.pop((client, number), None)
+        if task is not None:
+            task.cancel()
+        self._bus.tell(client, number, Failure(Cancelled.code, "cancelled by the client"))
+
+    def gone(self, client: ClientState) -> None:
+        """Forget a client's calls."""
+        for number in list(client.calls):
+            self._subscribers.discard((client, number))
+            task = self._running.pop((client, number), None)
+            if task is not None:
+                task.cancel()
+        client.calls.clear()
+
+    def publish(self, event: Event) -> None:
+        """Send an event to every subscriber; one that does not keep up is told so and dropped."""
+        if not self._subscribers:
+            return
+        notice = Notice(encode(event))
+        for client, number in list(self._subscribers):
+            if len(client.control) > NOTICES_WAITING:
+                self._subscribers.discard((client, number))
+                client.calls.pop(number, None)
+                text = f"{NOTICES_WAITING} events were waiting to be read; subscribe again"
+                self._bus.tell(client, number, Failure(ClientTooSlow.code, text))
+            else:
+                self._bus.tell(client, number, notice)
+
+    async def _answer(self, client: ClientState, number: int, method: str, params: Any) -> None:
+        try:
+            if method == "swap":
+                result: object = await self._swap(client, number, params)
+            else:
+                result = await self._methods[method](params)
+            answer: Reply | Failure = Reply(encode(result))
+        except ByenatosError as error:
+            answer = Failure(error.code, error.message, error.retry_after_s)
+        if client.calls.pop(number, None) is not None:
+            self._bus.tell(client, number, answer)
+
+    # ---- methods -----------------------------------------------------------------------------------------------
+
+    async def _swap(self, client: ClientState, number: int, request: SwapRequest) -> SwapEvent:
+        def observe(event: SwapEvent) -> None:
+            if number in client.calls:
+                self._bus.tell(client, number, Notice(encode(SwapAdvanced(event.at, event))))
+
+        return await self._kernel.swaps.swap(request, observe)
+
+    async def _status(self, _: Empty) -> KernelStatus:
+        instances = tuple(instance.info for instance in self._drivers.instances)
+        return KernelStatus(
+            version=__version__,
+            pid=os.getpid(),
+            home=str(self._kernel.home.path),
+            endpoint=self._kernel.home.endpoint,
+            uptime_s=time.monotonic() - self._started,
+            rss_bytes=_resident_bytes(),
+            cpu_s=time.thread_time(),
+            clients=len(self._bus.clients),
+            streams=len(self._kernel.switchboard.live),
+            requests=self._kernel.switchboard.requests,
+            deltas=self._kernel.switchboard.deltas,
+            slots=tuple(await self._slots(Empty())),
+            instances=instances,
+            plugins=tuple(plugin.info for plugin in self._registry.plugins.values()),
+            warnings=(*self._warnings, *self._kernel.supply.warnings.values()),
+        )
+
+    async def _models(self, _: Empty) -> list[ModelInfo]:
+        counts: dict[str, int] = {}
+        for instance in self._drivers.instances:
+            counts[instance.model.id] = counts.get(instance.model.id, 0) + 1
+        return [
+            entry.info(counts.get(entry.id, 0), self._kernel.routes.bound_to(entry.id))
+            for entry in sorted(self._registry.models.values(), key=lambda entry: entry.id)
+        ]
+
+    async def _slots(self, _: Empty) -> list[SlotInfo]:
+        return [slot.info for _, slot in sorted(self._kernel.routes.slots.items())]
+
+    async def _unload(self, request: Any) -> Empty:
+        self._kernel.supply.unload(request)
+        return Empty()
+
+    async def _history(self, _: Empty) -> list[SwapEvent]:
+        return await self._kernel.swaps.history()
+
+    async def _list_sessions(self, _: Empty) -> list[SessionInfo]:
+        return await self._kernel.sessions.list()
+
+    async def _session(self, named: Named) -> SessionTranscript:
+        return await self._kernel.sessions.show(named.name)
+
+    async def _session_remove(self, named: Named) -> Empty:
+        if self._kernel.switchboard.session_busy(named.name):
+            raise InvalidRequest(f"session {named.name!r} is being answered; wait for it or cancel it")
+        await self._kernel.sessions.remove(named.name)
+        return Empty()
+
+    async def _shutdown(self, _: Empty) -> Empty:
+        asyncio.get_running_loop().call_soon(self._kernel.stop)
+        return Empty()
+
+
+def _resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,95 @@
+"""The kernel's process: ``python -m byenatos_kernel.daemon --home PATH``.
+
+It is kept free of everything that a kernel does not need while it runs (no command line library, no TLS), so that an idle
+one stays below 30 MB. That is why the kernel itself is imported late.
+"""
+
+import argparse
+import fcntl
+import logging
+import os
+import sys
+
+from byenatos_kernel.config import Config, ConfigError, read_config
+from byenatos_sdk.home import Home
+from byenatos_sdk.protocol.errors import ByenatosError, Unavailable
+
+__all__ = ["ALREADY_RUNNING", "BAD_CONFIGURATION", "main"]
+
+BAD_CONFIGURATION = 2
+ALREADY_RUNNING = 3
+
+log = logging.getLogger("byenatos")
+
+
+def _hold(home: Home) -> int:
+    """Take the home's lock and write our pid into it; raises ``Unavailable`` if another kernel has it."""
+    descriptor = os.open(home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
+        os.close(descriptor)
+        raise Unavailable(
+            f"a kernel is already running for {home.path} (pid {pid}); use it, stop it with `byenatos down`, "
+            "or choose another --home"
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, f"{os.getpid()}\n".encode())
+    return descriptor
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a kernel in the foreground; returns the exit status (0, 1, 2 bad configuration, 3 already running)."""
+    parser = argparse.ArgumentParser(prog="byenatos-kernel", description="Run a ByenatOS kernel in the foreground.")
+    parser.add_argument("--home", help="the kernel's folder (default: $BYENATOS_HOME or ~/.byenatos)")
+    parser.add_argument("--verbose", action="store_true", help="log each step, not only warnings")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(
+        level=logging.DEBUG if options.verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
+        stream=sys.stderr,
+    )
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)
+    home = Home(options.home)
+    try:
+        home.create()
+        config = read_config(home.config)
+    except ConfigError as error:
+        sys.stderr.write(f"byenatos: {error.message}\n")
+        return BAD_CONFIGURATION
+    except (OSError, ByenatosError) as error:
+        sys.stderr.write(f"byenatos: {home.path} cannot be used as a home: {error}\n")
+        return 1
+    try:
+        lock = _hold(home)
+    except Unavailable as error:
+        sys.stderr.write(f"byenatos: {error.message}\n")
+        return ALREADY_RUNNING
+    for sentence in config.not_in_force():
+        log.warning("%s: %s", home.config, sentence)
+    try:
+        _run(home, config)
+    except ByenatosError as error:
+        sys.stderr.write(f"byenatos: {error.message}\n")
+        return 1
+    finally:
+        os.close(lock)
+    return 0
+
+
+def _run(home: Home, config: Config) -> None:
+    # asyncio imports ssl, which costs 5 MB; the kernel makes no outside connection and terminates no TLS.
+    sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]
+    import asyncio
+
+    from byenatos_kernel.kernel import Kernel
+
+    async def serve() -> None:
+        await Kernel(home, config).run()
+
+    asyncio.run(serve())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

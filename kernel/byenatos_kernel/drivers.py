@@ -1,0 +1,289 @@
+"""The driver manager: which models are loaded, by which processes, and what happens when one dies.
+
+It owns the units and their instances. Streams are the switchboard's: the manager tells it (:class:`UnitOwner`) when a
+unit became ready, when an instance was lost with streams on it, and when a unit died for good.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from byenatos_kernel.instances import Instance
+from byenatos_kernel.models import ModelEntry
+from byenatos_kernel.registry import ModelRegistry
+from byenatos_kernel.units import CRASH_LIMIT, CRASH_WINDOW_S, Unit
+from byenatos_sandbox import Grant
+from byenatos_sdk.protocol.control import DriverFailed, DriverRestarting, Event, InstanceChanged
+from byenatos_sdk.protocol.errors import (
+    ByenatosError,
+    DriverCrashed,
+    InvalidRequest,
+    Overloaded,
+)
+from byenatos_sdk.protocol.messages import InstanceState
+
+__all__ = ["DriverManager", "UnitOwner"]
+
+STOP_GRACE_S = 3.0
+SILENT_S = 0.35
+DEAD_S = 2.0
+BLOCKED_S = 10.0
+SWEEP_S = 0.1
+
+
+class UnitOwner(Protocol):
+    """Who answers for the streams; the switchboard."""
+
+    def deliver(self, instance: Instance, frames: list[bytes]) -> None:
+        """Frames came from a driver."""
+
+    def unit_ready(self, unit: Unit, instance: Instance) -> None:
+        """New streams may go to ``instance``."""
+
+    def instance_lost(self, unit: Unit, instance: Instance, error: DriverCrashed) -> None:
+        """The process is gone; ``instance.streams`` need another place."""
+
+    def unit_died(self, unit: Unit, error: ByenatosError) -> None:
+        """Nothing will come of the unit; what waits for it needs another place."""
+
+
+class DriverManager:
+    """Loads models into driver processes, restarts what crashes, retires what nobody wants."""
+
+    def __init__(self, registry: ModelRegistry, publish: Callable[[Event], None], *, most_models: int) -> None:
+        self.units: list[Unit] = []
+        self.owner: UnitOwner | None = None
+        self._registry = registry
+        self._publish = publish
+        self._most_models = most_models
+        self._unit_of: dict[Instance, Unit] = {}
+        self._epoch = 0
+        self._loop = asyncio.get_running_loop()
+        self._swept_at = self._loop.time()
+        self._sweep_timer = self._loop.call_later(SWEEP_S, self._sweep)
+        self._closing = False
+
+    @property
+    def instances(self) -> list[Instance]:
+        """Every instance whose process may still exist, oldest first."""
+        return list(self._unit_of)
+
+    def find(self, model: str) -> Unit | None:
+        """The unit that serves ``model`` and is not on its way out; one that is ready before one that is not."""
+        mine = [unit for unit in self.units if unit.model.id == model and not unit.leaving]
+        return next((unit for unit in mine if unit.ready), mine[0] if mine else None)
+
+    def load(self, model: ModelEntry, *, supervised: bool = False, overlap: int = 0) -> Unit:
+        """Start a unit for ``model``.
+
+        ``overlap`` units more than ``max_concurrent_models`` are allowed, for the time that a swap needs both.
+
+        Raises:
+            Overloaded: as many models as allowed are loaded.
+            NotFound, Unavailable: the model's driver is missing or refused.
+        """
+        plugin = self._registry.plugin_for(model)
+        loaded = {unit.model.id for unit in self.units if not unit.leaving and not unit.dead}
+        if model.id not in loaded and len(loaded) >= self._most_models + overlap:
+            raise Overloaded(
+                f"{len(loaded)} models are loaded ({', '.join(sorted(loaded))}) and max_concurrent_models is "
+                f"{self._most_models}; unload one or raise it"
+            )
+        unit = Unit(model, plugin, supervised=supervised)
+        self.units.append(unit)
+        self._start(unit)
+        return unit
+
+    def release(self, unit: Unit) -> None:
+        """Let a unit go that neither a slot nor an operator wants: once its streams have ended it is stopped."""
+        if unit.wanted or unit.leaving:
+            return
+        unit.leaving = True
+        if unit.restart is not None:
+            unit.restart.cancel()
+            unit.restart = None
+        if unit.instance is None or unit.dead:
+            self._forget(unit)
+        elif unit.instance.state is InstanceState.STARTING:
+            unit.instance.retire(STOP_GRACE_S)
+        else:
+            unit.instance.advance(InstanceState.DRAINING)
+            self.stream_ended(unit.instance)
+
+    def stream_ended(self, instance: Instance) -> None:
+        """A stream left ``instance``: stop it if it was the last one of a draining instance."""
+        if instance.state is InstanceState.DRAINING and not instance.streams:
+            instance.retire(STOP_GRACE_S)
+
+    async def close(self, grace_s: float) -> None:
+        """Stop every process, by force after ``grace_s`` seconds; returns when all are gone."""
+        self._closing = True
+        self._sweep_timer.cancel()
+        for unit in self.units:
+            if unit.restart is not None:
+                unit.restart.cancel()
+        stops = []
+        for instance in self.instances:
+            instance.retire(grace_s)
+            if instance.process is not None:
+                stops.append(instance.process.exited)
+        if stops:
+            await asyncio.wait(stops, timeout=grace_s)
+        for instance in self.instances:
+            instance.fail("the kernel stopped")
+        if stops:
+            await asyncio.wait(stops, timeout=1.0)
+
+    def kill_all(self) -> None:
+        """Kill every process at once."""
+        for instance in self.instances:
+            instance.fail("the kernel stopped")
+
+    def child_stopped(self) -> None:
+        """SIGCHLD came: mark instances that somebody suspended; their heartbeat decides what becomes of them."""
+        for instance in self.instances:
+            if instance.serving and instance.process is not None and instance.process.stopped():
+                self.degrade(instance, "the process is suspended (SIGSTOP)")
+
+    # ---- InstanceOwner -----------------------------------------------------------------------------------------
+
+    def instance_changed(self, instance: Instance) -> None:
+        """Publish the new state."""
+        self._publish(InstanceChanged(time.time(), instance.info))
+
+    def instance_ready(self, instance: Instance) -> None:
+        """The model is loaded: from now on its unit is kept alive."""
+        unit = self._unit_of[instance]
+        if unit.leaving:
+            return
+        unit.supervised = True
+        unit.model.specification = instance.specification or unit.model.specification
+        assert self.owner is not None
+        self.owner.unit_ready(unit, instance)
+        unit.announce_ready(instance)
+
+    def instance_lost(self, instance: Instance, reason: str) -> None:
+        """The process is gone: move its streams, then restart it, retire it, or give it up."""
+        unit = self._unit_of.pop(instance)
+        assert self.owner is not None
+        lines = instance.last_output
+        expected = instance.state is InstanceState.RETIRED
+        if not expected and not self._closing:
+            name = instance.manifest.plugin.id
+            self._publish(DriverFailed(time.time(), instance.epoch, name, instance.model.id, reason, lines))
+        shown = "".join(f"\n  | {line}" for line in lines[-10:])
+        crash = DriverCrashed(f"{instance.grant.name} {reason}{shown}")
+        if instance is unit.instance:
+            unit.instance = None
+        retry = self._plan(unit, instance, crash) if not expected and not self._closing else None
+        self.owner.instance_lost(unit, instance, crash)
+        if unit.leaving or self._closing:
+            if not unit.dead:
+                unit.die(crash)
+            self._forget(unit)
+        elif unit.dead:
+            assert unit.error is not None
+            self.owner.unit_died(unit, unit.error)
+        elif retry is not None:
+            self._publish(
+                DriverRestarting(time.time(), unit.plugin.id, unit.model.id, round(retry, 3), len(unit.crashes))
+            )
+
+    # ---- private -----------------------------------------------------------------------------------------------
+
+    def _plan(self, unit: Unit, instance: Instance, crash: DriverCrashed) -> float | None:
+        """Decide what follows a crash: schedule a restart and return its delay, or let the unit die."""
+        if unit.leaving:
+            return None
+        hopeless = isinstance(instance.error, InvalidRequest)
+        if not unit.supervised or hopeless:
+            unit.die(instance.error or crash)
+            return None
+        now = self._loop.time()
+        delay = unit.back_off(now)
+        if delay is None:
+            instance.advance(InstanceState.QUARANTINED, f"{CRASH_LIMIT} crashes in {CRASH_WINDOW_S:.0f} s")
+            unit.die(
+                DriverCrashed(
+                    f"{crash.message}\n{CRASH_LIMIT} crashes in {CRASH_WINDOW_S:.0f} s: quarantined; "
+                    f"`byenatos models load {unit.model.id}` tries again"
+                )
+            )
+            return None
+        unit.restarts += 1
+        unit.restart_at = now + delay
+        unit.restart = self._loop.call_later(delay, self._restart, unit)
+        return delay
+
+    def _restart(self, unit: Unit) -> None:
+        unit.restart = None
+        if not unit.leaving and not self._closing:
+            self._start(unit)
+
+    def _start(self, unit: Unit) -> None:
+        assert unit.plugin.manifest is not None
+        assert self.owner is not None
+        self._epoch += 1
+        wanted = unit.plugin.manifest.permissions
+        grant = Grant(
+            name=f"{unit.plugin.id}/{unit.model.id}",
+            plugin=str(unit.plugin.path),
+            files=(str(unit.model.path),) if unit.model.path else (),
+            memory_mib=wanted.memory_mib,
+            threads=wanted.threads,
+        )
+        instance = Instance(unit.plugin, unit.model, grant, self._epoch, self, self.owner.deliver, time.time)
+        instance.restarts = unit.restarts
+        unit.instance = instance
+        self._unit_of[instance] = unit
+        instance.advance(InstanceState.VERIFIED)
+        try:
+            instance.start()
+        except ByenatosError as error:
+            instance.error = error
+            instance.advance(InstanceState.FAILED, error.message)
+            self._loop.call_soon(self.instance_lost, instance, error.message)
+
+    def _forget(self, unit: Unit) -> None:
+        if unit in self.units:
+            self.units.remove(unit)
+        unit.gone.set()
+
+    def unit_of(self, instance: Instance) -> Unit | None:
+        """The unit that an instance belongs to, while its process exists."""
+        return self._unit_of.get(instance)
+
+    def drop(self, unit: Unit) -> None:
+        """Forget a dead unit, so that its model may be loaded anew."""
+        if unit.dead and unit.instance is None:
+            self._forget(unit)
+
+    # ---- heartbeats --------------------------------------------------------------------------------------------
+
+    def _sweep(self) -> None:
+        """Look for instances that fell silent. A kernel that was itself held up forgives the time that it lost."""
+        now = self._loop.time()
+        late = now - self._swept_at - SWEEP_S
+        self._swept_at = now
+        self._sweep_timer = self._loop.call_later(SWEEP_S, self._sweep)
+        for instance in self.instances:
+            if not (instance.serving or instance.state is InstanceState.DRAINING):
+                continue
+            if late > SWEEP_S:
+                instance.last_seen += late
+            silent = now - instance.last_seen
+            if silent > DEAD_S:
+                instance.fail(f"hung: no heartbeat for {silent:.1f} s")
+            elif instance.loop_age_s > BLOCKED_S and instance.streams:
+                instance.fail(f"hung: its event loop has been blocked for {instance.loop_age_s:.0f} s")
+            elif silent > SILENT_S:
+                self.degrade(instance, f"no heartbeat for {silent * 1000:.0f} ms")
+            elif instance.recovered:
+                instance.advance(InstanceState.READY)
+
+    def degrade(self, instance: Instance, detail: str) -> None:
+        """Note that an instance is not well; it goes on serving, and is ready again once it is heard of and healthy."""
+        instance.degraded_at = self._loop.time()
+        if instance.state is InstanceState.READY:
+            instance.advance(InstanceState.DEGRADED, detail)

@@ -1,0 +1,304 @@
+"""The hot-swap manager: rebind a slot to another model while it serves.
+
+One table, :data:`TRANSITIONS`; one method per arrow; every step is journaled before the next one begins::
+
+    requested -> validated -> preparing -> prepared -> switched -> draining -> retired
+        |            |            |            |
+        +------------+------------+------------+--> failed      (the old binding was never touched)
+
+What must stay true:
+
+- Before ``switched`` nothing that serves is changed, so any failure, at any await, leaves the slot as it was.
+- The switch itself is one assignment in the event loop (``Routes.bind``), with no await between it and the move of the
+  streams: no request can see half of it. The journal entry and the new binding are one transaction.
+- After ``switched`` there is nothing left that can fail: the old unit drains for as long as its streams take.
+- One swap at a time per slot, up to ``switched``; a drain may overlap the next swap.
+
+Strategies: ``graceful`` lets running streams end on the old instance. ``immediate`` stops them at a token boundary and
+continues them on the new one, with the text so far as prefix. The kernel's own copy of the text decides where that
+boundary is: whatever the old driver still sends afterwards finds no stream.
+
+What was tried instead: moving streams one by one as they reach a boundary. It is no faster (a stop costs the driver one
+message whatever it says) and it makes "which instance speaks for this stream" a question with two answers for a while.
+"""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from byenatos_kernel.database import Database
+from byenatos_kernel.drivers import DriverManager
+from byenatos_kernel.registry import ModelRegistry
+from byenatos_kernel.routes import Routes, Slot
+from byenatos_kernel.switchboard import Switchboard
+from byenatos_kernel.units import Unit
+from byenatos_sdk.protocol.control import Event, SwapAdvanced
+from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, Unavailable
+from byenatos_sdk.protocol.frames import encode
+from byenatos_sdk.protocol.messages import SwapEvent, SwapRequest, SwapState
+
+__all__ = ["ENDED", "TRANSITIONS", "HotSwapManager", "Swap"]
+
+TRANSITIONS: dict[SwapState, frozenset[SwapState]] = {
+    SwapState.REQUESTED: frozenset({SwapState.VALIDATED, SwapState.FAILED}),
+    SwapState.VALIDATED: frozenset({SwapState.PREPARING, SwapState.FAILED}),
+    SwapState.PREPARING: frozenset({SwapState.PREPARED, SwapState.FAILED}),
+    SwapState.PREPARED: frozenset({SwapState.SWITCHED, SwapState.FAILED}),
+    SwapState.SWITCHED: frozenset({SwapState.DRAINING}),
+    SwapState.DRAINING: frozenset({SwapState.RETIRED}),
+    SwapState.RETIRED: frozenset(),
+    SwapState.FAILED: frozenset(),
+}
+ENDED = frozenset(state for state, following in TRANSITIONS.items() if not following)
+HISTORY = 200
+
+_decode_event = msgspec.msgpack.Decoder(SwapEvent).decode
+
+
+class Swap:
+    """One swap: its current event, and who waits for it."""
+
+    def __init__(
+        self, number: int, request: SwapRequest, source: str, observe: Callable[[SwapEvent], None] | None = None
+    ) -> None:
+        now = time.time()
+        self.request = request
+        self.observe = observe
+        self.started = time.monotonic()
+        self.event = SwapEvent(number, request.slot, source, request.model, request.strategy, SwapState.REQUESTED, now)
+        self.switched: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def advance(self, state: SwapState, *, detail: str = "", moved: int | None = None, draining: int = 0) -> None:
+        """Go to ``state``; one that the table does not allow is a bug and raises ``AssertionError``."""
+        old = self.event
+        assert state in TRANSITIONS[old.state], f"swap {old.id}: {old.state} -> {state}"
+        self.event = msgspec.structs.replace(
+            old,
+            state=state,
+            at=time.time(),
+            elapsed_s=round(time.monotonic() - self.started, 6),
+            detail=detail or old.detail,
+            moved_streams=old.moved_streams if moved is None else moved,
+            draining_streams=draining,
+        )
+
+
+class HotSwapManager:
+    """Runs swaps. Slots keep their binding in the database, so that a restarted kernel serves what was switched to."""
+
+    def __init__(
+        self,
+        database: Database,
+        registry: ModelRegistry,
+        drivers: DriverManager,
+        routes: Routes,
+        switchboard: Switchboard,
+        publish: Callable[[Event], None],
+    ) -> None:
+        self._database = database
+        self._registry = registry
+        self._drivers = drivers
+        self._routes = routes
+        self._switchboard = switchboard
+        self._publish = publish
+        self._next = 1
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def recover(self, configured: dict[str, str]) -> None:
+        """Read the slots' bindings; a swap that a dead kernel left unfinished is undone or finished on paper.
+
+        A binding that was switched to stays, unless the operator has changed the configuration of that slot since.
+        """
+
+        def job(connection: sqlite3.Connection) -> tuple[list[tuple[str, str, str]], int]:
+            for number, blob in connection.execute("SELECT id, event FROM swaps").fetchall():
+                event = _decode_event(blob)
+                if event.state in ENDED:
+                    continue
+                done = event.state in {SwapState.SWITCHED, SwapState.DRAINING}
+                state = SwapState.RETIRED if done else SwapState.FAILED
+                event = msgspec.structs.replace(event, state=state, detail="the kernel stopped during this swap")
+                connection.execute("UPDATE swaps SET state=?, event=? WHERE id=?", (state.value, encode(event), number))
+            slots = connection.execute("SELECT name, model, configured FROM slots").fetchall()
+            last = connection.execute("SELECT coalesce(max(id), 0) FROM swaps").fetchone()[0]
+            return slots, last
+
+        stored, last = await self._database.run(job)
+        self._next = last + 1
+        for name, model, was_configured in stored:
+            now_configured = configured.get(name, "")
+            changed = now_configured and now_configured != was_configured
+            self._routes.slots[name] = Slot(name, now_configured if changed else model, now_configured)
+        for name, model in configured.items():
+            self._routes.slots.setdefault(name, Slot(name, model, model))
+        self._routes.slots.setdefault("default", Slot("default", "", ""))
+
+    async def history(self) -> list[SwapEvent]:
+        """The last swaps, the newest first, as far as each has come."""
+
+        def job(connection: sqlite3.Connection) -> list[SwapEvent]:
+            rows = connection.execute("SELECT event FROM swaps ORDER BY id DESC LIMIT ?", (HISTORY,))
+            return [_decode_event(row[0]) for row in rows]
+
+        return await self._database.run(job)
+
+    async def bind(self, slot: Slot, unit: Unit) -> None:
+        """Give a slot that serves nothing its first unit, and remember it."""
+        self._routes.bind(slot, unit)
+        await self._database.run(lambda connection: _write_slot(connection, slot))
+
+    async def swap(self, request: SwapRequest, observe: Callable[[SwapEvent], None] | None = None) -> SwapEvent:
+        """Swap, and return the event once new requests go to the target, or once the old model is gone.
+
+        ``observe`` is called with each step.
+
+        Raises:
+            NotFound, InvalidRequest, Unavailable, Overloaded: why it failed; the slot is as it was.
+        """
+        slot = self._routes.slots.get(request.slot)
+        if slot is None:
+            self._routes.resolve(request.slot)
+            raise InvalidRequest(f"{request.slot!r} is a model, not a slot; `byenatos slots` lists the slots")
+        if slot.swap is not None and slot.swap.state not in ENDED:
+            raise InvalidRequest(
+                f"slot {slot.name!r} is being swapped to {slot.swap.target}; wait until it has switched"
+            )
+        swap = Swap(self._next, request, slot.model, observe)
+        self._next += 1
+        slot.swap = swap.event
+        task = asyncio.get_running_loop().create_task(self._run(swap, slot))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        await asyncio.shield(swap.switched if request.until == "switched" else swap.ended)
+        return swap.event
+
+    # ---- the arrows --------------------------------------------------------------------------------------------
+
+    async def _run(self, swap: Swap, slot: Slot) -> None:
+        """Take a swap through its states, one arrow after the other."""
+        target: Unit | None = None
+        try:
+            await self._note(swap, slot)
+            target = await self._validate(swap, slot)
+            await self._prepare(swap, slot, target)
+            left = await self._switch(swap, slot, target)
+        except ByenatosError as error:
+            slot.swap = None
+            swap.advance(SwapState.FAILED, detail=error.message)
+            if target is not None:
+                target.slots.discard(_reservation(swap))
+                self._drivers.release(target)
+            try:
+                await self._note(swap, None)
+            finally:
+                for future in (swap.switched, swap.ended):
+                    future.set_exception(error)
+                    future.exception()
+            return
+        slot.swap = None
+        swap.switched.set_result(None)
+        await self._drain(swap, left)
+        swap.ended.set_result(None)
+
+    async def _validate(self, swap: Swap, slot: Slot) -> Unit:
+        """Requested -> validated: the target is known, and there is room for it. Starts it or joins one that runs."""
+        model = self._registry.model(swap.request.model)
+        running = self._drivers.find(model.id)
+        if running is None or running is slot.unit or running.dead:
+            if running is not None and running.dead:
+                self._drivers.drop(running)
+            target = self._drivers.load(model, overlap=1)
+        else:
+            self._registry.plugin_for(model)
+            target = running
+        target.slots.add(_reservation(swap))
+        swap.advance(SwapState.VALIDATED)
+        await self._note(swap, slot)
+        return target
+
+    async def _prepare(self, swap: Swap, slot: Slot, target: Unit) -> None:
+        """Validated -> preparing -> prepared: the target is loaded and says that it is well."""
+        swap.advance(SwapState.PREPARING)
+        await self._note(swap, slot)
+        instance = await target.until_ready()
+        await instance.call("health")
+        swap.advance(SwapState.PREPARED)
+        await self._note(swap, slot)
+
+    async def _switch(self, swap: Swap, slot: Slot, target: Unit) -> Unit | None:
+        """Prepared -> switched: the one assignment, and the move of the streams."""
+        if target.ready is None:
+            raise Unavailable(f"{target.model.id} was lost just before the switch")
+        left = self._routes.bind(slot, target)
+        target.slots.discard(_reservation(swap))
+        moved = stayed = 0
+        if left is not None:
+            moved, stayed = self._switchboard.take_over(
+                slot.name, left, target, running=swap.request.strategy == "immediate"
+            )
+        swap.advance(SwapState.SWITCHED, moved=moved, draining=stayed)
+        slot.swap = swap.event
+        self._announce(swap)
+
+        def record(connection: sqlite3.Connection) -> None:
+            _write_slot(connection, slot)
+            _write_swap(connection, swap)
+
+        try:
+            await self._database.run(record)
+        except ByenatosError as error:
+            # The switch stands; only its record is missing, and the next start would bind the old model again.
+            swap.event = msgspec.structs.replace(swap.event, detail=f"not recorded: {error.message}")
+        return left
+
+    async def _drain(self, swap: Swap, left: Unit | None) -> None:
+        """Switched -> draining -> retired: the old unit goes once nothing needs it."""
+        swap.advance(SwapState.DRAINING, draining=swap.event.draining_streams)
+        await self._note(swap, None)
+        if left is not None and not left.wanted:
+            self._drivers.release(left)
+            await left.gone.wait()
+        swap.advance(SwapState.RETIRED)
+        self._registry.forget_removed()
+        await self._note(swap, None)
+
+    async def _note(self, swap: Swap, slot: Slot | None) -> None:
+        """Publish and journal where the swap stands."""
+        if slot is not None:
+            slot.swap = swap.event
+        self._announce(swap)
+        try:
+            await self._database.run(lambda connection: _write_swap(connection, swap))
+        except ByenatosError:
+            if TRANSITIONS[swap.event.state] >= {SwapState.FAILED}:
+                raise
+
+    def _announce(self, swap: Swap) -> None:
+        self._publish(SwapAdvanced(swap.event.at, swap.event))
+        if swap.observe is not None:
+            swap.observe(swap.event)
+
+
+def _reservation(swap: Swap) -> str:
+    """What stands among a unit's slots while a swap prepares it, so that nothing else releases it."""
+    return f"(swap {swap.event.id})"
+
+
+def _write_slot(connection: sqlite3.Connection, slot: Slot) -> None:
+    connection.execute(
+        "INSERT INTO slots VALUES (?, ?, ?) ON CONFLICT(name) DO UPDATE SET model=excluded.model, "
+        "configured=excluded.configured",
+        (slot.name, slot.model, slot.configured),
+    )
+
+
+def _write_swap(connection: sqlite3.Connection, swap: Swap) -> None:
+    event = swap.event
+    connection.execute(
+        "INSERT INTO swaps VALUES (?, ?, ?, ?) ON CONFLICT(id) DO UPDATE SET state=excluded.state, event=excluded.event",
+        (event.id, event.slot, event.state.value, encode(event)),
+    )

@@ -1,0 +1,194 @@
+"""An instance: one model loaded by one driver in one process, and the streams that it answers.
+
+Its life is the table :data:`TRANSITIONS`; nothing else changes ``state``. The *epoch* tells incarnations apart: it never
+repeats within a kernel's life, and a late word of an old epoch finds no stream to speak to, because each instance has a
+stream table of its own.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from byenatos_kernel.link import DriverLink
+from byenatos_kernel.models import ModelEntry, PluginEntry
+from byenatos_kernel.streams import Stream
+from byenatos_sandbox import Grant
+from byenatos_sdk.protocol.control import InstanceInfo, LoadOrder
+from byenatos_sdk.protocol.errors import ByenatosError, error_from_code
+from byenatos_sdk.protocol.frames import Beat, Drain, DriverEvent, Imported, Load, Ready, encode
+from byenatos_sdk.protocol.messages import Failure, InstanceState, ModelHealthStatus, ModelSpecification
+
+__all__ = ["TRANSITIONS", "Instance", "InstanceOwner"]
+
+TRANSITIONS: dict[InstanceState, frozenset[InstanceState]] = {
+    InstanceState.DISCOVERED: frozenset({InstanceState.VERIFIED, InstanceState.FAILED}),
+    InstanceState.VERIFIED: frozenset({InstanceState.STARTING, InstanceState.FAILED}),
+    InstanceState.STARTING: frozenset({InstanceState.READY, InstanceState.DRAINING, InstanceState.FAILED}),
+    InstanceState.READY: frozenset({InstanceState.DEGRADED, InstanceState.DRAINING, InstanceState.FAILED}),
+    InstanceState.DEGRADED: frozenset({InstanceState.READY, InstanceState.DRAINING, InstanceState.FAILED}),
+    InstanceState.DRAINING: frozenset({InstanceState.RETIRED, InstanceState.FAILED}),
+    InstanceState.RETIRED: frozenset(),
+    InstanceState.FAILED: frozenset({InstanceState.QUARANTINED}),
+    InstanceState.QUARANTINED: frozenset(),
+}
+
+SERVING = frozenset({InstanceState.READY, InstanceState.DEGRADED})
+
+_decode_specification = msgspec.msgpack.Decoder(ModelSpecification).decode
+
+
+class InstanceOwner(Protocol):
+    """Who is told what an instance does; the driver manager."""
+
+    def instance_changed(self, instance: "Instance") -> None:
+        """The state is another one."""
+
+    def instance_ready(self, instance: "Instance") -> None:
+        """The model is loaded."""
+
+    def instance_lost(self, instance: "Instance", reason: str) -> None:
+        """The process is gone."""
+
+
+class Instance(DriverLink):
+    """One loaded model. ``deliver`` takes the frames of each read of its channel."""
+
+    def __init__(
+        self,
+        plugin: PluginEntry,
+        model: ModelEntry,
+        grant: Grant,
+        epoch: int,
+        owner: InstanceOwner,
+        deliver: Callable[["Instance", list[bytes]], None],
+        wall_clock: Callable[[], float],
+    ) -> None:
+        assert plugin.manifest is not None
+        super().__init__(plugin.manifest, plugin.path, grant)
+        self.model = model
+        self.epoch = epoch
+        self.state = InstanceState.DISCOVERED
+        self.detail = ""
+        self.streams: dict[int, Stream] = {}
+        self.specification: ModelSpecification | None = None
+        self.error: ByenatosError | None = None
+        self.restarts = 0
+        self.loop_age_s = 0.0
+        self.degraded_at = 0.0
+        self.health = ModelHealthStatus()
+        self._owner = owner
+        self._deliver = deliver
+        self._wall_clock = wall_clock
+        self.since = wall_clock()
+
+    @property
+    def serving(self) -> bool:
+        """Whether new streams may be sent to it."""
+        return self.state in SERVING
+
+    @property
+    def recovered(self) -> bool:
+        """Whether a degraded instance was heard of since and says that it is well."""
+        heard = self.last_seen > self.degraded_at
+        return self.state is InstanceState.DEGRADED and heard and self.health.status == "ok"
+
+    @property
+    def info(self) -> InstanceInfo:
+        """The instance as clients see it."""
+        return InstanceInfo(
+            epoch=self.epoch,
+            driver=self.manifest.plugin.id,
+            model=self.model.id,
+            state=self.state,
+            pid=self.pid,
+            streams=len(self.streams),
+            restarts=self.restarts,
+            since=self.since,
+            detail=self.detail,
+            specification=self.specification,
+            last_output=self.last_output,
+        )
+
+    def advance(self, state: InstanceState, detail: str = "") -> None:
+        """Go to another state; one that the table does not allow is a bug and raises ``AssertionError``."""
+        assert state in TRANSITIONS[self.state], f"{self.grant.name}: {self.state} -> {state}"
+        self.state = state
+        self.detail = detail
+        self.since = self._wall_clock()
+        self._owner.instance_changed(self)
+
+    def start(self) -> None:
+        """Launch the process and have it load the model; the owner hears of the outcome."""
+        self.advance(InstanceState.STARTING)
+        self.launch()
+        self._welcomed.add_done_callback(self._after_handshake)
+
+    def retire(self, grace_s: float) -> None:
+        """Let the process finish what it has and exit; TERM and KILL follow after ``grace_s`` seconds."""
+        if self.state in {InstanceState.STARTING, InstanceState.READY, InstanceState.DEGRADED}:
+            self.advance(InstanceState.DRAINING)
+        if self.process is None or self._gone:
+            return
+        self.dismiss()
+        self.send(Drain())
+        self._loop.call_later(grace_s, self._overstay)
+
+    # ---- private -----------------------------------------------------------------------------------------------
+
+    def _overstay(self) -> None:
+        if self.process is not None and not self._gone:
+            self._stopping = self._loop.create_task(self.process.stop())
+
+    def _after_handshake(self, welcomed: "asyncio.Future[None]") -> None:
+        if welcomed.exception() is not None:
+            return  # the loss of the process tells the rest
+        model = self.model
+        order = LoadOrder(
+            model.id,
+            str(model.path or ""),
+            model.settings,
+            max_tokens=model.max_tokens,
+            temperature=model.temperature,
+        )
+        self.expect("importing the driver", self.manifest.lifecycle.import_timeout_s)
+        self.send(Load(), encode(order))
+
+    def _frames(self, frames: list[bytes]) -> None:
+        self.last_seen = self._loop.time()
+        try:
+            self._deliver(self, frames)
+        except msgspec.DecodeError as error:
+            self.fail(f"sent a frame that cannot be read: {error}")
+
+    def _event(self, number: int, event: DriverEvent) -> None:
+        self.event(number, event)
+
+    def event(self, number: int, event: DriverEvent) -> None:
+        """Take one event that belongs to no stream."""
+        if type(event) is Beat:
+            self.loop_age_s = event.loop_age_ms / 1000
+        elif self.state is InstanceState.STARTING and number == 0 and isinstance(event, Imported | Ready | Failure):
+            self._loading(event)
+        else:
+            super()._event(number, event)
+
+    def _loading(self, event: Imported | Ready | Failure) -> None:
+        if isinstance(event, Imported):
+            self.expect("loading the model", self.manifest.lifecycle.start_timeout_s)
+        elif isinstance(event, Ready):
+            self.reached()
+            self.specification = _decode_specification(event.body)
+            self.advance(InstanceState.READY)
+            self._owner.instance_ready(self)
+        else:
+            self.error = error_from_code(event.code, event.message)
+            self.fail(f"could not load the model: {event.message}")
+
+    def _lost(self, reason: str) -> None:
+        if self.state is InstanceState.DRAINING and self._expected_exit:
+            self.advance(InstanceState.RETIRED, reason)
+        elif self.state not in {InstanceState.FAILED, InstanceState.RETIRED}:
+            self.advance(InstanceState.FAILED, reason)
+        self._owner.instance_lost(self, reason)

@@ -1,0 +1,171 @@
+"""The kernel: all parts put together, run until told to stop, stopped in order."""
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+from byenatos_kernel import __version__
+from byenatos_kernel.bus import Bus
+from byenatos_kernel.clients import ClientState
+from byenatos_kernel.config import Config
+from byenatos_kernel.control import Control
+from byenatos_kernel.database import Database
+from byenatos_kernel.drivers import DriverManager
+from byenatos_kernel.health import HealthWatch
+from byenatos_kernel.hotswap import HotSwapManager
+from byenatos_kernel.models import ModelEntry
+from byenatos_kernel.registry import ModelRegistry
+from byenatos_kernel.routes import Routes
+from byenatos_kernel.sessions import SessionStore
+from byenatos_kernel.supply import Supply
+from byenatos_kernel.switchboard import Switchboard
+from byenatos_sdk.home import Home
+from byenatos_sdk.protocol.control import (
+    DriverFailed,
+    DriverRestarting,
+    Event,
+    InstanceChanged,
+    ModelChanged,
+    SwapAdvanced,
+)
+from byenatos_sdk.protocol.errors import ByenatosError
+from byenatos_sdk.protocol.frames import Call, Open
+
+__all__ = ["Kernel", "shipped_plugins"]
+
+DRAIN_S = 2.0
+STOP_S = 1.5
+
+log = logging.getLogger("byenatos")
+
+
+class Kernel:
+    """All parts of a running kernel. Make it inside the event loop, then ``await run()``."""
+
+    def __init__(self, home: Home, config: Config) -> None:
+        self.home = home
+        self._stopping = asyncio.Event()
+        self._signals = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.database = Database(home.database)
+        self.bus = Bus(home.socket, __version__)
+        self.registry = ModelRegistry([shipped_plugins(), home.plugins], home.models, config, self._publish)
+        self.drivers = DriverManager(self.registry, self._publish, most_models=config.driver.max_concurrent_models)
+        self.routes = Routes(self.drivers, self.registry)
+        self.sessions = SessionStore(self.database)
+        self.switchboard = Switchboard(self.drivers, self.routes, self.sessions, self.bus)
+        self.swaps = HotSwapManager(
+            self.database, self.registry, self.drivers, self.routes, self.switchboard, self._publish
+        )
+        self.supply = Supply(self.registry, self.drivers, self.routes, self.swaps, config.driver.fallback_model)
+        self.health = HealthWatch(self.drivers, config.driver.health_check_interval)
+        self.control = Control(self, config.not_in_force())
+        self.drivers.owner = self.switchboard
+        self.switchboard.fallback = self.supply.fallback
+        self.registry.in_use = lambda model: any(unit.model.id == model for unit in self.drivers.units)
+        self.registry.on_removed = self.supply.removed
+        self.registry.on_available = self._available
+        self.bus.owner = self
+        self._config = config
+
+    async def run(self) -> None:
+        """Serve until stopped."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._signalled)
+        loop.add_signal_handler(signal.SIGCHLD, self.drivers.child_stopped)
+        self.database.open()
+        await self.swaps.recover(self._config.bindings)
+        self.registry.start()
+        await self.supply.start()
+        self.bus.start()
+        self.health.start()
+        gc.freeze()
+        log.info("kernel %s serves %s (pid %d)", __version__, self.home.endpoint, os.getpid())
+        await self._stopping.wait()
+        await self._close()
+
+    def stop(self) -> None:
+        """Drain and stop."""
+        self._stopping.set()
+
+    # ---- ClientOwner: what clients send ------------------------------------------------------------------------
+
+    def open(self, client: ClientState, header: Open, body: bytes | memoryview) -> None:
+        """A request."""
+        self.switchboard.open(client, header, body)
+
+    def cancel(self, client: ClientState, number: int) -> None:
+        """Stop a stream or a call."""
+        if number in client.calls:
+            self.control.cancel(client, number)
+        else:
+            self.switchboard.cancel(client, number)
+
+    def pause(self, client: ClientState, number: int, *, on: bool) -> None:
+        """Hold a stream back or let it go on."""
+        self.switchboard.pause(client, number, on=on)
+
+    def call(self, client: ClientState, header: Call, body: bytes) -> None:
+        """A control method."""
+        self.control.call(client, header, body)
+
+    def gone(self, client: ClientState, error: ByenatosError) -> None:
+        """The client left."""
+        self.switchboard.client_gone(client, error)
+        self.control.gone(client)
+
+    # ---- private -----------------------------------------------------------------------------------------------
+
+    def _available(self, entry: ModelEntry) -> None:
+        task = asyncio.get_running_loop().create_task(self.supply.available(entry))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _signalled(self) -> None:
+        self._signals += 1
+        if self._signals > 1:
+            log.warning("stopping at once")
+            self.drivers.kill_all()
+            os._exit(130)
+        log.info("stopping; once more to stop at once")
+        self.stop()
+
+    async def _close(self) -> None:
+        self.health.close()
+        self.registry.close()
+        await self.switchboard.drain(DRAIN_S)
+        await self.drivers.close(STOP_S)
+        self.bus.close()
+        self.database.close()
+        log.info("stopped")
+
+    def _publish(self, event: Event) -> None:
+        _log_event(event)
+        self.control.publish(event)
+
+
+def shipped_plugins() -> Path:
+    """The folder of the plugins that come with the kernel: the checkout's, else the installation's."""
+    checkout = Path(__file__).resolve().parents[2] / "plugins"
+    return checkout if checkout.is_dir() else Path(sys.prefix) / "share" / "byenatos" / "plugins"
+
+
+def _log_event(event: Event) -> None:
+    if isinstance(event, DriverFailed):
+        lines = "".join(f"\n  | {line}" for line in event.last_output[-10:])
+        log.warning("%s/%s (epoch %d) %s%s", event.driver, event.model, event.epoch, event.reason, lines)
+    elif isinstance(event, DriverRestarting):
+        log.warning("%s/%s starts again in %.1f s (crash %d)", event.driver, event.model, event.delay_s, event.crashes)
+    elif isinstance(event, InstanceChanged):
+        one = event.instance
+        log.info("%s/%s (epoch %d, pid %d) is %s", one.driver, one.model, one.epoch, one.pid, one.state.value)
+    elif isinstance(event, ModelChanged):
+        log.info("model %s is %s %s", event.model.id, event.model.state, event.model.reason)
+    elif isinstance(event, SwapAdvanced):
+        swap = event.swap
+        log.info("swap %d of %s to %s: %s %s", swap.id, swap.slot, swap.target, swap.state.value, swap.detail)

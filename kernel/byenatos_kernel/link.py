@@ -1,0 +1,207 @@
+"""The kernel's link to one driver process: launch, handshake, calls, and the one moment when it is lost.
+
+A link is used for a probe as it is; :class:`~byenatos_kernel.instances.Instance` adds a model and its streams. Whatever
+ends a link (exit, a closed channel, a broken protocol, a missed deadline) ends in exactly one call of ``_lost``, after
+the process is gone and all that it had written was taken in.
+"""
+
+import asyncio
+import secrets
+from pathlib import Path
+
+import msgspec
+
+from byenatos_kernel.channel import Channel, ChannelFull
+from byenatos_sandbox import Grant, Process, launch
+from byenatos_sdk.manifest import Manifest
+from byenatos_sdk.protocol.errors import DriverCrashed, Overloaded, error_from_code
+from byenatos_sdk.protocol.frames import (
+    DriverCall,
+    DriverEvent,
+    DriverHeader,
+    DriverHello,
+    Refused,
+    Reply,
+    Welcome,
+    decode_driver_events,
+    encode,
+    join_driver_frame,
+)
+from byenatos_sdk.protocol.messages import Failure
+from byenatos_sdk.protocol.versions import negotiate
+from byenatos_sdk.runtime_config import RuntimeConfig, encode_config
+
+__all__ = ["HEARTBEAT_S", "DriverLink"]
+
+HEARTBEAT_S = 0.1
+HELLO_TIMEOUT_S = 10.0
+CLOSED_GRACE_S = 1.0
+_ENTRY = "byenatos_sdk.runtime:run"
+
+
+class DriverLink:
+    """One process of a driver, from launch to loss. Use it from the event loop's thread."""
+
+    def __init__(self, manifest: Manifest, folder: Path, grant: Grant) -> None:
+        self.manifest = manifest
+        self.folder = folder
+        self.grant = grant
+        self.process: Process | None = None
+        self.channel: Channel | None = None
+        self.last_seen = 0.0
+        self.reason = ""
+        self._token = secrets.token_hex(16)
+        self._loop = asyncio.get_running_loop()
+        self._calls: dict[int, asyncio.Future[bytes]] = {}
+        self._next_call = -1  # counts down: streams have the positive numbers
+        self._welcomed: asyncio.Future[None] = self._loop.create_future()
+        self._deadline: asyncio.TimerHandle | None = None
+        self._gone = False
+        self._expected_exit = False
+
+    @property
+    def pid(self) -> int:
+        """The process id, 0 before the launch."""
+        return self.process.pid if self.process else 0
+
+    @property
+    def last_output(self) -> tuple[str, ...]:
+        """The last lines that the process printed."""
+        return self.process.output() if self.process else ()
+
+    def launch(self) -> None:
+        """Start the process; raises ``LaunchError`` if it cannot be started."""
+        plugin = self.manifest.plugin
+        config = RuntimeConfig(self._token, plugin.id, plugin.version, str(self.folder), plugin.entry, HEARTBEAT_S)
+        self.process = launch(self.grant, entry=_ENTRY, config=encode_config(config), on_exit=self._exited)
+        self.channel = Channel(self.process.channel, self._frames, self._closed)
+        self.last_seen = self._loop.time()
+        self.expect("the handshake", HELLO_TIMEOUT_S)
+
+    async def welcomed(self) -> None:
+        """Wait for the handshake; raises ``DriverCrashed`` if it fails."""
+        await asyncio.shield(self._welcomed)
+
+    def expect(self, what: str, timeout_s: float) -> None:
+        """Kill the process unless :meth:`reached` is called within ``timeout_s`` seconds."""
+        self.reached()
+        self._deadline = self._loop.call_later(timeout_s, self.fail, f"{what} took longer than {timeout_s:g} s")
+
+    def reached(self) -> None:
+        """The deadline set by :meth:`expect` was met."""
+        if self._deadline:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def fail(self, reason: str) -> None:
+        """Kill the process for ``reason``; the loss follows when it is gone."""
+        if not self._gone and not self.reason:
+            self.reason = reason
+        self.reached()
+        if self.process:
+            self.process.kill()
+
+    def dismiss(self) -> None:
+        """From here on an exit is expected and no crash."""
+        self._expected_exit = True
+
+    def send(self, header: DriverHeader, body: bytes | memoryview = b"") -> None:
+        """Send one frame.
+
+        Raises:
+            Overloaded: the driver does not read and its queue is full.
+        """
+        if self.channel is None:
+            return
+        try:
+            self.channel.send(join_driver_frame(header, body))
+        except ChannelFull:
+            raise Overloaded(f"{self.grant.name} does not read its requests; its queue is full") from None
+
+    async def call(self, method: str, params: msgspec.Struct | None = None, *, timeout_s: float = 10.0) -> bytes:
+        """Call a driver method and return the reply's body; raises the driver's error, or ``DriverCrashed``."""
+        number = self._next_call
+        self._next_call -= 1
+        future: asyncio.Future[bytes] = self._loop.create_future()
+        self._calls[number] = future
+        try:
+            self.send(DriverCall(number, method), encode(params) if params is not None else b"")
+            return await asyncio.wait_for(future, timeout_s)
+        except TimeoutError:
+            raise DriverCrashed(f"{self.grant.name} did not answer {method!r} within {timeout_s:g} s") from None
+        finally:
+            self._calls.pop(number, None)
+
+    # ---- what subclasses override ------------------------------------------------------------------------------
+
+    def _frames(self, frames: list[bytes]) -> None:
+        """Take the frames of one read."""
+        self.last_seen = self._loop.time()
+        try:
+            for frame in frames:
+                for number, event in decode_driver_events(frame):
+                    self._event(number, event)
+        except msgspec.DecodeError as error:
+            self.fail(f"sent a frame that cannot be read: {error}")
+
+    def _event(self, number: int, event: DriverEvent) -> None:
+        """Take one event that is not about a stream."""
+        if isinstance(event, Reply | Failure):
+            future = self._calls.get(number)
+            if future is not None and not future.done():
+                if isinstance(event, Reply):
+                    future.set_result(event.body)
+                else:
+                    future.set_exception(error_from_code(event.code, event.message))
+        elif isinstance(event, DriverHello) and not self._welcomed.done():
+            self._greet(event)
+
+    def _lost(self, reason: str) -> None:
+        """The process is gone. Called once."""
+
+    # ---- private -----------------------------------------------------------------------------------------------
+
+    def _greet(self, hello: DriverHello) -> None:
+        self.reached()
+        if not secrets.compare_digest(hello.token, self._token):
+            self.send(Refused("the token is not the one that this process was given"))
+            self.fail("presented a wrong token in the handshake")
+            return
+        agreed = negotiate(hello.majors, hello.features)
+        if agreed is None:
+            sentence = f"this driver speaks protocol {list(hello.majors)}, the kernel another; install a matching SDK"
+            self.send(Refused(sentence))
+            self.fail(sentence)
+            return
+        self.send(Welcome(agreed[0], agreed[1], HEARTBEAT_S))
+        self._welcomed.set_result(None)
+
+    def _closed(self, reason: str) -> None:
+        if self.channel is not None and self.channel.violated:
+            self.fail(reason)
+        elif not self._gone:
+            self._loop.call_later(CLOSED_GRACE_S, self._still_there, reason)
+
+    def _still_there(self, reason: str) -> None:
+        if not self._gone:
+            self.fail(reason)
+
+    def _exited(self, process: Process) -> None:
+        if self.channel is not None:
+            self.channel.drain_input()
+            self.channel.close()
+        self._gone = True
+        self.reached()
+        exit_ = process.exited.result()
+        reason = self.reason or ("stopped" if self._expected_exit else exit_.describe())
+        self.reason = reason
+        lines = "".join(f"\n  | {line}" for line in process.output())
+        error = DriverCrashed(f"{self.grant.name} {reason}{lines}")
+        if not self._welcomed.done():
+            self._welcomed.set_exception(error)
+            self._welcomed.exception()  # whoever launched may not be waiting
+        for future in self._calls.values():
+            if not future.done():
+                future.set_exception(error)
+        process.close()
+        self._lost(reason)

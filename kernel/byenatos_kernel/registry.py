@@ -1,0 +1,330 @@
+"""The model registry: which plugins and models there are, kept true while folders change.
+
+Plugins come from the folder that ships with the kernel and from ``<home>/plugins``; models from files dropped into
+``<home>/models``, from ``[[models]]`` in manifests, and from ``model_config``. Neither a plugin's code nor a model's file
+is ever read here: a manifest is data, and a file is judged by the driver that asks for files of its name, in a process
+of its own (``probe``). A file on its way in is ``copying``, then ``checking``, then ``available`` or ``refused`` with the
+reason; one that was deleted is ``removed`` until nothing uses it any more.
+"""
+
+import asyncio
+import fnmatch
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import msgspec
+
+from byenatos_kernel.config import Config, ModelConfig
+from byenatos_kernel.folders import (
+    QUIET_S,
+    QUIET_WITHOUT_LEASE_S,
+    FolderWatch,
+    Stamp,
+    is_being_written,
+    list_files,
+    stamp_of,
+)
+from byenatos_kernel.link import DriverLink
+from byenatos_kernel.models import ModelEntry, PluginEntry
+from byenatos_sandbox import Grant
+from byenatos_sdk.manifest import ManifestError, read_manifest
+from byenatos_sdk.protocol.control import Event, ModelChanged, ModelState, ProbeOrder, ProbeResult
+from byenatos_sdk.protocol.errors import ByenatosError, NotFound, Unavailable
+
+__all__ = ["ModelRegistry"]
+
+PROBES_AT_ONCE = 2
+PROBE_TIMEOUT_S = 15.0
+_decode_probe = msgspec.msgpack.Decoder(ProbeResult).decode
+
+
+class ModelRegistry:
+    """What can be loaded. ``in_use`` tells whether a model still has instances; ``on_change`` is called after each change."""
+
+    def __init__(
+        self,
+        plugin_folders: list[Path],
+        model_folder: Path,
+        config: Config,
+        publish: Callable[[Event], None],
+    ) -> None:
+        self.plugins: dict[str, PluginEntry] = {}
+        self.models: dict[str, ModelEntry] = {}
+        self.on_available: Callable[[ModelEntry], None] = lambda _: None
+        self.on_removed: Callable[[ModelEntry], None] = lambda _: None
+        self.in_use: Callable[[str], bool] = lambda _: False
+        self._plugin_folders = plugin_folders
+        self.folder = model_folder
+        self._config = config
+        self._publish = publish
+        self._by_path: dict[Path, ModelEntry] = {}
+        self._settling: dict[Path, tuple[Stamp, float]] = {}
+        self._probes: set[asyncio.Task[None]] = set()
+        self._probe_slots = asyncio.Semaphore(PROBES_AT_ONCE)
+        self._loop = asyncio.get_running_loop()
+        self._watch = FolderWatch([model_folder, *plugin_folders], self.scan)
+        self._rescan: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    def start(self) -> None:
+        """Read what is there and begin to watch."""
+        self.scan()
+        self._watch.start()
+
+    def close(self) -> None:
+        """Stop watching and probing."""
+        self._closed = True
+        self._watch.close()
+        if self._rescan is not None:
+            self._rescan.cancel()
+        for task in self._probes:
+            task.cancel()
+
+    def plugin_for(self, model: ModelEntry) -> PluginEntry:
+        """The usable plugin of a model.
+
+        Raises:
+            NotFound: there is no such plugin.
+            Unavailable: the plugin or the model is refused.
+        """
+        if model.state == "refused":
+            raise Unavailable(f"{model.id} is refused: {model.reason}")
+        if model.state in {"copying", "checking"}:
+            raise Unavailable(f"{model.id} is still {model.state}; try again in a moment", retry_after_s=1.0)
+        plugin = self.plugins.get(model.driver)
+        if plugin is None:
+            raise NotFound(f"{model.id} wants the driver {model.driver!r}; there is {self._names(self.plugins)}")
+        if plugin.manifest is None:
+            raise Unavailable(f"the driver {plugin.id} is refused: {plugin.reason}")
+        return plugin
+
+    def model(self, id: str) -> ModelEntry:
+        """Look a model up; raises ``NotFound`` listing what there is."""
+        entry = self.models.get(id)
+        if entry is None or entry.state == "removed":
+            usable = [name for name, model in self.models.items() if model.state == "available"]
+            raise NotFound(f"no model {id!r}; there is {self._names(usable)}")
+        return entry
+
+    def forget_removed(self) -> None:
+        """Drop the models whose file is gone and that nothing uses any more."""
+        for entry in [entry for entry in self.models.values() if entry.state == "removed"]:
+            if not self.in_use(entry.id):
+                del self.models[entry.id]
+
+    # ---- scanning ----------------------------------------------------------------------------------------------
+
+    def scan(self) -> None:
+        """Compare the folders with what is known; cheap, and harmless to repeat."""
+        if self._closed:
+            return
+        self._scan_plugins()
+        self._scan_models()
+
+    def _scan_plugins(self) -> None:
+        found: dict[str, PluginEntry] = {}
+        for parent in self._plugin_folders:
+            try:
+                folders = sorted(path for path in parent.iterdir() if path.is_dir())
+            except OSError:
+                continue
+            for folder in folders:
+                if folder.name.startswith((".", "_")) or not (folder / "plugin.toml").exists():
+                    continue
+                earlier = found.get(folder.name)
+                if earlier is not None:
+                    taken = PluginEntry(str(folder), folder, None, f"the id {folder.name!r} is taken by {earlier.path}")
+                    found[taken.id] = taken
+                    continue
+                try:
+                    found[folder.name] = PluginEntry(folder.name, folder, read_manifest(folder))
+                except ManifestError as error:
+                    found[folder.name] = PluginEntry(folder.name, folder, None, error.message)
+        self.plugins = found
+        self._declare()
+
+    def _declare(self) -> None:
+        """Enter the models that need no file: those of the manifests, then those of the configuration."""
+        declared: dict[str, ModelEntry] = {}
+        for plugin in self.plugins.values():
+            if plugin.manifest is not None:
+                for model in plugin.manifest.models:
+                    entry = ModelEntry(model.id, plugin.id)
+                    entry.settings = {**plugin.manifest.settings, **model.settings}
+                    declared.setdefault(model.id, entry)
+        for configured in self._config.models:
+            if configured.model_id not in declared and not self._has_file(configured):
+                plugin_settings = self._settings_of(configured.vendor)
+                declared[configured.model_id] = ModelEntry(configured.model_id, configured.vendor)
+                declared[configured.model_id].settings = plugin_settings
+        for entry in declared.values():
+            self._configure(entry)
+            known = self.models.get(entry.id)
+            if known is None or (known.path is None and known.state == "removed"):
+                self.models[entry.id] = entry
+                self._announce(entry)
+            elif known.path is None and known.driver == entry.driver:
+                known.settings = entry.settings
+        for known in list(self.models.values()):
+            if known.path is None and known.id not in declared and known.state != "removed":
+                self._remove(known)
+
+    def _has_file(self, configured: ModelConfig) -> bool:
+        plugin = self.plugins.get(configured.vendor)
+        return bool(plugin and plugin.manifest and plugin.manifest.permissions.model_files)
+
+    def _settings_of(self, plugin_id: str) -> dict[str, object]:
+        plugin = self.plugins.get(plugin_id)
+        return dict(plugin.manifest.settings) if plugin is not None and plugin.manifest is not None else {}
+
+    def _configure(self, entry: ModelEntry) -> None:
+        """Lay the operator's ``model_config`` over an entry."""
+        for configured in self._config.models:
+            if configured.model_id == entry.id and configured.vendor == entry.driver:
+                entry.settings = {**entry.settings, **configured.settings}
+                entry.max_tokens = configured.max_tokens
+                entry.temperature = configured.temperature
+                entry.timeout_s = configured.timeout
+
+    def _scan_models(self) -> None:
+        present: set[Path] = set()
+        unsettled = False
+        for path in list_files(self.folder):
+            stamp = stamp_of(path)
+            if stamp is None:
+                continue
+            present.add(path)
+            entry = self._by_path.get(path)
+            if entry is not None and entry.stamp == stamp:
+                continue
+            if self._settled(path, stamp):
+                self._check(path, stamp, entry)
+            else:
+                unsettled = True
+                self._arriving(path, entry)
+        for path in [path for path in self._by_path if path not in present]:
+            self._settling.pop(path, None)
+            self._remove(self._by_path.pop(path))
+        if unsettled and self._rescan is None:
+            self._rescan = self._loop.call_later(QUIET_S, self._scan_again)
+        self.forget_removed()
+
+    def _scan_again(self) -> None:
+        self._rescan = None
+        if not self._closed:
+            self._scan_models()
+
+    def _settled(self, path: Path, stamp: Stamp) -> bool:
+        writing = is_being_written(path)
+        now = self._loop.time()
+        earlier = self._settling.get(path)
+        if earlier is None or earlier[0] != stamp or writing:
+            self._settling[path] = (stamp, now)
+            return False
+        quiet = QUIET_S if writing is False else QUIET_WITHOUT_LEASE_S
+        if now - earlier[1] < quiet * 0.9:
+            return False
+        del self._settling[path]
+        return True
+
+    def _arriving(self, path: Path, entry: ModelEntry | None) -> None:
+        if entry is None:
+            entry = self._enter(path, "copying")
+        elif entry.state not in {"copying", "removed"} and not self.in_use(entry.id):
+            self._set(entry, "copying")
+
+    def _enter(self, path: Path, state: ModelState) -> ModelEntry:
+        """Make an entry for a new file; a name that is taken gets the file's relative path as its id."""
+        id = path.stem
+        known = self.models.get(id)
+        if known is not None and not (known.state == "removed" and known.path == path):
+            id = str(path.relative_to(self.folder))
+        entry = ModelEntry(id, "", path, state=state)
+        self.models[id] = self._by_path[path] = entry
+        self._announce(entry)
+        return entry
+
+    def _check(self, path: Path, stamp: Stamp, entry: ModelEntry | None) -> None:
+        if entry is None:
+            entry = self._enter(path, "checking")
+        entry.stamp = stamp
+        self._set(entry, "checking")
+        if entry.id != path.stem:
+            taken = self.models.get(path.stem)
+            where = taken.path or f"the driver {taken.driver}" if taken else "another model"
+            self._set(entry, "refused", f"the name {path.stem!r} is taken by {where}; rename the file")
+            return
+        task = self._loop.create_task(self._probe(entry, stamp))
+        self._probes.add(task)
+        task.add_done_callback(self._probes.discard)
+
+    # ---- probing -----------------------------------------------------------------------------------------------
+
+    async def _probe(self, entry: ModelEntry, stamp: Stamp) -> None:
+        """Ask every driver that takes files of this name, one after the other, whether the file is its own."""
+        assert entry.path is not None
+        reasons: list[str] = []
+        async with self._probe_slots:
+            for plugin in list(self.plugins.values()):
+                if not _takes(plugin, entry.path.name):
+                    continue
+                result = await self._ask(plugin, entry.path)
+                if entry.stamp != stamp or entry.state != "checking":
+                    return
+                if result.specification is not None:
+                    entry.driver = plugin.id
+                    entry.settings = self._settings_of(plugin.id)
+                    self._configure(entry)
+                    entry.specification = msgspec.structs.replace(result.specification, id=entry.id, driver=plugin.id)
+                    self._set(entry, "available")
+                    self.on_available(entry)
+                    return
+                reasons.append(f"{plugin.id}: {result.reason}")
+        if not reasons:
+            patterns = sorted(
+                f"{plugin.id} takes {', '.join(plugin.manifest.permissions.model_files)}"
+                for plugin in self.plugins.values()
+                if plugin.manifest is not None and plugin.manifest.permissions.model_files
+            )
+            reasons.append(f"no driver takes a file of this name ({'; '.join(patterns) or 'no driver takes files'})")
+        self._set(entry, "refused", "; ".join(reasons))
+
+    async def _ask(self, plugin: PluginEntry, path: Path) -> ProbeResult:
+        assert plugin.manifest is not None
+        grant = Grant(name=f"{plugin.id} probing {path.name}", plugin=str(plugin.path), files=(str(path),))
+        link = DriverLink(plugin.manifest, plugin.path, grant)
+        try:
+            link.launch()
+            await link.welcomed()
+            link.dismiss()
+            return _decode_probe(await link.call("probe", ProbeOrder(str(path)), timeout_s=PROBE_TIMEOUT_S))
+        except (ByenatosError, msgspec.DecodeError) as error:
+            return ProbeResult(reason=f"could not be checked: {error}")
+        finally:
+            link.fail("the probe is over")
+
+    # ---- changes -----------------------------------------------------------------------------------------------
+
+    def _set(self, entry: ModelEntry, state: ModelState, reason: str = "") -> None:
+        entry.state = state
+        entry.reason = reason
+        self._announce(entry)
+
+    def _remove(self, entry: ModelEntry) -> None:
+        entry.stamp = None
+        self._set(entry, "removed", "its file or its declaration is gone")
+        self.on_removed(entry)
+        self.forget_removed()
+
+    def _announce(self, entry: ModelEntry) -> None:
+        self._publish(ModelChanged(time.time(), entry.info(0, ())))
+
+    @staticmethod
+    def _names(names: Iterable[str]) -> str:
+        return ", ".join(sorted(names)) or "none"
+
+
+def _takes(plugin: PluginEntry, name: str) -> bool:
+    patterns = plugin.manifest.permissions.model_files if plugin.manifest is not None else []
+    return any(fnmatch.fnmatch(name.lower(), pattern.lower()) for pattern in patterns)

@@ -1,0 +1,100 @@
+"""Slots and where they lead: the one place that says which unit a request's target means.
+
+A slot's binding is one attribute, so that a switch is one assignment in the event loop: whatever ran before it went to
+the old unit, whatever runs after it goes to the new one.
+"""
+
+from byenatos_kernel.drivers import DriverManager
+from byenatos_kernel.registry import ModelRegistry
+from byenatos_kernel.units import Unit
+from byenatos_sdk.protocol.control import SlotInfo
+from byenatos_sdk.protocol.errors import NotFound, Unavailable
+from byenatos_sdk.protocol.messages import SwapEvent
+
+__all__ = ["Routes", "Slot"]
+
+
+class Slot:
+    """A stable name. ``model`` is what it is bound to, ``unit`` what serves that (``None`` until it could be loaded)."""
+
+    __slots__ = ("configured", "detail", "model", "name", "swap", "unit")
+
+    def __init__(self, name: str, model: str, configured: str) -> None:
+        self.name = name
+        self.model = model
+        self.configured = configured
+        self.unit: Unit | None = None
+        self.swap: SwapEvent | None = None
+        self.detail = ""
+
+    @property
+    def info(self) -> SlotInfo:
+        """The slot as clients see it."""
+        unit = self.unit
+        epochs: tuple[int, ...] = ()
+        streams = 0
+        detail = self.detail
+        if not self.model:
+            state = "empty"
+        elif unit is None or unit.dead:
+            state = "unavailable"
+            detail = unit.error.message if unit is not None and unit.error is not None else detail
+        elif unit.ready:
+            state = "ready"
+        elif unit.restarts:
+            state = "degraded"
+        else:
+            state = "loading"
+        if unit is not None and unit.instance is not None:
+            epochs = (unit.instance.epoch,)
+            streams = len(unit.instance.streams)
+        return SlotInfo(self.name, self.model, state, epochs, streams, self.swap, detail)  # type: ignore[arg-type]
+
+
+class Routes:
+    """All slots, and the way from a request's target to a unit."""
+
+    def __init__(self, drivers: DriverManager, registry: ModelRegistry) -> None:
+        self.slots: dict[str, Slot] = {}
+        self._drivers = drivers
+        self._registry = registry
+
+    def resolve(self, target: str) -> tuple[Unit, str | None]:
+        """Find the unit that ``target`` means, and the slot's name if it is a slot.
+
+        Raises:
+            NotFound: neither a slot nor a model has this name.
+            Unavailable: it is known but nothing is loaded for it.
+        """
+        slot = self.slots.get(target)
+        if slot is not None:
+            if slot.unit is not None:
+                return slot.unit, target
+            if not slot.model:
+                raise Unavailable(
+                    f"slot {target!r} is empty; drop a model file into {self._registry.folder} or run "
+                    f"`byenatos swap {target} MODEL`"
+                )
+            raise Unavailable(f"slot {target!r}: {slot.model} is not loaded: {slot.detail}")
+        unit = self._drivers.find(target)
+        if unit is not None:
+            return unit, None
+        if target in self._registry.models:
+            self._registry.model(target)
+            raise Unavailable(f"{target} is not loaded; `byenatos models load {target}` loads it")
+        raise NotFound(f"no slot or model {target!r}; slots are {', '.join(sorted(self.slots)) or 'none'}")
+
+    def bound_to(self, model: str) -> tuple[str, ...]:
+        """The names of the slots that are bound to ``model``."""
+        return tuple(sorted(slot.name for slot in self.slots.values() if slot.model == model))
+
+    def bind(self, slot: Slot, unit: Unit) -> Unit | None:
+        """Point ``slot`` at ``unit``; return the unit it left."""
+        left = slot.unit
+        if left is not None:
+            left.slots.discard(slot.name)
+        slot.unit = unit
+        slot.model = unit.model.id
+        slot.detail = ""
+        unit.slots.add(slot.name)
+        return left if left is not unit else None

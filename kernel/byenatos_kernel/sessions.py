@@ -1,0 +1,110 @@
+"""The session store: conversations the kernel keeps.
+
+A user's turn is durable before it is answered, the assistant's when it finishes (before the client hears that it did). A
+kernel that dies in between leaves a session that ends in a user's turn; the next message simply follows it.
+"""
+
+import sqlite3
+import time
+
+import msgspec
+
+from byenatos_kernel.database import Database
+from byenatos_sdk.protocol.control import SessionTranscript, Turn
+from byenatos_sdk.protocol.errors import NotFound
+from byenatos_sdk.protocol.frames import encode
+from byenatos_sdk.protocol.messages import Message, SessionInfo
+
+__all__ = ["SessionStore"]
+
+TITLE_LENGTH = 60
+_decode_message = msgspec.msgpack.Decoder(Message).decode
+
+
+class SessionStore:
+    """Reads and writes sessions through the database's thread."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def begin(self, session: str, slot: str, owner: str, messages: tuple[Message, ...]) -> tuple[Message, ...]:
+        """Append the user's ``messages`` (making the session if it is new) and return the whole transcript."""
+        now = time.time()
+
+        def job(connection: sqlite3.Connection) -> tuple[Message, ...]:
+            connection.execute(
+                "INSERT INTO sessions VALUES (?, ?, ?, ?, ?) ON CONFLICT(id) DO UPDATE SET updated_at=?, slot=?",
+                (session, slot, owner, now, now, now, slot),
+            )
+            number = _turns(connection, session)
+            for offset, message in enumerate(messages):
+                row = (session, number + offset, encode(message), "complete", "", now, 0)
+                connection.execute("INSERT INTO turns VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+            rows = connection.execute("SELECT message FROM turns WHERE session=? ORDER BY number", (session,))
+            return tuple(_decode_message(row[0]) for row in rows)
+
+        return await self._database.run(job)
+
+    async def finish(self, session: str, message: Message, *, model: str, moves: int, partial: bool) -> None:
+        """Append the assistant's turn; a session that was removed meanwhile stays removed."""
+        now = time.time()
+
+        def job(connection: sqlite3.Connection) -> None:
+            if connection.execute("UPDATE sessions SET updated_at=? WHERE id=?", (now, session)).rowcount:
+                state = "partial" if partial else "complete"
+                row = (session, _turns(connection, session), encode(message), state, model, now, moves)
+                connection.execute("INSERT INTO turns VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+
+        await self._database.run(job)
+
+    async def list(self) -> list[SessionInfo]:
+        """Every session, the latest first."""
+
+        def job(connection: sqlite3.Connection) -> list[SessionInfo]:
+            rows = connection.execute("SELECT * FROM sessions ORDER BY updated_at DESC").fetchall()
+            return [_info(connection, row) for row in rows]
+
+        return await self._database.run(job)
+
+    async def show(self, session: str) -> SessionTranscript:
+        """One session with all of its turns; raises ``NotFound``."""
+
+        def job(connection: sqlite3.Connection) -> SessionTranscript:
+            row = connection.execute("SELECT * FROM sessions WHERE id=?", (session,)).fetchone()
+            if row is None:
+                raise _missing(session)
+            turns = connection.execute(
+                "SELECT number, message, state, model, at, moves FROM turns WHERE session=? ORDER BY number", (session,)
+            )
+            return SessionTranscript(
+                _info(connection, row),
+                tuple(Turn(turn[0], _decode_message(turn[1]), *turn[2:]) for turn in turns),
+            )
+
+        return await self._database.run(job)
+
+    async def remove(self, session: str) -> None:
+        """Delete a session and its turns; raises ``NotFound``."""
+
+        def job(connection: sqlite3.Connection) -> None:
+            if not connection.execute("DELETE FROM sessions WHERE id=?", (session,)).rowcount:
+                raise _missing(session)
+
+        await self._database.run(job)
+
+
+def _missing(session: str) -> NotFound:
+    return NotFound(f"no session {session!r}; `byenatos sessions list` shows what there is")
+
+
+def _turns(connection: sqlite3.Connection, session: str) -> int:
+    row = connection.execute("SELECT coalesce(max(number) + 1, 0) FROM turns WHERE session=?", (session,)).fetchone()
+    return int(row[0])
+
+
+def _info(connection: sqlite3.Connection, row: tuple[str, str, str, float, float]) -> SessionInfo:
+    first = connection.execute(
+        "SELECT message FROM turns WHERE session=? ORDER BY number LIMIT 1", (row[0],)
+    ).fetchone()
+    title = " ".join(_decode_message(first[0]).text.split())[:TITLE_LENGTH] if first else ""
+    return SessionInfo(*row, turns=_turns(connection, row[0]), title=title)

@@ -1,0 +1,194 @@
+"""A stream: one request on its way from a client to a driver, with everything that its answer has said so far.
+
+The journal of a stream is two things at once: what a failover or a swap continues from, and the send buffer of a client
+that lags. Text waits as small pieces in ``pending``, in front of it ``events`` in order; every 64 pieces are joined, so
+that a waiting token costs its characters and not a Python object. ``lag`` counts characters while text is pending and
+is set right at each join to the bytes of memory that it really takes, so that a flood of four-byte characters is bounded
+like one of ASCII. What was delivered lies in ``journal``, joined every 64 pieces into a chapter: constant cost per delta,
+however long the answer.
+"""
+
+import sys
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from byenatos_sdk.protocol.frames import ClientEvent
+from byenatos_sdk.protocol.messages import (
+    Delta,
+    Logprobs,
+    Reasoning,
+    ReasoningDelta,
+    TextDelta,
+    ToolCall,
+    ToolCallDelta,
+)
+
+if TYPE_CHECKING:
+    from byenatos_kernel.clients import ClientState
+    from byenatos_kernel.instances import Instance
+
+__all__ = ["Stream", "StreamState"]
+
+JOIN_EVERY = 64
+_EVENT_BYTES = 128
+
+
+class StreamState(Enum):
+    """Where a stream stands. It only ever moves down this list, except from RUNNING back to WAITING on a failover."""
+
+    WAITING = 1
+    RUNNING = 2
+    STORING = 3
+    ENDED = 4
+
+
+class Stream:
+    """One request and its answer. ``client_id`` is the client's number for it, ``id`` the kernel's current one.
+
+    ``lag`` is what waits for the client and ``total`` the whole answer, both about in bytes. ``deadline`` and
+    ``progress`` are loop times; a ``gap_s`` of 0 means no gap limit.
+    """
+
+    __slots__ = (
+        "body",
+        "chapters",
+        "client",
+        "client_id",
+        "crashes",
+        "deadline",
+        "dirty",
+        "event_lag",
+        "events",
+        "first_at",
+        "gap_s",
+        "id",
+        "instance",
+        "journal",
+        "lag",
+        "moves",
+        "opened_at",
+        "parts",
+        "paused",
+        "pending",
+        "progress",
+        "session",
+        "slot",
+        "state",
+        "target",
+        "total",
+    )
+
+    def __init__(self, client: "ClientState", client_id: int, target: str) -> None:
+        self.client = client
+        self.client_id = client_id
+        self.target = target
+        self.slot: str | None = None
+        self.id = 0
+        self.body: bytes | memoryview = b""
+        self.session: str | None = None
+        self.instance: Instance | None = None
+        self.state = StreamState.WAITING
+        self.pending: list[str] = []
+        self.events: list[Delta] = []
+        self.journal: list[str] = []
+        self.chapters: list[str] = []
+        self.parts: list[ToolCall | Reasoning] = []
+        self.dirty = False
+        self.lag = 0
+        self.event_lag = 0
+        self.total = 0
+        self.moves = 0
+        self.crashes = 0
+        self.paused = False
+        self.opened_at = 0.0
+        self.first_at = 0.0
+        self.progress = 0.0
+        self.deadline = 0.0
+        self.gap_s = 0.0
+
+    @property
+    def text(self) -> str:
+        """All text of the answer so far, delivered or not."""
+        waiting = [event.text for event in self.events if type(event) is TextDelta]
+        return "".join((*self.chapters, *self.journal, *waiting, *self.pending))
+
+    @property
+    def started(self) -> bool:
+        """Whether any part of the answer exists."""
+        return bool(self.total)
+
+    def settle(self) -> None:
+        """Join the pending pieces into one event and count what it really weighs."""
+        if self.pending:
+            text = "".join(self.pending)
+            self.pending.clear()
+            self.events.append(TextDelta(text))
+            self.event_lag += sys.getsizeof(text)
+            self._weigh()
+
+    def add_event(self, delta: Delta) -> None:
+        """Queue a delta that is not text behind the text that came before it."""
+        self.settle()
+        self.events.append(delta)
+        cost = _EVENT_BYTES
+        if isinstance(delta, ReasoningDelta):
+            cost += sys.getsizeof(delta.text)
+            self.parts.append(Reasoning(delta.text, delta.signature))
+        elif isinstance(delta, ToolCallDelta):
+            cost += sys.getsizeof(delta.arguments) + sys.getsizeof(delta.name)
+            self.parts.append(ToolCall(delta.id, delta.name, delta.arguments))
+        elif isinstance(delta, Logprobs):
+            cost += _EVENT_BYTES * sum(1 + len(token.top) for token in delta.tokens)
+        self.total += cost
+        self.event_lag += cost
+        self._weigh()
+
+    def take(self, out: list[tuple[int, ClientEvent]]) -> int:
+        """Move everything that waits to ``out`` and its text to the journal; return about how many bytes it is."""
+        number = self.client_id
+        size = self.lag
+        if self.events:
+            self.settle()
+            text: list[str] = []
+            for event in self.events:
+                if type(event) is TextDelta:
+                    text.append(event.text)
+                    continue
+                if text:
+                    self._deliver("".join(text), out)
+                    text.clear()
+                out.append((number, event))
+            if text:
+                self._deliver("".join(text), out)
+            self.events.clear()
+        else:
+            pending = self.pending
+            if pending:
+                self._deliver(pending[0] if len(pending) == 1 else "".join(pending), out)
+                pending.clear()
+        self._clear_lag()
+        return size
+
+    def discard(self) -> None:
+        """Forget what waits for the client: it will end with a failure instead."""
+        self.pending.clear()
+        self.events.clear()
+        self._clear_lag()
+
+    def _deliver(self, text: str, out: list[tuple[int, ClientEvent]]) -> None:
+        out.append((self.client_id, TextDelta(text)))
+        journal = self.journal
+        journal.append(text)
+        if len(journal) >= JOIN_EVERY:
+            self.chapters.append("".join(journal))
+            journal.clear()
+
+    def _weigh(self) -> None:
+        """Set ``lag`` to the real weight; nothing is pending."""
+        self.client.lag += self.event_lag - self.lag
+        self.lag = self.event_lag
+
+    def _clear_lag(self) -> None:
+        self.client.lag -= self.lag
+        self.lag = 0
+        self.event_lag = 0

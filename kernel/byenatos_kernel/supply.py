@@ -1,0 +1,137 @@
+"""Keep slots and the fallback supplied: load what they are bound to, as soon as it is there to be loaded.
+
+A model may appear after the slot that wants it (its file is still being checked, or is dropped in later). An empty
+``default`` slot takes the first model file that turns out to be usable: drop a file in and it works.
+"""
+
+from byenatos_kernel.drivers import DriverManager
+from byenatos_kernel.hotswap import HotSwapManager
+from byenatos_kernel.models import ModelEntry
+from byenatos_kernel.registry import ModelRegistry
+from byenatos_kernel.routes import Routes, Slot
+from byenatos_kernel.units import Unit
+from byenatos_sdk.protocol.control import InstanceInfo, LoadRequest, UnloadRequest
+from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, NotFound
+
+__all__ = ["Supply"]
+
+
+class Supply:
+    """Loads models for whoever needs them: slots, the fallback, and ``load`` calls."""
+
+    def __init__(
+        self,
+        registry: ModelRegistry,
+        drivers: DriverManager,
+        routes: Routes,
+        swaps: HotSwapManager,
+        fallback_model: str | None,
+    ) -> None:
+        self.warnings: dict[str, str] = {}
+        self._registry = registry
+        self._drivers = drivers
+        self._routes = routes
+        self._swaps = swaps
+        self._fallback_model = fallback_model
+        self._fallback: Unit | None = None
+
+    def fallback(self) -> Unit | None:
+        """The unit of ``fallback_model``, if it is loaded or on its way."""
+        unit = self._fallback
+        return unit if unit is not None and not unit.dead and not unit.leaving else None
+
+    async def start(self) -> None:
+        """Supply everything whose model is known already."""
+        for entry in list(self._registry.models.values()):
+            if entry.state == "available":
+                await self.available(entry)
+        for slot in self._routes.slots.values():
+            if slot.model and slot.unit is None:
+                slot.detail = slot.detail or f"no model {slot.model!r} is known yet"
+
+    async def available(self, entry: ModelEntry) -> None:
+        """A model can be loaded now: give it to those that were waiting for it."""
+        default = self._routes.slots["default"]
+        if not default.model and entry.path is not None:
+            default.model = entry.id
+        for slot in self._routes.slots.values():
+            if slot.model == entry.id and (slot.unit is None or slot.unit.dead):
+                await self._supply(slot, entry)
+        if entry.id == self._fallback_model and self.fallback() is None:
+            try:
+                self._fallback = self._acquire(entry, supervised=True)
+                self._fallback.pinned = True
+                self.warnings.pop("fallback", None)
+            except ByenatosError as error:
+                self.warnings["fallback"] = f"the fallback model {entry.id} is not loaded: {error.message}"
+
+    def removed(self, entry: ModelEntry) -> None:
+        """A model's file is gone: what serves a slot goes on until it is swapped out, the rest goes now."""
+        for unit in [unit for unit in self._drivers.units if unit.model is entry]:
+            unit.pinned = False
+            self._drivers.release(unit)
+
+    async def load(self, request: LoadRequest) -> InstanceInfo:
+        """Load a model, keep it loaded, and bind a new slot to it if one is named.
+
+        Raises:
+            NotFound, Unavailable, Overloaded: why it cannot be loaded.
+            InvalidRequest: the slot exists and is bound to something else.
+        """
+        entry = self._registry.model(request.model)
+        slot = self._routes.slots.get(request.slot) if request.slot is not None else None
+        if slot is not None and slot.model not in {"", entry.id}:
+            raise InvalidRequest(
+                f"slot {slot.name!r} is bound to {slot.model}; `byenatos swap {slot.name} {entry.id}` swaps it"
+            )
+        if request.slot is not None and (not request.slot or len(request.slot) > 64 or not request.slot.isprintable()):
+            raise InvalidRequest("expected a slot name of 1 to 64 printable characters")
+        unit = self._acquire(entry, supervised=False)
+        unit.pinned = True
+        try:
+            instance = await unit.until_ready()
+        except ByenatosError:
+            unit.pinned = False
+            self._drivers.drop(unit)
+            raise
+        if request.slot is not None and slot is None:
+            slot = self._routes.slots.setdefault(request.slot, Slot(request.slot, entry.id, ""))
+        for other in self._routes.slots.values():
+            if other.model == entry.id and (other.unit is None or other.unit.dead):
+                await self._swaps.bind(other, unit)
+        if slot is not None and not slot.model:
+            await self._swaps.bind(slot, unit)
+        return instance.info
+
+    def unload(self, request: UnloadRequest) -> None:
+        """Let a model go; its running streams end first.
+
+        Raises:
+            NotFound: it is not loaded.
+            InvalidRequest: a slot is bound to it.
+        """
+        units = [unit for unit in self._drivers.units if unit.model.id == request.model and not unit.leaving]
+        if not units:
+            self._registry.model(request.model)
+            raise NotFound(f"{request.model} is not loaded")
+        slots = self._routes.bound_to(request.model)
+        if slots:
+            raise InvalidRequest(f"{request.model} serves slot {', '.join(slots)}; swap it to another model first")
+        for unit in units:
+            unit.pinned = False
+            self._drivers.release(unit)
+
+    # ---- private -----------------------------------------------------------------------------------------------
+
+    def _acquire(self, entry: ModelEntry, *, supervised: bool) -> Unit:
+        unit = self._drivers.find(entry.id)
+        if unit is not None and unit.dead:
+            self._drivers.drop(unit)
+            unit = None
+        return unit if unit is not None else self._drivers.load(entry, supervised=supervised)
+
+    async def _supply(self, slot: Slot, entry: ModelEntry) -> None:
+        try:
+            await self._swaps.bind(slot, self._acquire(entry, supervised=True))
+        except ByenatosError as error:
+            slot.detail = error.message

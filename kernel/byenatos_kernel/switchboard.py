@@ -1,0 +1,509 @@
+"""The switchboard: the life of every stream, from its request to its one terminal.
+
+The idea: a stream belongs to exactly one place at any time (a unit's queue while it WAITs, an instance's table while it
+RUNs, the store while its turn is being STOREd), and only :meth:`Switchboard._end` queues a terminal. Whatever dies, the
+stream is taken out of its place and either put into another one or ended; it cannot be in two, so it cannot be answered
+twice, and it cannot be in none, so it cannot be forgotten.
+
+A stream that moves gets a new number on its new instance and loses the old one. Late deltas of the old instance find no
+stream under the old number: that is the whole of the epoch fence.
+
+What must stay true: nothing here awaits between reading a stream's place and changing it; the only awaits are in
+``_open_session`` and ``_store``, and both look again at the stream's state afterwards.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Protocol
+
+import msgspec
+
+from byenatos_kernel.clients import ClientState
+from byenatos_kernel.drivers import DriverManager
+from byenatos_kernel.instances import Instance
+from byenatos_kernel.routes import Routes
+from byenatos_kernel.sessions import SessionStore
+from byenatos_kernel.streams import JOIN_EVERY, Stream, StreamState
+from byenatos_kernel.units import Unit
+from byenatos_sdk.protocol.errors import (
+    ByenatosError,
+    Cancelled,
+    ClientTooSlow,
+    DeadlineExceeded,
+    Draining,
+    DriverCrashed,
+    InvalidRequest,
+    Overloaded,
+)
+from byenatos_sdk.protocol.frames import Open, Start, Stop, decode_driver_events, decode_request, encode
+from byenatos_sdk.protocol.messages import (
+    Failure,
+    Finish,
+    InferenceRequest,
+    Logprobs,
+    Message,
+    Moved,
+    Part,
+    ReasoningDelta,
+    Terminal,
+    Text,
+    TextDelta,
+    ToolCallDelta,
+)
+
+__all__ = ["Switchboard"]
+
+LAG_LIMIT = 256 << 10
+"""Bytes of one stream that may wait for its client."""
+CLIENT_LAG_LIMIT = 16 << 20
+"""Bytes of all streams of one client that may wait for it."""
+STREAM_LIMIT = 4 << 20
+"""Bytes of one whole answer."""
+STREAMS_PER_CLIENT = 1024
+CRASH_MOVES = 1
+"""How often one stream is moved on because a driver died under it: a request that kills drivers must not kill them all."""
+PATIENCE_S = 2.0
+"""A restart that is due within this time is waited for."""
+DEFAULT_TIMEOUT_S = 600.0
+SWEEP_S = 0.1
+_LONG_PIECE = 4096
+_CONTENT = (ReasoningDelta, ToolCallDelta, Logprobs)
+
+
+class Wire(Protocol):
+    """Where events leave for the clients; the bus."""
+
+    dirty: dict[ClientState, None]
+    flush_due: bool
+
+    def flush(self) -> None:
+        """Send what waits for the dirty clients."""
+
+    def schedule_flush(self) -> None:
+        """Flush at the end of this turn of the loop."""
+
+
+class Switchboard:
+    """Owns all streams. ``requests`` and ``deltas`` count since the start."""
+
+    def __init__(self, drivers: DriverManager, routes: Routes, sessions: SessionStore, wire: Wire) -> None:
+        self.live: set[Stream] = set()
+        self.requests = 0
+        self.deltas = 0
+        self.draining = False
+        self.fallback: Callable[[], Unit | None] = lambda: None
+        self._drivers = drivers
+        self._routes = routes
+        self._sessions = sessions
+        self._wire = wire
+        self._next = 1
+        self._busy_sessions: dict[str, Stream] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+        self._sweep_timer = self._loop.call_later(SWEEP_S, self._sweep)
+
+    # ---- from clients ------------------------------------------------------------------------------------------
+
+    def open(self, client: ClientState, header: Open, body: bytes | memoryview) -> None:
+        """Accept a request: from here on it ends in exactly one terminal."""
+        if header.id in client.streams or header.id in client.calls:
+            raise InvalidRequest(f"stream {header.id} is already running on this connection")
+        stream = Stream(client, header.id, header.target)
+        stream.body = body
+        client.streams[header.id] = stream
+        self.live.add(stream)
+        self.requests += 1
+        now = self._loop.time()
+        stream.opened_at = stream.progress = now
+        stream.deadline = now + (header.timeout_ms / 1000 or DEFAULT_TIMEOUT_S)
+        stream.gap_s = header.gap_timeout_ms / 1000
+        try:
+            if self.draining:
+                raise Draining("the kernel is stopping and takes no new requests", retry_after_s=5.0)
+            if len(client.streams) > STREAMS_PER_CLIENT:
+                raise Overloaded(f"this connection has {STREAMS_PER_CLIENT} streams already; wait for one to end")
+            unit, stream.slot = self._routes.resolve(header.target)
+            if not header.timeout_ms and unit.model.timeout_s:
+                stream.deadline = now + unit.model.timeout_s
+            if header.session is None:
+                self._place(stream, unit)
+            else:
+                self._claim_session(stream, header.session)
+        except ByenatosError as error:
+            self.fail(stream, error)
+
+    def cancel(self, client: ClientState, number: int) -> None:
+        """Stop a stream on its client's word."""
+        stream = client.streams.get(number)
+        if stream is None:
+            return
+        if stream.state is StreamState.ENDED:
+            terminal = stream.events[-1] if stream.events else None
+            stream.discard()
+            stream.paused = False
+            if terminal is not None:
+                stream.events.append(terminal)
+            self._touch(stream)
+        elif stream.state is not StreamState.STORING:
+            stream.discard()
+            stream.paused = False
+            self.fail(stream, Cancelled("cancelled by the client"))
+
+    def pause(self, client: ClientState, number: int, *, on: bool) -> None:
+        """Hold one stream's deltas back, or let them go on."""
+        stream = client.streams.get(number)
+        if stream is not None and stream.paused is not on:
+            stream.paused = on
+            if not on and (stream.events or stream.pending):
+                self._touch(stream)
+
+    def client_gone(self, client: ClientState, error: ByenatosError) -> None:
+        """The client will not read on: end its streams with ``error``."""
+        for stream in list(client.streams.values()):
+            if stream.state is not StreamState.ENDED and stream.state is not StreamState.STORING:
+                stream.paused = False
+                self.fail(stream, error)
+
+    def session_busy(self, session: str) -> bool:
+        """Whether a turn of this session is under way."""
+        return session in self._busy_sessions
+
+    # ---- from drivers: the hot path ----------------------------------------------------------------------------
+
+    def deliver(self, instance: Instance, frames: list[bytes]) -> None:
+        """Take the events of one read of a driver's channel and pass them on."""
+        streams = instance.streams
+        wire = self._wire
+        wire.flush_due = True  # below
+        dirty = wire.dirty
+        now = instance.last_seen
+        count = 0
+        for frame in frames:
+            for number, event in decode_driver_events(frame):
+                if type(event) is TextDelta:
+                    stream = streams.get(number)
+                    if stream is None:
+                        continue
+                    text = event.text
+                    size = len(text)
+                    client = stream.client
+                    pending = stream.pending
+                    pending.append(text)
+                    count += 1
+                    stream.total += size
+                    stream.lag += size
+                    client.lag += size
+                    if not stream.dirty:
+                        stream.progress = now
+                        if not stream.first_at:
+                            stream.first_at = now
+                        stream.dirty = True
+                        client.dirty.append(stream)
+                        dirty[client] = None
+                    elif len(pending) >= JOIN_EVERY:
+                        stream.settle()
+                    if size > _LONG_PIECE:
+                        stream.settle()
+                    if stream.lag > LAG_LIMIT or client.lag > CLIENT_LAG_LIMIT or stream.total > STREAM_LIMIT:
+                        self._over_limit(stream)
+                else:
+                    stream = streams.get(number) if number else None
+                    if stream is None:
+                        instance.event(number, event)
+                    elif isinstance(event, _CONTENT):
+                        count += 1
+                        stream.progress = now
+                        stream.add_event(event)
+                        self._touch(stream)
+                        lagging = stream.lag > LAG_LIMIT or stream.client.lag > CLIENT_LAG_LIMIT
+                        if lagging or stream.total > STREAM_LIMIT:
+                            self._over_limit(stream)
+                    elif type(event) is Finish:
+                        self._finish(stream, event)
+                    elif type(event) is Failure:
+                        self._driver_failed(stream, event)
+        self.deltas += count
+        wire.flush()
+
+    # ---- UnitOwner: what becomes of streams when drivers come and go --------------------------------------------
+
+    def unit_ready(self, unit: Unit, instance: Instance) -> None:
+        """Start the streams that waited for this unit."""
+        waiting = list(unit.waiting)
+        unit.waiting.clear()
+        for stream in waiting:
+            if stream.state is StreamState.WAITING:
+                self._start(stream, instance)
+
+    def instance_lost(self, unit: Unit, instance: Instance, error: DriverCrashed) -> None:
+        """Continue the streams of a dead instance elsewhere, or end them honestly."""
+        streams = list(instance.streams.values())
+        instance.streams.clear()
+        for stream in streams:
+            stream.instance = None
+            stream.state = StreamState.WAITING
+            stream.crashes += 1
+            refuge = self._refuge(stream, unit)
+            if stream.crashes > CRASH_MOVES or refuge is None:
+                self.fail(stream, error)
+            else:
+                self._move(stream, refuge, instance.model.id, error.code)
+        if streams:
+            self._wire.schedule_flush()
+
+    def unit_died(self, unit: Unit, error: ByenatosError) -> None:
+        """Nothing will come of ``unit``: place what waits for it elsewhere, or end it."""
+        waiting = list(unit.waiting)
+        unit.waiting.clear()
+        for stream in waiting:
+            if stream.state is StreamState.WAITING:
+                refuge = self._refuge(stream, unit)
+                if refuge is None:
+                    self.fail(stream, error)
+                else:
+                    self._place(stream, refuge)
+
+    # ---- from the hot-swap manager -----------------------------------------------------------------------------
+
+    def take_over(self, slot: str, source: Unit, target: Unit, *, running: bool) -> tuple[int, int]:
+        """Bring a slot's streams from ``source`` to ``target``; return how many running ones moved, and stayed.
+
+        Those that still wait always come along; running ones only if ``running``, at their token boundary.
+        """
+        waiting = [stream for stream in source.waiting if stream.slot == slot]
+        for stream in waiting:
+            source.waiting.remove(stream)
+            if stream.state is StreamState.WAITING:
+                self._place(stream, target)
+        instance = source.instance
+        if instance is None:
+            return 0, 0
+        moved = 0
+        if running:
+            for stream in [stream for stream in instance.streams.values() if stream.slot == slot]:
+                if stream.parts:
+                    continue  # a tool call is out: what follows it must come from the same turn
+                self._detach(stream)
+                self._move(stream, target, instance.model.id, "swap")
+                moved += 1
+            self._wire.schedule_flush()
+        return moved, len(instance.streams)
+
+    # ---- shutdown ----------------------------------------------------------------------------------------------
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take no new requests, give the running ones ``timeout_s`` seconds, then end them and store their turns."""
+        self.draining = True
+        end = self._loop.time() + timeout_s
+        while self.live and self._loop.time() < end:
+            await asyncio.sleep(0.02)
+        for stream in list(self.live):
+            if stream.state is not StreamState.STORING:
+                self.fail(stream, Draining("the kernel stopped before the answer was complete", retry_after_s=5.0))
+        self._sweep_timer.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=2.0)
+        self._wire.flush()
+
+    # ---- ending ------------------------------------------------------------------------------------------------
+
+    def fail(self, stream: Stream, error: ByenatosError) -> None:
+        """End a stream with an error, wherever it is."""
+        self._detach(stream)
+        started = stream.started
+        failure = Failure(error.code, error.message, error.retry_after_s, partial=started)
+        if stream.session is not None and started:
+            self._store(stream, failure)
+        else:
+            self._end(stream, failure)
+
+    def _finish(self, stream: Stream, event: Finish) -> None:
+        assert stream.instance is not None
+        finish = Finish(event.reason, event.usage, stream.instance.model.id)
+        self._detach(stream, stop=False)
+        if stream.session is not None:
+            self._store(stream, finish)
+        else:
+            self._end(stream, finish)
+
+    def _driver_failed(self, stream: Stream, event: Failure) -> None:
+        self._detach(stream, stop=False)
+        failure = Failure(event.code, event.message, event.retry_after_s, partial=stream.started)
+        if stream.session is not None and stream.started:
+            self._store(stream, failure)
+        else:
+            self._end(stream, failure)
+
+    def _end(self, stream: Stream, terminal: Terminal) -> None:
+        """Queue the one terminal."""
+        assert stream.state is not StreamState.ENDED
+        stream.state = StreamState.ENDED
+        self.live.discard(stream)
+        if stream.session is not None and self._busy_sessions.get(stream.session) is stream:
+            del self._busy_sessions[stream.session]
+        stream.body = b""
+        if stream.pending:
+            stream.settle()
+        stream.events.append(terminal)
+        self._touch(stream)
+
+    def _over_limit(self, stream: Stream) -> None:
+        if stream.total > STREAM_LIMIT:
+            self.fail(stream, Overloaded(f"the answer is longer than {STREAM_LIMIT >> 20} MiB and was cut off here"))
+        else:
+            stream.discard()
+            stream.paused = False
+            self.fail(
+                stream,
+                ClientTooSlow(
+                    f"the client did not read: {LAG_LIMIT >> 10} KiB of this stream, or "
+                    f"{CLIENT_LAG_LIMIT >> 20} MiB of all its streams, were waiting for it"
+                ),
+            )
+
+    # ---- placing -----------------------------------------------------------------------------------------------
+
+    def _place(self, stream: Stream, unit: Unit) -> None:
+        """Give a stream to a unit: to its instance, else to its queue, else to a refuge; raises if none will do."""
+        instance = unit.ready
+        if instance is not None:
+            self._start(stream, instance)
+            return
+        soon = unit.restart is not None and unit.restart_at - self._loop.time() < PATIENCE_S
+        if unit.starting or soon:
+            refuge = self._refuge(stream, unit) if unit.restarts else None
+            if refuge is not None and refuge.ready is not None:
+                self._start(stream, refuge.ready)
+            else:
+                unit.wait(stream)
+            return
+        refuge = self._refuge(stream, unit)
+        if refuge is None:
+            raise unit.unavailable(self._loop.time())
+        self._place(stream, refuge)
+
+    def _refuge(self, stream: Stream, lost: Unit) -> Unit | None:
+        """Where a stream can go when its unit cannot serve it: what its slot is bound to by now, or the fallback."""
+        slot = self._routes.slots.get(stream.slot) if stream.slot is not None else None
+        for unit in (slot.unit if slot is not None else None, self.fallback()):
+            if unit is not None and unit is not lost and (unit.ready or unit.starting):
+                return unit
+        return None
+
+    def _start(self, stream: Stream, instance: Instance) -> None:
+        number = stream.id = self._next
+        self._next = number + 1
+        stream.instance = instance
+        stream.state = StreamState.RUNNING
+        stream.progress = self._loop.time()
+        instance.streams[number] = stream
+        try:
+            instance.send(Start(number, stream.text if stream.total else ""), stream.body)
+        except Overloaded as error:
+            self.fail(stream, error)
+
+    def _move(self, stream: Stream, unit: Unit, source: str, reason: str) -> None:
+        """Continue a stream on another unit; its client is told by a ``Moved``."""
+        try:
+            self._place(stream, unit)
+        except ByenatosError as error:
+            self.fail(stream, error)
+            return
+        if stream.state is not StreamState.ENDED:
+            stream.moves += 1
+            stream.add_event(Moved(source, unit.model.id, reason))
+            self._touch(stream)
+
+    def _detach(self, stream: Stream, *, stop: bool = True) -> None:
+        """Take a stream out of its place; with ``stop`` the driver is told, since it does not know yet."""
+        instance = stream.instance
+        if instance is None:
+            return
+        stream.instance = None
+        stream.state = StreamState.WAITING
+        instance.streams.pop(stream.id, None)
+        if stop:
+            try:
+                instance.send(Stop(stream.id))
+            except Overloaded:
+                instance.fail("does not read its channel: not even a stop could be delivered")
+        self._drivers.stream_ended(instance)
+
+    def _touch(self, stream: Stream) -> None:
+        """Have the stream's client flushed."""
+        client = stream.client
+        if not stream.dirty:
+            stream.dirty = True
+            client.dirty.append(stream)
+        self._wire.dirty[client] = None
+        self._wire.schedule_flush()
+
+    # ---- sessions ----------------------------------------------------------------------------------------------
+
+    def _claim_session(self, stream: Stream, session: str) -> None:
+        if not session or len(session) > 128 or not session.isprintable():
+            raise InvalidRequest("expected a session id of 1 to 128 printable characters")
+        busy = self._busy_sessions.get(session)
+        if busy is not None:
+            raise InvalidRequest(f"session {session!r} is still being answered; wait for it or cancel it")
+        try:
+            request = decode_request(stream.body)
+        except msgspec.DecodeError as error:
+            raise InvalidRequest(f"the request cannot be read: {error}") from None
+        if not request.messages:
+            raise InvalidRequest("expected at least one message")
+        stream.session = session
+        self._busy_sessions[session] = stream
+        self._spawn(self._open_session(stream, session, request))
+
+    async def _open_session(self, stream: Stream, session: str, request: InferenceRequest) -> None:
+        """Make the user's turn durable, then start."""
+        try:
+            slot = stream.slot or stream.target
+            transcript = await self._sessions.begin(session, slot, stream.client.owner, request.messages)
+            if stream.state is not StreamState.WAITING:
+                return
+            stream.body = encode(msgspec.structs.replace(request, messages=transcript))
+            unit, stream.slot = self._routes.resolve(stream.target)
+            self._place(stream, unit)
+        except ByenatosError as error:
+            if stream.state is StreamState.WAITING:
+                self.fail(stream, error)
+
+    def _store(self, stream: Stream, terminal: Terminal) -> None:
+        stream.state = StreamState.STORING
+        self._spawn(self._store_turn(stream, terminal))
+
+    async def _store_turn(self, stream: Stream, terminal: Terminal) -> None:
+        """Make the assistant's turn durable, then let the client know that it is over."""
+        assert stream.session is not None
+        text = stream.text
+        parts: tuple[Part, ...] = (*stream.parts, Text(text)) if text else tuple(stream.parts)
+        finished = isinstance(terminal, Finish)
+        model = terminal.model if isinstance(terminal, Finish) else ""
+        try:
+            await self._sessions.finish(
+                stream.session, Message("assistant", parts), model=model, moves=stream.moves, partial=not finished
+            )
+        except ByenatosError as error:
+            terminal = Failure(error.code, f"the answer is complete but could not be stored: {error}", partial=True)
+        self._end(stream, terminal)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # ---- deadlines ---------------------------------------------------------------------------------------------
+
+    def _sweep(self) -> None:
+        now = self._loop.time()
+        self._sweep_timer = self._loop.call_later(SWEEP_S, self._sweep)
+        for stream in list(self.live):
+            if stream.state is StreamState.STORING:
+                continue
+            if now > stream.deadline:
+                waited = now - stream.opened_at
+                self.fail(stream, DeadlineExceeded(f"the answer was not complete after {waited:.1f} s (timeout_s)"))
+            elif stream.gap_s and not stream.lag and now - stream.progress > stream.gap_s:
+                self.fail(stream, DeadlineExceeded(f"nothing came for {stream.gap_s:g} s (gap_timeout_s)"))
