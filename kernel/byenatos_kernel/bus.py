@@ -7,8 +7,8 @@ Two traps of libzmq shape this module:
 
 - Its descriptor is edge-triggered, and a ``send`` may swallow the edge of a message that waits. So after every send
   the socket's drain runs again, or is scheduled.
-- A ROUTER drops silently at its high-water mark and for peers that left. ``ROUTER_MANDATORY`` with ``NOBLOCK`` turns both
-  into errors; and each client's window of unacknowledged frames stays below the mark, so that the first never happens.
+- A ROUTER drops silently at its high-water mark and for peers that left. ``ROUTER_MANDATORY`` with ``NOBLOCK`` turns
+  both into errors; and each client's window of unacknowledged frames stays below the mark, so the first never happens.
 
 Only this user's processes (and root's) are served: the socket lies in a 0700 folder, and the credentials that the
 operating system reports for each peer are checked besides. The peer's process id also tells when it dies.

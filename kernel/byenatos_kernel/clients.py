@@ -19,7 +19,7 @@ FRAME_BYTES = 32 << 10
 
 
 class ClientState:
-    """One connection. ``lag`` is what its streams hold back, in bytes; ``in_flight`` the unacknowledged frames' sizes."""
+    """One connection. ``lag``: bytes that its streams hold back; ``in_flight``: sizes of the unacknowledged frames."""
 
     __slots__ = (
         "calls",

@@ -1,7 +1,7 @@
 """The kernel's process: ``python -m byenatos_kernel.daemon --home PATH``.
 
-It is kept free of everything that a kernel does not need while it runs (no command line library, no TLS), so that an idle
-one stays below 30 MB. That is why the kernel itself is imported late.
+It is kept free of everything that a kernel does not need while it runs (no command line library, no TLS), so that an
+idle one stays below 30 MB. That is why the kernel itself is imported late.
 """
 
 import argparse

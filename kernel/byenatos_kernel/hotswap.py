@@ -299,6 +299,7 @@ def _write_slot(connection: sqlite3.Connection, slot: Slot) -> None:
 def _write_swap(connection: sqlite3.Connection, swap: Swap) -> None:
     event = swap.event
     connection.execute(
-        "INSERT INTO swaps VALUES (?, ?, ?, ?) ON CONFLICT(id) DO UPDATE SET state=excluded.state, event=excluded.event",
+        "INSERT INTO swaps VALUES (?, ?, ?, ?) "
+        "ON CONFLICT(id) DO UPDATE SET state=excluded.state, event=excluded.event",
         (event.id, event.slot, event.state.value, encode(event)),
     )

@@ -1,8 +1,8 @@
 """An instance: one model loaded by one driver in one process, and the streams that it answers.
 
-Its life is the table :data:`TRANSITIONS`; nothing else changes ``state``. The *epoch* tells incarnations apart: it never
-repeats within a kernel's life, and a late word of an old epoch finds no stream to speak to, because each instance has a
-stream table of its own.
+Its life is the table :data:`TRANSITIONS`; nothing else changes ``state``. The *epoch* tells incarnations apart: it
+never repeats within a kernel's life, and a late word of an old epoch finds no stream to speak to, because each instance
+has a stream table of its own.
 """
 
 import asyncio

@@ -1,10 +1,10 @@
 """The model registry: which plugins and models there are, kept true while folders change.
 
 Plugins come from the folder that ships with the kernel and from ``<home>/plugins``; models from files dropped into
-``<home>/models``, from ``[[models]]`` in manifests, and from ``model_config``. Neither a plugin's code nor a model's file
-is ever read here: a manifest is data, and a file is judged by the driver that asks for files of its name, in a process
-of its own (``probe``). A file on its way in is ``copying``, then ``checking``, then ``available`` or ``refused`` with the
-reason; one that was deleted is ``removed`` until nothing uses it any more.
+``<home>/models``, from ``[[models]]`` in manifests, and from ``model_config``. Neither a plugin's code nor a model's
+file is ever read here: a manifest is data, and a file is judged by the driver that asks for files of its name, in a
+process of its own (``probe``). A file on its way in is ``copying``, then ``checking``, then ``available`` or
+``refused`` with the reason; one that was deleted is ``removed`` until nothing uses it any more.
 """
 
 import asyncio
@@ -40,7 +40,11 @@ _decode_probe = msgspec.msgpack.Decoder(ProbeResult).decode
 
 
 class ModelRegistry:
-    """What can be loaded. ``in_use`` tells whether a model still has instances; ``on_change`` is called after each change."""
+    """What can be loaded.
+
+    Its owner sets ``on_available`` and ``on_removed``, called when a model's state became so, and ``in_use``, which tells
+    whether a model still has instances.
+    """
 
     def __init__(
         self,
@@ -236,12 +240,12 @@ class ModelRegistry:
 
     def _enter(self, path: Path, state: ModelState) -> ModelEntry:
         """Make an entry for a new file; a name that is taken gets the file's relative path as its id."""
-        id = path.stem
-        known = self.models.get(id)
+        name = path.stem
+        known = self.models.get(name)
         if known is not None and not (known.state == "removed" and known.path == path):
-            id = str(path.relative_to(self.folder))
-        entry = ModelEntry(id, "", path, state=state)
-        self.models[id] = self._by_path[path] = entry
+            name = str(path.relative_to(self.folder))
+        entry = ModelEntry(name, "", path, state=state)
+        self.models[name] = self._by_path[path] = entry
         self._announce(entry)
         return entry
 

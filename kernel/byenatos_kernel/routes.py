@@ -15,7 +15,7 @@ __all__ = ["Routes", "Slot"]
 
 
 class Slot:
-    """A stable name. ``model`` is what it is bound to, ``unit`` what serves that (``None`` until it could be loaded)."""
+    """A stable name. ``model`` is what it is bound to, ``unit`` what serves that (``None`` until it is loaded)."""
 
     __slots__ = ("configured", "detail", "model", "name", "swap", "unit")
 

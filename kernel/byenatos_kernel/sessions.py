@@ -1,7 +1,7 @@
 """The session store: conversations the kernel keeps.
 
-A user's turn is durable before it is answered, the assistant's when it finishes (before the client hears that it did). A
-kernel that dies in between leaves a session that ends in a user's turn; the next message simply follows it.
+A user's turn is durable before it is answered, the assistant's when it finishes (before the client hears that it did).
+A kernel that dies in between leaves a session that ends in a user's turn; the next message simply follows it.
 """
 
 import sqlite3

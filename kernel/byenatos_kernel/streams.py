@@ -3,9 +3,9 @@
 The journal of a stream is two things at once: what a failover or a swap continues from, and the send buffer of a client
 that lags. Text waits as small pieces in ``pending``, in front of it ``events`` in order; every 64 pieces are joined, so
 that a waiting token costs its characters and not a Python object. ``lag`` counts characters while text is pending and
-is set right at each join to the bytes of memory that it really takes, so that a flood of four-byte characters is bounded
-like one of ASCII. What was delivered lies in ``journal``, joined every 64 pieces into a chapter: constant cost per delta,
-however long the answer.
+is set right at each join to the bytes of memory that it really takes, so that a flood of four-byte characters is
+bounded like one of ASCII. What was delivered lies in ``journal``, joined every 64 pieces into a chapter: constant cost
+per delta, however long the answer.
 """
 
 import sys

@@ -13,6 +13,7 @@ What must stay true: nothing here awaits between reading a stream's place and ch
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Protocol
 
@@ -61,7 +62,7 @@ STREAM_LIMIT = 4 << 20
 """Bytes of one whole answer."""
 STREAMS_PER_CLIENT = 1024
 CRASH_MOVES = 1
-"""How often one stream is moved on because a driver died under it: a request that kills drivers must not kill them all."""
+"""How often one stream is moved on because a driver died under it: a request that kills must not kill them all."""
 PATIENCE_S = 2.0
 """A restart that is due within this time is waited for."""
 DEFAULT_TIMEOUT_S = 600.0
@@ -101,6 +102,7 @@ class Switchboard:
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._sweep_timer = self._loop.call_later(SWEEP_S, self._sweep)
+        self._idle: asyncio.Event | None = None
 
     # ---- from clients ------------------------------------------------------------------------------------------
 
@@ -294,9 +296,10 @@ class Switchboard:
     async def drain(self, timeout_s: float) -> None:
         """Take no new requests, give the running ones ``timeout_s`` seconds, then end them and store their turns."""
         self.draining = True
-        end = self._loop.time() + timeout_s
-        while self.live and self._loop.time() < end:
-            await asyncio.sleep(0.02)
+        if self.live:
+            self._idle = asyncio.Event()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), timeout_s)
         for stream in list(self.live):
             if stream.state is not StreamState.STORING:
                 self.fail(stream, Draining("the kernel stopped before the answer was complete", retry_after_s=5.0))
@@ -339,6 +342,8 @@ class Switchboard:
         assert stream.state is not StreamState.ENDED
         stream.state = StreamState.ENDED
         self.live.discard(stream)
+        if self._idle is not None and not self.live:
+            self._idle.set()
         if stream.session is not None and self._busy_sessions.get(stream.session) is stream:
             del self._busy_sessions[stream.session]
         stream.body = b""

@@ -2,8 +2,8 @@
 
 Back-off after a crash: 0.5 s, doubled with each further crash inside the window, at most 30 s, and up to half as long
 again at random, so that units that died together do not return together. Five crashes inside five minutes and the unit
-is quarantined: what crashes that often will crash again, and each attempt costs the machine a model load. A success does
-not clear the record, time does: a model that loads and dies at its first request would otherwise restart for ever.
+is quarantined: what crashes that often will crash again, and each attempt costs the machine a model load. A success
+does not clear the record, time does: a model that loads and dies at its first request would otherwise restart for ever.
 """
 
 import asyncio
