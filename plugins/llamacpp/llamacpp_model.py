@@ -1,0 +1,224 @@
+"""One loaded model with one context of several sequences, over llama.cpp's C interface.
+
+The high-level ``Llama`` class answers one request at a time, copies all logits and cannot continue a partial answer;
+everything here is the C interface with the pointers kept in one place. Not thread-safe: after the constructor only the
+engine's thread calls in.
+"""
+
+import ctypes
+import sys
+from collections import deque
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import llama_cpp
+import numpy as np
+
+from byenatos_sdk.protocol.errors import InvalidRequest, Unavailable
+from llamacpp_settings import CacheType, Settings
+
+__all__ = ["Entry", "LlamaModel", "NoRoom"]
+
+_WARN, _ERROR, _CONTINUED = 3, 4, 5  # ggml_log_level
+_CACHE_TYPES: dict[CacheType, int] = {
+    "f16": llama_cpp.GGML_TYPE_F16,
+    "q8_0": llama_cpp.GGML_TYPE_Q8_0,
+    "q4_0": llama_cpp.GGML_TYPE_Q4_0,
+}
+
+
+class NoRoom(Exception):
+    """llama.cpp found no room in the context for a batch; the context is as it was before."""
+
+
+class Entry(NamedTuple):
+    """One token of a batch: where it goes, and whether the next token will be sampled after it."""
+
+    token: int
+    position: int
+    sequence: int
+    sampled: bool
+
+
+class LlamaModel:
+    """Weights, vocabulary and context.
+
+    Raises:
+        InvalidRequest: llama.cpp cannot load the file.
+        Unavailable: there is no memory for the context.
+    """
+
+    def __init__(self, path: Path, settings: Settings) -> None:
+        log = _log()
+        log.errors.clear()
+        llama_cpp.llama_backend_init()
+        parameters = llama_cpp.llama_model_default_params()
+        parameters.n_gpu_layers = settings.gpu_layers
+        self._model: Any = llama_cpp.llama_model_load_from_file(bytes(path), parameters)
+        if not self._model:
+            raise InvalidRequest(f"{path.name}: llama.cpp cannot load it: {log.last_error()}")
+        self._vocab: Any = llama_cpp.llama_model_get_vocab(self._model)
+        self.vocabulary = llama_cpp.llama_vocab_n_tokens(self._vocab)
+        trained = llama_cpp.llama_model_n_ctx_train(self._model)
+        wanted = settings.n_ctx or trained
+        self._batch_size = settings.prefill_chunk + settings.parallel
+        context = llama_cpp.llama_context_default_params()
+        context.n_ctx = min(wanted, trained) if trained > 0 else wanted
+        context.n_seq_max = settings.parallel
+        context.n_batch = context.n_ubatch = self._batch_size
+        context.n_threads = settings.decode_threads(path.stat().st_size)
+        context.n_threads_batch = settings.prefill_threads()
+        context.type_k = _CACHE_TYPES[settings.cache_type_k]
+        context.type_v = _CACHE_TYPES[settings.cache_type_v]
+        # One buffer for all sequences: any of them may use the whole context while the others do not need it.
+        context.kv_unified = True
+        context.no_perf = True
+        self.context: Any = llama_cpp.llama_init_from_model(self._model, context)
+        if not self.context:
+            llama_cpp.llama_model_free(self._model)
+            raise Unavailable(
+                f"{path.name}: no context of {context.n_ctx} tokens for {settings.parallel} streams: "
+                f"{log.last_error()}; choose a smaller n_ctx"
+            )
+        # llama.cpp rounds the size up; what the model was trained for stays the limit.
+        self.context_length = min(llama_cpp.llama_n_ctx(self.context), context.n_ctx)
+        self._memory: Any = llama_cpp.llama_get_memory(self.context)
+        self._window = llama_cpp.llama_model_n_swa(self._model)
+        self._batch: Any = llama_cpp.llama_batch_init(self._batch_size, 0, 1)
+        self._buffer = ctypes.create_string_buffer(256)
+
+    def close(self) -> None:
+        """Free everything; the object is not used again."""
+        llama_cpp.llama_batch_free(self._batch)
+        llama_cpp.llama_free(self.context)
+        llama_cpp.llama_model_free(self._model)
+
+    # ---- vocabulary ----------------------------------------------------------------------------------------------
+
+    @property
+    def chat_template(self) -> str:
+        """The template that came with the model, empty without one."""
+        return self._metadata("tokenizer.chat_template")
+
+    @property
+    def bos(self) -> str:
+        """The text of the token that begins a text, as templates write it."""
+        return self._token_text(llama_cpp.llama_vocab_bos(self._vocab))
+
+    @property
+    def eos(self) -> str:
+        """The text of the token that ends a text, as templates write it."""
+        return self._token_text(llama_cpp.llama_vocab_eos(self._vocab))
+
+    def tokenize(self, text: str) -> list[int]:
+        """Return the tokens of ``text``, special ones included, with exactly one BOS if the model wants one."""
+        data = text.encode()
+        buffer = (llama_cpp.llama_token * (len(data) + 8))()
+        count = llama_cpp.llama_tokenize(self._vocab, data, len(data), buffer, len(buffer), False, True)
+        if count < 0:
+            raise InvalidRequest(f"llama.cpp cannot split a text of {len(data)} bytes into tokens")
+        tokens = list(buffer[:count])
+        bos = llama_cpp.llama_vocab_bos(self._vocab)
+        if llama_cpp.llama_vocab_get_add_bos(self._vocab) and tokens[:1] != [bos]:
+            tokens.insert(0, bos)
+        return tokens
+
+    def piece(self, token: int) -> bytes:
+        """Return the bytes of ``token`` in an answer; nothing for control tokens."""
+        return self._piece(token, special=False)
+
+    def ends(self, token: int) -> bool:
+        """Say whether ``token`` ends an answer."""
+        return bool(llama_cpp.llama_vocab_is_eog(self._vocab, token))
+
+    # ---- context -------------------------------------------------------------------------------------------------
+
+    def decode(self, entries: list[Entry]) -> None:
+        """Compute one step; afterwards the logits of every sampled entry can be read at its index.
+
+        Raises:
+            NoRoom: the context is full.
+            RuntimeError: llama.cpp failed; the context cannot be trusted any more.
+        """
+        batch = self._batch
+        for index, (token, position, sequence, sampled) in enumerate(entries):
+            batch.token[index] = token
+            batch.pos[index] = position
+            batch.n_seq_id[index] = 1
+            batch.seq_id[index][0] = sequence
+            batch.logits[index] = sampled
+        batch.n_tokens = len(entries)
+        code = llama_cpp.llama_decode(self.context, batch)
+        if code == 1:
+            raise NoRoom
+        if code:
+            raise RuntimeError(f"llama_decode failed with code {code}: {_log().last_error()}")
+
+    def by_likelihood(self, index: int) -> Iterator[int]:
+        """Yield all tokens, the likeliest first, from the logits at ``index`` of the last step."""
+        pointer = llama_cpp.llama_get_logits_ith(self.context, index)
+        logits = np.ctypeslib.as_array(pointer, shape=(self.vocabulary,))
+        yield from np.argsort(-logits, kind="stable").tolist()
+
+    def keep(self, sequence: int, count: int) -> int:
+        """Forget all but the first ``count`` tokens of ``sequence``; return how many could really be kept.
+
+        A model with a sliding window may have dropped what lies before the window, and a recurrent one has only its
+        last state: then nothing is kept.
+        """
+        first = llama_cpp.llama_memory_seq_pos_min(self._memory, sequence)
+        reachable = first <= max(0, count - self._window) if self._window else first <= 0
+        if count and reachable and llama_cpp.llama_memory_seq_rm(self._memory, sequence, count, -1):
+            return count
+        llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+        return 0
+
+    def _metadata(self, key: str) -> str:
+        length = llama_cpp.llama_model_meta_val_str(self._model, key.encode(), self._buffer, len(self._buffer))
+        if length < 0:
+            return ""
+        buffer = ctypes.create_string_buffer(length + 1)
+        llama_cpp.llama_model_meta_val_str(self._model, key.encode(), buffer, len(buffer))
+        return buffer.value.decode(errors="replace")
+
+    def _token_text(self, token: int) -> str:
+        return self._piece(token, special=True).decode(errors="replace") if token >= 0 else ""
+
+    def _piece(self, token: int, *, special: bool) -> bytes:
+        length = llama_cpp.llama_token_to_piece(self._vocab, token, self._buffer, len(self._buffer), 0, special)
+        if length < 0:
+            self._buffer = ctypes.create_string_buffer(-length)
+            length = llama_cpp.llama_token_to_piece(self._vocab, token, self._buffer, -length, 0, special)
+        return self._buffer.raw[:length]
+
+
+class _Log:
+    """llama.cpp's log: warnings and errors go to stderr, the last errors are remembered for messages."""
+
+    def __init__(self) -> None:
+        self.errors: deque[str] = deque(maxlen=3)
+        self._level = 0
+        self._callback = llama_cpp.llama_log_callback(self._write)
+        llama_cpp.llama_log_set(self._callback, ctypes.c_void_p(0))
+
+    def last_error(self) -> str:
+        """Return what llama.cpp complained about last."""
+        return " / ".join(self.errors) or "it gives no reason"
+
+    def _write(self, level: int, text: bytes, _user_data: int | None) -> None:
+        if level != _CONTINUED:
+            self._level = level
+        if self._level not in {_WARN, _ERROR}:
+            return
+        line = text.decode(errors="replace")
+        sys.stderr.write(line)
+        if self._level == _ERROR and line.strip():
+            self.errors.append(line.strip())
+
+
+@cache
+def _log() -> _Log:
+    """Install the log once: llama.cpp has one per process."""
+    return _Log()

@@ -1,0 +1,51 @@
+"""Continue a text that may end in the middle of a word.
+
+A model has learned one way to cut a word into tokens: ``" France"`` is one. Shown ``" Fr"``, it has never seen
+``"ance"`` follow and writes nonsense. So the tokens of the last word are taken back, and the model chooses them again,
+with the constraint that they reproduce the text that is there: the likeliest token that begins with it, or is its
+beginning. If the word was whole, that is the token that was there, and nothing has changed but one step more; if it was
+cut, it is ``" France"``, of which ``"ance"`` is new. Text that is there is never changed and never sent twice.
+
+The choice is always the likeliest: the seam is no place for chance, and an answer that was greedy so far stays so.
+"""
+
+from llamacpp_model import LlamaModel
+
+__all__ = ["Seam"]
+
+MAX_TOKENS = 8
+"""How many tokens are taken back at most."""
+
+
+class Seam:
+    """The end of a partial answer, to be reproduced. ``left`` is what is still missing; ``tokens`` come before it."""
+
+    def __init__(self, model: LlamaModel, tokens: list[int]) -> None:
+        self._model = model
+        self.tokens = list(tokens)
+        self.left = b""
+        while len(self.tokens) > 1 and len(tokens) - len(self.tokens) < MAX_TOKENS:
+            piece = model.piece(self.tokens[-1])
+            if not piece:
+                break
+            self.left = piece + self.left
+            self.tokens.pop()
+            if not _continues_a_word(piece):
+                break
+
+    def choose(self, index: int) -> tuple[int, bytes]:
+        """Choose the next token from the logits at ``index``; return it with the bytes that it adds to the text.
+
+        At first the token that was taken back fits; later on, any vocabulary with single bytes has one that does.
+        """
+        for token in self._model.by_likelihood(index):
+            piece = self._model.piece(token)
+            if piece and (piece.startswith(self.left) or self.left.startswith(piece)):
+                new, self.left = piece[len(self.left) :], self.left[len(piece) :]
+                return token, new
+        raise RuntimeError(f"expected a token that begins {self.left!r}, found none in the vocabulary")
+
+
+def _continues_a_word(piece: bytes) -> bool:
+    """Say whether a token can only stand inside a word: it begins with a letter, a digit or part of a character."""
+    return piece[0] >= 0x80 or piece[:1].isalnum()
