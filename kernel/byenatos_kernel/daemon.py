@@ -79,8 +79,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(home: Home, config: Config) -> None:
-    # asyncio imports ssl, which costs 5 MB; the kernel makes no outside connection and terminates no TLS.
-    sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]
+    # asyncio and hmac would load OpenSSL, which costs 8 MB; the kernel makes no outside connection and needs none of it.
+    for module in ("ssl", "_hashlib"):
+        sys.modules.setdefault(module, None)  # type: ignore[arg-type]
     import asyncio
 
     from byenatos_kernel.kernel import Kernel

@@ -42,7 +42,7 @@ _decode_probe = msgspec.msgpack.Decoder(ProbeResult).decode
 class ModelRegistry:
     """What can be loaded.
 
-    Its owner sets ``on_available`` and ``on_removed``, called when a model's state became so, and ``in_use``, which tells
+    Its owner sets ``on_available`` and ``on_removed``, called when a model became so, and ``in_use``, which tells
     whether a model still has instances.
     """
 

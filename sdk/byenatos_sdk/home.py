@@ -13,7 +13,6 @@ The home is ``--home``, else ``$BYENATOS_HOME``, else ``~/.byenatos``. Unix sock
 path is longer keeps its ``run`` folder under the temporary directory, named after the user and the home.
 """
 
-import hashlib
 import os
 import stat
 import tempfile
@@ -66,6 +65,8 @@ class Home:
         usual = self.path / "run"
         if len(os.fsencode(usual / "kernel.sock")) <= _LONGEST_SOCKET_PATH:
             return usual
+        import hashlib  # rarely needed, and heavy
+
         digest = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"byenatos-{os.getuid()}-{digest}"
 
