@@ -8,6 +8,7 @@ import argparse
 import fcntl
 import logging
 import os
+import shutil
 import sys
 
 from byenatos_kernel.config import Config, ConfigError, read_config
@@ -43,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a kernel in the foreground; returns the exit status (0, 1, 2 bad configuration, 3 already running)."""
     parser = argparse.ArgumentParser(prog="byenatos-kernel", description="Run a ByenatOS kernel in the foreground.")
     parser.add_argument("--home", help="the kernel's folder (default: $BYENATOS_HOME or ~/.byenatos)")
-    parser.add_argument("--verbose", action="store_true", help="log each step, not only warnings")
+    parser.add_argument("--verbose", action="store_true", help="log debugging details as well")
     options = parser.parse_args(arguments)
     logging.basicConfig(
         level=logging.DEBUG if options.verbose else logging.INFO,
@@ -66,6 +67,8 @@ def main(arguments: list[str] | None = None) -> int:
     except Unavailable as error:
         sys.stderr.write(f"byenatos: {error.message}\n")
         return ALREADY_RUNNING
+    shutil.rmtree(home.scratch, ignore_errors=True)  # a kernel that was killed could not tidy up
+    home.scratch.mkdir(mode=0o700)
     for sentence in config.not_in_force():
         log.warning("%s: %s", home.config, sentence)
     try:
@@ -79,7 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(home: Home, config: Config) -> None:
-    # asyncio and hmac would load OpenSSL, which costs 8 MB; the kernel makes no outside connection and needs none of it.
+    # asyncio and hmac would load OpenSSL, which costs 8 MB; the kernel makes no outside connection and needs none.
     for module in ("ssl", "_hashlib"):
         sys.modules.setdefault(module, None)  # type: ignore[arg-type]
     import asyncio

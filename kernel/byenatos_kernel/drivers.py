@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from byenatos_kernel.instances import Instance
-from byenatos_kernel.models import ModelEntry
+from byenatos_kernel.models import ModelEntry, PluginEntry
 from byenatos_kernel.registry import ModelRegistry
 from byenatos_kernel.units import CRASH_LIMIT, CRASH_WINDOW_S, Unit
 from byenatos_sandbox import Grant
@@ -82,6 +82,7 @@ class DriverManager:
         Raises:
             Overloaded: as many models as allowed are loaded.
             NotFound, Unavailable: the model's driver is missing or refused.
+            InvalidRequest: the manifest asks for what no sandbox can be granted.
         """
         plugin = self._registry.plugin_for(model)
         loaded = {unit.model.id for unit in self.units if not unit.leaving and not unit.dead}
@@ -90,7 +91,7 @@ class DriverManager:
                 f"{len(loaded)} models are loaded ({', '.join(sorted(loaded))}) and max_concurrent_models is "
                 f"{self._most_models}; unload one or raise it"
             )
-        unit = Unit(model, plugin, supervised=supervised)
+        unit = Unit(model, plugin, self._grant(model, plugin), supervised=supervised)
         self.units.append(unit)
         self._start(unit)
         return unit
@@ -221,19 +222,23 @@ class DriverManager:
         if not unit.leaving and not self._closing:
             self._start(unit)
 
-    def _start(self, unit: Unit) -> None:
-        assert unit.plugin.manifest is not None
-        assert self.owner is not None
-        self._epoch += 1
-        wanted = unit.plugin.manifest.permissions
-        grant = Grant(
-            name=f"{unit.plugin.id}/{unit.model.id}",
-            plugin=str(unit.plugin.path),
-            files=(str(unit.model.path),) if unit.model.path else (),
+    def _grant(self, model: ModelEntry, plugin: PluginEntry) -> Grant:
+        """What the manifest asks for."""
+        assert plugin.manifest is not None
+        wanted = plugin.manifest.permissions
+        return Grant(
+            name=f"{plugin.id}/{model.id}",
+            plugin=str(plugin.path),
+            files=(str(model.path),) if model.path else (),
             memory_mib=wanted.memory_mib,
             threads=wanted.threads,
+            scratch_root=str(self._registry.scratch),
         )
-        instance = Instance(unit.plugin, unit.model, grant, self._epoch, self, self.owner.deliver, time.time)
+
+    def _start(self, unit: Unit) -> None:
+        assert self.owner is not None
+        self._epoch += 1
+        instance = Instance(unit.plugin, unit.model, unit.grant, self._epoch, self, self.owner.deliver, time.time)
         instance.restarts = unit.restarts
         unit.instance = instance
         self._unit_of[instance] = unit

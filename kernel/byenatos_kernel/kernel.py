@@ -53,7 +53,9 @@ class Kernel:
         self._tasks: set[asyncio.Task[None]] = set()
         self.database = Database(home.database)
         self.bus = Bus(home.socket, __version__)
-        self.registry = ModelRegistry([shipped_plugins(), home.plugins], home.models, config, self._publish)
+        self.registry = ModelRegistry(
+            [shipped_plugins(), home.plugins], home.models, home.scratch, config, self._publish
+        )
         self.drivers = DriverManager(self.registry, self._publish, most_models=config.driver.max_concurrent_models)
         self.routes = Routes(self.drivers, self.registry)
         self.sessions = SessionStore(self.database)

@@ -50,6 +50,7 @@ class ModelRegistry:
         self,
         plugin_folders: list[Path],
         model_folder: Path,
+        scratch: Path,
         config: Config,
         publish: Callable[[Event], None],
     ) -> None:
@@ -60,6 +61,7 @@ class ModelRegistry:
         self.in_use: Callable[[str], bool] = lambda _: False
         self._plugin_folders = plugin_folders
         self.folder = model_folder
+        self.scratch = scratch
         self._config = config
         self._publish = publish
         self._by_path: dict[Path, ModelEntry] = {}
@@ -296,7 +298,8 @@ class ModelRegistry:
 
     async def _ask(self, plugin: PluginEntry, path: Path) -> ProbeResult:
         assert plugin.manifest is not None
-        grant = Grant(name=f"{plugin.id} probing {path.name}", plugin=str(plugin.path), files=(str(path),))
+        name = f"{plugin.id} probing {path.name}"
+        grant = Grant(name=name, plugin=str(plugin.path), files=(str(path),), scratch_root=str(self.scratch))
         link = DriverLink(plugin.manifest, plugin.path, grant)
         try:
             link.launch()

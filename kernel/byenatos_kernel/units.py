@@ -13,6 +13,7 @@ from collections import deque
 from byenatos_kernel.instances import Instance
 from byenatos_kernel.models import ModelEntry, PluginEntry
 from byenatos_kernel.streams import Stream
+from byenatos_sandbox import Grant
 from byenatos_sdk.protocol.errors import ByenatosError, Overloaded, Unavailable
 from byenatos_sdk.protocol.messages import InstanceState
 
@@ -32,9 +33,10 @@ class Unit:
     is waiting for the answer. ``slots`` are bound to it; ``pinned`` keeps it loaded without one.
     """
 
-    def __init__(self, model: ModelEntry, plugin: PluginEntry, *, supervised: bool) -> None:
+    def __init__(self, model: ModelEntry, plugin: PluginEntry, grant: Grant, *, supervised: bool) -> None:
         self.model = model
         self.plugin = plugin
+        self.grant = grant
         self.supervised = supervised
         self.pinned = False
         self.leaving = False

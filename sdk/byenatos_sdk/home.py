@@ -6,7 +6,7 @@
     <home>/models/        drop model files here
     <home>/plugins/       drop plugin folders here
     <home>/state/         sessions and swaps (SQLite)
-    <home>/run/           mode 0700: kernel.sock, kernel.lock
+    <home>/run/           mode 0700: kernel.sock, kernel.lock, scratch/
     <home>/kernel.log     what a detached kernel printed
 
 The home is ``--home``, else ``$BYENATOS_HOME``, else ``~/.byenatos``. Unix socket paths end at 107 bytes: a home whose
@@ -69,6 +69,11 @@ class Home:
 
         digest = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"byenatos-{os.getuid()}-{digest}"
+
+    @property
+    def scratch(self) -> Path:
+        """Where running drivers have their private folders; emptied at each start."""
+        return self.run / "scratch"
 
     @property
     def lock(self) -> Path:

@@ -4,12 +4,13 @@ The kernel is another program, not this one with another function: ``up`` replac
 kernel carries neither typer nor rich.
 """
 
+import fcntl
 import os
 import select
-import subprocess
+import signal
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -17,10 +18,7 @@ from byenatos_kernel.cli.options import JsonOption, home_of
 from byenatos_kernel.cli.screen import printable, say, show_json
 from byenatos_sdk.home import Home
 from byenatos_sdk.protocol.control import KernelStatus
-from byenatos_sdk.protocol.errors import ByenatosError, DeadlineExceeded
-
-if TYPE_CHECKING:
-    from byenatos_sdk.client import Client
+from byenatos_sdk.protocol.errors import ByenatosError, DeadlineExceeded, Unavailable
 
 __all__ = ["down", "running_kernel", "start_detached", "stop", "up"]
 
@@ -88,56 +86,101 @@ def start_detached(home: Home, *, wait_s: float, verbose: bool = False) -> Kerne
     """Start a kernel in a session of its own, its output in ``home.log``, and wait until it answers.
 
     Raises:
+        ConfigError: if the home's configuration is wrong.
         ByenatosError: if it ends before; with the last lines of its log.
         DeadlineExceeded: if it does not answer within ``wait_s`` seconds; it is stopped again.
     """
-    home.create()
-    with home.log.open("ab") as log:
-        begin = log.tell()
-        kernel = subprocess.Popen(  # noqa: S603  our own interpreter and module
-            _command(home, verbose=verbose), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )
+    from byenatos_kernel.config import read_config
+
+    try:
+        home.create()
+        read_config(home.config)  # what is wrong with it is said here rather than in the log
+        with home.log.open("ab") as log:
+            begin = log.tell()
+            pid = _spawn(_command(home, verbose=verbose), log.fileno())
+    except OSError as error:
+        raise ByenatosError(f"{home.path} cannot be used as a home: {error}") from None
     deadline = time.monotonic() + wait_s
-    while kernel.poll() in {None, _HELD_BY_ANOTHER}:  # another one that is still starting is as good as ours
+    ended = None
+    while ended in {None, _HELD_BY_ANOTHER}:  # another one that is still starting is as good as ours
         status = running_kernel(home)
         if status is not None:
             return status
         if time.monotonic() > deadline:
-            kernel.terminate()
+            if ended is None:
+                os.kill(pid, signal.SIGTERM)
             raise DeadlineExceeded(f"the kernel does not answer after {wait_s:g} s; {_last_lines(home, begin)}")
         time.sleep(_LOOK_EVERY_S)
-    raise ByenatosError(f"the kernel ended at once, with exit code {kernel.returncode}; {_last_lines(home, begin)}")
+        if ended is None and (found := os.waitpid(pid, os.WNOHANG)) != (0, 0):
+            ended = os.waitstatus_to_exitcode(found[1])
+    raise ByenatosError(f"the kernel ended at once, with exit code {ended}; {_last_lines(home, begin)}")
+
+
+def _spawn(command: list[str], log: int) -> int:
+    """Start a process that outlives this one, in a session of its own; return its id."""
+    return os.posix_spawn(
+        command[0],
+        command,
+        os.environ,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_DUP2, log, 1),
+            (os.POSIX_SPAWN_DUP2, log, 2),
+        ],
+        setsid=True,
+        setsigdef=[signal.SIGPIPE, signal.SIGCHLD],
+    )
 
 
 def stop(home: Home, *, wait_s: float) -> int | None:
-    """Ask the kernel of ``home`` to stop; return its process id once it is gone, or nothing if none was running.
+    """Stop the kernel of ``home``; return its process id once it is gone, or nothing if none was running.
+
+    A kernel that does not answer, because it is starting or stuck, gets a SIGTERM.
 
     Raises:
         DeadlineExceeded: if it is still there after ``wait_s`` seconds.
     """
     from byenatos_sdk.client import Client, KernelNotRunning
 
-    try:
-        with Client(home) as client:
-            pid = client.status().pid
-            return _stop(client, pid, wait_s)
-    except KernelNotRunning:
+    pid = _holder(home)
+    if pid is None:
         return None
-
-
-def _stop(client: "Client", pid: int, wait_s: float) -> int:
     try:
         process = os.pidfd_open(pid)
     except ProcessLookupError:
         return pid
     try:
-        client.shutdown()
+        try:
+            with Client(home) as client:
+                client.shutdown()
+        except KernelNotRunning:
+            signal.pidfd_send_signal(process, signal.SIGTERM)
         ready, _, _ = select.select([process], [], [], wait_s)  # a pidfd is readable once its process has ended
+    except ProcessLookupError:
+        return pid
     finally:
         os.close(process)
     if not ready:
-        raise DeadlineExceeded(f"kernel {pid} is still there after {wait_s:g} s; wait longer (--wait), or: kill {pid}")
+        raise DeadlineExceeded(f"kernel {pid} is still there after {wait_s:g} s; wait (--wait), or: kill -9 {pid}")
     return pid
+
+
+def _holder(home: Home) -> int | None:
+    """Return the process id of the kernel that holds the lock of ``home``, or nothing if nobody does."""
+    try:
+        lock = os.open(home.lock, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        written = os.read(lock, 32).decode(errors="replace").strip()
+        if not written.isdecimal():
+            raise Unavailable(f"a kernel for {home.path} is just starting; run this again") from None
+        return int(written)
+    finally:
+        os.close(lock)
+    return None
 
 
 def _command(home: Home, *, verbose: bool) -> list[str]:
