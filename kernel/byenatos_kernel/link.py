@@ -16,6 +16,7 @@ from byenatos_sandbox import Grant, Process, launch
 from byenatos_sdk.manifest import Manifest
 from byenatos_sdk.protocol.errors import DriverCrashed, Overloaded, error_from_code
 from byenatos_sdk.protocol.frames import (
+    MOST_EVENTS,
     DriverCall,
     DriverEvent,
     DriverHeader,
@@ -23,6 +24,7 @@ from byenatos_sdk.protocol.frames import (
     Refused,
     Reply,
     Welcome,
+    count_events,
     decode_driver_events,
     encode,
     join_driver_frame,
@@ -139,6 +141,8 @@ class DriverLink:
         self.last_seen = self._loop.time()
         try:
             for frame in frames:
+                if count_events(frame) > MOST_EVENTS:
+                    raise msgspec.DecodeError(f"expected at most {MOST_EVENTS} events, found {count_events(frame)}")
                 for number, event in decode_driver_events(frame):
                     self._event(number, event)
         except msgspec.DecodeError as error:

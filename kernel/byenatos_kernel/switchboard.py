@@ -36,7 +36,16 @@ from byenatos_sdk.protocol.errors import (
     InvalidRequest,
     Overloaded,
 )
-from byenatos_sdk.protocol.frames import Open, Start, Stop, decode_driver_events, decode_request, encode
+from byenatos_sdk.protocol.frames import (
+    MOST_EVENTS,
+    Open,
+    Start,
+    Stop,
+    count_events,
+    decode_driver_events,
+    decode_request,
+    encode,
+)
 from byenatos_sdk.protocol.messages import (
     Failure,
     Finish,
@@ -181,6 +190,10 @@ class Switchboard:
         now = instance.last_seen
         count = 0
         for frame in frames:
+            if len(frame) > MOST_EVENTS and count_events(frame) > MOST_EVENTS:
+                raise msgspec.DecodeError(
+                    f"expected at most {MOST_EVENTS} events in a frame, found {count_events(frame)}"
+                )
             for number, event in decode_driver_events(frame):
                 if type(event) is TextDelta:
                     stream = streams.get(number)

@@ -35,6 +35,7 @@ from byenatos_sdk.protocol.messages import (
 __all__ = [
     "ACK_EVERY",
     "MAX_BODY",
+    "MOST_EVENTS",
     "Ack",
     "Beat",
     "Bye",
@@ -59,6 +60,7 @@ __all__ = [
     "Start",
     "Stop",
     "Welcome",
+    "count_events",
     "decode_client_events",
     "decode_client_header",
     "decode_driver_events",
@@ -67,6 +69,9 @@ __all__ = [
     "join_driver_frame",
     "split_driver_frame",
 ]
+
+MOST_EVENTS = 16_384
+"""Events in the largest frame that a kernel takes from a driver."""
 
 MAX_BODY = 32 << 20
 """Bytes in the largest body that a kernel takes from a client (images travel inline)."""
@@ -268,6 +273,19 @@ decode_request = Decoder(InferenceRequest).decode
 _decode_driver_header = Decoder(DriverHeader).decode
 
 _LENGTH = struct.Struct("<I")
+
+
+def count_events(frame: bytes) -> int:
+    """Read from the first bytes how many events a frame claims to hold; 0 if it is no list.
+
+    A megabyte of the smallest events decodes to thirty of Python objects: look before decoding a large frame.
+    """
+    kind = frame[0] if frame else 0
+    if kind & 0xF0 == 0x90:
+        return kind & 0x0F
+    if kind == 0xDC:
+        return int.from_bytes(frame[1:3], "big")
+    return int.from_bytes(frame[1:5], "big") if kind == 0xDD else 0
 
 
 def join_driver_frame(header: DriverHeader, body: bytes | memoryview = b"") -> bytes:
