@@ -141,9 +141,7 @@ class DriverLink:
         self.last_seen = self._loop.time()
         try:
             for frame in frames:
-                if count_events(frame) > MOST_EVENTS:
-                    raise msgspec.DecodeError(f"expected at most {MOST_EVENTS} events, found {count_events(frame)}")
-                for number, event in decode_driver_events(frame):
+                for number, event in _decode(frame):
                     self._event(number, event)
         except msgspec.DecodeError as error:
             self.fail(f"sent a frame that cannot be read: {error}")
@@ -209,3 +207,9 @@ class DriverLink:
                 future.set_exception(error)
         process.close()
         self._lost(reason)
+
+
+def _decode(frame: bytes) -> list[tuple[int, DriverEvent]]:
+    if count_events(frame) > MOST_EVENTS:
+        raise msgspec.DecodeError(f"expected at most {MOST_EVENTS} events in a frame, found {count_events(frame)}")
+    return decode_driver_events(frame)
