@@ -253,6 +253,8 @@ class DriverManager:
     def _forget(self, unit: Unit) -> None:
         if unit in self.units:
             self.units.remove(unit)
+        if unit.waiting and self.owner is not None:
+            self.owner.unit_died(unit, unit.unavailable(self._loop.time()))
         unit.gone.set()
 
     def unit_of(self, instance: Instance) -> Unit | None:

@@ -147,6 +147,10 @@ class ModelRegistry:
                     found[folder.name] = PluginEntry(folder.name, folder, read_manifest(folder))
                 except ManifestError as error:
                     found[folder.name] = PluginEntry(folder.name, folder, None, error.message)
+        if _patterns(found) != _patterns(self.plugins):
+            for entry in self._by_path.values():
+                if entry.state == "refused":
+                    entry.stamp = None  # another driver may take it
         self.plugins = found
         self._declare()
 
@@ -304,7 +308,6 @@ class ModelRegistry:
         try:
             link.launch()
             await link.welcomed()
-            link.dismiss()
             return _decode_probe(await link.call("probe", ProbeOrder(str(path)), timeout_s=PROBE_TIMEOUT_S))
         except (ByenatosError, msgspec.DecodeError) as error:
             return ProbeResult(reason=f"could not be checked: {error}")
@@ -330,6 +333,10 @@ class ModelRegistry:
     @staticmethod
     def _names(names: Iterable[str]) -> str:
         return ", ".join(sorted(names)) or "none"
+
+
+def _patterns(plugins: dict[str, PluginEntry]) -> dict[str, list[str]]:
+    return {plugin.id: plugin.manifest.permissions.model_files for plugin in plugins.values() if plugin.manifest}
 
 
 def _takes(plugin: PluginEntry, name: str) -> bool:

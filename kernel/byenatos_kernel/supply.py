@@ -54,7 +54,7 @@ class Supply:
         default = self._routes.slots["default"]
         if not default.model and entry.path is not None:
             default.model = entry.id
-        for slot in self._routes.slots.values():
+        for slot in list(self._routes.slots.values()):
             if slot.model == entry.id and (slot.unit is None or slot.unit.dead):
                 await self._supply(slot, entry)
         if entry.id == self._fallback_model and self.fallback() is None:
@@ -96,7 +96,7 @@ class Supply:
             raise
         if request.slot is not None and slot is None:
             slot = self._routes.slots.setdefault(request.slot, Slot(request.slot, entry.id, ""))
-        for other in self._routes.slots.values():
+        for other in list(self._routes.slots.values()):
             if other.model == entry.id and (other.unit is None or other.unit.dead):
                 await self._swaps.bind(other, unit)
         if slot is not None and not slot.model:
