@@ -1,0 +1,283 @@
+"""The commands against a real kernel with the echo driver."""
+
+import json
+import os
+import pty
+import select
+import signal
+import sqlite3
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from byenatos_kernel.cli.power import start_detached, stop
+from byenatos_sdk.home import Home
+from byenatos_sdk.protocol.control import KernelStatus, ModelInfo, SessionTranscript, SlotInfo
+from byenatos_sdk.protocol.messages import InferenceResponse, SessionInfo, SwapEvent, SwapState
+
+WITHIN_S = 30.0
+
+CONFIG = {
+    "llm_driver_config": {"default_model": "echo"},
+    "slots": {"endless": "echo-two"},
+    "model_config": {"model_id": "echo-two", "vendor": "echo", "settings": {"tokens": -1, "rate": 50}},
+}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    """A home whose kernel runs: slot default echoes, slot endless counts until it is stopped."""
+    home = Home(tmp_path_factory.mktemp("k"))
+    home.config.write_text(json.dumps(CONFIG))
+    start_detached(home, wait_s=WITHIN_S)
+    yield home
+    stop(home, wait_s=WITHIN_S)
+
+
+@pytest.fixture
+def run_until(run):
+    """Run a command again until ``holds(outcome)``: for what the kernel does in its own time."""
+
+    def run_until(holds, *arguments: str):
+        deadline = time.monotonic() + WITHIN_S
+        while not holds(outcome := run(*arguments)):
+            assert time.monotonic() < deadline, outcome
+        return outcome
+
+    return run_until
+
+
+@pytest.fixture
+def ready(run_until):
+    """Wait until both slots serve."""
+    run_until(lambda outcome: outcome.out.count(" ready ") >= 2, "slots")
+
+
+def read(kind, text: str):
+    return msgspec.json.decode(text, type=kind)
+
+
+def test_up_says_that_the_kernel_is_running_already(run):
+    outcome = run("up", "--detach")
+    assert outcome.code == 0
+    assert "already running" in outcome.out
+
+
+def test_a_second_kernel_in_the_foreground_is_refused_with_3(start):
+    process = start("up")
+    _, error = process.communicate(timeout=WITHIN_S)
+    assert process.returncode == 3
+    assert "already running" in error
+
+
+def test_status_speaks_to_people_and_to_programs(run, ready, home):
+    assert "SLOT" in run("status").out
+    assert read(KernelStatus, run("status", "--json").out).home == str(home.path)
+
+
+def test_models_and_slots_are_listed_as_the_protocols_structs(run, ready):
+    assert {"echo", "echo-two"} <= {model.id for model in read(list[ModelInfo], run("models", "list", "--json").out)}
+    slots = read(list[SlotInfo], run("slots", "--json").out)
+    assert {slot.name: slot.model for slot in slots} == {"default": "echo", "endless": "echo-two"}
+
+
+def test_an_answer_in_a_pipe_is_the_models_text_alone(run, ready):
+    outcome = run("ask", "one two  three")
+    assert (outcome.code, outcome.out, outcome.error) == (0, "one two  three\n", "")
+
+
+def test_an_answer_for_programs_is_a_whole_response(run, ready):
+    assert read(InferenceResponse, run("ask", "one two", "--json").out).text == "one two"
+
+
+def test_a_question_can_come_from_standard_input(run, ready, monkeypatch, tmp_path: Path):
+    (tmp_path / "question").write_text("from a file")
+    with (tmp_path / "question").open() as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        assert run("ask", "-").out == "from a file\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("ask", "hello", "--slot", "nosuch"),
+        ("ask", "hello", "--session", "nosuch"),
+        ("swap", "default", "nosuch"),
+        ("models", "load", "nosuch"),
+        ("models", "unload", "echo"),
+        ("sessions", "show", "nosuch"),
+        ("sessions", "rm", "nosuch"),
+    ],
+    ids=" ".join,
+)
+def test_what_the_kernel_refuses_exits_with_1_and_says_why(run, ready, command):
+    outcome = run(*command)
+    assert outcome.code == 1
+    assert outcome.error.startswith("byenatos: ")
+
+
+def test_each_line_of_a_pipe_is_a_turn_and_the_session_can_be_continued(run, ready, monkeypatch, tmp_path: Path):
+    (tmp_path / "lines").write_text("first\n\n /second\n/model\n/exit\nnever\n")
+    with (tmp_path / "lines").open() as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        outcome = run("chat")
+    assert (outcome.code, outcome.out) == (0, "first\n/second\n")
+    assert "default: echo (ready)" in outcome.error
+    session = outcome.error.split()[-1]
+    assert run("ask", "third", "--session", session).out == "third\n"
+    turns = read(SessionTranscript, run("sessions", "show", session, "--json").out).turns
+    assert [turn.message.text for turn in turns] == ["first", "first", "/second", "/second", "third", "third"]
+    assert "third" in run("sessions", "show", session).out
+    assert run("sessions", "rm", session).code == 0
+    assert session not in [one.id for one in read(list[SessionInfo], run("sessions", "list", "--json").out)]
+
+
+def test_a_wrong_command_ends_a_chat_in_a_pipe(run, ready, monkeypatch, tmp_path: Path):
+    (tmp_path / "lines").write_text("/nonsense\nnever\n")
+    with (tmp_path / "lines").open() as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        outcome = run("chat")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert "/swap MODEL" in outcome.error
+
+
+def test_a_model_without_a_slot_is_loaded_into_a_new_one(run, ready):
+    assert run("models", "load", "echo", "--slot", "third").code == 0
+    assert run("ask", "hello", "--slot", "third").out == "hello\n"
+
+
+def test_a_swap_moves_a_running_answer_and_each_step_is_a_line(run, ready, start):
+    answer = start("ask", "to the end", "--slot", "endless")
+    assert answer.stdout.read(1) == "0"
+    outcome = run("swap", "endless", "echo", "--strategy", "immediate", "--json")
+    steps = [read(SwapEvent, line) for line in outcome.out.splitlines()]
+    assert outcome.code == 0
+    assert {SwapState.REQUESTED, SwapState.PREPARED, SwapState.SWITCHED} <= {step.state for step in steps}
+    out, error = answer.communicate(timeout=WITHIN_S)
+    assert answer.returncode == 0
+    assert out.endswith("to the end\n")
+    assert "echo-two → echo" in error
+    assert steps[-1].id in [swap.id for swap in read(list[SwapEvent], run("swaps", "--json").out)]
+    outcome = run("swap", "endless", "echo-two")
+    assert outcome.code == 0
+    assert "switched" in outcome.out
+    assert "endless" in run("swaps").out
+
+
+def test_events_are_followed_until_ctrl_c(run, ready, start):
+    process = start("events", "--json")
+    while select.select([process.stdout], [], [], 0)[0] == []:  # its first event may come before it listens
+        assert run("swap", "endless", "echo").code == 0
+        assert run("swap", "endless", "echo-two").code == 0
+    assert "type" in json.loads(process.stdout.readline())
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=WITHIN_S)
+    assert (process.returncode, error) == (130, "")
+
+
+class Terminal:
+    """A person at a terminal."""
+
+    def __init__(self, home: Home, *arguments: str) -> None:
+        self.said = ""
+        self.pid, self._terminal = pty.fork()
+        if self.pid == 0:
+            program = [sys.executable, "-m", "byenatos_kernel.cli", "--home", str(home.path), *arguments]
+            os.execve(program[0], program, {**os.environ, "TERM": "xterm"})
+
+    def until(self, text: str) -> None:
+        """Read until ``text`` was said, and forget what was read."""
+        deadline = time.monotonic() + WITHIN_S
+        while text not in self.said:
+            assert select.select([self._terminal], [], [], deadline - time.monotonic())[0], self.said
+            self.said += os.read(self._terminal, 4096).decode()
+        self.said = self.said.partition(text)[2]
+
+    def type(self, text: str) -> None:
+        os.write(self._terminal, text.encode())
+
+    def leave(self) -> int:
+        """Return the exit code."""
+        code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        os.close(self._terminal)
+        return code
+
+
+def test_ctrl_c_ends_an_answer_and_not_the_chat(home, ready):
+    person = Terminal(home, "chat", "endless")
+    person.until("endless> ")
+    person.type("count\n")
+    person.until("1 2 3 ")
+    person.type("\x03")
+    person.until("cancelled")
+    person.until("endless> ")
+    person.type("/nonsense\n")
+    person.until("expected a command")
+    person.until("endless> ")
+    person.type("/model\n")
+    person.until("endless: echo-two")
+    person.until("endless> ")
+    person.type("\x03")
+    person.until("continue with: byenatos chat --session ")
+    assert person.leave() == 130
+
+
+def test_a_chat_swaps_between_turns_and_ends_with_ctrl_d(home, ready, run):
+    person = Terminal(home, "chat", "endless")
+    person.until("endless> ")
+    person.type("/swap echo\n")
+    person.until("switched")
+    person.until("endless> ")
+    person.type("hello there\n")
+    person.until("hello there\r\n")  # what was typed
+    person.until("hello there\r\n")  # what was answered
+    person.type("/swap echo-two graceful\n")
+    person.until("switched")
+    person.until("endless> ")
+    person.type("\x04")
+    person.until("continue with")
+    assert person.leave() == 0
+
+
+def test_a_kernel_in_the_foreground_stops_on_sigterm(tmp_path: Path, start):
+    process = start("--home", str(tmp_path / "other"), "up")
+    for line in process.stderr:
+        if "serves" in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=WITHIN_S)
+    assert process.returncode == 0
+
+
+def test_down_stops_the_kernel_and_waits_until_it_is_gone(tmp_path: Path, run):
+    other = ("--home", str(tmp_path / "other"))
+    started = read(KernelStatus, run(*other, "up", "--detach", "--json").out)
+    outcome = run(*other, "down", "--json")
+    assert json.loads(outcome.out) == {"stopped": True, "pid": started.pid}
+    assert run(*other, "status").code == 3
+
+
+def test_a_kernel_that_ends_at_once_is_reported_with_its_last_words(tmp_path: Path, run):
+    other = Home(tmp_path / "other")
+    other.create()
+    other.database.write_bytes(b"this is no database" * 1000)
+    with pytest.raises(sqlite3.DatabaseError):
+        sqlite3.connect(other.database).execute("SELECT * FROM sqlite_master")
+    outcome = run("--home", str(other.path), "up", "--detach")
+    assert outcome.code == 1
+    assert "ended at once" in outcome.error
+    assert str(other.log) in outcome.error
+
+
+def test_a_wrong_configuration_is_told_before_a_kernel_is_started(tmp_path: Path, run):
+    other = Home(tmp_path / "other")
+    other.create()
+    other.config.write_text('{"unknown": 1}')
+    outcome = run("--home", str(other.path), "up", "--detach")
+    assert outcome.code == 2
+    assert "unknown" in outcome.error
+    assert not other.log.exists()
