@@ -6,7 +6,6 @@ only: a probe must not pay for it.
 """
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,14 +102,6 @@ class LlamaCpp(Driver):
 
 def _load(path: Path, settings: Settings) -> tuple["Engine", int]:
     """Load the model and start the engine; return it with the context that one answer may use."""
-    # Read by the libraries as they are loaded. Without the first, a failed assertion in ggml forks and executes gdb.
-    # The second is how long OpenMP's threads spin before they sleep: its default loses up to 4x on a busy machine (they
-    # spin against the thread that they wait for), and not spinning at all 3x on an idle one. The third: numpy sorts
-    # here, nothing more, and needs no pool of threads.
-    os.environ.setdefault("GGML_NO_BACKTRACE", "1")
-    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
     from llamacpp_chat import ChatTemplate
     from llamacpp_engine import Engine
     from llamacpp_model import LlamaModel

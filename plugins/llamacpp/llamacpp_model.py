@@ -6,27 +6,25 @@ engine's thread calls in.
 """
 
 import ctypes
-import sys
-from collections import deque
+import heapq
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import llama_cpp
-import numpy as np
-
 from byenatos_sdk.protocol.errors import InvalidRequest, Unavailable
+from llamacpp_library import llama, log
 from llamacpp_settings import CacheType, Settings
 
 __all__ = ["Entry", "LlamaModel", "NoRoom"]
 
-_WARN, _ERROR, _CONTINUED = 3, 4, 5  # ggml_log_level
 _CACHE_TYPES: dict[CacheType, int] = {
-    "f16": llama_cpp.GGML_TYPE_F16,
-    "q8_0": llama_cpp.GGML_TYPE_Q8_0,
-    "q4_0": llama_cpp.GGML_TYPE_Q4_0,
+    "f16": llama.GGML_TYPE_F16,
+    "q8_0": llama.GGML_TYPE_Q8_0,
+    "q4_0": llama.GGML_TYPE_Q4_0,
 }
+
+LIKELIEST = 64
+"""How many tokens to pick out before sorting all."""
 
 
 class NoRoom(Exception):
@@ -51,20 +49,22 @@ class LlamaModel:
     """
 
     def __init__(self, path: Path, settings: Settings) -> None:
-        log = _log()
         log.errors.clear()
-        llama_cpp.llama_backend_init()
-        parameters = llama_cpp.llama_model_default_params()
+        llama.llama_backend_init()
+        parameters = llama.llama_model_default_params()
         parameters.n_gpu_layers = settings.gpu_layers
-        self._model: Any = llama_cpp.llama_model_load_from_file(bytes(path), parameters)
+        self._model: Any = llama.llama_model_load_from_file(bytes(path), parameters)
         if not self._model:
             raise InvalidRequest(f"{path.name}: llama.cpp cannot load it: {log.last_error()}")
-        self._vocab: Any = llama_cpp.llama_model_get_vocab(self._model)
-        self.vocabulary = llama_cpp.llama_vocab_n_tokens(self._vocab)
-        trained = llama_cpp.llama_model_n_ctx_train(self._model)
+        if llama.llama_model_has_encoder(self._model) or not llama.llama_model_has_decoder(self._model):
+            llama.llama_model_free(self._model)
+            raise InvalidRequest(f"{path.name}: expected a model that only decodes, found one with an encoder")
+        self._vocab: Any = llama.llama_model_get_vocab(self._model)
+        self.vocabulary = llama.llama_vocab_n_tokens(self._vocab)
+        trained = llama.llama_model_n_ctx_train(self._model)
         wanted = settings.n_ctx or trained
         self._batch_size = settings.prefill_chunk + settings.parallel
-        context = llama_cpp.llama_context_default_params()
+        context = llama.llama_context_default_params()
         context.n_ctx = min(wanted, trained) if trained > 0 else wanted
         context.n_seq_max = settings.parallel
         context.n_batch = context.n_ubatch = self._batch_size
@@ -75,25 +75,25 @@ class LlamaModel:
         # One buffer for all sequences: any of them may use the whole context while the others do not need it.
         context.kv_unified = True
         context.no_perf = True
-        self.context: Any = llama_cpp.llama_init_from_model(self._model, context)
+        self.context: Any = llama.llama_init_from_model(self._model, context)
         if not self.context:
-            llama_cpp.llama_model_free(self._model)
+            llama.llama_model_free(self._model)
             raise Unavailable(
                 f"{path.name}: no context of {context.n_ctx} tokens for {settings.parallel} streams: "
                 f"{log.last_error()}; choose a smaller n_ctx"
             )
         # llama.cpp rounds the size up; what the model was trained for stays the limit.
-        self.context_length = min(llama_cpp.llama_n_ctx(self.context), context.n_ctx)
-        self._memory: Any = llama_cpp.llama_get_memory(self.context)
-        self._window = llama_cpp.llama_model_n_swa(self._model)
-        self._batch: Any = llama_cpp.llama_batch_init(self._batch_size, 0, 1)
+        self.context_length = min(llama.llama_n_ctx(self.context), context.n_ctx)
+        self._memory: Any = llama.llama_get_memory(self.context)
+        self._window = llama.llama_model_n_swa(self._model)
+        self._batch: Any = llama.llama_batch_init(self._batch_size, 0, 1)
         self._buffer = ctypes.create_string_buffer(256)
 
     def close(self) -> None:
         """Free everything; the object is not used again."""
-        llama_cpp.llama_batch_free(self._batch)
-        llama_cpp.llama_free(self.context)
-        llama_cpp.llama_model_free(self._model)
+        llama.llama_batch_free(self._batch)
+        llama.llama_free(self.context)
+        llama.llama_model_free(self._model)
 
     # ---- vocabulary ----------------------------------------------------------------------------------------------
 
@@ -105,23 +105,23 @@ class LlamaModel:
     @property
     def bos(self) -> str:
         """The text of the token that begins a text, as templates write it."""
-        return self._token_text(llama_cpp.llama_vocab_bos(self._vocab))
+        return self._token_text(llama.llama_vocab_bos(self._vocab))
 
     @property
     def eos(self) -> str:
         """The text of the token that ends a text, as templates write it."""
-        return self._token_text(llama_cpp.llama_vocab_eos(self._vocab))
+        return self._token_text(llama.llama_vocab_eos(self._vocab))
 
     def tokenize(self, text: str) -> list[int]:
         """Return the tokens of ``text``, special ones included, with exactly one BOS if the model wants one."""
         data = text.encode()
-        buffer = (llama_cpp.llama_token * (len(data) + 8))()
-        count = llama_cpp.llama_tokenize(self._vocab, data, len(data), buffer, len(buffer), False, True)
+        buffer = (llama.llama_token * (len(data) + 8))()
+        count = llama.llama_tokenize(self._vocab, data, len(data), buffer, len(buffer), False, True)
         if count < 0:
             raise InvalidRequest(f"llama.cpp cannot split a text of {len(data)} bytes into tokens")
         tokens = list(buffer[:count])
-        bos = llama_cpp.llama_vocab_bos(self._vocab)
-        if llama_cpp.llama_vocab_get_add_bos(self._vocab) and tokens[:1] != [bos]:
+        bos = llama.llama_vocab_bos(self._vocab)
+        if llama.llama_vocab_get_add_bos(self._vocab) and tokens[:1] != [bos]:
             tokens.insert(0, bos)
         return tokens
 
@@ -131,7 +131,7 @@ class LlamaModel:
 
     def ends(self, token: int) -> bool:
         """Say whether ``token`` ends an answer."""
-        return bool(llama_cpp.llama_vocab_is_eog(self._vocab, token))
+        return bool(llama.llama_vocab_is_eog(self._vocab, token))
 
     # ---- context -------------------------------------------------------------------------------------------------
 
@@ -150,17 +150,17 @@ class LlamaModel:
             batch.seq_id[index][0] = sequence
             batch.logits[index] = sampled
         batch.n_tokens = len(entries)
-        code = llama_cpp.llama_decode(self.context, batch)
+        code = llama.llama_decode(self.context, batch)
         if code == 1:
             raise NoRoom
         if code:
-            raise RuntimeError(f"llama_decode failed with code {code}: {_log().last_error()}")
+            raise RuntimeError(f"llama_decode failed with code {code}: {log.last_error()}")
 
     def by_likelihood(self, index: int) -> Iterator[int]:
         """Yield all tokens, the likeliest first, from the logits at ``index`` of the last step."""
-        pointer = llama_cpp.llama_get_logits_ith(self.context, index)
-        logits = np.ctypeslib.as_array(pointer, shape=(self.vocabulary,))
-        yield from np.argsort(-logits, kind="stable").tolist()
+        logits = llama.llama_get_logits_ith(self.context, index)[: self.vocabulary]
+        yield from heapq.nlargest(LIKELIEST, range(len(logits)), key=logits.__getitem__)
+        yield from sorted(range(len(logits)), key=logits.__getitem__, reverse=True)[LIKELIEST:]
 
     def keep(self, sequence: int, count: int) -> int:
         """Forget all but the first ``count`` tokens of ``sequence``; return how many could really be kept.
@@ -168,57 +168,27 @@ class LlamaModel:
         A model with a sliding window may have dropped what lies before the window, and a recurrent one has only its
         last state: then nothing is kept.
         """
-        first = llama_cpp.llama_memory_seq_pos_min(self._memory, sequence)
+        first = llama.llama_memory_seq_pos_min(self._memory, sequence)
         reachable = first <= max(0, count - self._window) if self._window else first <= 0
-        if count and reachable and llama_cpp.llama_memory_seq_rm(self._memory, sequence, count, -1):
+        if count and reachable and llama.llama_memory_seq_rm(self._memory, sequence, count, -1):
             return count
-        llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+        llama.llama_memory_seq_rm(self._memory, sequence, -1, -1)
         return 0
 
     def _metadata(self, key: str) -> str:
-        length = llama_cpp.llama_model_meta_val_str(self._model, key.encode(), self._buffer, len(self._buffer))
+        length = llama.llama_model_meta_val_str(self._model, key.encode(), self._buffer, len(self._buffer))
         if length < 0:
             return ""
         buffer = ctypes.create_string_buffer(length + 1)
-        llama_cpp.llama_model_meta_val_str(self._model, key.encode(), buffer, len(buffer))
+        llama.llama_model_meta_val_str(self._model, key.encode(), buffer, len(buffer))
         return buffer.value.decode(errors="replace")
 
     def _token_text(self, token: int) -> str:
         return self._piece(token, special=True).decode(errors="replace") if token >= 0 else ""
 
     def _piece(self, token: int, *, special: bool) -> bytes:
-        length = llama_cpp.llama_token_to_piece(self._vocab, token, self._buffer, len(self._buffer), 0, special)
+        length = llama.llama_token_to_piece(self._vocab, token, self._buffer, len(self._buffer), 0, special)
         if length < 0:
             self._buffer = ctypes.create_string_buffer(-length)
-            length = llama_cpp.llama_token_to_piece(self._vocab, token, self._buffer, -length, 0, special)
+            length = llama.llama_token_to_piece(self._vocab, token, self._buffer, -length, 0, special)
         return self._buffer.raw[:length]
-
-
-class _Log:
-    """llama.cpp's log: warnings and errors go to stderr, the last errors are remembered for messages."""
-
-    def __init__(self) -> None:
-        self.errors: deque[str] = deque(maxlen=3)
-        self._level = 0
-        self._callback = llama_cpp.llama_log_callback(self._write)
-        llama_cpp.llama_log_set(self._callback, ctypes.c_void_p(0))
-
-    def last_error(self) -> str:
-        """Return what llama.cpp complained about last."""
-        return " / ".join(self.errors) or "it gives no reason"
-
-    def _write(self, level: int, text: bytes, _user_data: int | None) -> None:
-        if level != _CONTINUED:
-            self._level = level
-        if self._level not in {_WARN, _ERROR}:
-            return
-        line = text.decode(errors="replace")
-        sys.stderr.write(line)
-        if self._level == _ERROR and line.strip():
-            self.errors.append(line.strip())
-
-
-@cache
-def _log() -> _Log:
-    """Install the log once: llama.cpp has one per process."""
-    return _Log()

@@ -14,10 +14,9 @@ import math
 import secrets
 from typing import Any
 
-import llama_cpp
-
 from byenatos_sdk.protocol.errors import InvalidRequest
 from byenatos_sdk.protocol.messages import Sampling
+from llamacpp_library import llama
 from llamacpp_settings import Settings
 
 __all__ = ["Sampler", "check_sampling", "draw_seed"]
@@ -66,43 +65,43 @@ class Sampler:
 
     def __init__(self, sampling: Sampling, settings: Settings, vocabulary: int, context: list[int]) -> None:
         self._seed = secrets.randbits(64) if sampling.seed is None else sampling.seed
-        self._chain: Any = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
+        self._chain: Any = llama.llama_sampler_chain_init(llama.llama_sampler_chain_default_params())
         self._links = 0
         temperature = _or(sampling.temperature, settings.temperature)
         self._greedy = temperature == 0
         top_k = 1 if self._greedy else _or(sampling.top_k, settings.top_k)
         if sampling.logit_bias:
-            pairs = [llama_cpp.llama_logit_bias(token, bias) for token, bias in sampling.logit_bias.items()]
-            biases = (llama_cpp.llama_logit_bias * len(pairs))(*pairs)
-            self._add(llama_cpp.llama_sampler_init_logit_bias(vocabulary, len(biases), biases))
+            pairs = [llama.llama_logit_bias(token, bias) for token, bias in sampling.logit_bias.items()]
+            biases = (llama.llama_logit_bias * len(pairs))(*pairs)
+            self._add(llama.llama_sampler_init_logit_bias(vocabulary, len(biases), biases))
         self._add_penalties(sampling, settings, vocabulary, top_k)
         if self._greedy:
-            self._add(llama_cpp.llama_sampler_init_greedy())
+            self._add(llama.llama_sampler_init_greedy())
         else:
-            self._add(llama_cpp.llama_sampler_init_top_k(top_k))
-            self._add(llama_cpp.llama_sampler_init_top_p(_or(sampling.top_p, settings.top_p), 1))
-            self._add(llama_cpp.llama_sampler_init_min_p(_or(sampling.min_p, settings.min_p), 1))
-            self._add(llama_cpp.llama_sampler_init_temp(temperature))
+            self._add(llama.llama_sampler_init_top_k(top_k))
+            self._add(llama.llama_sampler_init_top_p(_or(sampling.top_p, settings.top_p), 1))
+            self._add(llama.llama_sampler_init_min_p(_or(sampling.min_p, settings.min_p), 1))
+            self._add(llama.llama_sampler_init_temp(temperature))
         for token in context[-settings.penalty_window :]:
             self.accept(token)
 
     def sample(self, llama_context: Any, index: int, position: int) -> int:
         """Choose the token that goes to ``position``, from the logits at ``index`` of the last step."""
         if self._greedy:
-            return int(llama_cpp.llama_sampler_sample(self._chain, llama_context, index))
-        self._add(llama_cpp.llama_sampler_init_dist(draw_seed(self._seed, position)))
-        token = int(llama_cpp.llama_sampler_sample(self._chain, llama_context, index))
+            return int(llama.llama_sampler_sample(self._chain, llama_context, index))
+        self._add(llama.llama_sampler_init_dist(draw_seed(self._seed, position)))
+        token = int(llama.llama_sampler_sample(self._chain, llama_context, index))
         self._links -= 1
-        llama_cpp.llama_sampler_free(llama_cpp.llama_sampler_chain_remove(self._chain, self._links))
+        llama.llama_sampler_free(llama.llama_sampler_chain_remove(self._chain, self._links))
         return token
 
     def accept(self, token: int) -> None:
         """Remember a token that was chosen otherwise."""
-        llama_cpp.llama_sampler_accept(self._chain, token)
+        llama.llama_sampler_accept(self._chain, token)
 
     def close(self) -> None:
         """Free the chain; the object is not used again."""
-        llama_cpp.llama_sampler_free(self._chain)
+        llama.llama_sampler_free(self._chain)
 
     def _add_penalties(self, sampling: Sampling, settings: Settings, vocabulary: int, top_k: int) -> None:
         repetition = _or(sampling.repetition_penalty, settings.repetition_penalty)
@@ -111,11 +110,11 @@ class Sampler:
         if not window or (repetition == 1 and not frequency and not presence):
             return
         if top_k and repetition >= 1 and frequency >= 0 and presence >= 0:
-            self._add(llama_cpp.llama_sampler_init_top_k(top_k + window))
-        self._add(llama_cpp.llama_sampler_init_penalties(vocabulary, window, repetition, frequency, presence))
+            self._add(llama.llama_sampler_init_top_k(top_k + window))
+        self._add(llama.llama_sampler_init_penalties(vocabulary, window, repetition, frequency, presence))
 
     def _add(self, sampler: Any) -> None:
-        llama_cpp.llama_sampler_chain_add(self._chain, sampler)
+        llama.llama_sampler_chain_add(self._chain, sampler)
         self._links += 1
 
 
