@@ -56,8 +56,12 @@ class Outbox:
         """Add an event of stream or call ``id``; 0 is the instance itself."""
         self.pending.append((id, event))
         if not self.awake:
-            self.awake = True
-            self._wake()
+            self.rouse()
+
+    def rouse(self) -> None:
+        """Have what was put in flushed soon."""
+        self.awake = True
+        self._wake()
 
     @property
     def congested(self) -> bool:

@@ -32,12 +32,13 @@ _check = msgspec.msgpack.Decoder(
 class Stream:
     """The :class:`~byenatos_sdk.driver.Call` of a driver; ``ended`` is called with the id when its terminal is put."""
 
-    __slots__ = ("_ended", "_id", "_outbox", "_over", "_pump", "_reported", "cancelled", "request", "task")
+    __slots__ = ("_ended", "_id", "_outbox", "_over", "_pending", "_pump", "_reported", "cancelled", "request", "task")
 
     def __init__(self, id: int, request: InferenceRequest, pump: Pump, ended: Callable[[int], None]) -> None:
         self._id = id
         self._pump = pump
         self._outbox = pump.outbox
+        self._pending = pump.outbox.pending
         self._ended = ended
         self._over = False
         self._reported = False
@@ -62,9 +63,11 @@ class Stream:
         """
         if self._over:
             self._drop(delta)
-        elif isinstance(delta, str):
-            if delta:
-                self._outbox.put(self._id, TextDelta(delta))
+        elif type(delta) is str:
+            if delta:  # Outbox.put, written out: every token passes here
+                self._pending.append((self._id, TextDelta(delta)))
+                if not self._outbox.awake:
+                    self._outbox.rouse()
         else:
             self._emit_checked(delta)
 
@@ -100,10 +103,10 @@ class Stream:
             if close is not None:
                 await close()
 
-    def _emit_checked(self, delta: Delta) -> None:
-        """Emit anything but a bare string: a malformed event would cost the whole process its channel."""
+    def _emit_checked(self, delta: str | Delta) -> None:
+        """Emit anything but a plain string: a malformed event would cost the whole process its channel."""
         try:
-            event = _check(_encode(delta))
+            event = _check(_encode(TextDelta(str(delta)) if isinstance(delta, str) else delta))
         except (msgspec.ValidationError, TypeError, UnicodeEncodeError) as error:
             raise TypeError(f"expected a str or a well-formed delta, found {delta!r:.200}: {error}") from None
         if isinstance(event, TextDelta) and not event.text:

@@ -1,0 +1,271 @@
+"""A plugin's real process without a kernel: start it, speak to it frame by frame, look at what it answers.
+
+::
+
+    with DriverProcess(folder) as driver:
+        driver.load(settings={"rate": 20})
+        deltas = driver.answer(InferenceRequest((user("hello"),)))
+
+The process runs the same runtime on the same kind of channel as under a kernel, but in no sandbox.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import msgspec
+import zmq
+
+from byenatos_sdk.manifest import read_manifest
+from byenatos_sdk.protocol.control import LoadOrder
+from byenatos_sdk.protocol.errors import error_from_code
+from byenatos_sdk.protocol.frames import (
+    Beat,
+    Drain,
+    DriverEvent,
+    DriverHeader,
+    DriverHello,
+    Imported,
+    Load,
+    Ready,
+    Start,
+    Welcome,
+    decode_driver_events,
+    encode,
+    join_driver_frame,
+)
+from byenatos_sdk.protocol.messages import (
+    Failure,
+    Finish,
+    InferenceRequest,
+    Logprobs,
+    ModelSpecification,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+)
+from byenatos_sdk.runtime_config import RuntimeConfig, encode_config
+
+__all__ = ["DriverProcess", "Silence"]
+
+PATIENCE_S = 30.0
+"""How long to wait for anything; a ceiling, not an expectation."""
+
+TOKEN = "handed over once"  # noqa: S105 - guards nothing here
+
+_CHILD = """
+import os, sys
+from byenatos_sdk.runtime import run
+run(int(sys.argv[1]), os.pread(int(sys.argv[2]), 1 << 20, 0))
+"""
+
+_E = TypeVar("_E")
+
+
+class Silence(AssertionError):
+    """The driver did not say what was waited for; the message carries what it did say and print."""
+
+
+class DriverProcess:
+    """The plugin in ``folder`` in its process, and the kernel's end of its channel.
+
+    Entering the context shakes hands unless ``welcome`` is false; leaving it kills the process. Beats are kept in
+    :attr:`beats` and never returned as events. Everything the process prints is in :meth:`output`.
+    """
+
+    def __init__(self, folder: Path, *, heartbeat_s: float = 0.1, welcome: bool = True) -> None:
+        self.folder = folder
+        self.beats: list[Beat] = []
+        self.frames = 0
+        self.hello: DriverHello | None = None
+        self._heartbeat_s = heartbeat_s
+        self._welcome = welcome
+        self._events: deque[tuple[int, DriverEvent]] = deque()
+        self._ids = count(1)
+        self._resources = ExitStack()
+
+    def __enter__(self) -> Self:
+        with self._resources as resources:
+            self._open(resources)
+            self._resources = resources.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._resources.close()
+
+    def _open(self, resources: ExitStack) -> None:
+        home = resources.enter_context(tempfile.TemporaryDirectory(prefix="byenatos-driver-"))
+        manifest = read_manifest(self.folder)
+        self._printed = Path(home) / "output"
+        path = f"{home}/channel"
+        config = RuntimeConfig(
+            TOKEN,
+            manifest.plugin.id,
+            manifest.plugin.version,
+            str(self.folder),
+            manifest.plugin.entry,
+            self._heartbeat_s,
+        )
+        listener = resources.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        listener.bind(path)
+        listener.listen(1)
+        told = os.memfd_create("runtime-config")
+        resources.callback(os.close, told)
+        os.write(told, encode_config(config))
+        context = zmq.Context()
+        resources.callback(context.destroy, linger=0)
+        self._socket = context.socket(zmq.PAIR)
+        self._socket.connect(f"ipc://{path}")
+        self.process = subprocess.Popen(  # noqa: S603 - this interpreter with the lines above
+            [sys.executable, "-I", "-B", "-c", _CHILD, str(listener.fileno()), str(told)],
+            pass_fds=(listener.fileno(), told),
+            stdin=subprocess.DEVNULL,
+            stdout=resources.enter_context(self._printed.open("wb")),
+            stderr=subprocess.STDOUT,
+        )
+        resources.callback(self._kill)
+        event = self.expect(0, DriverHello)
+        self.hello = event
+        if self._welcome:
+            self.send(Welcome(event.majors[0]))
+
+    def _kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    # ---- speaking ----------------------------------------------------------------------------------------------
+
+    def send(self, header: DriverHeader, body: object = b"") -> None:
+        """Send one frame; a ``body`` that is not bytes is encoded."""
+        self.send_raw(join_driver_frame(header, body if isinstance(body, bytes) else encode(body)))
+
+    def send_raw(self, frame: bytes) -> None:
+        """Send one frame as it is."""
+        self._socket.send(frame)
+
+    def load(self, model: str = "model", *, path: Path | None = None, **order: Any) -> ModelSpecification:
+        """Load a model and return its specification; ``order`` are further fields of ``LoadOrder``.
+
+        Raises:
+            ByenatosError: the driver could not load it.
+        """
+        self.send(Load(), LoadOrder(model, str(path) if path else "", **order))
+        event = self.expect(0, Imported | Failure)
+        if isinstance(event, Imported):
+            event = self.expect(0, Ready | Failure)
+        if isinstance(event, Failure):
+            raise error_from_code(event.code, event.message)
+        return msgspec.msgpack.decode(event.body, type=ModelSpecification)
+
+    def start(self, request: InferenceRequest, partial: str = "") -> int:
+        """Start a stream and return its id."""
+        number = next(self._ids)
+        self.send(Start(number, partial), request)
+        return number
+
+    def answer(self, request: InferenceRequest, partial: str = "") -> list[DriverEvent]:
+        """Ask and return the whole answer, its terminal last."""
+        return list(self.stream(self.start(request, partial)))
+
+    def drain(self) -> int:
+        """Have the process drained and return its exit status."""
+        self.send(Drain())
+        return self.status()
+
+    # ---- hearing -----------------------------------------------------------------------------------------------
+
+    def stream(self, id: int) -> Iterator[DriverEvent]:
+        """Yield the events of stream ``id`` up to its terminal."""
+        kinds = TextDelta | ReasoningDelta | ToolCallDelta | Logprobs | Finish | Failure
+        while True:
+            event = self.expect(id, kinds)
+            yield event
+            if isinstance(event, Finish | Failure):
+                return
+
+    def expect(self, id: int, kind: Any) -> Any:
+        """Return the next event of ``id``, which must be of ``kind``; events of other ids stay in line."""
+        event = self.wait(lambda found, event: event if found == id else None)
+        if not isinstance(event, kind):
+            raise Silence(f"expected {kind} of {id}, found {event}\n{self.output()}")
+        return event
+
+    def wait(self, choose: Callable[[int, DriverEvent], _E | None]) -> _E:
+        """Take the first event for which ``choose`` returns something out of line and return that."""
+        passed = 0
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            for position in range(passed, len(self._events)):
+                chosen = choose(*self._events[position])
+                if chosen is not None:
+                    del self._events[position]
+                    return chosen
+            passed = len(self._events)
+            self.hear(deadline)
+
+    def hear(self, deadline: float | None = None) -> list[tuple[int, DriverEvent]]:
+        """Receive one frame, put its events in line and return them, beats left out."""
+        until = deadline or time.monotonic() + PATIENCE_S
+        while not self._socket.poll(100):
+            if self.process.poll() is not None and not self._socket.poll(0):
+                raise Silence(f"the driver has left with status {self.process.returncode}\n{self.output()}")
+            if time.monotonic() > until:
+                raise Silence(f"the driver said nothing; in line: {list(self._events)[:20]}\n{self.output()}")
+        events = decode_driver_events(self._socket.recv())
+        beats = [event for _, event in events if isinstance(event, Beat)]
+        if beats:
+            self.beats += beats
+            if time.monotonic() > until:
+                raise Silence(f"the driver only beats; in line: {list(self._events)[:20]}\n{self.output()}")
+        heard: list[tuple[int, DriverEvent]] = [
+            (number, event) for number, event in events if not isinstance(event, Beat)
+        ]
+        self.frames += bool(heard)
+        self._events.extend(heard)
+        return heard
+
+    def waiting(self, id: int) -> list[DriverEvent]:
+        """Take what has been heard of ``id`` and not been asked for out of line."""
+        found = [event for number, event in self._events if number == id]
+        self._events = deque(pair for pair in self._events if pair[0] != id)
+        return found
+
+    def beat(self, wanted: Callable[[Beat], bool]) -> Beat:
+        """Wait for the next beat that is as ``wanted``, beats already heard left out."""
+        deadline = time.monotonic() + PATIENCE_S
+        heard = len(self.beats)
+        while True:
+            for beat in self.beats[heard:]:
+                if wanted(beat):
+                    return beat
+            heard = len(self.beats)
+            if time.monotonic() > deadline:
+                raise Silence(f"no beat as wanted; the last ones: {self.beats[-5:]}\n{self.output()}")
+            self.hear(deadline)
+
+    def status(self) -> int:
+        """Wait for the process to end and return its exit status, minus the signal that killed it."""
+        try:
+            return self.process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            raise Silence(f"the driver did not leave\n{self.output()}") from None
+
+    def close_channel(self) -> None:
+        """Close the kernel's end."""
+        self._socket.close(linger=0)
+
+    def output(self) -> str:
+        """What the process has printed so far, both streams in one."""
+        return self._printed.read_text("utf-8", "replace")
