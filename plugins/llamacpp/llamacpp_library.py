@@ -1,8 +1,8 @@
 """llama.cpp's C interface, and only that.
 
 ``import llama_cpp`` brings the package's high-level classes along, and with them numpy and a server's worth of chat
-formats: 0.3 s of CPU and 22 MB of every start, for nothing that is used here. So the package is registered without running
-its ``__init__`` for just as long as the one module of C declarations needs to be imported; whoever imports
+formats: 0.3 s of CPU and 22 MB of every start, for nothing that is used here. So the package is registered without
+running its ``__init__`` for just as long as the one module of C declarations needs to be imported; whoever imports
 ``llama_cpp`` afterwards gets the whole of it.
 """
 

@@ -114,7 +114,7 @@ class LlamaModel:
 
     def tokenize(self, text: str) -> list[int]:
         """Return the tokens of ``text``, special ones included, with exactly one BOS if the model wants one."""
-        data = text.encode()
+        data = text.encode(errors="replace")  # a template can write half a surrogate pair
         buffer = (llama.llama_token * (len(data) + 8))()
         count = llama.llama_tokenize(self._vocab, data, len(data), buffer, len(buffer), False, True)
         if count < 0:

@@ -67,6 +67,8 @@ class Stream:
 
     def advance(self, index: int) -> bool:
         """Take the next token from the logits at ``index`` and emit its text; return whether the answer goes on."""
+        if self.call.cancelled:
+            return False
         if self._seam is not None:
             return self._advance_seam(self._seam, index)
         token = self._sampler.sample(self._model.context, index, len(self.tokens))

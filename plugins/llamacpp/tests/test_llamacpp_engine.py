@@ -203,6 +203,25 @@ def test_stopping_ends_what_is_running_as_draining(driver_class: Any, models: Pa
     assert asyncio.run(driver.health()).status == "down"
 
 
+def test_after_a_failed_step_the_driver_says_so_and_every_call_ends(
+    driver_class: Any, models: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("llama_decode failed with code -3")
+
+    driver = driver_class({})
+    asyncio.run(driver.start(Model("m", models / "smollm2.gguf", {"n_ctx": 512})))
+    call = ask(driver, LONG)
+    call.wait_for_deltas(1)
+    monkeypatch.setattr(driver._engine._model, "decode", fail)
+    for failed in (call, ask(driver, CAPITAL)):
+        end = failed.wait()
+        assert (end.code, "code -3" in end.message) == ("unavailable", True)
+    health = asyncio.run(driver.health())
+    assert (health.status, "code -3" in health.detail) == ("down", True)
+    asyncio.run(driver.stop())
+
+
 def test_a_file_that_is_no_model_is_refused_before_llama_cpp_sees_it(driver_class: Any, tmp_path: Path) -> None:
     path = tmp_path / "x.gguf"
     path.write_bytes(b"not a model")
