@@ -26,6 +26,7 @@ from byenatos_kernel.clients import WINDOW_FRAMES, ClientState
 from byenatos_sdk.protocol.errors import ByenatosError, Cancelled, InvalidRequest
 from byenatos_sdk.protocol.frames import (
     MAX_BODY,
+    UNREADABLE,
     Ack,
     Bye,
     Call,
@@ -46,6 +47,7 @@ __all__ = ["Bus", "ClientOwner"]
 
 MESSAGES_PER_TURN = 64
 HIGH_WATER = 4 * WINDOW_FRAMES
+UNREAD_LIMIT = 4096
 COPY_BELOW = 64 << 10
 IDLE_S = 600.0
 
@@ -63,7 +65,7 @@ class ClientOwner(Protocol):
         """Hold a stream back or let it go on."""
 
     def call(self, client: ClientState, header: Call, body: bytes) -> None:
-        """A control method."""
+        """A control method; raises ``InvalidRequest`` if the client broke the protocol."""
 
     def gone(self, client: ClientState, error: ByenatosError) -> None:
         """The client left or is sent away: end its streams with ``error``."""
@@ -146,23 +148,26 @@ class Bus:
         self._pump()
 
     def _flush_client(self, client: ClientState) -> None:
-        send = self._socket.send
         while client.open and not client.gone:
             events = client.next_frame()
-            if not events:
-                if client.dirty or client.control:
-                    continue
+            if events:
+                self._send(client, events)
+            elif not client.dirty and not client.control:
                 return
-            frame = encode(events)
-            try:
-                send(client.routing_id, zmq.SNDMORE | zmq.NOBLOCK)
-                send(frame, zmq.NOBLOCK)
-            except zmq.ZMQError as error:
-                # EHOSTUNREACH: the peer left. EAGAIN cannot be: the window is smaller than the high-water mark.
-                if error.errno not in {errno.EHOSTUNREACH, errno.ENOTSOCK}:
-                    raise
-                self._gone(client)
-                return
+
+    def _send(self, client: ClientState, events: list[tuple[int, ClientEvent]]) -> None:
+        """Send one frame; a client that cannot be reached is gone."""
+        frame = encode(events)
+        try:
+            self._socket.send(client.routing_id, zmq.SNDMORE | zmq.NOBLOCK)
+            self._socket.send(frame, zmq.NOBLOCK)
+        except zmq.ZMQError as error:
+            # EHOSTUNREACH: the peer left. EAGAIN: it acknowledged what it had not read, since the window is smaller
+            # than the high-water mark; it must not hold up the others.
+            if error.errno not in {errno.EHOSTUNREACH, errno.EAGAIN, errno.ENOTSOCK}:
+                raise
+            self._gone(client)
+        else:
             client.sent(len(frame))
 
     # ---- from clients ------------------------------------------------------------------------------------------
@@ -177,6 +182,7 @@ class Bus:
         self._pump_due = False
         receive = self._socket.recv
         handle = self._message
+        drained = False
         try:
             for _ in range(MESSAGES_PER_TURN):
                 routing_id = receive(zmq.NOBLOCK)
@@ -190,12 +196,14 @@ class Bus:
                     extra += 1
                 handle(routing_id, header, body, extra)
         except zmq.Again:
-            return
+            drained = True
         except zmq.ZMQError as error:
-            if error.errno == errno.ENOTSOCK:  # closed while a scheduled pump was still due
-                return
-            raise
-        self._schedule_pump()
+            drained = error.errno == errno.ENOTSOCK  # closed while a scheduled pump was still due
+            if not drained:
+                raise
+        finally:
+            if not drained:  # nothing else will: the descriptor is edge-triggered
+                self._schedule_pump()
 
     def _message(self, routing_id: bytes, header: zmq.Frame, body: zmq.Frame, extra: int) -> None:
         client = self.clients.get(routing_id)
@@ -209,12 +217,14 @@ class Bus:
             return
         try:
             message: ClientHeader = decode_client_header(header.buffer)
-        except ValueError as error:
+        except UNREADABLE as error:
             self._refuse(client, f"a message cannot be read: {error}")
             return
         kind = type(message)
         if kind is Ack:
             self._acknowledged(client, message)  # type: ignore[arg-type]
+        elif len(client.control) + len(client.streams) > UNREAD_LIMIT:
+            self._refuse(client, f"{UNREAD_LIMIT} answers wait to be read; read them before asking for more")
         elif kind is Open:
             content = body.bytes if len(body) < COPY_BELOW else memoryview(body.buffer)
             try:
@@ -226,7 +236,10 @@ class Bus:
         elif isinstance(message, Pause):
             self.owner.pause(client, message.id, on=message.on)
         elif isinstance(message, Call):
-            self.owner.call(client, message, body.bytes)
+            try:
+                self.owner.call(client, message, body.bytes)
+            except ByenatosError as error:
+                self._refuse(client, error.message)
         elif isinstance(message, Hello):
             self._greet(client, message)
         elif isinstance(message, Bye):
@@ -252,8 +265,9 @@ class Bus:
         """Tell a client what it did wrong and end its streams: what it means is not certain any more."""
         assert self.owner is not None
         self.owner.gone(client, InvalidRequest(reason))
-        self.tell(client, 0, Refused(reason))
         self._flush_client(client)
+        if not client.gone:
+            self._send(client, [(0, Refused(reason))])  # window or no window: it is the last word
         self._gone(client)
 
     # ---- who the clients are -----------------------------------------------------------------------------------

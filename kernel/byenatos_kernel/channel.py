@@ -115,9 +115,7 @@ class Channel:
         self._out.append(bytes((0, size)) if size < 256 else b"\x02" + _LENGTH.pack(size))
         self._out.append(frame)
         self._buffered += size
-        if not self._flush_due:
-            self._flush_due = True
-            self._loop.call_soon(self.flush)
+        self._flush_soon()
 
     def flush(self) -> None:
         """Write what is queued, as far as the socket takes it."""
@@ -147,6 +145,11 @@ class Channel:
                 return
 
     # ---- writing -----------------------------------------------------------------------------------------------
+
+    def _flush_soon(self) -> None:
+        if not self._flush_due:
+            self._flush_due = True
+            self._loop.call_soon(self.flush)
 
     def _write(self) -> None:
         out = self._out
@@ -229,13 +232,13 @@ class Channel:
                 if start > end:
                     return self._keep(data, position, 9, frames)
                 size = _LENGTH.unpack_from(data, position + 1)[0]
+                limit = _COMMAND_LIMIT if flags & _COMMAND else self._limit
+                if size > limit:
+                    raise _Violation(f"expected frames of at most {limit} bytes, found one of {size}")
             else:
                 raise _Violation(f"expected a single frame, found flags {flags:#x} (multipart is refused)")
             stop = start + size
             if stop > end:
-                limit = _COMMAND_LIMIT if flags & _COMMAND else self._limit
-                if size > limit:
-                    raise _Violation(f"expected frames of at most {limit} bytes, found one of {size}")
                 return self._keep(data, position, stop - position, frames)
             if flags & _COMMAND:
                 self._command(data[start:stop])
@@ -264,10 +267,11 @@ class Channel:
             if not body.startswith(b"\x05READY"):
                 raise _Violation("expected the READY command")
             self._shaken = True
-        elif body.startswith(b"\x04PING"):
+        elif body.startswith(b"\x04PING") and not self._writing:
+            # A peer that does not read gets no PONG: a flood of PINGs must not grow what waits for it.
             pong = b"\x04PONG" + body[7:23]
             self._out += [bytes((_COMMAND, len(pong))), pong]
-            self.flush()
+            self._flush_soon()
 
     def _end(self, reason: str) -> None:
         if not self._closed:

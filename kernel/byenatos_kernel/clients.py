@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from byenatos_kernel.streams import Stream, StreamState
+from byenatos_kernel.streams import JOIN_EVERY, Stream, StreamState
 from byenatos_sdk.protocol.frames import ACK_EVERY, ClientEvent
 from byenatos_sdk.protocol.messages import Delta
 
@@ -79,6 +79,8 @@ class ClientState:
             taken += 1
             stream.dirty = False
             if stream.paused:
+                if len(stream.pending) >= JOIN_EVERY:
+                    stream.settle()
                 continue
             size += stream.take(out)
             if stream.state is StreamState.ENDED:

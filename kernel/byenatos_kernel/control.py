@@ -23,7 +23,7 @@ from byenatos_sdk.protocol.control import (
     SwapAdvanced,
 )
 from byenatos_sdk.protocol.errors import ByenatosError, Cancelled, ClientTooSlow, InvalidRequest, NotFound
-from byenatos_sdk.protocol.frames import Call, Notice, Reply, encode
+from byenatos_sdk.protocol.frames import UNREADABLE, Call, Notice, Reply, encode
 from byenatos_sdk.protocol.messages import Failure, SessionInfo, SwapEvent, SwapRequest
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Control:
             if len(client.calls) >= CALLS_PER_CLIENT:
                 raise InvalidRequest(f"{CALLS_PER_CLIENT} calls are running on this connection already")
             params = decoder.decode(body) if body else Empty()
-        except (ByenatosError, msgspec.DecodeError) as error:
+        except (ByenatosError, *UNREADABLE) as error:
             code = error.code if isinstance(error, ByenatosError) else "invalid_request"
             self._bus.tell(client, number, Failure(code, str(error)))
             return

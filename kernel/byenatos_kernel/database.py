@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from byenatos_sdk.protocol.errors import ByenatosError, Unavailable
+from byenatos_sdk.protocol.frames import UNREADABLE
 
 __all__ = ["Database"]
 
@@ -52,6 +53,7 @@ class Database:
         Raises:
             Unavailable: the file cannot be used; the message says why.
         """
+        connection: sqlite3.Connection | None = None
         try:
             connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
             connection.execute("PRAGMA journal_mode=WAL")
@@ -67,6 +69,8 @@ class Database:
                     f"{self.path}: expected version {VERSION}, found {found}; use the kernel that wrote it"
                 )
         except sqlite3.Error as error:
+            if connection is not None:
+                connection.close()
             raise Unavailable(f"{self.path}: cannot be used: {error}; move it away to start afresh") from None
         self._thread = threading.Thread(target=self._work, args=(connection,), name="database", daemon=True)
         self._thread.start()
@@ -74,15 +78,20 @@ class Database:
     async def run(self, job: Callable[[sqlite3.Connection], T]) -> T:
         """Run ``job`` in a transaction and return its result once that is durable.
 
-        Raises whatever ``job`` raises; SQLite's own errors (a full disk) as ``ByenatosError``.
+        Raises whatever ``job`` raises; SQLite's own errors (a full disk) and rows that cannot be read as
+        ``ByenatosError``; ``Unavailable`` after :meth:`close`.
         """
+        if self._thread is None:
+            raise Unavailable(f"{self.path} is closed; the kernel is stopping")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[object] = loop.create_future()
         self._jobs.put((job, loop, future))
         try:
             return await future  # type: ignore[return-value]
         except sqlite3.Error as error:
-            raise ByenatosError(f"{self.path}: could not be written: {error}") from error
+            raise ByenatosError(f"{self.path}: could not be used: {error}") from error
+        except UNREADABLE as error:
+            raise ByenatosError(f"{self.path}: holds a row that cannot be read: {error}") from error
 
     def close(self) -> None:
         """Finish what is queued and close the file."""
@@ -110,7 +119,7 @@ class Database:
                 connection.execute("SAVEPOINT job")
                 try:
                     outcomes.append((entry, entry[0](connection), None))
-                except (sqlite3.Error, ByenatosError) as error:
+                except Exception as error:  # noqa: BLE001 - it is its caller's; the thread must outlive every job
                     connection.execute("ROLLBACK TO job")
                     outcomes.append((entry, None, error))
                 connection.execute("RELEASE job")

@@ -253,8 +253,11 @@ class DriverManager:
     def _forget(self, unit: Unit) -> None:
         if unit in self.units:
             self.units.remove(unit)
+        if not unit.dead:
+            unit.die(unit.unavailable(self._loop.time()))
         if unit.waiting and self.owner is not None:
-            self.owner.unit_died(unit, unit.unavailable(self._loop.time()))
+            assert unit.error is not None
+            self.owner.unit_died(unit, unit.error)
         unit.gone.set()
 
     def unit_of(self, instance: Instance) -> Unit | None:

@@ -7,6 +7,7 @@ import msgspec
 from byenatos_kernel.drivers import DriverManager
 from byenatos_kernel.instances import Instance
 from byenatos_sdk.protocol.errors import ByenatosError
+from byenatos_sdk.protocol.frames import UNREADABLE
 from byenatos_sdk.protocol.messages import ModelHealthStatus
 
 __all__ = ["HealthWatch"]
@@ -40,7 +41,7 @@ class HealthWatch:
     async def _check(self, instance: Instance) -> None:
         try:
             instance.health = _decode(await instance.call("health", timeout_s=max(self._interval_s, 1.0)))
-        except (ByenatosError, msgspec.DecodeError) as error:
+        except (ByenatosError, *UNREADABLE) as error:
             instance.health = ModelHealthStatus("degraded", f"the health check failed: {error}")
         if instance.health.status != "ok":
             self._drivers.degrade(instance, instance.health.detail or instance.health.status)

@@ -16,8 +16,8 @@ from byenatos_kernel.models import ModelEntry, PluginEntry
 from byenatos_kernel.streams import Stream
 from byenatos_sandbox import Grant
 from byenatos_sdk.protocol.control import InstanceInfo, LoadOrder
-from byenatos_sdk.protocol.errors import ByenatosError, error_from_code
-from byenatos_sdk.protocol.frames import Beat, Drain, DriverEvent, Imported, Load, Ready, encode
+from byenatos_sdk.protocol.errors import ByenatosError, Overloaded, error_from_code
+from byenatos_sdk.protocol.frames import UNREADABLE, Beat, Drain, DriverEvent, Imported, Load, Ready, encode
 from byenatos_sdk.protocol.messages import Failure, InstanceState, ModelHealthStatus, ModelSpecification
 
 __all__ = ["TRANSITIONS", "Instance", "InstanceOwner"]
@@ -132,7 +132,11 @@ class Instance(DriverLink):
         if self.process is None or self._gone:
             return
         self.dismiss()
-        self.send(Drain())
+        try:
+            self.send(Drain())
+        except Overloaded:
+            self.fail("does not read its channel: it could not be told to stop")
+            return
         self._loop.call_later(grace_s, self._overstay)
 
     # ---- private -----------------------------------------------------------------------------------------------
@@ -159,7 +163,7 @@ class Instance(DriverLink):
         self.last_seen = self._loop.time()
         try:
             self._deliver(self, frames)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             self.fail(f"sent a frame that cannot be read: {error}")
 
     def _event(self, number: int, event: DriverEvent) -> None:

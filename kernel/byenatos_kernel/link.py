@@ -17,6 +17,7 @@ from byenatos_sdk.manifest import Manifest
 from byenatos_sdk.protocol.errors import DriverCrashed, Overloaded, error_from_code
 from byenatos_sdk.protocol.frames import (
     MOST_EVENTS,
+    UNREADABLE,
     DriverCall,
     DriverEvent,
     DriverHeader,
@@ -122,6 +123,8 @@ class DriverLink:
 
     async def call(self, method: str, params: msgspec.Struct | None = None, *, timeout_s: float = 10.0) -> bytes:
         """Call a driver method and return the reply's body; raises the driver's error, or ``DriverCrashed``."""
+        if self._gone:
+            raise DriverCrashed(f"{self.grant.name} {self.reason}")
         number = self._next_call
         self._next_call -= 1
         future: asyncio.Future[bytes] = self._loop.create_future()
@@ -143,7 +146,7 @@ class DriverLink:
             for frame in frames:
                 for number, event in _decode(frame):
                     self._event(number, event)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             self.fail(f"sent a frame that cannot be read: {error}")
 
     def _event(self, number: int, event: DriverEvent) -> None:

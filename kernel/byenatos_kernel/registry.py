@@ -31,6 +31,7 @@ from byenatos_sandbox import Grant
 from byenatos_sdk.manifest import ManifestError, read_manifest
 from byenatos_sdk.protocol.control import Event, ModelChanged, ModelState, ProbeOrder, ProbeResult
 from byenatos_sdk.protocol.errors import ByenatosError, NotFound, Unavailable
+from byenatos_sdk.protocol.frames import UNREADABLE
 
 __all__ = ["ModelRegistry"]
 
@@ -309,7 +310,7 @@ class ModelRegistry:
             link.launch()
             await link.welcomed()
             return _decode_probe(await link.call("probe", ProbeOrder(str(path)), timeout_s=PROBE_TIMEOUT_S))
-        except (ByenatosError, msgspec.DecodeError) as error:
+        except (ByenatosError, *UNREADABLE) as error:
             return ProbeResult(reason=f"could not be checked: {error}")
         finally:
             link.fail("the probe is over")

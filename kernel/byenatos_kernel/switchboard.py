@@ -38,6 +38,7 @@ from byenatos_sdk.protocol.errors import (
 )
 from byenatos_sdk.protocol.frames import (
     MOST_EVENTS,
+    UNREADABLE,
     Open,
     Start,
     Stop,
@@ -183,10 +184,16 @@ class Switchboard:
 
     def deliver(self, instance: Instance, frames: list[bytes]) -> None:
         """Take the events of one read of a driver's channel and pass them on."""
-        streams = instance.streams
         wire = self._wire
-        wire.flush_due = True  # below
-        dirty = wire.dirty
+        wire.flush_due = True  # below, whatever the frames hold
+        try:
+            self._take(instance, frames)
+        finally:
+            wire.flush()
+
+    def _take(self, instance: Instance, frames: list[bytes]) -> None:
+        streams = instance.streams
+        dirty = self._wire.dirty
         now = instance.last_seen
         count = 0
         for frame in frames:
@@ -238,7 +245,6 @@ class Switchboard:
                     elif type(event) is Failure:
                         self._driver_failed(stream, event)
         self.deltas += count
-        wire.flush()
 
     # ---- UnitOwner: what becomes of streams when drivers come and go --------------------------------------------
 
@@ -466,7 +472,7 @@ class Switchboard:
             raise InvalidRequest(f"session {session!r} is still being answered; wait for it or cancel it")
         try:
             request = decode_request(stream.body)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise InvalidRequest(f"the request cannot be read: {error}") from None
         if not request.messages:
             raise InvalidRequest("expected at least one message")
@@ -523,5 +529,7 @@ class Switchboard:
             if now > stream.deadline:
                 waited = now - stream.opened_at
                 self.fail(stream, DeadlineExceeded(f"the answer was not complete after {waited:.1f} s (timeout_s)"))
-            elif stream.gap_s and not stream.lag and now - stream.progress > stream.gap_s:
+            elif stream.lag:
+                stream.progress = now  # it is the client that is silent
+            elif stream.gap_s and now - stream.progress > stream.gap_s:
                 self.fail(stream, DeadlineExceeded(f"nothing came for {stream.gap_s:g} s (gap_timeout_s)"))

@@ -12,7 +12,7 @@ from collections import deque
 
 from byenatos_kernel.instances import Instance
 from byenatos_kernel.models import ModelEntry, PluginEntry
-from byenatos_kernel.streams import Stream
+from byenatos_kernel.streams import Stream, StreamState
 from byenatos_sandbox import Grant
 from byenatos_sdk.protocol.errors import ByenatosError, Overloaded, Unavailable
 from byenatos_sdk.protocol.messages import InstanceState
@@ -89,6 +89,8 @@ class Unit:
         Raises:
             Overloaded: too many wait already.
         """
+        if len(self.waiting) >= WAITING_LIMIT:
+            self.waiting = deque(one for one in self.waiting if one.state is StreamState.WAITING)
         if len(self.waiting) >= WAITING_LIMIT:
             raise Overloaded(f"{WAITING_LIMIT} requests already wait for {self.model.id}; try again later")
         self.waiting.append(stream)

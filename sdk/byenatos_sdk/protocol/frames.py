@@ -36,6 +36,7 @@ __all__ = [
     "ACK_EVERY",
     "MAX_BODY",
     "MOST_EVENTS",
+    "UNREADABLE",
     "Ack",
     "Beat",
     "Bye",
@@ -271,6 +272,10 @@ decode_client_events = Decoder(list[tuple[int, ClientEvent]]).decode
 decode_driver_events = Decoder(list[tuple[int, DriverEvent]]).decode
 decode_request = Decoder(InferenceRequest).decode
 _decode_driver_header = Decoder(DriverHeader).decode
+
+UNREADABLE = (ValueError, RecursionError)
+"""What a decoder raises on rubbish: msgspec's errors are ``ValueError``s, and so is a text that is not UTF-8; nesting
+without end is a ``RecursionError``."""
 
 _LENGTH = struct.Struct("<I")
 
