@@ -31,6 +31,7 @@ import msgspec
 
 from byenatos_kernel.database import Database
 from byenatos_kernel.drivers import DriverManager
+from byenatos_kernel.instances import Instance
 from byenatos_kernel.registry import ModelRegistry
 from byenatos_kernel.routes import Routes, Slot
 from byenatos_kernel.switchboard import Switchboard
@@ -38,7 +39,7 @@ from byenatos_kernel.units import Unit
 from byenatos_sdk.protocol.control import Event, SwapAdvanced
 from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, Unavailable
 from byenatos_sdk.protocol.frames import encode
-from byenatos_sdk.protocol.messages import SwapEvent, SwapRequest, SwapState
+from byenatos_sdk.protocol.messages import ModelHealthStatus, SwapEvent, SwapRequest, SwapState
 
 __all__ = ["ENDED", "TRANSITIONS", "HotSwapManager", "Swap"]
 
@@ -56,6 +57,7 @@ ENDED = frozenset(state for state, following in TRANSITIONS.items() if not follo
 HISTORY = 200
 
 _decode_event = msgspec.msgpack.Decoder(SwapEvent).decode
+_decode_health = msgspec.msgpack.Decoder(ModelHealthStatus).decode
 
 
 class Swap:
@@ -225,7 +227,7 @@ class HotSwapManager:
         swap.advance(SwapState.PREPARING)
         await self._note(swap, slot)
         instance = await target.until_ready()
-        await instance.call("health")
+        await _check_health(instance)
         swap.advance(SwapState.PREPARED)
         await self._note(swap, slot)
 
@@ -281,6 +283,16 @@ class HotSwapManager:
         self._publish(SwapAdvanced(swap.event.at, swap.event))
         if swap.observe is not None:
             swap.observe(swap.event)
+
+
+async def _check_health(instance: Instance) -> None:
+    """Raise unless the instance answers that it can serve."""
+    try:
+        health = _decode_health(await instance.call("health"))
+    except msgspec.DecodeError as error:
+        raise Unavailable(f"{instance.model.id} gave no proper answer to how it feels: {error}") from None
+    if health.status == "down":
+        raise Unavailable(f"{instance.model.id} says that it is down: {health.detail or 'it does not say why'}")
 
 
 def _reservation(swap: Swap) -> str:
