@@ -1,0 +1,131 @@
+"""The processes under test, started for real and stopped for sure: a kernel in a home of its own, and the baselines."""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import psutil
+from tests.bench.load import LoadClient
+
+from byenatos_sdk.home import Home
+from byenatos_sdk.protocol.control import KernelStatus, SlotInfo
+from byenatos_sdk.protocol.frames import encode
+from byenatos_sdk.protocol.messages import InferenceRequest, user
+
+__all__ = ["OTHER", "TARGET", "System", "echo_request", "real_kernel", "started"]
+
+TARGET = "default"
+"""The slot that all systems under test answer on."""
+OTHER = "other"
+"""A slot of the real kernel that a second driver process serves."""
+START_S = 20.0
+
+_PROMPT = "x" * 540
+
+
+class System:
+    """Something that answers on the client protocol, and what it costs."""
+
+    def __init__(self, endpoint: str, process: "subprocess.Popen[bytes]") -> None:
+        self.endpoint = endpoint
+        self._process = psutil.Process(process.pid)
+        self._observer = LoadClient(endpoint)
+
+    @property
+    def pid(self) -> int:
+        """The process id of the kernel."""
+        return self._process.pid
+
+    def client(self) -> LoadClient:
+        """Connect another client."""
+        return LoadClient(self.endpoint)
+
+    def status(self) -> KernelStatus:
+        """Ask the kernel how it is; ``cpu_s`` is the CPU time of its main thread."""
+        return msgspec.msgpack.decode(self._observer.call("status"), type=KernelStatus)
+
+    def call(self, method: str, parameters: msgspec.Struct | None = None) -> bytes:
+        """Call a control method."""
+        return self._observer.call(method, parameters)
+
+    def cpu_s(self) -> float:
+        """CPU time of the whole process, its ZeroMQ thread included; counted in steps of 10 ms."""
+        times = self._process.cpu_times()
+        return times.user + times.system
+
+    def resident_bytes(self) -> int:
+        """Memory that is resident now."""
+        return self._memory("VmRSS")
+
+    def peak_bytes(self) -> int:
+        """The most memory that was resident since :meth:`forget_peak`."""
+        return self._memory("VmHWM")
+
+    def forget_peak(self) -> None:
+        """Begin to look for the peak anew."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5", "ascii")
+
+    def close(self) -> None:
+        """Close the observing client."""
+        self._observer.close()
+
+    def _memory(self, key: str) -> int:
+        for line in Path(f"/proc/{self.pid}/status").read_text("ascii").splitlines():
+            if line.startswith(f"{key}:"):
+                return int(line.split()[1]) * 1024
+        raise LookupError(key)
+
+
+def echo_request(**behaviour: object) -> bytes:
+    """Build a request of about 1 KB (with a reply of 400 characters) that tells the echo driver what to do."""
+    return encode(InferenceRequest((user(_PROMPT),), extra={"echo": behaviour}))
+
+
+@contextmanager
+def started(*command: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a Python module as a process; end it at the end."""
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen([sys.executable, "-m", *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            yield process
+        except BaseException:
+            log.seek(0)
+            sys.stderr.write(f"--- {' '.join(command)} printed:\n{log.read().decode(errors='replace')}\n")
+            raise
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@contextmanager
+def real_kernel(*, other: bool = False) -> Iterator[System]:
+    """Run a kernel in a home of its own, with the echo driver loaded on :data:`TARGET` and perhaps on :data:`OTHER`."""
+    slots = {OTHER: "echo-two"} if other else {}
+    with tempfile.TemporaryDirectory(prefix="byenatos-bench-") as folder:
+        home = Home(folder)
+        home.config.write_text(json.dumps({"llm_driver_config": {"default_model": "echo"}, "slots": slots}), "utf-8")
+        with started("byenatos_kernel.daemon", "--home", folder) as process:
+            system = System(home.endpoint, process)
+            try:
+                _await_slots(system)
+                yield system
+            finally:
+                system.close()
+
+
+def _await_slots(system: System) -> None:
+    end = time.monotonic() + START_S
+    while any(slot.state != "ready" for slot in msgspec.msgpack.decode(system.call("slots"), type=list[SlotInfo])):
+        if time.monotonic() > end:
+            raise TimeoutError(f"the echo driver was not ready after {START_S:.0f} s: {system.status()}")
+        time.sleep(0.02)
