@@ -25,12 +25,15 @@ help:
 	@echo 'make bench  measure the data path'
 	@echo 'make clean  remove what the above made in this folder'
 
+# On a terminal the kernel starts before the second model arrives, so that the first one, which follows instructions,
+# takes the slot that the chat talks to.
 up: $(INSTALLED)
-	@$(BYENATOS) models pull $(MODELS)
 	@if test -t 0 && test -t 1; then \
-		$(BYENATOS) up --detach && $(BYENATOS) chat; \
+		$(BYENATOS) models pull $(firstword $(MODELS)) && $(BYENATOS) up --detach && \
+		$(BYENATOS) models pull $(MODELS) && { $(BYENATOS) chat || test $$? -eq 130; } && \
+		echo 'The kernel goes on. Stop it with: $(BYENATOS) down'; \
 	else \
-		$(BYENATOS) demo; \
+		$(BYENATOS) models pull $(MODELS) && $(BYENATOS) demo; \
 	fi
 
 test: $(INSTALLED) test-models
