@@ -215,7 +215,7 @@ class AsyncStream(_Exchange):
         try:
             event = await self._pump.next(self._inbox, self._give_up_at)
         except TimeoutError:
-            error = overdue(self._timeout_s or 0, partial=self._inbox.delivered)
+            error = overdue(self._timeout_s or 0, partial=bool(self._answer.text))
             await self.aclose()
             raise error from None
         if event is None:

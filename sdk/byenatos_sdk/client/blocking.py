@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from msgspec import Struct
 
-from byenatos_sdk.client.blocking_streams import Events, Pump, Stream
+from byenatos_sdk.client.blocking_streams import Events, Exchange, Pump, Stream
 from byenatos_sdk.client.link import Link
 from byenatos_sdk.client.replies import check_swap, check_welcome, news_in, result_in
 from byenatos_sdk.client.request import Options, Prompt, build_request
@@ -107,10 +107,10 @@ class Client:
         link = Link(self._home)
         self._pump = pump = Pump(link)
         try:
-            greeting = pump.begin(lambda: pump.connection.hello(self._name))
             event = None
             with suppress(TimeoutError):
-                event = pump.next(greeting, time.monotonic() + self._connect_timeout_s)
+                greeting = Exchange(pump, lambda: pump.connection.hello(self._name))
+                event = greeting.next_event(time.monotonic() + self._connect_timeout_s)
             check_welcome(event, link.endpoint, self._connect_timeout_s)
         except BaseException:
             pump.hang_up("this client never connected; make a new one")
@@ -139,9 +139,7 @@ class Client:
             Unavailable: if the client is not connected or the kernel went away.
             Overloaded: if thousands of requests already wait to be sent.
         """
-        pump = self._connected()
-        request = build_request(prompt, options)
-        return Stream(pump, pump.begin(lambda: pump.connection.stream(request)), request.timeout_s)
+        return Stream(self._connected(), build_request(prompt, options))
 
     def infer(self, prompt: Prompt, **options: Unpack[Options]) -> InferenceResponse:
         """Return the whole answer; raises the error that the stream ended with. Ctrl-C cancels it."""
@@ -213,8 +211,7 @@ class Client:
 
     def events(self) -> Events:
         """Follow what happens in the kernel from now on; leaving the iterator ends it."""
-        pump = self._connected()
-        return Events(pump, pump.begin(lambda: pump.connection.call("events", Empty())))
+        return Events(self._connected())
 
     def shutdown(self) -> None:
         """Drain and stop the kernel. Returns when it has agreed or is gone."""
@@ -236,11 +233,8 @@ class Client:
         self, method: str, parameters: Struct, result: type[_Result], on_news: Callable[[Event], None] | None = None
     ) -> _Result:
         pump = self._connected()
-        inbox = pump.begin(lambda: pump.connection.call(method, parameters))
-        try:
-            while (news := news_in(event := pump.next(inbox))) is not None:
+        with Exchange(pump, lambda: pump.connection.call(method, parameters)) as call:
+            while (news := news_in(event := call.next_event())) is not None:
                 if on_news is not None:
                     on_news(news)
             return result_in(event, result)
-        finally:
-            pump.leave(inbox)

@@ -25,9 +25,9 @@ from byenatos_sdk.client.replies import GRACE_S, gone_away, news_in, overdue, re
 from byenatos_sdk.protocol.control import Empty, Event
 from byenatos_sdk.protocol.errors import ByenatosError
 from byenatos_sdk.protocol.frames import ClientEvent
-from byenatos_sdk.protocol.messages import Delta, Finish, InferenceResponse, Moved
+from byenatos_sdk.protocol.messages import Delta, Finish, InferenceRequest, InferenceResponse, Moved
 
-__all__ = ["Events", "Pump", "Stream"]
+__all__ = ["Events", "Exchange", "Pump", "Stream"]
 
 _BUDGET = 64
 """Frames taken in before the reader gets to read."""
@@ -44,21 +44,14 @@ class Pump:
         self._critical = _Critical()
         self._dropped: deque[Inbox] = deque()
 
-    def begin(self, start: Callable[[], Inbox]) -> Inbox:
-        """Start the exchange that ``start`` makes at the core and send it; raises what ``start`` raises."""
-        started: list[Inbox] = []
+    def begin(self, start: Callable[[], None]) -> None:
+        """Let ``start`` begin an exchange at the core and send it; raises what ``start`` raises."""
 
         def begin() -> None:
-            started.append(start())
+            start()
             self._send()
 
-        try:
-            self._guarded(begin)
-        except KeyboardInterrupt:
-            for inbox in started:
-                self.leave(inbox)
-            raise
-        return started[0]
+        self._guarded(begin)
 
     def next(self, inbox: Inbox, give_up_at: float | None = None) -> ClientEvent | None:
         """Wait for the next event of an exchange; ``None`` after its end.
@@ -185,15 +178,29 @@ class _Critical:
         self._interrupted[:] = [frame]
 
 
-class _Exchange:
-    """What streams and event feeds share: they are left when nobody reads them any more."""
+class Exchange:
+    """A stream, a call or a feed of events. It is left when nobody reads it any more, however that comes about.
 
-    def __init__(self, pump: Pump, inbox: Inbox) -> None:
+    It exists before ``start`` begins it at the core, so that an interrupt between any two lines finds its owner.
+    """
+
+    def __init__(self, pump: Pump, start: Callable[[], Inbox]) -> None:
         self._pump = pump
-        self._inbox = inbox
+        self._inbox: Inbox | None = None
 
-    def __iter__(self) -> Self:
-        return self
+        def begin() -> None:
+            self._inbox = start()
+
+        pump.begin(begin)
+
+    def next_event(self, give_up_at: float | None = None) -> ClientEvent | None:
+        """Wait for the next event; ``None`` after the end. Ctrl-C leaves."""
+        assert self._inbox is not None
+        try:
+            return self._pump.next(self._inbox, give_up_at)
+        except KeyboardInterrupt:
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -205,14 +212,15 @@ class _Exchange:
 
     def close(self) -> None:
         """Leave. What has not arrived yet is cancelled at the kernel; iterating again ends at once."""
-        self._pump.leave(self._inbox)
+        if self._inbox is not None:
+            self._pump.leave(self._inbox)
 
     def __del__(self) -> None:
-        if not self._inbox.ended:
+        if self._inbox is not None and not self._inbox.ended:
             self._pump.drop(self._inbox)
 
 
-class Stream(_Exchange):
+class Stream(Exchange):
     """One running answer: an iterator of deltas that ends after ``Finish``, which it yields too.
 
     A ``Failure`` is raised as the error that it stands for; ``error.partial`` says whether part of the answer came
@@ -220,22 +228,22 @@ class Stream(_Exchange):
     read cancels it.
     """
 
-    def __init__(self, pump: Pump, inbox: Inbox, timeout_s: float | None) -> None:
-        super().__init__(pump, inbox)
+    def __init__(self, pump: Pump, request: InferenceRequest) -> None:
+        super().__init__(pump, lambda: pump.connection.stream(request))
         self._answer = Answer()
-        self._timeout_s = timeout_s
-        self._give_up_at = None if timeout_s is None else time.monotonic() + timeout_s + GRACE_S
+        self._timeout_s = request.timeout_s
+        self._give_up_at = None if request.timeout_s is None else time.monotonic() + request.timeout_s + GRACE_S
+
+    def __iter__(self) -> Self:
+        return self
 
     def __next__(self) -> Delta:
         try:
-            event = self._pump.next(self._inbox, self._give_up_at)
+            event = self.next_event(self._give_up_at)
         except TimeoutError:
-            error = overdue(self._timeout_s or 0, partial=self._inbox.delivered)
+            error = overdue(self._timeout_s or 0, partial=bool(self._answer.text))
             self.close()
             raise error from None
-        except KeyboardInterrupt:
-            self.close()
-            raise
         if event is None:
             raise StopIteration
         return self._answer.add(event)
@@ -262,15 +270,17 @@ class Stream(_Exchange):
         return self._answer.response()
 
 
-class Events(_Exchange):
+class Events(Exchange):
     """What happens in the kernel from now on: an iterator without end, until it is left or interrupted."""
 
+    def __init__(self, pump: Pump) -> None:
+        super().__init__(pump, lambda: pump.connection.call("events", Empty()))
+
+    def __iter__(self) -> Self:
+        return self
+
     def __next__(self) -> Event:
-        try:
-            event = self._pump.next(self._inbox)
-        except KeyboardInterrupt:
-            self.close()
-            raise
+        event = self.next_event()
         if event is None:
             raise StopIteration
         if (news := news_in(event)) is not None:

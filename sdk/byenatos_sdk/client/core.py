@@ -200,18 +200,22 @@ class Connection:
         if self._unacknowledged >= ACK_EVERY:
             self._send(Ack(self._unacknowledged))
             self._unacknowledged = 0
-        inboxes = self._inboxes
+        inboxes, unattended = self._inboxes, self._unattended
         for position, (number, event) in enumerate(events):
             inbox = inboxes.get(number)
-            if type(event) is TextDelta and inbox is not None:
-                inbox.events.append(event)
-                inbox.delivered = True
-                inbox.weight += len(event.text)
-                if inbox.weight > PAUSE_ABOVE and not inbox.paused:
-                    self._pause(inbox)
-                if inbox.wake is not None:
-                    inbox.rouse()
-            elif reason := self._take_in(number, event, inbox):
+            if type(event) is TextDelta:
+                if inbox is not None:
+                    inbox.events.append(event)
+                    inbox.delivered = True
+                    inbox.weight += len(event.text)
+                    if inbox.weight > PAUSE_ABOVE and not inbox.paused:
+                        self._pause(inbox)
+                    if inbox.wake is not None:
+                        inbox.rouse()
+                    continue
+                if number in unattended:
+                    continue
+            if reason := self._take_in(number, event, inbox):
                 return self._ours(events[:position]) + self.lost(reason)
         return self._ours(events) if self._ignored else events
 

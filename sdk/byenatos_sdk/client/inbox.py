@@ -37,7 +37,9 @@ class Inbox:
 
 def weigh(event: ClientEvent) -> int:
     """Return about how many characters an event holds: a function of the event alone, so that sums balance."""
-    if isinstance(event, TextDelta | ReasoningDelta):
+    if isinstance(event, TextDelta):
+        return len(event.text)
+    if isinstance(event, ReasoningDelta):
         return len(event.text)
     if isinstance(event, ToolCallDelta):
         return len(event.arguments)

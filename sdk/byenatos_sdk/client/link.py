@@ -39,6 +39,7 @@ LINGER_MS = 1000
 """How long closing waits for a kernel that does not read."""
 
 _HIGH_WATER_MARK = 1000
+_LONGEST_WAIT_S = 0.5
 _NEVER_MS = 3_600_000
 _ENDS = zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED
 
@@ -78,9 +79,14 @@ class Link:
         return self._monitor.FD
 
     def wait(self, timeout_s: float | None, *, to_send: bool = False) -> None:
-        """Block until something may be read, may be sent (if ``to_send``) or has ended, or the time has passed."""
+        """Block until something may be read, may be sent (if ``to_send``) or has ended, or the time has passed.
+
+        May return early. It never waits longer than half a second: a Ctrl-C that comes just before the system call does
+        not interrupt it, and would be noticed only when the kernel next speaks.
+        """
         self._poller.register(self._socket, zmq.POLLIN | zmq.POLLOUT if to_send else zmq.POLLIN)
-        self._poller.poll(None if timeout_s is None else max(0, math.ceil(timeout_s * 1000)))
+        longest_s = _LONGEST_WAIT_S if timeout_s is None else min(timeout_s, _LONGEST_WAIT_S)
+        self._poller.poll(max(0, math.ceil(longest_s * 1000)))
 
     def receive(self) -> bytes | None:
         """Take the next frame from the kernel; ``None`` when there is none now."""
