@@ -96,6 +96,7 @@ class _Process:
         self._pump = Pump(self._channel, self._accept, self._has_room)
         self._put = self._pump.outbox.put
         self._loop.add_reader(self._channel.monitor_fd, self._look_for_kernel)
+        self._look_for_kernel()  # edge-triggered: it speaks only of what comes after a look
         self._loop.add_signal_handler(signal.SIGTERM, self._leave, 0)
         config = self._config
         hello = DriverHello(config.token, MAJORS, tuple(sorted(FEATURES)), config.driver, config.version, os.getpid())

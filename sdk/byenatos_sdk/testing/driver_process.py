@@ -15,13 +15,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import msgspec
 import zmq
@@ -69,8 +69,6 @@ from byenatos_sdk.runtime import run
 run(int(sys.argv[1]), os.pread(int(sys.argv[2]), 1 << 20, 0))
 """
 
-_E = TypeVar("_E")
-
 
 class Silence(AssertionError):
     """The driver did not say what was waited for; the message carries what it did say and print."""
@@ -90,7 +88,7 @@ class DriverProcess:
         self.hello: DriverHello | None = None
         self._heartbeat_s = heartbeat_s
         self._welcome = welcome
-        self._events: deque[tuple[int, DriverEvent]] = deque()
+        self._lines: defaultdict[int, deque[DriverEvent]] = defaultdict(deque)
         self._ids = count(1)
         self._resources = ExitStack()
 
@@ -197,50 +195,37 @@ class DriverProcess:
 
     def expect(self, id: int, kind: Any) -> Any:
         """Return the next event of ``id``, which must be of ``kind``; events of other ids stay in line."""
-        event = self.wait(lambda found, event: event if found == id else None)
+        line = self._lines[id]
+        deadline = time.monotonic() + PATIENCE_S
+        while not line:
+            self.hear(deadline)
+        event = line.popleft()
         if not isinstance(event, kind):
             raise Silence(f"expected {kind} of {id}, found {event}\n{self.output()}")
         return event
 
-    def wait(self, choose: Callable[[int, DriverEvent], _E | None]) -> _E:
-        """Take the first event for which ``choose`` returns something out of line and return that."""
-        passed = 0
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            for position in range(passed, len(self._events)):
-                chosen = choose(*self._events[position])
-                if chosen is not None:
-                    del self._events[position]
-                    return chosen
-            passed = len(self._events)
-            self.hear(deadline)
-
-    def hear(self, deadline: float | None = None) -> list[tuple[int, DriverEvent]]:
-        """Receive one frame, put its events in line and return them, beats left out."""
+    def hear(self, deadline: float | None = None) -> None:
+        """Receive one frame and put its events in line, beats left out."""
         until = deadline or time.monotonic() + PATIENCE_S
         while not self._socket.poll(100):
             if self.process.poll() is not None and not self._socket.poll(0):
                 raise Silence(f"the driver has left with status {self.process.returncode}\n{self.output()}")
             if time.monotonic() > until:
-                raise Silence(f"the driver said nothing; in line: {list(self._events)[:20]}\n{self.output()}")
-        events = decode_driver_events(self._socket.recv())
-        beats = [event for _, event in events if isinstance(event, Beat)]
-        if beats:
-            self.beats += beats
-            if time.monotonic() > until:
-                raise Silence(f"the driver only beats; in line: {list(self._events)[:20]}\n{self.output()}")
-        heard: list[tuple[int, DriverEvent]] = [
-            (number, event) for number, event in events if not isinstance(event, Beat)
-        ]
-        self.frames += bool(heard)
-        self._events.extend(heard)
-        return heard
+                raise Silence(f"the driver said nothing more; in line: {dict(self._lines)!r:.500}\n{self.output()}")
+        only_beats = True
+        for id, event in decode_driver_events(self._socket.recv()):  # noqa: A001
+            if isinstance(event, Beat):
+                self.beats.append(event)
+            else:
+                only_beats = False
+                self._lines[id].append(event)
+        self.frames += not only_beats
+        if only_beats and time.monotonic() > until:
+            raise Silence(f"the driver only beats; in line: {dict(self._lines)!r:.500}\n{self.output()}")
 
     def waiting(self, id: int) -> list[DriverEvent]:
         """Take what has been heard of ``id`` and not been asked for out of line."""
-        found = [event for number, event in self._events if number == id]
-        self._events = deque(pair for pair in self._events if pair[0] != id)
-        return found
+        return list(self._lines.pop(id, ()))
 
     def beat(self, wanted: Callable[[Beat], bool]) -> Beat:
         """Wait for the next beat that is as ``wanted``, beats already heard left out."""

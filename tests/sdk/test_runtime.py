@@ -1,0 +1,600 @@
+"""The runtime in a real process, spoken to over a real channel as the kernel would."""
+
+import os
+import select
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from byenatos_sdk.protocol.control import ProbeOrder, ProbeResult
+from byenatos_sdk.protocol.errors import ByenatosError
+from byenatos_sdk.protocol.frames import (
+    Drain,
+    DriverCall,
+    DriverHello,
+    Imported,
+    Load,
+    Ready,
+    Refused,
+    Reply,
+    Start,
+    Stop,
+    Welcome,
+)
+from byenatos_sdk.protocol.messages import (
+    Failure,
+    Finish,
+    InferenceRequest,
+    ModelHealthStatus,
+    ModelSpecification,
+    ReasoningDelta,
+    Sampling,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+    assistant,
+    user,
+)
+from byenatos_sdk.testing import DriverProcess
+
+MANIFEST = """
+[plugin]
+id = "{name}"
+version = "1.2.3"
+entry = "{entry}"
+"""
+
+HEAD = """
+import asyncio, sys, threading, time
+from pathlib import Path
+from byenatos_sdk.driver import Driver
+from byenatos_sdk.protocol.control import ProbeResult
+from byenatos_sdk.protocol.errors import *
+from byenatos_sdk.protocol.messages import *
+"""
+
+SIX_LINES = """
+from byenatos_sdk.driver import Driver
+
+class Echo(Driver):
+    async def infer(self, request):
+        for word in request.messages[-1].text.split():
+            yield word + " "
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path: Path) -> Callable[..., Path]:
+    def write(code: str, *, entry: str = "driver:Echo", name: str = "sample") -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "plugin.toml").write_text(MANIFEST.format(name=name, entry=entry))
+        (folder / "driver.py").write_text(code)
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def driven(plugin: Callable[..., Path]) -> Iterator[Callable[..., DriverProcess]]:
+    """Start a driver whose class body is given and have it load a model."""
+    running: list[DriverProcess] = []
+
+    def start(body: str, **load: object) -> DriverProcess:
+        lines = "".join(f"    {line}\n" for line in body.strip("\n").splitlines())
+        process = DriverProcess(plugin(f"{HEAD}\nclass Echo(Driver):\n{lines}")).__enter__()
+        running.append(process)
+        process.load(**load)
+        return process
+
+    yield start
+    for process in running:
+        process.__exit__(None, None, None)
+
+
+class Fifo:
+    """A line on which a driver can call, so that a test need not look again and again."""
+
+    def __init__(self, path: Path) -> None:
+        os.mkfifo(path)
+        self.path = path
+        self._end = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+
+    def wait(self) -> None:
+        assert select.select([self._end], [], [], 60)[0], "the driver did not call"
+
+    def close(self) -> None:
+        os.close(self._end)
+
+
+@pytest.fixture
+def fifo(tmp_path: Path) -> Iterator[Fifo]:
+    line = Fifo(tmp_path / "fifo")
+    yield line
+    line.close()
+
+
+def ask(said: str = "hello", **fields: object) -> InferenceRequest:
+    return InferenceRequest((user(said),), **fields)
+
+
+def text(events: list) -> str:
+    return "".join(event.text for event in events if isinstance(event, TextDelta))
+
+
+# ---- handshake and loading -------------------------------------------------------------------------------------
+
+
+def test_the_six_line_driver_answers_and_drains(plugin):
+    with DriverProcess(plugin(SIX_LINES)) as driver:
+        specification = driver.load("some-model")
+        assert specification == ModelSpecification("some-model", driver="sample")
+        events = driver.answer(ask("so it goes"))
+        assert events == [TextDelta("so "), TextDelta("it "), TextDelta("goes "), Finish()]
+        assert driver.drain() == 0
+        assert driver.output() == ""
+
+
+def test_it_introduces_itself_with_the_token_and_says_when_it_imported(plugin):
+    with DriverProcess(plugin(SIX_LINES)) as driver:
+        hello = driver.hello
+        assert hello == DriverHello("handed over once", (1,), ("moved", "pause"), "sample", "1.2.3", driver.process.pid)
+        driver.send(Load(), {"model": "m"})
+        assert driver.expect(0, Imported) == Imported()
+        assert driver.expect(0, Ready)
+
+
+def test_a_refused_driver_says_why_and_leaves_with_status_3(plugin):
+    with DriverProcess(plugin(SIX_LINES), welcome=False) as driver:
+        driver.send(Refused("this kernel speaks major 9 only"))
+        assert driver.status() == 3
+        assert "this kernel speaks major 9 only" in driver.output()
+
+
+def test_a_driver_whose_kernel_closes_the_channel_leaves(plugin):
+    with DriverProcess(plugin(SIX_LINES)) as driver:
+        driver.load()
+        driver.close_channel()
+        assert driver.status() == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "entry", "said"),
+    [
+        ("import no_such_thing", "driver:Echo", "ModuleNotFoundError: No module named 'no_such_thing'"),
+        ("Echo = 3", "driver:Echo", "expected 'driver:Echo' to name a subclass of byenatos_sdk.Driver, found 3"),
+        ("", "driver:Echo", "expected a class 'Echo' in module 'driver'"),
+        (f"{HEAD}\nclass Echo(Driver): pass", "driver:Echo", "expected 'driver:Echo' to define infer"),
+        ("raise ValueError('at import')", "driver:Echo", "ValueError: at import"),
+    ],
+)
+def test_a_plugin_that_cannot_be_imported_is_reported_and_leaves(plugin, code, entry, said):
+    with DriverProcess(plugin(code, entry=entry)) as driver:
+        with pytest.raises(ByenatosError) as caught:
+            driver.load()
+        assert said in caught.value.message
+        assert "'sample' cannot be imported" in caught.value.message
+        assert driver.status() == 1
+        assert "Traceback" in driver.output()
+
+
+def test_a_model_that_cannot_be_loaded_is_reported_with_the_error_of_the_driver(plugin):
+    start = "    async def start(self, model):\n        raise ValueError(f'no {model.path}, {model.settings}')\n"
+    code = SIX_LINES + start
+    with DriverProcess(plugin(code)) as driver:
+        with pytest.raises(ByenatosError) as caught:
+            driver.load("m", path=Path("/models/m.gguf"), settings={"a": 1})
+        assert caught.value.message == ("driver 'sample' cannot load 'm': ValueError: no /models/m.gguf, {'a': 1}")
+        assert driver.status() == 1
+
+
+def test_a_specification_is_completed_and_a_malformed_one_refused(plugin, tmp_path):
+    good = "    continues = True\n    async def start(self, model):\n        return ModelSpecification('x', name='N')\n"
+    imports = "from byenatos_sdk.protocol.messages import ModelSpecification\n"
+    with DriverProcess(plugin(imports + SIX_LINES + good)) as driver:
+        assert driver.load("m") == ModelSpecification("m", "sample", "N", features=frozenset({"continue"}))
+    bad = "    async def start(self, model):\n        return 'ready'\n"
+    said = r"expected Echo.start to return a ModelSpecification, found 'ready'"
+    with DriverProcess(plugin(SIX_LINES + bad, name="bad")) as driver, pytest.raises(ByenatosError, match=said):
+        driver.load()
+
+
+# ---- answering -------------------------------------------------------------------------------------------------
+
+
+def test_every_kind_of_delta_reaches_the_kernel_and_empty_text_does_not(driven):
+    driver = driven("""
+async def infer(self, request):
+    yield ReasoningDelta("hm", "signed")
+    yield ""
+    yield TextDelta("")
+    yield TextDelta("a")
+    yield ToolCallDelta("1", "f", "{}")
+    yield Finish("tool_calls", Usage(1, 2))
+    yield "never"
+""")
+    assert driver.answer(ask()) == [
+        ReasoningDelta("hm", "signed"),
+        TextDelta("a"),
+        ToolCallDelta("1", "f", "{}"),
+        Finish("tool_calls", Usage(1, 2)),
+    ]
+
+
+def test_concurrent_requests_interleave(driven):
+    driver = driven("""
+async def infer(self, request):
+    for number in range(3):
+        yield f"{number}"
+        await self.turn(number)
+def __init__(self, settings):
+    super().__init__(settings)
+    self.arrived = {number: 0 for number in range(3)}
+    self.all_here = {number: asyncio.Event() for number in range(3)}
+async def turn(self, number):
+    self.arrived[number] += 1
+    if self.arrived[number] == 8:
+        self.all_here[number].set()
+    await self.all_here[number].wait()
+""")
+    streams = [driver.start(ask()) for _ in range(8)]
+    assert [text(list(driver.stream(number))) for number in streams] == ["012"] * 8
+
+
+def test_a_generator_that_never_waits_lets_others_through(driven):
+    driver = driven("""
+async def infer(self, request):
+    while request.messages[-1].text == "endless":
+        yield "x"
+    yield "short"
+""")
+    endless = driver.start(ask("endless"))
+    driver.expect(endless, TextDelta)
+    assert text(driver.answer(ask("short"))) == "short"
+    driver.send(Stop(endless))
+    assert driver.drain() == 0
+
+
+@pytest.mark.parametrize(
+    ("raised", "failure"),
+    [
+        ("RateLimited('slow down', retry_after_s=3)", Failure("rate_limited", "slow down", 3.0)),
+        ("ContextLengthExceeded('too long')", Failure("context_length_exceeded", "too long")),
+        ("KeyError('k')", Failure("internal", "KeyError: 'k'")),
+        ("asyncio.CancelledError()", Failure("internal", "Echo.infer was cancelled by its own code")),
+    ],
+)
+def test_what_a_driver_raises_ends_the_answer_with_its_code(driven, raised, failure):
+    driver = driven(f"async def infer(self, request):\n    yield 'a'\n    raise {raised}")
+    assert driver.answer(ask()) == [TextDelta("a"), failure]
+    assert driver.answer(ask()) == [TextDelta("a"), failure]
+
+
+@pytest.mark.parametrize(
+    ("yielded", "said"),
+    [
+        ("3", "found 3"),
+        ("TextDelta(None)", "found TextDelta(text=None)"),
+        ("Finish('because')", "Invalid enum value 'because'"),
+        ("Moved('a', 'b', 'c')", "found Moved("),
+    ],
+)
+def test_what_is_no_delta_ends_the_answer_and_not_the_process(driven, yielded, said):
+    driver = driven(f"async def infer(self, request):\n    yield 'a'\n    yield {yielded}")
+    first, last = driver.answer(ask())
+    assert first == TextDelta("a")
+    assert last.code == "internal"
+    assert "expected a str or a well-formed delta" in last.message
+    assert said in last.message
+    assert driver.answer(ask())
+
+
+def test_half_a_character_becomes_a_question_mark(driven):
+    driver = driven("async def infer(self, request):\n    yield 'a'\n    yield 'b\\ud83d'\n    yield 'c'")
+    assert text(driver.answer(ask())) == "ab?c"
+
+
+def test_a_text_too_long_for_a_frame_arrives_whole_in_pieces(driven):
+    driver = driven(
+        "async def infer(self, request):\n    yield 'start '\n    yield '\\u20ac' * 500_000\n    yield ' end'"
+    )
+    events = driver.answer(ask())
+    assert text(events) == "start " + "\u20ac" * 500_000 + " end"
+    assert max(len(event.text) for event in events if isinstance(event, TextDelta)) <= 32 << 10
+
+
+def test_an_event_too_large_for_the_kernel_ends_the_answer(driven):
+    driver = driven("async def infer(self, request):\n    yield ToolCallDelta('1', 'f', 'x' * (2 << 20))")
+    (failure,) = driver.answer(ask())
+    assert failure.code == "internal"
+    assert "expected a ToolCallDelta of at most 1048576 bytes" in failure.message
+
+
+def test_an_infer_that_is_no_generator_is_explained(driven):
+    driver = driven("def infer(self, request):\n    return 'text'")
+    (failure,) = driver.answer(ask())
+    assert "expected infer to be 'async def' with 'yield'" in failure.message
+
+
+def test_a_body_that_is_no_request_is_refused(driven):
+    driver = driven("async def infer(self, request):\n    yield 'a'")
+    driver.send(Start(70), {"messages": "none"})
+    failure = driver.expect(70, Failure)
+    assert failure.code == "invalid_request"
+    assert "expected an InferenceRequest" in failure.message
+
+
+def test_a_request_before_the_model_is_loaded_is_refused(plugin):
+    with DriverProcess(plugin(SIX_LINES)) as driver:
+        (failure,) = driver.answer(ask())
+        assert failure.code == "unavailable"
+
+
+# ---- cancelling ------------------------------------------------------------------------------------------------
+
+MARKED = """
+async def infer(self, request):
+    mark = Path(request.extra["mark"])
+    try:
+        yield "begun"
+        while True:
+            {body}
+    finally:
+        mark.write_text("closed")
+"""
+
+
+@pytest.mark.parametrize("body", ["await asyncio.sleep(3600)", "yield 'more'"])
+def test_a_stop_closes_the_generator_and_nothing_more_is_said(driven, tmp_path, body):
+    driver = driven(MARKED.format(body=body))
+    mark = tmp_path / "mark"
+    stream = driver.start(ask(extra={"mark": str(mark)}))
+    assert driver.expect(stream, TextDelta) == TextDelta("begun")
+    driver.send(Stop(stream))
+    assert driver.drain() == 0
+    assert mark.read_text() == "closed"
+    assert not [event for event in driver.waiting(stream) if isinstance(event, Finish | Failure)]
+    assert driver.output() == ""
+
+
+def test_stopping_what_is_not_running_is_nothing(driven):
+    driver = driven("async def infer(self, request):\n    yield 'a'")
+    driver.send(Stop(999))
+    assert text(driver.answer(ask())) == "a"
+
+
+# ---- engines ---------------------------------------------------------------------------------------------------
+
+THREADED = """
+async def start(self, model):
+    self.calls = []
+    self.wake = threading.Event()
+    threading.Thread(target=self.run, daemon=True).start()
+def serve(self, call):
+    self.calls.append([call, 0])
+    self.wake.set()
+    return True
+async def infer(self, request):
+    yield "serve answers"
+def uncongested(self):
+    self.wake.set()
+def say_paused(self, request):
+    if "fifo" in request.extra:
+        Path(request.extra["fifo"]).write_text("paused")
+def run(self):
+    while True:
+        self.wake.wait()
+        self.wake.clear()
+        while self.calls:
+            if self.calls[0][0].congested:
+                self.say_paused(self.calls[0][0].request)
+                break
+            for pair in self.calls[:]:
+                call, number = pair
+                wanted = call.request.extra["tokens"]
+                if call.cancelled:
+                    self.calls.remove(pair)
+                elif number == wanted:
+                    call.emit(Finish(usage=Usage(0, number)))
+                    call.emit("too late")
+                    self.calls.remove(pair)
+                else:
+                    call.emit(f"{number} ")
+                    pair[1] += 1
+            if self.calls:
+                self.calls[0][0].flush()
+"""
+
+
+def test_an_engine_in_a_thread_steps_many_streams(driven):
+    driver = driven(THREADED)
+    wanted = "".join(f"{number} " for number in range(500))
+    for _ in range(2):
+        streams = [driver.start(ask(extra={"tokens": 500})) for _ in range(32)]
+        for stream in streams:
+            events = list(driver.stream(stream))
+            assert text(events) == wanted
+            assert events[-1] == Finish(usage=Usage(0, 500))
+    assert driver.drain() == 0
+    assert "request 1: emitted after its end, dropped: 'too late'" in driver.output()
+
+
+def test_a_kernel_that_does_not_read_pauses_the_engine_and_loses_nothing(driven, fifo):
+    driver = driven(THREADED)
+    tokens = 40_000
+    streams = [driver.start(ask(extra={"tokens": tokens, "fifo": str(fifo.path)})) for _ in range(2)]
+    fifo.wait()
+    wanted = "".join(f"{number} " for number in range(tokens))
+    assert [text(list(driver.stream(stream))) == wanted for stream in streams] == [True, True]
+
+
+def test_a_kernel_that_does_not_read_pauses_generators_and_loses_nothing(driven, fifo):
+    driver = driven("""
+async def start(self, model):
+    self.reached = 0
+async def watch(self, fifo):
+    seen = -1
+    while seen != self.reached or not seen:
+        seen = self.reached
+        await asyncio.sleep(0.2)
+    fifo.write_text("paused")
+async def infer(self, request):
+    self.watching = asyncio.create_task(self.watch(Path(request.extra["fifo"])))
+    for self.reached in range(100_000):
+        yield f"{self.reached} {'x' * 400} "
+""")
+    stream = driver.start(ask(extra={"fifo": str(fifo.path)}))
+    fifo.wait()
+    words = text(list(driver.stream(stream))).split()[::2]
+    assert words == [str(number) for number in range(100_000)]
+
+
+def test_an_error_while_a_call_is_taken_over_ends_it(driven):
+    driver = driven("""
+def serve(self, call):
+    call.emit("a")
+    raise RateLimited("not now")
+async def infer(self, request):
+    yield "never"
+""")
+    assert driver.answer(ask()) == [TextDelta("a"), Failure("rate_limited", "not now")]
+
+
+# ---- what a request looks like to a driver ---------------------------------------------------------------------
+
+SHOW = """
+async def infer(self, request):
+    yield "|".join(f"{message.role}:{message.text}" for message in request.messages)
+    yield f" partial={request.partial!r} {request.sampling.max_tokens} {request.sampling.temperature}"
+"""
+
+
+def test_the_defaults_of_the_operator_fill_what_the_request_leaves_open(driven):
+    driver = driven(SHOW, max_tokens=77, temperature=0.5)
+    assert text(driver.answer(ask())).endswith(" 77 0.5")
+    assert text(driver.answer(ask(sampling=Sampling(max_tokens=5)))).endswith(" 5 0.5")
+    assert text(driver.answer(ask(sampling=Sampling(temperature=0.0)))).endswith(" 77 0.0")
+
+
+def test_a_driver_that_continues_gets_the_partial_answer_as_the_last_message(driven):
+    driver = driven(f"continues = True\n{SHOW}")
+    assert text(driver.answer(ask("q"), "so f")).startswith("user:q|assistant:so f partial='so f'")
+    prefilled = InferenceRequest((user("q"), assistant("so ")))
+    assert text(driver.answer(prefilled, "far")).startswith("user:q|assistant:so far partial='so far'")
+
+
+def test_a_driver_that_does_not_continue_is_asked_to(driven):
+    driver = driven(SHOW)
+    seen = text(driver.answer(ask("q"), "so f"))
+    assert seen.startswith("user:q|assistant:so f|user:Your answer was cut off. Continue it exactly where it stopped")
+    assert "partial=''" in seen
+
+
+# ---- calls -----------------------------------------------------------------------------------------------------
+
+
+def test_a_probe_asks_the_class_and_starts_nothing(plugin):
+    code = """
+    def __init__(self, settings):
+        raise RuntimeError("not to be made")
+    async def infer(self, request):
+        yield ""
+    @classmethod
+    def probe(cls, path):
+        if path.name == "broken":
+            raise InvalidRequest("truncated")
+        return ProbeResult(ModelSpecification(path.stem))
+"""
+    with DriverProcess(plugin(f"{HEAD}\nclass Echo(Driver):{code}")) as driver:
+        driver.send(DriverCall(1, "probe"), ProbeOrder("/models/one.gguf"))
+        reply = driver.expect(1, Reply)
+        assert msgspec.msgpack.decode(reply.body, type=ProbeResult) == ProbeResult(ModelSpecification("one"))
+        driver.send(DriverCall(2, "probe"), ProbeOrder("/models/broken"))
+        assert driver.expect(2, Failure) == Failure("invalid_request", "truncated")
+        assert driver.drain() == 0
+
+
+def test_health_is_asked_of_the_driver(driven):
+    driver = driven("""
+async def infer(self, request):
+    yield ""
+async def health(self):
+    return ModelHealthStatus("degraded", "hot", {"celsius": 90.0})
+""")
+    driver.send(DriverCall(9, "health"))
+    status = msgspec.msgpack.decode(driver.expect(9, Reply).body, type=ModelHealthStatus)
+    assert status == ModelHealthStatus("degraded", "hot", {"celsius": 90.0})
+
+
+def test_an_unknown_call_is_answered(driven):
+    driver = driven("async def infer(self, request):\n    yield ''")
+    driver.send(DriverCall(9, "dance"))
+    assert driver.expect(9, Failure).code == "not_found"
+
+
+# ---- heart, drain, end -----------------------------------------------------------------------------------------
+
+
+def test_a_driver_busy_in_a_thread_is_of_age_zero(driven):
+    driver = driven("""
+async def infer(self, request):
+    await asyncio.to_thread(threading.Event().wait, 0.5)
+    yield "done"
+""")
+    stream = driver.start(ask())
+    busy = driver.beat(lambda beat: beat.streams == 1)
+    assert busy.loop_age_ms < 500
+    assert text(list(driver.stream(stream))) == "done"
+    driver.beat(lambda beat: beat.streams == 0 and beat.loop_age_ms == 0)
+
+
+def test_a_blocked_loop_ages_and_recovers(driven):
+    driver = driven("async def infer(self, request):\n    time.sleep(0.6)\n    yield 'done'")
+    stream = driver.start(ask())
+    driver.beat(lambda beat: beat.loop_age_ms >= 200)
+    assert text(list(driver.stream(stream))) == "done"
+    driver.beat(lambda beat: beat.loop_age_ms == 0)
+
+
+def test_a_drain_lets_running_streams_finish_and_takes_no_new_one(driven, tmp_path):
+    driver = driven("""
+async def infer(self, request):
+    yield "a"
+    while not Path(request.extra["go"]).exists():
+        await asyncio.sleep(0.001)
+    yield "b"
+async def stop(self):
+    print("stopped", flush=True)
+""")
+    go = tmp_path / "go"
+    stream = driver.start(ask(extra={"go": str(go)}))
+    driver.expect(stream, TextDelta)
+    driver.send(Drain())
+    (refused,) = driver.answer(ask(extra={"go": str(go)}))
+    assert refused.code == "draining"
+    go.touch()
+    assert list(driver.stream(stream)) == [TextDelta("b"), Finish()]
+    assert driver.status() == 0
+    assert driver.output() == "stopped\n"
+
+
+def test_sigterm_cancels_streams_stops_the_driver_and_leaves_with_status_0(driven, tmp_path):
+    driver = driven(MARKED.format(body="await asyncio.sleep(3600)"))
+    mark = tmp_path / "mark"
+    driver.expect(driver.start(ask(extra={"mark": str(mark)})), TextDelta)
+    os.kill(driver.process.pid, signal.SIGTERM)
+    assert driver.status() == 0
+    assert mark.read_text() == "closed"
+
+
+def test_rubbish_from_the_kernel_is_complained_about_and_survived(driven):
+    driver = driven("async def infer(self, request):\n    yield 'alive'")
+    for frame in (b"", b"\xff", b"\xff\xff\xff\xff", b"\x02\0\0\0\x91\x63", os.urandom(200)):
+        driver.send_raw(frame)
+    driver.send(Load(), {"model": "another"})
+    driver.send(Welcome(1))
+    assert text(driver.answer(ask())) == "alive"
+    assert driver.output().count("is ignored") == 6
