@@ -1,0 +1,51 @@
+"""Fixtures of the kernel's tests: tests that are coroutines, and nothing that escapes into the event loop unseen."""
+
+import asyncio
+import inspect
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+CEILING_S = 60
+"""How long a test may take before it gives up; no test waits for it to pass."""
+
+
+def run_strictly(main: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine in a loop of its own; an exception that only the loop saw is a failure."""
+    escaped: list[dict[str, Any]] = []
+
+    async def bounded() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: escaped.append(context))
+        async with asyncio.timeout(CEILING_S):
+            await main
+
+    asyncio.run(bounded())
+    assert not escaped, escaped
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a test that is a coroutine."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    names = inspect.signature(pyfuncitem.obj).parameters
+    run_strictly(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names}))
+    return True
+
+
+@pytest.fixture(scope="session")
+def run() -> Callable[[Coroutine[Any, Any, None]], None]:
+    """Run a coroutine strictly, for the tests that try many examples."""
+    return run_strictly
+
+
+@pytest.fixture(scope="session")
+def until() -> Callable[[Callable[[], object]], Coroutine[Any, Any, None]]:
+    """Let the loop turn until a condition holds."""
+
+    async def wait(condition: Callable[[], object]) -> None:
+        while not condition():
+            await asyncio.sleep(0.001)
+
+    return wait
