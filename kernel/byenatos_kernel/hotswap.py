@@ -38,7 +38,7 @@ from byenatos_kernel.switchboard import Switchboard
 from byenatos_kernel.units import Unit
 from byenatos_sdk.protocol.control import Event, SwapAdvanced
 from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, Unavailable
-from byenatos_sdk.protocol.frames import encode
+from byenatos_sdk.protocol.frames import UNREADABLE, encode
 from byenatos_sdk.protocol.messages import ModelHealthStatus, SwapEvent, SwapRequest, SwapState
 
 __all__ = ["ENDED", "TRANSITIONS", "HotSwapManager", "Swap"]
@@ -185,7 +185,8 @@ class HotSwapManager:
         target: Unit | None = None
         try:
             await self._note(swap, slot)
-            target = await self._validate(swap, slot)
+            target = self._validate(swap, slot)
+            await self._note(swap, slot)
             await self._prepare(swap, slot, target)
             left = await self._switch(swap, slot, target)
         except ByenatosError as error:
@@ -206,7 +207,7 @@ class HotSwapManager:
         await self._drain(swap, left)
         swap.ended.set_result(None)
 
-    async def _validate(self, swap: Swap, slot: Slot) -> Unit:
+    def _validate(self, swap: Swap, slot: Slot) -> Unit:
         """Requested -> validated: the target is known, and there is room for it. Starts it or joins one that runs."""
         model = self._registry.model(swap.request.model)
         running = self._drivers.find(model.id)
@@ -219,7 +220,6 @@ class HotSwapManager:
             target = running
         target.slots.add(_reservation(swap))
         swap.advance(SwapState.VALIDATED)
-        await self._note(swap, slot)
         return target
 
     async def _prepare(self, swap: Swap, slot: Slot, target: Unit) -> None:
@@ -289,7 +289,7 @@ async def _check_health(instance: Instance) -> None:
     """Raise unless the instance answers that it can serve."""
     try:
         health = _decode_health(await instance.call("health"))
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise Unavailable(f"{instance.model.id} gave no proper answer to how it feels: {error}") from None
     if health.status == "down":
         raise Unavailable(f"{instance.model.id} says that it is down: {health.detail or 'it does not say why'}")
