@@ -5,7 +5,7 @@ import os
 import re
 import time
 from collections.abc import AsyncIterator, Iterator
-from itertools import count, islice
+from itertools import chain, compress, count, islice, repeat
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -41,7 +41,12 @@ def tokens_of(request: InferenceRequest, behaviour: Behaviour) -> Iterator[str]:
     if behaviour.reply is not None:
         tokens = iter([behaviour.reply.removeprefix(partial)])
     elif behaviour.text is not None:
-        tokens = (behaviour.text for _ in _numbers(partial.count(behaviour.text), behaviour.tokens))
+        left = (
+            ()
+            if behaviour.tokens is None or behaviour.tokens < 0
+            else (behaviour.tokens - partial.count(behaviour.text),)
+        )
+        tokens = repeat(behaviour.text, *left)
     elif behaviour.stamp:
         tokens = (f"{time.perf_counter_ns()} " for _ in _numbers(len(partial.split()), behaviour.tokens))
     elif behaviour.tokens is not None:
@@ -79,6 +84,10 @@ def commit(fault: Fault) -> None:
         os.write(1, bytes(range(256)) * 16 + b"\nrubbish without an end")
 
 
+TOKENS_PER_TURN = 64
+"""About how many tokens an engine without a rate makes before the event loop turns again: a cancel must get through."""
+
+
 class Engine:
     """Gives each of its streams one token per step, as a batching engine does: ``rate`` steps a second, 0: no limit."""
 
@@ -99,20 +108,18 @@ class Engine:
         if self._streams and not self._running:
             self._running = True
             self._due = self._loop.time()
-            self._loop.call_soon(self._step)
+            self._loop.call_soon(self._turn)
 
-    def _step(self) -> None:
-        if self._streams[0][0].congested:  # all share one channel; uncongested() goes on
-            self._running = False
-            return
-        self._streams = [stream for stream in self._streams if _advance(*stream)]
-        if not self._streams:
-            self._running = False
-        elif self._period_s:
-            self._due = max(self._due + self._period_s, self._loop.time())
-            self._loop.call_at(self._due, self._step)
-        else:
-            self._loop.call_soon(self._step)
+    def _turn(self) -> None:
+        for step in range(1 if self._period_s else 16):  # a turn of the loop costs more than a step of few streams
+            if not self._streams or self._streams[0][0].congested:  # all share one channel; uncongested() goes on
+                self._running = False
+                return
+            if step:
+                self._streams[0][0].flush()
+            self._streams = [stream for stream in self._streams if _advance(*stream)]
+        self._due = max(self._due + self._period_s, self._loop.time())
+        self._loop.call_at(self._due, self._turn)
 
 
 def _advance(call: Call, tokens: Iterator[str | Delta], single: bool) -> bool:  # noqa: FBT001 - once per token
@@ -132,15 +139,17 @@ def _advance(call: Call, tokens: Iterator[str | Delta], single: bool) -> bool:  
 
 
 def answer_of(request: InferenceRequest, behaviour: Behaviour) -> Iterator[str | Delta]:
-    """Yield the tokens, at most ``max_tokens`` of them, then the end."""
-    sent = 0
-    for token in tokens_of(request, behaviour):
-        if sent == request.sampling.max_tokens:
-            yield Finish("length", Usage(output_tokens=sent))
-            return
-        yield token
-        sent += 1
-    yield Finish("stop", Usage(output_tokens=sent))
+    """Return the tokens, at most ``max_tokens`` of them, then the end."""
+    counter = count(1)  # counted in C by compress: another generator would make every token dearer by half
+    tokens = compress(tokens_of(request, behaviour), counter)
+    limit = request.sampling.max_tokens
+    return chain(islice(tokens, limit), _end(tokens, counter, limit))
+
+
+def _end(tokens: Iterator[str], counter: Iterator[int], limit: int | None) -> Iterator[Finish]:
+    sent = next(counter) - 1
+    cut = sent == limit and next(tokens, None) is not None
+    yield Finish("length" if cut else "stop", Usage(output_tokens=sent))
 
 
 class Echo(Driver):
