@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from itertools import chain, compress, count, islice, repeat
@@ -41,12 +42,8 @@ def tokens_of(request: InferenceRequest, behaviour: Behaviour) -> Iterator[str]:
     if behaviour.reply is not None:
         tokens = iter([behaviour.reply.removeprefix(partial)])
     elif behaviour.text is not None:
-        left = (
-            ()
-            if behaviour.tokens is None or behaviour.tokens < 0
-            else (behaviour.tokens - partial.count(behaviour.text),)
-        )
-        tokens = repeat(behaviour.text, *left)
+        left = sys.maxsize if behaviour.tokens is None or behaviour.tokens < 0 else behaviour.tokens
+        tokens = repeat(behaviour.text, left - partial.count(behaviour.text))
     elif behaviour.stamp:
         tokens = (f"{time.perf_counter_ns()} " for _ in _numbers(len(partial.split()), behaviour.tokens))
     elif behaviour.tokens is not None:
@@ -84,10 +81,6 @@ def commit(fault: Fault) -> None:
         os.write(1, bytes(range(256)) * 16 + b"\nrubbish without an end")
 
 
-TOKENS_PER_TURN = 64
-"""About how many tokens an engine without a rate makes before the event loop turns again: a cancel must get through."""
-
-
 class Engine:
     """Gives each of its streams one token per step, as a batching engine does: ``rate`` steps a second, 0: no limit."""
 
@@ -95,29 +88,28 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         self._period_s = 1 / rate if rate else 0.0
         self._due = 0.0
-        self._streams: list[tuple[Call, Iterator[str | Delta], bool]] = []
         self._running = False
-
-    def add(self, call: Call, tokens: Iterator[str | Delta], *, single: bool) -> None:
-        """Take a stream in, from the next step on."""
-        self._streams.append((call, tokens, single))
-        self.resume()
+        self.streams: list[tuple[Call, Iterator[str | Delta], bool]] = []
 
     def resume(self) -> None:
         """Go on stepping, if there is anything to do."""
-        if self._streams and not self._running:
+        if self.streams and not self._running:
             self._running = True
             self._due = self._loop.time()
             self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
-        for step in range(1 if self._period_s else 16):  # a turn of the loop costs more than a step of few streams
-            if not self._streams or self._streams[0][0].congested:  # all share one channel; uncongested() goes on
+        # a turn of the loop costs more than a step of few streams; about 64 tokens later a cancel must get through
+        for _ in range(1 if self._period_s else 1 + 64 // len(self.streams)):
+            call = self.streams[0][0]
+            if call.congested:  # all share one channel; uncongested() goes on
                 self._running = False
                 return
-            if step:
-                self._streams[0][0].flush()
-            self._streams = [stream for stream in self._streams if _advance(*stream)]
+            self.streams = [stream for stream in self.streams if _advance(*stream)]
+            call.flush()
+            if not self.streams:
+                self._running = False
+                return
         self._due = max(self._due + self._period_s, self._loop.time())
         self._loop.call_at(self._due, self._turn)
 
@@ -179,7 +171,8 @@ class Echo(Driver):
                 pass
             return True
         engine = self._engines.get(behaviour.rate) or self._engines.setdefault(behaviour.rate, Engine(behaviour.rate))
-        engine.add(call, tokens, single=behaviour.batch == "single")
+        engine.streams.append((call, tokens, behaviour.batch == "single"))
+        engine.resume()
         return True
 
     def uncongested(self) -> None:  # noqa: D102
