@@ -7,11 +7,13 @@ its log holds no traceback. A kernel that a test kills on purpose is watched in 
 import asyncio
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -25,6 +27,27 @@ CEILING_S = 60.0
 """How long anything may take before a test gives up; no test waits for it to pass."""
 
 _LOOK_AGAIN_S = 0.05
+
+
+class Relatives:
+    """Processes that somebody started, held so that their end is seen at once and their numbers mean nobody else."""
+
+    def __init__(self, pids: Iterable[int]) -> None:
+        self.held = {pid: os.pidfd_open(pid) for pid in pids}
+
+    def __len__(self) -> int:
+        return len(self.held)
+
+    def left(self) -> list[int]:
+        """Wait until all have ended; the pids of those that have not, for as long as anybody waits."""
+        deadline = time.monotonic() + CEILING_S / 6
+        left = []
+        for pid, descriptor in self.held.items():
+            if not select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                left.append(pid)
+            os.close(descriptor)
+        self.held = {}
+        return left
 
 
 class KernelProcess:
@@ -63,9 +86,9 @@ class KernelProcess:
         """A client that is not connected yet."""
         return AsyncClient(self.home, name=name, connect_timeout_s=CEILING_S)
 
-    def family(self) -> list[psutil.Process]:
+    def family(self) -> Relatives:
         """Every process that the kernel started, and what those started."""
-        return list(psutil.Process(self.pid).children(recursive=True))
+        return Relatives(child.pid for child in psutil.Process(self.pid).children(recursive=True))
 
     def wait_until_it_listens(self) -> None:
         """Connect until somebody answers; waits for the kernel's death in between, which would be the other answer."""
@@ -85,12 +108,12 @@ class KernelProcess:
         """Wait until the kernel is gone; its exit status."""
         return self.process.wait(CEILING_S)
 
-    def kill(self) -> list[psutil.Process]:
-        """Kill the kernel at once, and return those of its family that outlived it for as long as anybody waits."""
+    def kill(self) -> list[int]:
+        """Kill the kernel at once; the pids of those of its family that outlive it for as long as anybody waits."""
         family = self.family()
         self.process.kill()
         self.process.wait(CEILING_S)
-        return list(psutil.wait_procs(family, timeout=CEILING_S / 6)[1])
+        return family.left()
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Ask it to stop, wait until it has; the exit status. Fails if it leaves a process behind."""
@@ -98,7 +121,7 @@ class KernelProcess:
             family = self.family()
             self.process.send_signal(number)
             self.process.wait(CEILING_S)
-            _, left = psutil.wait_procs(family, timeout=CEILING_S / 6)
+            left = family.left()
             assert not left, f"left behind: {left}\n{self.log}"
         return self.process.returncode
 
@@ -209,6 +232,7 @@ def is_counted(text: str) -> bool:
 __all__ = [
     "CEILING_S",
     "KernelProcess",
+    "Relatives",
     "counting",
     "instance_of",
     "is_counted",
