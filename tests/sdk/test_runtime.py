@@ -538,23 +538,34 @@ def test_an_unknown_call_is_answered(driven):
 # ---- heart, drain, end -----------------------------------------------------------------------------------------
 
 
-def test_a_driver_busy_in_a_thread_is_of_age_zero(driven):
-    driver = driven("""
+WAITING = """
+def wait(self, request):
+    while not Path(request.extra["go"]).exists():
+        time.sleep(0.001)
 async def infer(self, request):
-    await asyncio.to_thread(threading.Event().wait, 0.5)
+    {wait}
     yield "done"
-""")
-    stream = driver.start(ask())
-    busy = driver.beat(lambda beat: beat.streams == 1)
-    assert busy.loop_age_ms < 500
+"""
+
+
+def test_a_driver_busy_in_a_thread_is_of_age_zero(driven, tmp_path):
+    driver = driven(WAITING.format(wait="await asyncio.to_thread(self.wait, request)"))
+    go = tmp_path / "go"
+    stream = driver.start(ask(extra={"go": str(go)}))
+    for _ in range(3):
+        driver.beat(lambda beat: beat.streams == 1 and beat.loop_age_ms == 0)
+    go.touch()
     assert text(list(driver.stream(stream))) == "done"
-    driver.beat(lambda beat: beat.streams == 0 and beat.loop_age_ms == 0)
+    driver.beat(lambda beat: beat.streams == 0)
 
 
-def test_a_blocked_loop_ages_and_recovers(driven):
-    driver = driven("async def infer(self, request):\n    time.sleep(0.6)\n    yield 'done'")
-    stream = driver.start(ask())
-    driver.beat(lambda beat: beat.loop_age_ms >= 200)
+def test_a_blocked_loop_ages_and_recovers(driven, tmp_path):
+    driver = driven(WAITING.format(wait="self.wait(request)"))
+    go = tmp_path / "go"
+    stream = driver.start(ask(extra={"go": str(go)}))
+    younger = driver.beat(lambda beat: beat.loop_age_ms > 0)
+    driver.beat(lambda beat: beat.loop_age_ms > younger.loop_age_ms)
+    go.touch()
     assert text(list(driver.stream(stream))) == "done"
     driver.beat(lambda beat: beat.loop_age_ms == 0)
 
