@@ -224,6 +224,13 @@ class Channel:
             position = len(_GREETING)
         while end - position >= 2:
             flags = data[position]
+            if not flags and self._shaken:  # a short message: what a stream mostly consists of, so it comes first
+                stop = position + 2 + data[position + 1]
+                if stop > end:
+                    return self._keep(data, position, stop - position, frames)
+                frames.append(data[position + 2 : stop])
+                position = stop
+                continue
             if flags in {0, _COMMAND}:
                 start = position + 2
                 size = data[position + 1]
