@@ -16,6 +16,7 @@ from byenatos_sdk.protocol.frames import ClientEvent
 from byenatos_sdk.protocol.messages import (
     Delta,
     Logprobs,
+    Moved,
     Reasoning,
     ReasoningDelta,
     TextDelta,
@@ -139,7 +140,8 @@ class Stream:
             self.parts.append(ToolCall(delta.id, delta.name, delta.arguments))
         elif isinstance(delta, Logprobs):
             cost += _EVENT_BYTES * sum(1 + len(token.top) for token in delta.tokens)
-        self.total += cost
+        if not isinstance(delta, Moved):  # which is no part of the answer
+            self.total += cost
         self.event_lag += cost
         self._weigh()
 

@@ -442,6 +442,8 @@ class Switchboard:
         """Take a stream out of its place; with ``stop`` the driver is told, since it does not know yet."""
         instance = stream.instance
         if instance is None:
+            for unit in self._drivers.units:
+                unit.leave(stream)
             return
         stream.instance = None
         stream.state = StreamState.WAITING

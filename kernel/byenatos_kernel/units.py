@@ -7,12 +7,13 @@ does not clear the record, time does: a model that loads and dies at its first r
 """
 
 import asyncio
+import contextlib
 import random
 from collections import deque
 
 from byenatos_kernel.instances import Instance
 from byenatos_kernel.models import ModelEntry, PluginEntry
-from byenatos_kernel.streams import Stream, StreamState
+from byenatos_kernel.streams import Stream
 from byenatos_sandbox import Grant
 from byenatos_sdk.protocol.errors import ByenatosError, Overloaded, Unavailable
 from byenatos_sdk.protocol.messages import InstanceState
@@ -90,10 +91,13 @@ class Unit:
             Overloaded: too many wait already.
         """
         if len(self.waiting) >= WAITING_LIMIT:
-            self.waiting = deque(one for one in self.waiting if one.state is StreamState.WAITING)
-        if len(self.waiting) >= WAITING_LIMIT:
             raise Overloaded(f"{WAITING_LIMIT} requests already wait for {self.model.id}; try again later")
         self.waiting.append(stream)
+
+    def leave(self, stream: Stream) -> None:
+        """Take a stream out of the queue, if it is in it."""
+        with contextlib.suppress(ValueError):
+            self.waiting.remove(stream)
 
     async def until_ready(self) -> Instance:
         """Wait for a serving instance; raises the error that the unit died of."""

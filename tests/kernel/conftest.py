@@ -2,10 +2,17 @@
 
 import asyncio
 import inspect
-from collections.abc import Callable, Coroutine
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "rig"))
+
+from kernel_rig import Rig
 
 CEILING_S = 60
 """How long a test may take before it gives up; no test waits for it to pass."""
@@ -49,3 +56,19 @@ def until() -> Callable[[Callable[[], object]], Coroutine[Any, Any, None]]:
             await asyncio.sleep(0.001)
 
     return wait
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Callable[..., Any]:
+    """Make a kernel's parts on scripted drivers: ``async with rig({"main": "a"}) as kernel``."""
+
+    @asynccontextmanager
+    async def make(slots: dict[str, str] | None = None, **options: Any) -> AsyncIterator[Rig]:
+        kernel = Rig(tmp_path, {"main": "a"} if slots is None else slots, **options)
+        try:
+            yield await kernel.start()
+        finally:
+            kernel.kill()
+            await asyncio.sleep(0)
+
+    return make
