@@ -70,7 +70,7 @@ class Kernel:
         self.switchboard.fallback = self.supply.fallback
         self.registry.in_use = lambda model: any(unit.model.id == model for unit in self.drivers.units)
         self.registry.on_removed = self.supply.removed
-        self.registry.on_available = self._available
+        self.registry.on_judged = self._judged
         self.bus.owner = self
         self._config = config
 
@@ -123,8 +123,8 @@ class Kernel:
 
     # ---- private -----------------------------------------------------------------------------------------------
 
-    def _available(self, entry: ModelEntry) -> None:
-        task = asyncio.get_running_loop().create_task(self.supply.available(entry))
+    def _judged(self, entry: ModelEntry) -> None:
+        task = asyncio.get_running_loop().create_task(self.supply.judged(entry))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

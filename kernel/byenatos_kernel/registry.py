@@ -43,7 +43,7 @@ _decode_probe = msgspec.msgpack.Decoder(ProbeResult).decode
 class ModelRegistry:
     """What can be loaded.
 
-    Its owner sets ``on_available`` and ``on_removed``, called when a model became so, and ``in_use``, which tells
+    Its owner sets ``on_judged`` (a file is available or refused now), ``on_removed``, and ``in_use``, which tells
     whether a model still has instances.
     """
 
@@ -57,7 +57,7 @@ class ModelRegistry:
     ) -> None:
         self.plugins: dict[str, PluginEntry] = {}
         self.models: dict[str, ModelEntry] = {}
-        self.on_available: Callable[[ModelEntry], None] = lambda _: None
+        self.on_judged: Callable[[ModelEntry], None] = lambda _: None
         self.on_removed: Callable[[ModelEntry], None] = lambda _: None
         self.in_use: Callable[[str], bool] = lambda _: False
         self._plugin_folders = plugin_folders
@@ -152,8 +152,12 @@ class ModelRegistry:
             for entry in self._by_path.values():
                 if entry.state == "refused":
                     entry.stamp = None  # another driver may take it
+        arrived = _usable(found) - _usable(self.plugins)
         self.plugins = found
         self._declare()
+        for entry in list(self.models.values()):
+            if entry.path is None and entry.state == "available" and entry.driver in arrived:
+                self.on_judged(entry)  # a slot may have been waiting for it
 
     def _declare(self) -> None:
         """Enter the models that need no file: those of the manifests, then those of the configuration."""
@@ -289,7 +293,7 @@ class ModelRegistry:
                     self._configure(entry)
                     entry.specification = msgspec.structs.replace(result.specification, id=entry.id, driver=plugin.id)
                     self._set(entry, "available")
-                    self.on_available(entry)
+                    self.on_judged(entry)
                     return
                 reasons.append(f"{plugin.id}: {result.reason}")
         if not reasons:
@@ -300,6 +304,7 @@ class ModelRegistry:
             )
             reasons.append(f"no driver takes a file of this name ({'; '.join(patterns) or 'no driver takes files'})")
         self._set(entry, "refused", "; ".join(reasons))
+        self.on_judged(entry)
 
     async def _ask(self, plugin: PluginEntry, path: Path) -> ProbeResult:
         assert plugin.manifest is not None
@@ -338,6 +343,10 @@ class ModelRegistry:
 
 def _patterns(plugins: dict[str, PluginEntry]) -> dict[str, list[str]]:
     return {plugin.id: plugin.manifest.permissions.model_files for plugin in plugins.values() if plugin.manifest}
+
+
+def _usable(plugins: dict[str, PluginEntry]) -> set[str]:
+    return {plugin.id for plugin in plugins.values() if plugin.manifest is not None}
 
 
 def _takes(plugin: PluginEntry, name: str) -> bool:

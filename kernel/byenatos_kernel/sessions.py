@@ -36,7 +36,7 @@ class SessionStore:
                 "INSERT INTO sessions VALUES (?, ?, ?, ?, ?) ON CONFLICT(id) DO UPDATE SET updated_at=?, slot=?",
                 (session, slot, owner, now, now, now, slot),
             )
-            number = _turns(connection, session)
+            number = _turns(connection, session) + 1
             for offset, message in enumerate(messages):
                 row = (session, number + offset, encode(message), "complete", "", now, 0)
                 connection.execute("INSERT INTO turns VALUES (?, ?, ?, ?, ?, ?, ?)", row)
@@ -52,7 +52,7 @@ class SessionStore:
         def job(connection: sqlite3.Connection) -> None:
             if connection.execute("UPDATE sessions SET updated_at=? WHERE id=?", (now, session)).rowcount:
                 state = "partial" if partial else "complete"
-                row = (session, _turns(connection, session), encode(message), state, model, now, moves)
+                row = (session, _turns(connection, session) + 1, encode(message), state, model, now, moves)
                 connection.execute("INSERT INTO turns VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
         await self._database.run(job)
@@ -98,7 +98,7 @@ def _missing(session: str) -> NotFound:
 
 
 def _turns(connection: sqlite3.Connection, session: str) -> int:
-    row = connection.execute("SELECT coalesce(max(number) + 1, 0) FROM turns WHERE session=?", (session,)).fetchone()
+    row = connection.execute("SELECT coalesce(max(number), 0) FROM turns WHERE session=?", (session,)).fetchone()
     return int(row[0])
 
 

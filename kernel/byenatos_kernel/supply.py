@@ -1,7 +1,8 @@
 """Keep slots and the fallback supplied: load what they are bound to, as soon as it is there to be loaded.
 
 A model may appear after the slot that wants it (its file is still being checked, or is dropped in later). An empty
-``default`` slot takes the first model file that turns out to be usable: drop a file in and it works.
+``default`` slot takes a model file that turns out to be usable: drop a file in and it works. Where several are there at
+once, all are checked before one is chosen: one with a chat template before a base model, then by name.
 """
 
 from byenatos_kernel.drivers import DriverManager
@@ -43,27 +44,23 @@ class Supply:
     async def start(self) -> None:
         """Supply everything whose model is known already."""
         for entry in list(self._registry.models.values()):
-            if entry.state == "available":
-                await self.available(entry)
+            await self.judged(entry)
         for slot in self._routes.slots.values():
             if slot.model and slot.unit is None:
                 slot.detail = slot.detail or f"no model {slot.model!r} is known yet"
 
-    async def available(self, entry: ModelEntry) -> None:
-        """A model can be loaded now: give it to those that were waiting for it."""
+    async def judged(self, entry: ModelEntry) -> None:
+        """A model was found to be available or not: give it to those that were waiting for it."""
+        if entry.state == "available":
+            await self._give(entry)
         default = self._routes.slots["default"]
-        if not default.model and entry.path is not None:
-            default.model = entry.id
-        for slot in list(self._routes.slots.values()):
-            if slot.model == entry.id and (slot.unit is None or slot.unit.dead):
-                await self._supply(slot, entry)
-        if entry.id == self._fallback_model and self.fallback() is None:
-            try:
-                self._fallback = self._acquire(entry, supervised=True)
-                self._fallback.pinned = True
-                self.warnings.pop("fallback", None)
-            except ByenatosError as error:
-                self.warnings["fallback"] = f"the fallback model {entry.id} is not loaded: {error.message}"
+        files = [model for model in self._registry.models.values() if model.path is not None]
+        if not default.model and not any(model.state == "checking" for model in files):
+            usable = [model for model in files if model.state == "available"]
+            if usable:
+                chosen = min(usable, key=_preference)
+                default.model = chosen.id
+                await self._supply(default, chosen)
 
     def removed(self, entry: ModelEntry) -> None:
         """A model's file is gone: what serves a slot goes on until it is swapped out, the rest goes now."""
@@ -123,6 +120,18 @@ class Supply:
 
     # ---- private -----------------------------------------------------------------------------------------------
 
+    async def _give(self, entry: ModelEntry) -> None:
+        for slot in list(self._routes.slots.values()):
+            if slot.model == entry.id and (slot.unit is None or slot.unit.dead):
+                await self._supply(slot, entry)
+        if entry.id == self._fallback_model and self.fallback() is None:
+            try:
+                self._fallback = self._acquire(entry, supervised=True)
+                self._fallback.pinned = True
+                self.warnings.pop("fallback", None)
+            except ByenatosError as error:
+                self.warnings["fallback"] = f"the fallback model {entry.id} is not loaded: {error.message}"
+
     def _acquire(self, entry: ModelEntry, *, supervised: bool) -> Unit:
         unit = self._drivers.find(entry.id)
         if unit is not None and unit.dead:
@@ -135,3 +144,8 @@ class Supply:
             await self._swaps.bind(slot, self._acquire(entry, supervised=True))
         except ByenatosError as error:
             slot.detail = error.message
+
+
+def _preference(model: ModelEntry) -> tuple[bool, str]:
+    features = model.specification.features if model.specification is not None else frozenset()
+    return "chat_template" not in features, model.id

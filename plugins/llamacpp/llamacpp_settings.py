@@ -23,7 +23,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 
     ``n_ctx`` tokens of context are shared by at most ``parallel`` answers at a time (0: as many as the model was
     trained for). ``threads`` decode, ``batch_threads`` read prompts (0: chosen), at most ``prefill_chunk`` tokens per
-    step. ``gpu_layers`` go to a GPU (-1: all). The rest are defaults of requests that do not say.
+    step. ``gpu_layers`` go to a GPU (-1: all). The rest are defaults of requests that do not say; ``max_tokens`` of 0
+    means as many as the context holds.
     """
 
     n_ctx: Count = 4096
@@ -34,6 +35,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     gpu_layers: Annotated[int, Meta(ge=-1, le=10_000)] = 0
     cache_type_k: CacheType = "f16"
     cache_type_v: CacheType = "f16"
+    max_tokens: Count = 1024
     temperature: Annotated[float, Meta(ge=0, le=2)] = 0.7
     top_k: Count = 40
     top_p: Share = 0.95

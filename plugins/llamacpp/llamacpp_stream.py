@@ -56,7 +56,10 @@ class Stream:
                 f"expected fewer than {model.context_length} tokens, the context of this instance, found "
                 f"{self.prompt_tokens}; shorten the conversation or raise n_ctx"
             )
-        self._limit = request.sampling.max_tokens
+        self._limit = request.sampling.max_tokens or settings.max_tokens or model.context_length
+        if request.continued:
+            said = model.tokenize(request.partial[-request.continued :])
+            self._limit = max(self._limit - len(said), 1)
         self._model = model
         self._text = TextAssembler(request.sampling.stop + prompt.stops, lstrip=prompt.lstrip)
         self._seam: Seam | None = None
@@ -91,7 +94,7 @@ class Stream:
         self._emit(self._text.feed(new))
         if self._text.stopped:
             return self._finish("stop")
-        if self.answer_tokens == self._limit or len(self.tokens) >= self._model.context_length:
+        if self.answer_tokens >= self._limit or len(self.tokens) >= self._model.context_length:
             return self._finish("length")
         return True
 

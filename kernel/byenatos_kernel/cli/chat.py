@@ -7,7 +7,7 @@ restarted in between. Ctrl-C during an answer ends that answer; at the prompt it
 import secrets
 import sys
 from collections.abc import Iterator
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,8 +16,11 @@ from byenatos_kernel.cli.options import JsonOption, MaxTokensOption, SessionOpti
 from byenatos_kernel.cli.screen import complain, is_terminal, say, show_json, show_json_line
 from byenatos_kernel.cli.swaps import show_swap
 from byenatos_sdk.home import Home
-from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest
+from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, NotFound
 from byenatos_sdk.protocol.messages import Sampling, SwapStrategy
+
+if TYPE_CHECKING:
+    from byenatos_sdk.client import Client
 
 __all__ = ["ask", "chat"]
 
@@ -81,12 +84,20 @@ def ask(
 
 
 def _slot_of(home: Home, session: str | None, slot: str | None) -> str:
-    """Return the slot to talk to, and make sure that the kernel runs and knows the session before anything is typed."""
+    """Return the slot to talk to, and make sure that the kernel runs before anything is typed."""
     from byenatos_sdk.client import Client
 
     with Client(home) as client:
-        kept = client.transcript(session).info.slot if session else ""
+        kept = _kept_slot(client, session) if session else ""
     return slot or kept or "default"
+
+
+def _kept_slot(client: "Client", session: str) -> str:
+    """Return the slot that a session was held with; empty for one that begins now."""
+    try:
+        return client.transcript(session).info.slot
+    except NotFound:
+        return ""
 
 
 class _Conversation:
@@ -170,7 +181,7 @@ class _Conversation:
             if self._as_json:
                 show_json_line(client.swap(self._slot, model, strategy=strategy))
             elif is_terminal():
-                show_swap(client, self._slot, model, strategy)
+                show_swap(client, self._slot, model, strategy, "switched")
             else:
                 last = client.swap(self._slot, model, strategy=strategy)
                 show_note(f"{self._slot}: {last.target} answers now")

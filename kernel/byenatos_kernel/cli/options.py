@@ -12,7 +12,9 @@ JsonOption: TypeAlias = Annotated[
     bool,
     typer.Option("--json", help="Print JSON: the protocol's structs; fields that have their default are left out."),
 ]
-SessionOption: TypeAlias = Annotated[str | None, typer.Option("--session", metavar="ID", help="Continue this session.")]
+SessionOption: TypeAlias = Annotated[
+    str | None, typer.Option("--session", metavar="ID", help="Continue this session, or begin it.")
+]
 MaxTokensOption: TypeAlias = Annotated[
     int | None, typer.Option("--max-tokens", min=1, help="The longest answer, in tokens.")
 ]

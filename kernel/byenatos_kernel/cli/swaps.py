@@ -1,7 +1,7 @@
 """``byenatos swap`` and ``byenatos swaps``: exchange the model of a slot and watch it, or read what was exchanged."""
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
     from byenatos_sdk.client import Client
 
-__all__ = ["show_swap", "swap", "swaps"]
+Until: TypeAlias = Literal["switched", "retired"]
+
+__all__ = ["Until", "show_swap", "swap", "swaps"]
 
 
 def swap(
@@ -27,6 +29,9 @@ def swap(
         SwapStrategy,
         typer.Option("--strategy", "-s", help="graceful: running answers end where they are; immediate: they move."),
     ] = "graceful",
+    until: Annotated[
+        Until, typer.Option("--until", help="Return when new requests go to MODEL, or when the old model is gone.")
+    ] = "retired",
     as_json: JsonOption = False,
 ) -> None:
     """Bind SLOT to MODEL while it is in use; with --json a line of JSON for each step."""
@@ -34,12 +39,12 @@ def swap(
 
     with Client(home_of(context)) as client:
         if as_json:
-            client.swap(slot, model, strategy=strategy, on_event=show_json_line)
+            client.swap(slot, model, strategy=strategy, until=until, on_event=show_json_line)
         else:
-            show_swap(client, slot, model, strategy)
+            show_swap(client, slot, model, strategy, until)
 
 
-def show_swap(client: "Client", slot: str, model: str, strategy: SwapStrategy) -> SwapEvent:
+def show_swap(client: "Client", slot: str, model: str, strategy: SwapStrategy, until: Until) -> SwapEvent:
     """Swap, print each step with its time, and return the last one.
 
     Raises:
@@ -52,7 +57,7 @@ def show_swap(client: "Client", slot: str, model: str, strategy: SwapStrategy) -
             if spinner is not None:
                 spinner.update(f"{slot}: {step.source or 'nothing'} → {model}")
 
-        return client.swap(slot, model, strategy=strategy, on_event=show)
+        return client.swap(slot, model, strategy=strategy, until=until, on_event=show)
 
 
 def swaps(context: typer.Context, *, as_json: JsonOption = False) -> None:

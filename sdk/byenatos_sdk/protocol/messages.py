@@ -213,6 +213,8 @@ class InferenceRequest(Value, frozen=True, omit_defaults=True):
     ``model`` names a slot or a model. With a ``session`` the kernel puts that conversation's transcript before
     ``messages``. If the last message is the assistant's, the model continues it. ``timeout_s`` bounds the whole
     answer, ``gap_timeout_s`` the silence before the first delta and between two. ``extra`` reaches the driver as it is.
+    ``continued`` is set by the driver's runtime alone: how many characters at the end of the last message this very
+    answer has said already, at another instance; they count against ``max_tokens``.
     """
 
     messages: tuple[Message, ...]
@@ -229,6 +231,7 @@ class InferenceRequest(Value, frozen=True, omit_defaults=True):
     gap_timeout_s: float | None = None
     metadata: dict[str, str] = {}
     extra: dict[str, Any] = {}
+    continued: int = 0
 
     @property
     def partial(self) -> str:

@@ -32,8 +32,8 @@ def complete(request: InferenceRequest, partial: str, order: LoadOrder, *, conti
         messages = _extended(messages, partial)
     if not continues and messages and messages[-1].role == "assistant":
         messages = (*messages, user(CONTINUE))
-    if messages is not request.messages:
-        request = replace(request, messages=messages)
+    if messages is not request.messages or request.continued:
+        request = replace(request, messages=messages, continued=len(partial) if continues else 0)
     sampling = request.sampling
     defaults: dict[str, Any] = {}
     if sampling.max_tokens is None and order.max_tokens is not None:

@@ -105,7 +105,6 @@ def test_a_question_can_come_from_standard_input(run, ready, monkeypatch, tmp_pa
     "command",
     [
         ("ask", "hello", "--slot", "nosuch"),
-        ("ask", "hello", "--session", "nosuch"),
         ("swap", "default", "nosuch"),
         ("models", "load", "nosuch"),
         ("models", "unload", "echo"),
@@ -118,6 +117,12 @@ def test_what_the_kernel_refuses_exits_with_1_and_says_why(run, ready, command):
     outcome = run(*command)
     assert outcome.code == 1
     assert outcome.error.startswith("byenatos: ")
+
+
+def test_a_session_is_begun_by_the_first_question_that_names_it(run, ready):
+    assert run("ask", "hello", "--session", "begun").code == 0
+    shown = run("sessions", "show", "begun", "--json")
+    assert [turn["number"] for turn in json.loads(shown.out)["turns"]] == [1, 2]
 
 
 def test_each_line_of_a_pipe_is_a_turn_and_the_session_can_be_continued(run, ready, monkeypatch, tmp_path: Path):
