@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar, Unpack
+from typing import Literal, Self, TypeVar, Unpack
 from uuid import uuid4
 
 from msgspec import Struct
@@ -181,9 +181,13 @@ class AsyncClient:
         *,
         strategy: SwapStrategy = "graceful",
         reason: str = "manual",
+        until: Literal["switched", "retired"] = "switched",
         on_event: Callable[[SwapEvent], None] | None = None,
     ) -> SwapEvent:
-        """Bind ``slot`` to ``model`` while it serves, and return the last step; ``on_event`` gets every step.
+        """Bind ``slot`` to ``model`` while it serves, and return the step ``until`` which it was waited for.
+
+        ``switched``: new requests go to the new model; ``retired``: the old one is gone. ``on_event`` gets every step
+        up to there.
 
         Raises:
             ByenatosError: why it failed; the slot then still answers as before.
@@ -193,7 +197,9 @@ class AsyncClient:
             if on_event is not None and isinstance(event, SwapAdvanced):
                 on_event(event.swap)
 
-        return check_swap(await self._call("swap", SwapRequest(slot, model, strategy, reason), SwapEvent, advanced))
+        return check_swap(
+            await self._call("swap", SwapRequest(slot, model, strategy, reason, until), SwapEvent, advanced)
+        )
 
     async def swaps(self) -> list[SwapEvent]:
         """List the last step of every swap that the kernel remembers."""

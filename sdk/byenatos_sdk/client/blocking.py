@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar, Unpack
+from typing import Literal, Self, TypeVar, Unpack
 from uuid import uuid4
 
 from msgspec import Struct
@@ -179,9 +179,13 @@ class Client:
         *,
         strategy: SwapStrategy = "graceful",
         reason: str = "manual",
+        until: Literal["switched", "retired"] = "switched",
         on_event: Callable[[SwapEvent], None] | None = None,
     ) -> SwapEvent:
-        """Bind ``slot`` to ``model`` while it serves, and return the last step; ``on_event`` gets every step.
+        """Bind ``slot`` to ``model`` while it serves, and return the step ``until`` which it was waited for.
+
+        ``switched``: new requests go to the new model; ``retired``: the old one is gone. ``on_event`` gets every step
+        up to there.
 
         Raises:
             ByenatosError: why it failed; the slot then still answers as before.
@@ -191,7 +195,7 @@ class Client:
             if on_event is not None and isinstance(event, SwapAdvanced):
                 on_event(event.swap)
 
-        return check_swap(self._call("swap", SwapRequest(slot, model, strategy, reason), SwapEvent, advanced))
+        return check_swap(self._call("swap", SwapRequest(slot, model, strategy, reason, until), SwapEvent, advanced))
 
     def swaps(self) -> list[SwapEvent]:
         """List the last step of every swap that the kernel remembers."""

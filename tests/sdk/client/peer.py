@@ -1,5 +1,6 @@
 """A scripted kernel: a real ROUTER that speaks the wire and does what a test says; ``peer.py HOME`` runs one."""
 
+import errno
 import sys
 import threading
 from collections import defaultdict
@@ -50,7 +51,7 @@ class Peer:
 
     def say_bytes(self, frame):
         if threading.current_thread() is self._thread:
-            self._router.send_multipart([self._client, frame])
+            self._send(frame)
         else:
             self._outside.send(frame)
 
@@ -84,6 +85,13 @@ class Peer:
             self._outside.close(0)
             self._context.term()
 
+    def _send(self, frame):
+        try:
+            self._router.send_multipart([self._client, frame])
+        except zmq.ZMQError as error:
+            if error.errno != errno.EHOSTUNREACH:  # the client has hung up, as clients do
+                raise
+
     def _serve(self):
         poller = zmq.Poller()
         poller.register(self._router, zmq.POLLIN)
@@ -94,7 +102,7 @@ class Peer:
                 if socket is self._inside:
                     frame = self._inside.recv()
                     if frame:
-                        self._router.send_multipart([self._client, frame])
+                        self._send(frame)
                     else:
                         serving = False
                     continue

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from byenatos_sdk.client.answer import Answer
@@ -58,6 +58,7 @@ def test_an_answer_keeps_its_parts_in_the_order_in_which_they_came():
     assert answer.text == response.text == "Let me look.Done."
 
 
+@settings(deadline=None)
 @given(st.lists(st.builds(TextDelta, st.text()) | st.builds(ReasoningDelta, st.text()), max_size=20))
 def test_no_text_is_lost_wherever_it_is_cut(deltas):
     answer = added(*deltas, Finish())

@@ -3,7 +3,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
 
-from byenatos_sdk.client.core import MOST_OUTGOING, PAUSE_ABOVE, RESUME_BELOW, Connection, KernelNotRunning
+from byenatos_sdk.client.core import ACK_BYTES, MOST_OUTGOING, PAUSE_ABOVE, RESUME_BELOW, Connection, KernelNotRunning
 from byenatos_sdk.protocol.control import Empty
 from byenatos_sdk.protocol.errors import InvalidRequest, Overloaded, Unavailable
 from byenatos_sdk.protocol.frames import (
@@ -184,6 +184,17 @@ def test_every_64_frames_are_acknowledged_whatever_is_in_them():
     assert sent(connection) == [Ack(64), Ack(64)]
     feed(connection)
     assert sent(connection) == [Ack(64)]
+
+
+def test_a_few_large_frames_are_acknowledged_too():
+    connection = connected()
+    large = (99, TextDelta("x" * (ACK_BYTES // 2)))
+    feed(connection, large)
+    assert sent(connection) == []
+    feed(connection, large)
+    assert sent(connection) == [Ack(3)]  # with the handshake
+    feed(connection)
+    assert sent(connection) == []
 
 
 def test_a_stream_that_is_not_read_is_paused_once_and_goes_on_when_it_is_drained():

@@ -1,0 +1,289 @@
+"""The bytes of protocol major 1, committed: an old client and a new kernel meet in these.
+
+``golden_v1.json`` maps names to bytes in hexadecimal. What stands there is never changed; for a message that is new,
+add a sample here and run this file as a program, which appends what is missing.
+"""
+
+import inspect
+import json
+import types
+import typing
+from pathlib import Path
+
+import msgspec
+import pytest
+from msgspec import Struct
+
+from byenatos_sdk.protocol import control, frames, messages
+from byenatos_sdk.protocol.frames import encode
+from byenatos_sdk.protocol.messages import InstanceState, SwapState
+
+GOLDEN = Path(__file__).with_name("golden_v1.json")
+
+MESSAGE = messages.Message("user", (messages.Text("Grüße 🌍"),))
+SPECIFICATION = messages.ModelSpecification(
+    "m", "llamacpp", "M", "llama", "Q8_0", 135_000_000, 8192, 144_811_456, "abc", frozenset({"continue"}), {"a": "b"}
+)
+SWAP = messages.SwapEvent(7, "default", "a", "b", "immediate", SwapState.SWITCHED, 1760000000.5, 0.25, "detail", 3, 2)
+SESSION = messages.SessionInfo("s1", "default", "1000", 1.5, 2.5, 4, "Sky")
+INSTANCE = control.InstanceInfo(
+    3, "llamacpp", "m", InstanceState.READY, 42, 1, 2, 1.5, "fine", SPECIFICATION, ("loaded",)
+)
+MODEL = control.ModelInfo("m", "llamacpp", "refused", "no header", "/models/m.gguf", SPECIFICATION, 1, ("default",))
+SLOT = control.SlotInfo("default", "m", "ready", (3,), 1, SWAP, "fine")
+PLUGIN = control.PluginInfo("echo", "/plugins/echo", "driver", "1.0.0", "Says it again", "refused", "too old")
+TURN = control.Turn(1, MESSAGE, "partial", "m", 1.5, 1)
+
+VALUES = [
+    MESSAGE,
+    messages.Text("x"),
+    messages.Image("image/jpeg", b"\xff\xd8", "https://example.org/x.jpg", "low"),
+    messages.Audio(b"RIFF", "audio/mpeg"),
+    messages.File("a.pdf", "application/pdf", b"%PDF", "https://example.org/a.pdf"),
+    messages.ToolCall("1", "look", '{"at": 1}'),
+    messages.ToolResult("1", "seen", True),
+    messages.Reasoning("hm", "signed"),
+    messages.Tool("look", "Look at it", {"type": "object"}),
+    messages.Sampling(0.7, 0.9, 40, 0.05, 128, ("\n",), 42, 0.1, 0.2, 1.1, {5: -1.5}, 3),
+    messages.InferenceRequest(
+        (MESSAGE, messages.assistant("Half an")),
+        "r1",
+        "coder",
+        messages.Sampling(temperature=0.0),
+        (messages.Tool("look"),),
+        "none",
+        {"type": "json_object"},
+        "s1",
+        "chat",
+        "local",
+        60.0,
+        5.0,
+        {"a": "b"},
+        {"echo": {"rate": 10}},
+        7,
+    ),
+    messages.Usage(1, 2, 3),
+    messages.TokenLogprob("x", -0.5, (("y", -1.5),)),
+    messages.InferenceResponse(MESSAGE, "stop", messages.Usage(1, 2, 3), "m", (messages.Moved("a", "b", "swap"),)),
+    SPECIFICATION,
+    messages.ModelHealthStatus("degraded", "slow", {"ttft_s": 1.5}),
+    messages.SwapRequest("default", "b", "immediate", "test", "retired"),
+    SWAP,
+    SESSION,
+    control.Empty(),
+    control.Named("s1"),
+    control.LoadRequest("m", "coder"),
+    control.UnloadRequest("m"),
+    MODEL,
+    PLUGIN,
+    INSTANCE,
+    SLOT,
+    control.KernelStatus(
+        "0.1.0", 1, "/home", "ipc:///home/run/kernel.sock", 9.5, 1 << 24, 0.5, 1, 2, 3, 4, (SLOT,), (INSTANCE,),
+        (PLUGIN,), ("no landlock",),
+    ),
+    TURN,
+    control.SessionTranscript(SESSION, (TURN,)),
+    control.InstanceChanged(1.5, INSTANCE),
+    control.DriverFailed(1.5, 3, "llamacpp", "m", "killed by SIGSEGV", ("oops",)),
+    control.DriverRestarting(1.5, "llamacpp", "m", 0.5, 1),
+    control.ModelChanged(1.5, MODEL),
+    control.SwapAdvanced(1.5, SWAP),
+    control.LoadOrder("m", "/model", {"n_ctx": 4096}, 128, 0.5),
+    control.ProbeOrder("/model"),
+    control.ProbeResult(SPECIFICATION, "expected GGUF"),
+]  # fmt: skip
+DELTAS = [
+    messages.TextDelta("Grüße"),
+    messages.ReasoningDelta("hm", "signed"),
+    messages.ToolCallDelta("1", "look", '{"at": 1}'),
+    messages.Logprobs((messages.TokenLogprob("x", -0.5, (("y", -1.5),)),)),
+    messages.Moved("a", "b", "swap"),
+    messages.Finish("length", messages.Usage(1, 2, 3), "m"),
+    messages.Failure("rate_limited", "slow down", 2.5, True),
+]
+CLIENT_HEADERS = [
+    frames.Hello((1,), ("moved", "pause"), "chat"),
+    frames.Open(5, "coder", "s1", 1500, 500),
+    frames.Cancel(5),
+    frames.Ack(64),
+    frames.Pause(5, True),
+    frames.Call(6, "status"),
+    frames.Bye(),
+]
+CLIENT_EVENTS = [
+    *DELTAS,
+    frames.Welcome(1, ("moved", "pause"), 0.25, "0.1.0"),
+    frames.Refused("expected major 1, found 2"),
+    frames.Reply(b"\x80"),
+    frames.Notice(b"\x80"),
+]
+DRIVER_HEADERS = [
+    frames.Welcome(1, ("moved",), 0.25, "0.1.0"),
+    frames.Refused("wrong token"),
+    frames.Load(),
+    frames.Start(5, "Half an"),
+    frames.Stop(5),
+    frames.DriverCall(6, "probe"),
+    frames.Drain(),
+]
+DRIVER_EVENTS = [
+    *(delta for delta in DELTAS if not isinstance(delta, messages.Moved)),
+    frames.Reply(b"\x80"),
+    frames.DriverHello("token", (1,), ("moved",), "echo", "1.0.0", 42),
+    frames.Imported(),
+    frames.Ready(b"\x80"),
+    frames.Beat(12, 3),
+]
+
+
+def name(family, value):
+    return f"{family}.{type(value).__name__}"
+
+
+def frame(family, value):
+    """The bytes of a sample as they travel."""
+    if family in {"client_event", "driver_event"}:
+        return encode([(5, value)])
+    return frames.join_driver_frame(value, b"body") if family == "driver_header" else encode(value)
+
+
+def decode(family, value, data):
+    """What today's decoder makes of the bytes of a sample."""
+    if family == "client_header":
+        return frames.decode_client_header(data)
+    if family == "client_event":
+        ((number, event),) = frames.decode_client_events(data)
+        assert number == 5
+        return event
+    if family == "driver_event":
+        ((number, event),) = frames.decode_driver_events(data)
+        assert number == 5
+        return event
+    if family == "driver_header":
+        header, body = frames.split_driver_frame(data)
+        assert body == b"body"
+        return header
+    return msgspec.msgpack.decode(data, type=type(value))
+
+
+SAMPLES = {
+    name(family, value): (family, value)
+    for family, values in {
+        "value": VALUES,
+        "client_header": CLIENT_HEADERS,
+        "client_event": CLIENT_EVENTS,
+        "driver_header": DRIVER_HEADERS,
+        "driver_event": DRIVER_EVENTS,
+    }.items()
+    for value in values
+}
+
+
+def golden():
+    return {name: bytes.fromhex(data) for name, data in json.loads(GOLDEN.read_text()).items()}
+
+
+def test_every_golden_frame_has_a_sample_and_every_sample_a_golden_frame():
+    assert golden().keys() == SAMPLES.keys()
+
+
+def test_every_struct_of_the_protocol_has_a_sample():
+    public = {
+        kind
+        for module in (messages, frames, control)
+        for name in module.__all__
+        if inspect.isclass(kind := getattr(module, name)) and issubclass(kind, Struct)
+    }
+    assert public - {messages.Value} == {type(value) for _, value in SAMPLES.values()}
+
+
+@pytest.mark.parametrize(
+    ("union", "values"),
+    [
+        (frames.ClientHeader, CLIENT_HEADERS),
+        (frames.ClientEvent, CLIENT_EVENTS),
+        (frames.DriverHeader, DRIVER_HEADERS),
+        (frames.DriverEvent, DRIVER_EVENTS),
+        (messages.Delta, DELTAS),
+        (control.Event, [value for value in VALUES if type(value) in typing.get_args(control.Event)]),
+    ],
+)
+def test_every_member_of_every_union_has_a_sample(union, values):
+    assert isinstance(union, types.UnionType)
+    assert set(typing.get_args(union)) == {type(value) for value in values}
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_sample_sets_every_field_to_something_else_than_its_default(name):
+    """So that a field that is dropped, renamed or reordered shows."""
+    _, value = SAMPLES[name]
+    for field in msgspec.structs.fields(type(value)):
+        if not field.required:
+            default = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
+            assert getattr(value, field.name) != default, field.name
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_todays_encoder_gives_the_golden_bytes(name):
+    assert frame(*SAMPLES[name]).hex() == golden()[name].hex()
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_todays_decoder_reads_the_golden_bytes(name):
+    family, value = SAMPLES[name]
+    assert decode(family, value, golden()[name]) == value
+
+
+def grown(value):
+    """The same message from a later release: every map and array that is a struct has one field more."""
+    if isinstance(value, Struct):
+        config = type(value).__struct_config__
+        fields = {field.encode_name: grown(getattr(value, field.name)) for field in msgspec.structs.fields(type(value))}
+        if config.array_like:
+            return [*([] if config.tag is None else [config.tag]), *fields.values(), {"future": [1]}]
+        return {**({} if config.tag is None else {"type": config.tag}), **fields, "future": [1]}
+    if isinstance(value, tuple | list):
+        return [grown(item) for item in value]
+    return value
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_fields_that_a_later_release_appends_are_ignored(name):
+    family, value = SAMPLES[name]
+    if isinstance(value, messages.Moved | messages.Failure) or type(value).__module__.endswith("frames"):
+        assert len(grown(value)) == len(msgspec.structs.fields(type(value))) + 2
+    data = encode(grown(value))
+    if family.endswith("event"):
+        data = encode([(5, grown(value))])
+    elif family == "driver_header":
+        data = len(data).to_bytes(4, "little") + data + b"body"
+    assert decode(family, value, data) == value
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_fields_with_a_default_that_an_earlier_release_does_not_send_take_it(name):
+    family, value = SAMPLES[name]
+    kind = type(value)
+    if not kind.__struct_config__.array_like:
+        required = {field.name: getattr(value, field.name) for field in msgspec.structs.fields(kind) if field.required}
+        bare = kind(**required)
+        fields = {name: value for name, value in msgspec.to_builtins(bare).items() if name in required}
+        if isinstance(kind.__struct_config__.tag, str):
+            fields["type"] = kind.__struct_config__.tag
+        assert msgspec.convert(fields, kind) == bare
+        return
+    required = [getattr(value, field.name) for field in msgspec.structs.fields(kind) if field.required]
+    tag = kind.__struct_config__.tag
+    data = encode([*([] if tag is None else [tag]), *required])
+    if family.endswith("event"):
+        data = encode([(5, [tag, *required])])
+    elif family == "driver_header":
+        data = len(data).to_bytes(4, "little") + data + b"body"
+    assert decode(family, value, data) == kind(*required)
+
+
+if __name__ == "__main__":
+    known = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
+    known |= {name: frame(*sample).hex() for name, sample in SAMPLES.items() if name not in known}
+    GOLDEN.write_text(json.dumps(known, indent=1) + "\n")
