@@ -50,6 +50,11 @@ HIGH_WATER = 4 * WINDOW_FRAMES
 UNREAD_LIMIT = 4096
 COPY_BELOW = 64 << 10
 IDLE_S = 600.0
+# Plain numbers: joining two enum flags costs as much as a receive.
+_AT_ONCE = int(zmq.NOBLOCK)
+_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
+_EVENTS = int(zmq.EVENTS)
+_READABLE = int(zmq.POLLIN)
 
 
 class ClientOwner(Protocol):
@@ -145,7 +150,8 @@ class Bus:
         self.dirty = {}
         for client in dirty:
             self._flush_client(client)
-        self._pump()
+        if self._waiting():
+            self._pump()
 
     def _flush_client(self, client: ClientState) -> None:
         while client.open and not client.gone:
@@ -159,8 +165,8 @@ class Bus:
         """Send one frame; a client that cannot be reached is gone."""
         frame = encode(events)
         try:
-            self._socket.send(client.routing_id, zmq.SNDMORE | zmq.NOBLOCK)
-            self._socket.send(frame, zmq.NOBLOCK)
+            self._socket.send(client.routing_id, _MORE)
+            self._socket.send(frame, _AT_ONCE)
         except zmq.ZMQError as error:
             # EHOSTUNREACH: the peer left. EAGAIN: it acknowledged what it had not read, since the window is smaller
             # than the high-water mark; it must not hold up the others.
@@ -184,17 +190,21 @@ class Bus:
         handle = self._message
         drained = False
         try:
-            for _ in range(MESSAGES_PER_TURN):
-                routing_id = receive(zmq.NOBLOCK)
-                header = receive(zmq.NOBLOCK, copy=False)
+            for number in range(MESSAGES_PER_TURN):
+                routing_id = receive(_AT_ONCE)
+                header = receive(_AT_ONCE, copy=False)
                 if not header.more:
                     continue
-                body = receive(zmq.NOBLOCK, copy=False)
+                body = receive(_AT_ONCE, copy=False)
                 extra = 0
                 while body.more:
-                    body = receive(zmq.NOBLOCK, copy=False)
+                    body = receive(_AT_ONCE, copy=False)
                     extra += 1
                 handle(routing_id, header, body, extra)
+                # EAGAIN as an exception costs as much as three looks: a lone message is not followed by one.
+                if not number and not self._waiting():
+                    drained = True
+                    return
         except zmq.Again:
             drained = True
         except zmq.ZMQError as error:
@@ -204,6 +214,15 @@ class Bus:
         finally:
             if not drained:  # nothing else will: the descriptor is edge-triggered
                 self._schedule_pump()
+
+    def _waiting(self) -> bool:
+        """Whether a message can be read now; if not, the descriptor will say when."""
+        try:
+            return bool(int(self._socket.getsockopt(_EVENTS)) & _READABLE)
+        except zmq.ZMQError as error:
+            if error.errno == errno.ENOTSOCK:  # closed while a flush was still due
+                return False
+            raise
 
     def _message(self, routing_id: bytes, header: zmq.Frame, body: zmq.Frame, extra: int) -> None:
         client = self.clients.get(routing_id)
@@ -216,7 +235,7 @@ class Bus:
             self._refuse(client, f"expected messages of 2 frames, found {extra + 2}")
             return
         try:
-            message: ClientHeader = decode_client_header(header.buffer)
+            message: ClientHeader = decode_client_header(header.bytes)
         except UNREADABLE as error:
             self._refuse(client, f"a message cannot be read: {error}")
             return
