@@ -214,6 +214,7 @@ def test_many_streams_at_once_get_each_their_own_answer(home, peer, greet):
             assert [response.text for response in responses] == [str(number) for number in range(3000)]
 
     run(main)
+    peer.wait_for(Bye)
     assert sum(ack.count for ack in peer.headers(Ack)) > 3000 - 64
 
 
