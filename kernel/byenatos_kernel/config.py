@@ -34,6 +34,7 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from byenatos_sdk.protocol.errors import InvalidRequest
+from byenatos_sdk.protocol.frames import encode
 
 __all__ = ["NOT_IN_FORCE", "Config", "ConfigError", "DriverConfig", "ModelConfig", "read_config"]
 
@@ -49,6 +50,7 @@ NOT_IN_FORCE: dict[str, str] = {
 
 _REFERENCE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
 _Name = Annotated[str, Meta(min_length=1, max_length=256)]
+_Limit = Annotated[float, Meta(ge=0)]
 
 
 class ConfigError(InvalidRequest):
@@ -82,7 +84,7 @@ class ModelConfig(_Strict, frozen=True):
     max_tokens: Annotated[int, Meta(ge=1)] | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     timeout: Annotated[float, Meta(gt=0, le=86_400)] | None = None
-    rate_limit: Annotated[float, Meta(ge=0)] | dict[str, Annotated[float, Meta(ge=0)]] | None = None
+    rate_limit: _Limit | dict[str, _Limit] | None = None
     settings: dict[str, Any] = field(default_factory=dict)
 
 
@@ -91,7 +93,7 @@ class _File(_Strict, frozen=True):
 
     llm_driver_config: DriverConfig = DriverConfig()
     model_config: ModelConfig | list[ModelConfig] = field(default_factory=list[ModelConfig])
-    slots: dict[str, _Name] = field(default_factory=dict)
+    slots: dict[_Name, _Name] = field(default_factory=dict)
 
 
 class Config(Struct, frozen=True):
@@ -129,7 +131,14 @@ def read_config(path: Path) -> Config:
     if len(data) > MAX_CONFIG:
         raise ConfigError(f"{path}: expected at most {MAX_CONFIG} bytes, found more")
     try:
-        table = json.loads(data, object_pairs_hook=_no_duplicates)
+        table = json.loads(data, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+        encode(table)  # what cannot travel to a driver must not first be found out when a model is loaded
+    except OverflowError:
+        raise ConfigError(f"{path}: expected integers of at most 64 bits, found a larger one") from None
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"{path}: expected Unicode text, found half of a surrogate pair: {error.object!a:.60}"
+        ) from None
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not valid JSON: {error}") from None
     try:
@@ -161,8 +170,13 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return table
 
 
-_PLACE = re.compile(r" - at `(?:key in )?\$?(?P<path>[^`]*)`")
+def _no_constant(name: str) -> float:
+    raise ValueError(f"expected a number, found {name}")
+
+
+_PLACE = re.compile(r" - at (?:`key` in )?`\$?(?P<path>[^`]*)`")
 _STEP = re.compile(r"\.?([^.\[\]]+)|\[(\d+)\]")
+_ENTRIES = {"slots": _Name, "rate_limit": _Limit}
 _SECTIONS: dict[str, type[Struct]] = {"": _File, "llm_driver_config": DriverConfig, "model_config": ModelConfig}
 
 
@@ -174,12 +188,27 @@ def _explain(message: str, table: Any) -> str:
     if "unknown field" in text:
         known = msgspec.structs.fields(_SECTIONS[path.partition("[")[0]])
         text = f"{text}; expected one of {', '.join(field.encode_name for field in known)}"
-    elif "got" not in text and "missing" not in text and "api_key" not in path:
+    else:
         value = table
         for name, index in _STEP.findall(path):
             value = value[int(index)] if index else value.get(name)
-        text = f"{text}, found {value!r:.60}"
+        if path.endswith("[...]"):
+            path, value = _entry(path, value)
+        if "got" not in text and "missing" not in text and "api_key" not in path:
+            text = f"{text}, found {value!r:.60}"
     return f"{path}: {text}" if path else text
+
+
+def _entry(path: str, table: dict[str, Any]) -> tuple[str, Any]:
+    """Find the entry that msgspec shows as ``[...]``: the first one that is refused on its own."""
+    place = path.removesuffix("[...]")
+    kind = _ENTRIES[place.rpartition(".")[2]]
+    for key, value in table.items():
+        try:
+            msgspec.convert(value, kind)
+        except msgspec.ValidationError:
+            return f"{place}.{key}", value
+    return place, table
 
 
 def _check(config: Config, path: Path) -> None:
@@ -196,4 +225,6 @@ def _check(config: Config, path: Path) -> None:
         seen.add(name)
     default = config.driver.default_model
     if default and config.slots.get("default", default) != default:
-        raise ConfigError(f"{path}: slots.default: expected {default!r} as default_model, found another model")
+        raise ConfigError(
+            f"{path}: slots.default: expected {default!r} as in default_model, found {config.slots['default']!r}"
+        )
