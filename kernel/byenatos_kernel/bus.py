@@ -158,7 +158,7 @@ class Bus:
             events = client.next_frame()
             if events:
                 self._send(client, events)
-            elif not client.dirty and not client.control:
+            if not client.dirty and not client.control:
                 return
 
     def _send(self, client: ClientState, events: list[tuple[int, ClientEvent]]) -> None:

@@ -232,6 +232,8 @@ class Switchboard:
                     stream = streams.get(number) if number else None
                     if stream is None:
                         instance.event(number, event)
+                    elif type(event) is Finish:
+                        self._finish(stream, event)
                     elif isinstance(event, _CONTENT):
                         count += 1
                         stream.progress = now
@@ -240,8 +242,6 @@ class Switchboard:
                         lagging = stream.lag > LAG_LIMIT or stream.client.lag > CLIENT_LAG_LIMIT
                         if lagging or stream.total > STREAM_LIMIT:
                             self._over_limit(stream)
-                    elif type(event) is Finish:
-                        self._finish(stream, event)
                     elif type(event) is Failure:
                         self._driver_failed(stream, event)
         self.deltas += count

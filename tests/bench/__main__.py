@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 from tests.bench import cancel, death, memory, requests, slow_client, streams
 from tests.bench.figures import Figure, Section, Table, best_of
+from tests.bench.machine import describe_machine
 
 RETRIES = 2
 
@@ -30,6 +31,7 @@ SECTIONS: Final[dict[str, Callable[..., Section]]] = {
 class Outcome(msgspec.Struct, frozen=True):
     """What ``--json`` writes."""
 
+    machine: str
     tables: list[Table]
     figures: list[Figure]
 
@@ -43,6 +45,8 @@ def main() -> int:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the tables and figures there as well")
     options = parser.parse_args()
+    machine = describe_machine()
+    print(machine, end="\n\n", flush=True)
     tables: list[Table] = []
     figures: list[Figure] = []
     for name, measure in SECTIONS.items():
@@ -53,7 +57,7 @@ def main() -> int:
         figures += section.figures
     print("\n".join(figure.line() for figure in figures))
     if options.json:
-        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(Outcome(tables, figures))))
+        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(Outcome(machine, tables, figures))))
     return 0 if all(figure.met for figure in figures) else 1
 
 

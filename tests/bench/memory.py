@@ -7,10 +7,9 @@ streams' deltas are sent alone; a flooded kernel joins some on their way, which 
 
 import time
 
-import psutil
 from tests.bench.figures import Figure, Section, Table
 from tests.bench.load import LoadClient
-from tests.bench.machine import TARGET, System, echo_request, real_kernel
+from tests.bench.machine import TARGET, System, echo_request, memory_of, real_kernel
 
 __all__ = ["measure"]
 
@@ -24,7 +23,7 @@ def measure(*, quick: bool) -> Section:
     """Weigh the idle kernel, then its journal."""
     with real_kernel() as kernel:
         idle = kernel.resident_bytes() / 1e6
-        driver = psutil.Process(kernel.status().instances[0].pid).memory_info().rss / 1e6
+        driver = memory_of(kernel.status().instances[0].pid, "VmRSS") / 1e6
         per_delta, deltas = _journal(kernel, DELTAS // (4 if quick else 1))
     return Section(
         [
