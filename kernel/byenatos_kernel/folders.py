@@ -20,6 +20,7 @@ __all__ = ["FolderWatch", "Stamp", "is_being_written", "list_files", "stamp_of"]
 QUIET_S = 0.3
 QUIET_WITHOUT_LEASE_S = 1.0
 MOST_FILES = 10_000
+_TIMEOUT_MS = 500
 
 Stamp = tuple[int, int, int]
 """Inode, size in bytes, modification time in nanoseconds."""
@@ -45,21 +46,48 @@ class FolderWatch:
         self._stop.set()
 
     def _watch(self) -> None:
+        while not self._stop.is_set():
+            watched = self._identities()
+            if any(watched):
+                self._watch_these(watched)
+            else:
+                self._stop.wait(_TIMEOUT_MS / 1000)
+
+    def _watch_these(self, watched: list[int]) -> None:
+        """Watch the folders that there are, until one of them is another one: a watch stays with the old one."""
         from watchfiles import watch
 
-        for _ in watch(
-            *self._folders,
+        looked = False
+        for changes in watch(
+            *(folder for folder, inode in zip(self._folders, watched, strict=True) if inode),
             watch_filter=None,
             debounce=100,
             step=25,
-            rust_timeout=500,
+            rust_timeout=_TIMEOUT_MS,
             stop_event=self._stop,
             raise_interrupt=False,
             ignore_permission_denied=True,
+            yield_on_timeout=True,
         ):
             if self._stop.is_set() or self._loop.is_closed():
                 return
-            self._loop.call_soon_threadsafe(self._on_change)
+            # Once in any case: what changed before the watch stood is announced by nobody.
+            if changes or not looked:
+                looked = True
+                self._loop.call_soon_threadsafe(self._on_change)
+            if self._identities() != watched:
+                return
+
+    def _identities(self) -> list[int]:
+        """The inodes of the folders, 0 for one that is not there."""
+        return [found.st_ino if (found := _stat(folder)) else 0 for folder in self._folders]
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:
+        return None
 
 
 def list_files(folder: Path) -> Iterator[Path]:
@@ -78,11 +106,10 @@ def list_files(folder: Path) -> Iterator[Path]:
 
 def stamp_of(path: Path) -> Stamp | None:
     """Identify a file's content, or ``None`` if it is no regular file (any more)."""
-    try:
-        found = path.stat()
-    except OSError:
+    found = _stat(path)
+    if found is None or not stat.S_ISREG(found.st_mode):
         return None
-    return (found.st_ino, found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def is_being_written(path: Path) -> bool | None:

@@ -115,10 +115,15 @@ class ModelRegistry:
         return entry
 
     def forget_removed(self) -> None:
-        """Drop the models whose file is gone and that nothing uses any more."""
+        """Drop the models whose file is gone and that nothing uses any more; others may have waited for their names."""
         for entry in [entry for entry in self.models.values() if entry.state == "removed"]:
             if not self.in_use(entry.id):
                 del self.models[entry.id]
+        for path, entry in self._by_path.items():
+            waited = entry.state == "refused" and entry.id != path.stem and entry.stamp is not None
+            if waited and path.stem not in self.models and self._is_wanted(path):
+                entry.stamp = None
+                self._scan_soon()
 
     # ---- scanning ----------------------------------------------------------------------------------------------
 
@@ -221,9 +226,13 @@ class ModelRegistry:
         for path in [path for path in self._by_path if path not in present]:
             self._settling.pop(path, None)
             self._remove(self._by_path.pop(path))
-        if unsettled and self._rescan is None:
-            self._rescan = self._loop.call_later(QUIET_S, self._scan_again)
+        if unsettled:
+            self._scan_soon()
         self.forget_removed()
+
+    def _scan_soon(self) -> None:
+        if self._rescan is None and not self._closed:
+            self._rescan = self._loop.call_later(QUIET_S, self._scan_again)
 
     def _scan_again(self) -> None:
         self._rescan = None
@@ -250,26 +259,40 @@ class ModelRegistry:
             self._set(entry, "copying")
 
     def _enter(self, path: Path, state: ModelState) -> ModelEntry:
-        """Make an entry for a new file; a name that is taken gets the file's relative path as its id."""
+        """Make an entry for a new file; one whose name is taken, or that no driver wants, goes by its relative path."""
         name = path.stem
         known = self.models.get(name)
-        if known is not None and not (known.state == "removed" and known.path == path):
+        taken = known is not None and not (known.state == "removed" and known.path == path)
+        if taken or not self._is_wanted(path):
             name = str(path.relative_to(self.folder))
         entry = ModelEntry(name, "", path, state=state)
         self.models[name] = self._by_path[path] = entry
         self._announce(entry)
         return entry
 
+    def _is_wanted(self, path: Path) -> bool:
+        return any(_takes(plugin, path.name) for plugin in self.plugins.values())
+
+    def _rename(self, entry: ModelEntry, name: str) -> None:
+        """Give an entry that went by its path the name that has become free."""
+        self._set(entry, "removed", f"it is called {name} now")
+        del self.models[entry.id]
+        entry.id = name
+        self.models[name] = entry
+        self._set(entry, "checking")
+
     def _check(self, path: Path, stamp: Stamp, entry: ModelEntry | None) -> None:
         if entry is None:
             entry = self._enter(path, "checking")
         entry.stamp = stamp
         self._set(entry, "checking")
-        if entry.id != path.stem:
+        if entry.id != path.stem and self._is_wanted(path):
             taken = self.models.get(path.stem)
-            where = taken.path or f"the driver {taken.driver}" if taken else "another model"
-            self._set(entry, "refused", f"the name {path.stem!r} is taken by {where}; rename the file")
-            return
+            if taken is not None:
+                where = taken.path or f"the driver {taken.driver}"
+                self._set(entry, "refused", f"the name {path.stem!r} is taken by {where}; rename the file")
+                return
+            self._rename(entry, path.stem)
         task = self._loop.create_task(self._probe(entry, stamp))
         self._probes.add(task)
         task.add_done_callback(self._probes.discard)

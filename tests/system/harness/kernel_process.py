@@ -23,7 +23,7 @@ from byenatos_sdk.client import AsyncClient
 from byenatos_sdk.home import Home
 from byenatos_sdk.protocol.control import Event, InstanceInfo, KernelStatus, ModelInfo, SlotInfo
 
-CEILING_S = 60.0
+CEILING_S = 15.0
 """How long anything may take before a test gives up; no test waits for it to pass."""
 
 _LOOK_AGAIN_S = 0.05
@@ -33,7 +33,10 @@ class Relatives:
     """Processes that somebody started, held so that their end is seen at once and their numbers mean nobody else."""
 
     def __init__(self, pids: Iterable[int]) -> None:
-        self.held = {pid: os.pidfd_open(pid) for pid in pids}
+        self.held: dict[int, int] = {}
+        for pid in pids:
+            with suppress(ProcessLookupError):  # it has just ended
+                self.held[pid] = os.pidfd_open(pid)
 
     def __len__(self) -> int:
         return len(self.held)
