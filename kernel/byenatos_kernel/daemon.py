@@ -8,7 +8,6 @@ import argparse
 import fcntl
 import logging
 import os
-import shutil
 import sys
 
 from byenatos_kernel.config import Config, ConfigError, read_config
@@ -67,6 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
     except Unavailable as error:
         sys.stderr.write(f"byenatos: {error.message}\n")
         return ALREADY_RUNNING
+    import shutil
+
     shutil.rmtree(home.scratch, ignore_errors=True)  # a kernel that was killed could not tidy up
     home.scratch.mkdir(mode=0o700)
     for sentence in config.not_in_force():
@@ -81,10 +82,17 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _run(home: Home, config: Config) -> None:
-    # asyncio and hmac would load OpenSSL, which costs 8 MB; the kernel makes no outside connection and needs none.
-    for module in ("ssl", "_hashlib"):
+def _forgo() -> None:
+    """Keep out what the standard library would load and a kernel never needs.
+
+    asyncio and hmac load OpenSSL, 8 MB, and the kernel makes no outside connection; shutil (which argparse loads) loads
+    two compressors, 0.6 MB, and the kernel unpacks nothing.
+    """
+    for module in ("ssl", "_hashlib", "bz2", "lzma"):
         sys.modules.setdefault(module, None)  # type: ignore[arg-type]
+
+
+def _run(home: Home, config: Config) -> None:
     import asyncio
 
     from byenatos_kernel.kernel import Kernel
@@ -96,4 +104,5 @@ def _run(home: Home, config: Config) -> None:
 
 
 if __name__ == "__main__":
+    _forgo()
     sys.exit(main())

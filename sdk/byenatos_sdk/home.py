@@ -15,7 +15,6 @@ path is longer keeps its ``run`` folder under the temporary directory, named aft
 
 import os
 import stat
-import tempfile
 from pathlib import Path
 
 from byenatos_sdk.protocol.errors import PermissionDenied
@@ -66,6 +65,7 @@ class Home:
         if len(os.fsencode(usual / "kernel.sock")) <= _LONGEST_SOCKET_PATH:
             return usual
         import hashlib  # rarely needed, and heavy
+        import tempfile
 
         digest = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"byenatos-{os.getuid()}-{digest}"

@@ -88,7 +88,7 @@ def describe_machine() -> str:
     fastest = min(timeit.repeat(lambda: encode(delta), number=1000, repeat=100, timer=time.thread_time_ns)) / 1000
     return (
         f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}; "
-        f"encodes a delta in {fastest:.0f} ns ({ENCODES_IN_NS} where the targets were set: absolute figures scale about with it)"
+        f"encodes a delta in {fastest:.0f} ns ({ENCODES_IN_NS} where the targets were set: figures scale about with it)"
     )
 
 
