@@ -16,7 +16,7 @@ from byenatos_kernel.models import ModelEntry, PluginEntry
 from byenatos_kernel.streams import Stream
 from byenatos_sandbox import Grant
 from byenatos_sdk.protocol.control import InstanceInfo, LoadOrder
-from byenatos_sdk.protocol.errors import ByenatosError, Overloaded, error_from_code
+from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, Overloaded, error_from_code
 from byenatos_sdk.protocol.frames import UNREADABLE, Beat, Drain, DriverEvent, Imported, Load, Ready, encode
 from byenatos_sdk.protocol.messages import Failure, InstanceState, ModelHealthStatus, ModelSpecification
 
@@ -78,6 +78,7 @@ class Instance(DriverLink):
         self.loop_age_s = 0.0
         self.degraded_at = 0.0
         self.health = ModelHealthStatus()
+        self._imported = False
         self._owner = owner
         self._deliver = deliver
         self._wall_clock = wall_clock
@@ -157,7 +158,11 @@ class Instance(DriverLink):
             temperature=model.temperature,
         )
         self.expect("importing the driver", self.manifest.lifecycle.import_timeout_s)
-        self.send(Load(), encode(order))
+        try:
+            self.send(Load(), encode(order))
+        except (OverflowError, TypeError) as error:
+            self.error = InvalidRequest(f"the settings of {model.id} cannot be sent to its driver: {error}")
+            self.fail(self.error.message)
 
     def _frames(self, frames: list[bytes]) -> None:
         self.last_seen = self._loop.time()
@@ -180,6 +185,9 @@ class Instance(DriverLink):
 
     def _loading(self, event: Imported | Ready | Failure) -> None:
         if isinstance(event, Imported):
+            if self._imported:
+                return  # the time for loading is given once
+            self._imported = True
             self.expect("loading the model", self.manifest.lifecycle.start_timeout_s)
         elif isinstance(event, Ready):
             self.reached()

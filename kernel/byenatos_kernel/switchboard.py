@@ -265,8 +265,8 @@ class Switchboard:
             stream.state = StreamState.WAITING
             stream.crashes += 1
             refuge = self._refuge(stream, unit)
-            if stream.crashes > CRASH_MOVES or refuge is None:
-                self.fail(stream, error)
+            if stream.crashes > CRASH_MOVES or stream.parts or refuge is None:
+                self.fail(stream, error)  # with parts: what follows a tool call must come from the same turn
             else:
                 self._move(stream, refuge, instance.model.id, error.code)
         if streams:
