@@ -108,9 +108,10 @@ class DriverManager:
             self._forget(unit)
         elif unit.instance.state is InstanceState.STARTING:
             unit.instance.retire(STOP_GRACE_S)
-        else:
+        elif unit.instance.serving:
             unit.instance.advance(InstanceState.DRAINING)
             self.stream_ended(unit.instance)
+        # else it could not be launched: the loss of the instance is on its way and ends the unit
 
     def stream_ended(self, instance: Instance) -> None:
         """A stream left ``instance``: stop it if it was the last one of a draining instance."""
