@@ -23,7 +23,7 @@ from byenatos_sdk.client import AsyncClient
 from byenatos_sdk.home import Home
 from byenatos_sdk.protocol.control import Event, InstanceInfo, KernelStatus, ModelInfo, SlotInfo
 
-CEILING_S = 15.0
+CEILING_S = 60.0
 """How long anything may take before a test gives up; no test waits for it to pass."""
 
 _LOOK_AGAIN_S = 0.05
