@@ -23,9 +23,10 @@ from byenatos_kernel.sessions import SessionStore
 from byenatos_kernel.supply import Supply
 from byenatos_kernel.switchboard import Switchboard
 from byenatos_sandbox import Grant
+from byenatos_sdk.protocol.control import ProbeResult
 from byenatos_sdk.protocol.errors import ByenatosError
 from byenatos_sdk.protocol.frames import Open, encode
-from byenatos_sdk.protocol.messages import Failure, Finish, InferenceRequest, TextDelta, user
+from byenatos_sdk.protocol.messages import Failure, Finish, InferenceRequest, ModelSpecification, TextDelta, user
 
 __all__ = ["FailingDatabase", "Rig", "Wire", "text_of"]
 
@@ -34,6 +35,8 @@ MANIFEST = """[plugin]
 id = "scripted"
 version = "1"
 entry = "driver:Scripted"
+[permissions]
+model_files = ["*.toy"]
 """ + "".join(f'[[models]]\nid = "{model}"\n' for model in MODELS)
 
 
@@ -104,7 +107,13 @@ class Rig:
     """A kernel's parts in ``folder``. Make it and use it inside the event loop."""
 
     def __init__(
-        self, folder: Path, slots: dict[str, str], *, fallback: str | None = None, most_models: int = 9
+        self,
+        folder: Path,
+        slots: dict[str, str],
+        *,
+        fallback: str | None = None,
+        most_models: int = 9,
+        config: Config | None = None,
     ) -> None:
         plugin = folder / "plugins" / "scripted"
         plugin.mkdir(parents=True, exist_ok=True)
@@ -113,11 +122,12 @@ class Rig:
         self.slots = slots
         self.drivers_made: list[ScriptedDriver] = []
         self.obedient = True
+        self.probe_reply = encode(ProbeResult(ModelSpecification("probed", architecture="toy")))
         self.events: list[Any] = []
         self.wire = Wire()
         self.database = FailingDatabase(folder / "kernel.db")
         publish = self.events.append
-        self.registry = ModelRegistry([plugin.parent], folder / "models", folder, Config(), publish)
+        self.registry = ModelRegistry([plugin.parent], folder / "models", folder, config or Config(), publish)
         self.drivers = DriverManager(self.registry, publish, most_models=most_models)
         self.routes = Routes(self.drivers, self.registry)
         self.sessions = SessionStore(self.database)
@@ -133,7 +143,9 @@ class Rig:
         self._seam.start()
 
     def _launch(self, grant: Grant, *, entry: str, config: bytes, on_exit: Any) -> ScriptedDriver:
-        driver = ScriptedDriver(grant, config=config, on_exit=on_exit, obedient=self.obedient)
+        driver = ScriptedDriver(
+            grant, config=config, on_exit=on_exit, obedient=self.obedient, probe_reply=self.probe_reply
+        )
         self.drivers_made.append(driver)
         return driver
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from byenatos_kernel.channel import Channel
 from byenatos_sandbox import Exit, Grant
-from byenatos_sdk.protocol.control import LoadOrder, ProbeOrder
+from byenatos_sdk.protocol.control import LoadOrder
 from byenatos_sdk.protocol.frames import (
     Beat,
     Drain,
@@ -45,7 +45,7 @@ class ScriptedDriver:
         config: bytes,
         on_exit: Callable[["ScriptedDriver"], None],
         obedient: bool = True,
-        greets: bool = True,
+        probe_reply: bytes = b"",
     ) -> None:
         self.pid = next(_pids)
         self.model = grant.name.partition("/")[2]
@@ -61,8 +61,8 @@ class ScriptedDriver:
         self.wire = Channel(theirs, self._frames, lambda _: None, frame_limit=64 << 20)
         self._on_exit = on_exit
         self._dying = False
-        if greets:
-            self.tell(0, DriverHello(self.token, (1,), pid=self.pid))
+        self._probe_reply = probe_reply
+        self.tell(0, DriverHello(self.token, (1,), pid=self.pid))
 
     # ---- what the kernel asks of a process ---------------------------------------------------------------------
 
@@ -162,7 +162,9 @@ class ScriptedDriver:
         elif isinstance(header, Stop):
             self.streams.pop(header.id, None)
         elif isinstance(header, DriverCall):
-            assert header.method != "probe", ProbeOrder
+            if header.method == "probe":
+                self.tell(header.id, Reply(self._probe_reply))
+                return
             self.health_calls.append(header.id)
             if self.obedient:
                 self.feels("ok")
