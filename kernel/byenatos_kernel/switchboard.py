@@ -279,10 +279,12 @@ class Switchboard:
         for stream in waiting:
             if stream.state is StreamState.WAITING:
                 refuge = self._refuge(stream, unit)
-                if refuge is None:
-                    self.fail(stream, error)
-                else:
+                try:
+                    if refuge is None:
+                        raise error
                     self._place(stream, refuge)
+                except ByenatosError as reason:
+                    self.fail(stream, reason)
 
     # ---- from the hot-swap manager -----------------------------------------------------------------------------
 
