@@ -8,6 +8,7 @@ import argparse
 import fcntl
 import logging
 import os
+import resource
 import sys
 
 from byenatos_kernel.config import Config, ConfigError, read_config
@@ -66,6 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
     except Unavailable as error:
         sys.stderr.write(f"byenatos: {error.message}\n")
         return ALREADY_RUNNING
+    _allow_descriptors()
     import shutil
 
     shutil.rmtree(home.scratch, ignore_errors=True)  # a kernel that was killed could not tidy up
@@ -90,6 +92,12 @@ def _forgo() -> None:
     """
     for module in ("ssl", "_hashlib", "bz2", "lzma"):
         sys.modules.setdefault(module, None)  # type: ignore[arg-type]
+
+
+def _allow_descriptors() -> None:
+    """Take as many descriptors as the system allows: libzmq ends the whole process when it cannot accept one more."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _run(home: Home, config: Config) -> None:

@@ -1,11 +1,14 @@
 """Kernels that are killed, stopped, started twice or given what they cannot use."""
 
 import asyncio
+import resource
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
+from contextlib import ExitStack
 
 import pytest
 from kernel_process import CEILING_S, KernelProcess, counting, is_counted, numbers, until, until_ready, write_config
@@ -272,6 +275,23 @@ async def test_a_home_with_strange_characters_in_its_path_works(start_kernel, tm
     async with kernel.client() as client:
         await until_ready(client)
         assert (await client.infer("x", extra=counting(3))).text == numbers(3)
+
+
+async def test_a_kernel_started_with_few_descriptors_survives_more_connections_than_that(start_kernel):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
+    try:
+        kernel = start_kernel()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    async with kernel.client() as client:
+        await until_ready(client)
+        with ExitStack() as connections:
+            for _ in range(256):
+                one = connections.enter_context(socket.socket(socket.AF_UNIX))
+                one.settimeout(CEILING_S)
+                one.connect(str(kernel.home.socket))
+            assert (await client.infer("x", extra=counting(3))).text == numbers(3)
 
 
 # ---- what it cannot use ----------------------------------------------------------------------------------------
