@@ -11,5 +11,5 @@ assert _SPECIFICATION.loader is not None
 _system = importlib.util.module_from_spec(_SPECIFICATION)
 _SPECIFICATION.loader.exec_module(_system)
 
-home, raw, start_kernel = _system.home, _system.raw, _system.start_kernel
+home, kernel, raw, start_kernel = _system.home, _system.kernel, _system.raw, _system.start_kernel
 pytest_pyfunc_call = _system.pytest_pyfunc_call

@@ -66,6 +66,11 @@ DEEDS = {
 }
 
 
+def name_of(request):
+    """A name for a plugin of this test's own, since the kernel is shared."""
+    return f"bad-{request.node.callspec.id}"
+
+
 async def undisturbed(client):
     """The echo driver in slot default answers as ever."""
     assert (await client.infer("count", extra=counting(3))).text == numbers(3)
@@ -93,18 +98,18 @@ async def undisturbed(client):
     ],
     ids=["sleeps", "exits", "vanishes", "raises", "needs", "no-driver", "no-class", "empty", "syntax", "talks"],
 )
-async def test_a_driver_that_cannot_be_loaded_is_reported_with_its_last_words(start_kernel, home, code, words):
-    kernel = start_kernel()
+async def test_a_driver_that_cannot_be_loaded_is_reported_with_its_last_words(kernel, code, words, request):
+    bad = name_of(request)
     async with kernel.client() as client, kernel.client() as watcher:
         await until_ready(client)
         before = kernel.rss
-        write_plugin(home, "bad", code, import_timeout_s=2.0)
-        await until(client, lambda status: "bad" in {plugin.id for plugin in status.plugins})
+        write_plugin(kernel.home, bad, code, import_timeout_s=2.0)
+        await until(client, lambda status: bad in {plugin.id for plugin in status.plugins})
         loading = []
         event = await until_event(
             watcher,
             lambda event: isinstance(event, DriverFailed),
-            lambda: loading.append(asyncio.ensure_future(client.load("bad"))),
+            lambda: loading.append(asyncio.ensure_future(client.load(bad))),
         )
         await undisturbed(client)
         with pytest.raises(ByenatosError) as caught:
@@ -134,22 +139,22 @@ async def test_a_driver_that_never_loads_does_not_keep_the_kernel_from_starting(
         ({"protocol": "[99]"}, ["plugin.protocol", "99"]),
         ({"entry": "plugin"}, ["plugin.entry", "module:Class"]),
         ({"import_timeout_s": 0}, ["import_timeout_s"]),
-        ({"extra": '[[models]]\nid = "bad"'}, ["models", "once"]),
+        ({"extra": '[[models]]\nid = "same"\n[[models]]\nid = "same"'}, ["models", "once"]),
     ],
     ids=["unknown", "toml", "protocol", "entry", "timeout", "twice"],
 )
-async def test_a_bad_manifest_is_refused_with_file_key_and_what_was_expected(start_kernel, home, folder, words):
-    kernel = start_kernel()
+async def test_a_bad_manifest_is_refused_with_file_key_and_what_was_expected(kernel, folder, words, request):
+    bad = name_of(request)
     async with kernel.client() as client:
         await until_ready(client)
-        write_plugin(home, "bad", **folder)
-        status = await until(client, lambda status: "bad" in {plugin.id for plugin in status.plugins})
-        [plugin] = [plugin for plugin in status.plugins if plugin.id == "bad"]
+        write_plugin(kernel.home, bad, **folder)
+        status = await until(client, lambda status: bad in {plugin.id for plugin in status.plugins})
+        [plugin] = [plugin for plugin in status.plugins if plugin.id == bad]
         assert plugin.state == "refused"
         for word in words:
             assert word in plugin.reason
         with pytest.raises((NotFound, Unavailable)):
-            await client.load("bad")
+            await client.load(bad)
         await undisturbed(client)
 
 

@@ -62,13 +62,23 @@ def start_kernel(home: Home) -> Iterator[Callable[..., KernelProcess]]:
         raise problems[0]
 
 
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KernelProcess]:
+    """One kernel for those tests of a module that leave it as they found it: slot default echoes, nothing else runs."""
+    home = Home(tmp_path_factory.mktemp("shared") / "home")
+    write_config(home)
+    kernel = KernelProcess(home)
+    yield kernel
+    kernel.clean_up()
+
+
 @pytest.fixture
-def raw(home: Home) -> Iterator[Callable[[], RawClient]]:
+def raw(home: Home) -> Iterator[Callable[..., RawClient]]:
     """Make clients without manners; call it after the kernel has started."""
     made: list[RawClient] = []
 
-    def connect() -> RawClient:
-        client = RawClient(home)
+    def connect(at: Home | None = None) -> RawClient:
+        client = RawClient(at or home)
         made.append(client)
         return client
 

@@ -39,8 +39,7 @@ class Plugin(Driver):
 # ---- answers ---------------------------------------------------------------------------------------------------
 
 
-async def test_an_answer_comes_whole_with_its_usage_and_model(start_kernel):
-    kernel = start_kernel()
+async def test_an_answer_comes_whole_with_its_usage_and_model(kernel):
     async with kernel.client() as client:
         await until_ready(client)
         answer = await client.infer("count", extra=counting(100))
@@ -48,35 +47,32 @@ async def test_an_answer_comes_whole_with_its_usage_and_model(start_kernel):
         assert answer.usage.output_tokens == 100
 
 
-async def test_an_answer_that_has_begun_is_continued(start_kernel):
-    kernel = start_kernel()
+async def test_an_answer_that_has_begun_is_continued(kernel):
     async with kernel.client() as client:
         await until_ready(client)
         answer = await client.infer([user("count"), assistant("0 1 2 ")], extra=counting(6))
         assert answer.text == "3 4 5 "
 
 
-def test_the_blocking_client_asks_swaps_and_lists(start_kernel):
-    kernel = start_kernel()
+def test_the_blocking_client_asks_swaps_and_lists(kernel):
     with Client(kernel.home) as client:
         while client.slots()[0].state != "ready":
             pass
         assert client.infer("count", extra=counting(3)).text == numbers(3)
         client.swap("default", "echo-two")
         assert client.infer("count", extra=counting(3)).model == "echo-two"
+        client.swap("default", "echo")
         assert {model.id for model in client.models()} >= {"echo", "echo-two"}
 
 
-async def test_a_thousand_requests_at_once_are_each_answered_with_their_own_answer(start_kernel):
-    kernel = start_kernel()
+async def test_a_thousand_requests_at_once_are_each_answered_with_their_own_answer(kernel):
     async with kernel.client() as client:
         await until_ready(client)
         answers = await asyncio.gather(*(client.infer(f"number {n}") for n in range(1000)))
         assert [answer.text for answer in answers] == [f"number {n}" for n in range(1000)]
 
 
-async def test_a_megabyte_goes_there_and_back(start_kernel):
-    kernel = start_kernel()
+async def test_a_megabyte_goes_there_and_back(kernel):
     text = ("\N{SNOWMAN}" * 100 + " ") * 3500
     async with kernel.client() as client:
         await until_ready(client)
@@ -123,16 +119,14 @@ async def test_an_empty_slot_says_what_to_do(start_kernel, home):
         assert str(home.models) in caught.value.message
 
 
-async def test_an_unknown_target_is_answered_with_what_there_is(start_kernel):
-    kernel = start_kernel()
+async def test_an_unknown_target_is_answered_with_what_there_is(kernel):
     async with kernel.client() as client:
         await until_ready(client)
         with pytest.raises(NotFound, match="default"):
             await client.infer("x", model="nothing")
 
 
-async def test_a_model_that_is_not_loaded_says_how_to_load_it(start_kernel):
-    kernel = start_kernel()
+async def test_a_model_that_is_not_loaded_says_how_to_load_it(kernel):
     async with kernel.client() as client:
         await until_ready(client)
         with pytest.raises(Unavailable, match="models load echo-two"):
@@ -147,8 +141,7 @@ async def test_more_models_than_allowed_are_refused_with_the_key_that_says_so(st
             await client.load("echo-two")
 
 
-async def test_of_2000_streams_on_one_connection_those_above_the_cap_are_refused_and_the_rest_complete(start_kernel):
-    kernel = start_kernel()
+async def test_of_2000_streams_on_one_connection_those_above_the_cap_are_refused_and_the_rest_complete(kernel):
     async with kernel.client() as client:
         await until_ready(client)
         streams = [client.stream("count", extra=counting(20, 20)) for _ in range(2000)]
@@ -161,11 +154,10 @@ async def test_of_2000_streams_on_one_connection_those_above_the_cap_are_refused
         assert not any(error.partial for error in refused)
 
 
-async def test_a_request_that_is_no_request_fails_alone(start_kernel, raw):
-    kernel = start_kernel()
+async def test_a_request_that_is_no_request_fails_alone(kernel, raw):
     async with kernel.client() as client:
         await until_ready(client)
-    peer = raw()
+    peer = raw(kernel.home)
     peer.hello()
     peer.send(Open(1, "default"), b"\xc1")
     peer.send(Open(2, "default", "talk"), b"\xc1")
@@ -182,8 +174,7 @@ async def test_a_request_that_is_no_request_fails_alone(start_kernel, raw):
 # ---- cancelling and leaving ------------------------------------------------------------------------------------
 
 
-async def test_leaving_a_stream_stops_it_at_the_driver(start_kernel):
-    kernel = start_kernel()
+async def test_leaving_a_stream_stops_it_at_the_driver(kernel):
     async with kernel.client() as client:
         await until_ready(client)
         async with client.stream("count", extra=counting(-1, 50)) as stream:
@@ -255,8 +246,7 @@ async def test_a_cancelled_stream_ends_in_exactly_one_terminal(start_kernel, raw
         await until(client, lambda status: status.streams == 0)
 
 
-async def test_cancelling_the_task_that_asks_cancels_at_the_kernel(start_kernel):
-    kernel = start_kernel()
+async def test_cancelling_the_task_that_asks_cancels_at_the_kernel(kernel):
     async with kernel.client() as client:
         await until_ready(client)
         asking = asyncio.create_task(client.infer("count", extra=counting(-1, 50)))
@@ -312,8 +302,7 @@ async def test_a_client_that_says_goodbye_is_forgotten_with_its_streams(start_ke
 # ---- time limits and pauses ------------------------------------------------------------------------------------
 
 
-async def test_an_answer_that_takes_longer_than_its_limit_ends_with_what_it_has(start_kernel):
-    kernel = start_kernel()
+async def test_an_answer_that_takes_longer_than_its_limit_ends_with_what_it_has(kernel):
     async with kernel.client() as client:
         await until_ready(client)
         stream = client.stream("count", extra=counting(-1, 50), timeout_s=0.5)
@@ -325,8 +314,7 @@ async def test_an_answer_that_takes_longer_than_its_limit_ends_with_what_it_has(
 
 
 @pytest.mark.parametrize("after", [0, 3])
-async def test_a_driver_that_falls_silent_ends_the_stream_at_its_gap_limit(start_kernel, after):
-    kernel = start_kernel()
+async def test_a_driver_that_falls_silent_ends_the_stream_at_its_gap_limit(kernel, after):
     async with kernel.client() as client:
         await until_ready(client)
         stream = client.stream("count", extra=counting(9, fault="silent", fault_after=after), gap_timeout_s=0.3)
@@ -346,11 +334,10 @@ async def test_a_limit_runs_while_the_request_waits_for_a_model(start_kernel, ho
         assert not caught.value.partial
 
 
-async def test_a_paused_stream_sends_nothing_until_it_goes_on_and_then_everything(start_kernel, raw):
-    kernel = start_kernel()
+async def test_a_paused_stream_sends_nothing_until_it_goes_on_and_then_everything(kernel, raw):
     async with kernel.client() as client:
         await until_ready(client)
-        peer = raw()
+        peer = raw(kernel.home)
         peer.hello()
         peer.open(1, tokens=100, rate=200)
         peer.send(Pause(1, True))
@@ -366,11 +353,10 @@ async def test_a_paused_stream_sends_nothing_until_it_goes_on_and_then_everythin
 # ---- bad manners -----------------------------------------------------------------------------------------------
 
 
-async def test_a_stream_number_that_is_in_use_ends_the_connection_with_a_reason(start_kernel, raw):
-    kernel = start_kernel()
+async def test_a_stream_number_that_is_in_use_ends_the_connection_with_a_reason(kernel, raw):
     async with kernel.client() as client:
         await until_ready(client)
-        peer = raw()
+        peer = raw(kernel.home)
         peer.hello()
         peer.open(1, tokens=-1, rate=50)
         peer.open(1, tokens=-1, rate=50)
@@ -394,11 +380,10 @@ async def test_a_stream_number_that_is_in_use_ends_the_connection_with_a_reason(
     ],
     ids=["rubbish", "empty", "unknown-kind", "wrong-type", "three-frames", "nested", "unknown-major"],
 )
-async def test_a_message_that_cannot_be_read_ends_the_connection_with_a_reason(start_kernel, raw, frames):
-    kernel = start_kernel()
+async def test_a_message_that_cannot_be_read_ends_the_connection_with_a_reason(kernel, raw, frames):
     async with kernel.client() as client:
         await until_ready(client)
-        peer = raw()
+        peer = raw(kernel.home)
         peer.send_raw(*frames)
         peer.read(lambda: peer.handshakes)
         assert isinstance(peer.handshakes[0], Refused)
@@ -406,20 +391,18 @@ async def test_a_message_that_cannot_be_read_ends_the_connection_with_a_reason(s
         assert (await client.infer("count", extra=counting(3))).text == numbers(3)
 
 
-async def test_a_message_of_one_frame_is_ignored(start_kernel, raw):
-    kernel = start_kernel()
+async def test_a_message_of_one_frame_is_ignored(kernel, raw):
     async with kernel.client() as client:
         await until_ready(client)
-        peer = raw()
+        peer = raw(kernel.home)
         peer.send_raw(encode(Hello((1,))))
         assert isinstance(peer.hello(), Welcome)
 
 
-async def test_an_id_of_64_bits_is_as_good_as_any(start_kernel, raw):
-    kernel = start_kernel()
+async def test_an_id_of_64_bits_is_as_good_as_any(kernel, raw):
     async with kernel.client() as client:
         await until_ready(client)
-        peer = raw()
+        peer = raw(kernel.home)
         peer.hello()
         peer.open(2**63 - 1, tokens=3)
         peer.open(-1, tokens=3)
@@ -427,8 +410,7 @@ async def test_an_id_of_64_bits_is_as_good_as_any(start_kernel, raw):
         assert peer.text(2**63 - 1) == peer.text(-1) == numbers(3)
 
 
-async def test_a_client_that_closes_gets_cancelled_for_what_ran(start_kernel):
-    kernel = start_kernel()
+async def test_a_client_that_closes_gets_cancelled_for_what_ran(kernel):
     client = kernel.client()
     async with client:
         await until_ready(client)
