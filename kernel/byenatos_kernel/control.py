@@ -186,7 +186,7 @@ class Control:
         return await self._kernel.sessions.show(named.name)
 
     async def _session_remove(self, named: Named) -> Empty:
-        if self._kernel.switchboard.session_busy(named.name):
+        if self._kernel.turns.busy(named.name):
             raise InvalidRequest(f"session {named.name!r} is being answered; wait for it or cancel it")
         await self._kernel.sessions.remove(named.name)
         return Empty()

@@ -19,11 +19,13 @@ from byenatos_kernel.drivers import DriverManager
 from byenatos_kernel.health import HealthWatch
 from byenatos_kernel.hotswap import HotSwapManager
 from byenatos_kernel.models import ModelEntry
+from byenatos_kernel.places import Places
 from byenatos_kernel.registry import ModelRegistry
 from byenatos_kernel.routes import Routes
 from byenatos_kernel.sessions import SessionStore
 from byenatos_kernel.supply import Supply
 from byenatos_kernel.switchboard import Switchboard
+from byenatos_kernel.turns import Turns
 from byenatos_sdk.home import Home
 from byenatos_sdk.protocol.control import (
     DriverFailed,
@@ -60,7 +62,9 @@ class Kernel:
         self.drivers = DriverManager(self.registry, self._publish, most_models=config.driver.max_concurrent_models)
         self.routes = Routes(self.drivers, self.registry)
         self.sessions = SessionStore(self.database)
-        self.switchboard = Switchboard(self.drivers, self.routes, self.sessions, self.bus)
+        self.places = Places(self.drivers, self.routes)
+        self.turns = Turns(self.sessions)
+        self.switchboard = Switchboard(self.places, self.routes, self.turns, self.bus)
         self.swaps = HotSwapManager(
             self.database, self.registry, self.drivers, self.routes, self.switchboard, self._publish
         )
@@ -68,7 +72,7 @@ class Kernel:
         self.health = HealthWatch(self.drivers, config.driver.health_check_interval)
         self.control = Control(self, config.not_in_force())
         self.drivers.owner = self.switchboard
-        self.switchboard.fallback = self.supply.fallback
+        self.places.fallback = self.supply.fallback
         self.registry.in_use = lambda model: any(unit.model.id == model for unit in self.drivers.units)
         self.registry.on_removed = self.supply.removed
         self.registry.on_judged = self._judged

@@ -8,23 +8,24 @@ twice, and it cannot be in none, so it cannot be forgotten.
 A stream that moves gets a new number on its new instance and loses the old one. Late deltas of the old instance find no
 stream under the old number: that is the whole of the epoch fence.
 
-What must stay true: nothing here awaits between reading a stream's place and changing it; the only awaits are in
-``_open_session`` and ``_store``, and both look again at the stream's state afterwards.
+What must stay true: nothing here awaits between reading a stream's place and changing it. The only awaits are around
+the store: while a user's turn is written the stream WAITs in no queue and its state is looked at again afterwards;
+while an assistant's turn is written it is STORING, which nothing interrupts.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Protocol
 
 import msgspec
 
 from byenatos_kernel.clients import ClientState
-from byenatos_kernel.drivers import DriverManager
 from byenatos_kernel.instances import Instance
+from byenatos_kernel.places import Places
 from byenatos_kernel.routes import Routes
-from byenatos_kernel.sessions import SessionStore
 from byenatos_kernel.streams import JOIN_EVERY, Stream, StreamState
+from byenatos_kernel.turns import Turns
 from byenatos_kernel.units import Unit
 from byenatos_sdk.protocol.errors import (
     ByenatosError,
@@ -38,26 +39,18 @@ from byenatos_sdk.protocol.errors import (
 )
 from byenatos_sdk.protocol.frames import (
     MOST_EVENTS,
-    UNREADABLE,
     Open,
-    Start,
-    Stop,
     count_events,
     decode_driver_events,
-    decode_request,
-    encode,
 )
 from byenatos_sdk.protocol.messages import (
     Failure,
     Finish,
     InferenceRequest,
     Logprobs,
-    Message,
     Moved,
-    Part,
     ReasoningDelta,
     Terminal,
-    Text,
     TextDelta,
     ToolCallDelta,
 )
@@ -73,8 +66,6 @@ STREAM_LIMIT = 4 << 20
 STREAMS_PER_CLIENT = 1024
 CRASH_MOVES = 1
 """How often one stream is moved on because a driver died under it: a request that kills must not kill them all."""
-PATIENCE_S = 2.0
-"""A restart that is due within this time is waited for."""
 DEFAULT_TIMEOUT_S = 600.0
 SWEEP_S = 0.1
 _LONG_PIECE = 4096
@@ -97,18 +88,16 @@ class Wire(Protocol):
 class Switchboard:
     """Owns all streams. ``requests`` and ``deltas`` count since the start."""
 
-    def __init__(self, drivers: DriverManager, routes: Routes, sessions: SessionStore, wire: Wire) -> None:
+    def __init__(self, places: Places, routes: Routes, turns: Turns, wire: Wire) -> None:
         self.live: set[Stream] = set()
         self.requests = 0
         self.deltas = 0
         self.draining = False
-        self.fallback: Callable[[], Unit | None] = lambda: None
-        self._drivers = drivers
         self._routes = routes
-        self._sessions = sessions
+        self._turns = turns
         self._wire = wire
-        self._next = 1
-        self._busy_sessions: dict[str, Stream] = {}
+        self._places = places
+        places.fail = self.fail
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._sweep_timer = self._loop.call_later(SWEEP_S, self._sweep)
@@ -138,9 +127,9 @@ class Switchboard:
             if not header.timeout_ms and unit.model.timeout_s:
                 stream.deadline = now + unit.model.timeout_s
             if header.session is None:
-                self._place(stream, unit)
+                self._places.place(stream, unit)
             else:
-                self._claim_session(stream, header.session)
+                self._spawn(self._open_session(stream, self._turns.claim(stream, header.session)))
         except ByenatosError as error:
             self.fail(stream, error)
 
@@ -175,10 +164,6 @@ class Switchboard:
             if stream.state is not StreamState.ENDED and stream.state is not StreamState.STORING:
                 stream.paused = False
                 self.fail(stream, error)
-
-    def session_busy(self, session: str) -> bool:
-        """Whether a turn of this session is under way."""
-        return session in self._busy_sessions
 
     # ---- from drivers: the hot path ----------------------------------------------------------------------------
 
@@ -254,7 +239,7 @@ class Switchboard:
         unit.waiting.clear()
         for stream in waiting:
             if stream.state is StreamState.WAITING:
-                self._start(stream, instance)
+                self._places.start(stream, instance)
 
     def instance_lost(self, unit: Unit, instance: Instance, error: DriverCrashed) -> None:
         """Continue the streams of a dead instance elsewhere, or end them honestly."""
@@ -264,7 +249,7 @@ class Switchboard:
             stream.instance = None
             stream.state = StreamState.WAITING
             stream.crashes += 1
-            refuge = self._refuge(stream, unit)
+            refuge = self._places.refuge(stream, unit)
             if stream.crashes > CRASH_MOVES or stream.parts or refuge is None:
                 self.fail(stream, error)  # with parts: what follows a tool call must come from the same turn
             else:
@@ -278,11 +263,11 @@ class Switchboard:
         unit.waiting.clear()
         for stream in waiting:
             if stream.state is StreamState.WAITING:
-                refuge = self._refuge(stream, unit)
+                refuge = self._places.refuge(stream, unit)
                 try:
                     if refuge is None:
                         raise error
-                    self._place(stream, refuge)
+                    self._places.place(stream, refuge)
                 except ByenatosError as reason:
                     self.fail(stream, reason)
 
@@ -297,7 +282,7 @@ class Switchboard:
         for stream in waiting:
             source.waiting.remove(stream)
             if stream.state is StreamState.WAITING:
-                self._place(stream, target)
+                self._places.place(stream, target)
         instance = source.instance
         if instance is None:
             return 0, 0
@@ -306,7 +291,7 @@ class Switchboard:
             for stream in [stream for stream in instance.streams.values() if stream.slot == slot]:
                 if stream.parts:
                     continue  # a tool call is out: what follows it must come from the same turn
-                self._detach(stream)
+                self._places.detach(stream)
                 self._move(stream, target, instance.model.id, "swap")
                 moved += 1
             self._wire.schedule_flush()
@@ -333,30 +318,26 @@ class Switchboard:
 
     def fail(self, stream: Stream, error: ByenatosError) -> None:
         """End a stream with an error, wherever it is."""
-        self._detach(stream)
-        started = stream.started
-        failure = Failure(error.code, error.message, error.retry_after_s, partial=started)
-        if stream.session is not None and started:
-            self._store(stream, failure)
-        else:
-            self._end(stream, failure)
+        self._places.detach(stream)
+        self._close(stream, Failure(error.code, error.message, error.retry_after_s, partial=stream.started))
 
     def _finish(self, stream: Stream, event: Finish) -> None:
         assert stream.instance is not None
         finish = Finish(event.reason, event.usage, stream.instance.model.id)
-        self._detach(stream, stop=False)
-        if stream.session is not None:
-            self._store(stream, finish)
-        else:
-            self._end(stream, finish)
+        self._places.detach(stream, stop=False)
+        self._close(stream, finish)
 
     def _driver_failed(self, stream: Stream, event: Failure) -> None:
-        self._detach(stream, stop=False)
-        failure = Failure(event.code, event.message, event.retry_after_s, partial=stream.started)
-        if stream.session is not None and stream.started:
-            self._store(stream, failure)
+        self._places.detach(stream, stop=False)
+        self._close(stream, Failure(event.code, event.message, event.retry_after_s, partial=stream.started))
+
+    def _close(self, stream: Stream, terminal: Terminal) -> None:
+        """Store the turn of a session first, if there is anything to store, then queue the terminal."""
+        if stream.session is not None and (stream.started or isinstance(terminal, Finish)):
+            stream.state = StreamState.STORING
+            self._spawn(self._store(stream, terminal))
         else:
-            self._end(stream, failure)
+            self._end(stream, terminal)
 
     def _end(self, stream: Stream, terminal: Terminal) -> None:
         """Queue the one terminal."""
@@ -365,8 +346,7 @@ class Switchboard:
         self.live.discard(stream)
         if self._idle is not None and not self.live:
             self._idle.set()
-        if stream.session is not None and self._busy_sessions.get(stream.session) is stream:
-            del self._busy_sessions[stream.session]
+        self._turns.release(stream)
         stream.body = b""
         if stream.pending:
             stream.settle()
@@ -387,51 +367,12 @@ class Switchboard:
                 ),
             )
 
-    # ---- placing -----------------------------------------------------------------------------------------------
-
-    def _place(self, stream: Stream, unit: Unit) -> None:
-        """Give a stream to a unit: to its instance, else to its queue, else to a refuge; raises if none will do."""
-        instance = unit.ready
-        if instance is not None:
-            self._start(stream, instance)
-            return
-        soon = unit.restart is not None and unit.restart_at - self._loop.time() < PATIENCE_S
-        if unit.starting or soon:
-            refuge = self._refuge(stream, unit) if unit.restarts else None
-            if refuge is not None and refuge.ready is not None:
-                self._start(stream, refuge.ready)
-            else:
-                unit.wait(stream)
-            return
-        refuge = self._refuge(stream, unit)
-        if refuge is None:
-            raise unit.unavailable(self._loop.time())
-        self._place(stream, refuge)
-
-    def _refuge(self, stream: Stream, lost: Unit) -> Unit | None:
-        """Where a stream can go when its unit cannot serve it: what its slot is bound to by now, or the fallback."""
-        slot = self._routes.slots.get(stream.slot) if stream.slot is not None else None
-        for unit in (slot.unit if slot is not None else None, self.fallback()):
-            if unit is not None and unit is not lost and (unit.ready or unit.starting):
-                return unit
-        return None
-
-    def _start(self, stream: Stream, instance: Instance) -> None:
-        number = stream.id = self._next
-        self._next = number + 1
-        stream.instance = instance
-        stream.state = StreamState.RUNNING
-        stream.progress = self._loop.time()
-        instance.streams[number] = stream
-        try:
-            instance.send(Start(number, stream.text if stream.total else ""), stream.body)
-        except Overloaded as error:
-            self.fail(stream, error)
+    # ---- moving ------------------------------------------------------------------------------------------------
 
     def _move(self, stream: Stream, unit: Unit, source: str, reason: str) -> None:
         """Continue a stream on another unit; its client is told by a ``Moved``."""
         try:
-            self._place(stream, unit)
+            self._places.place(stream, unit)
         except ByenatosError as error:
             self.fail(stream, error)
             return
@@ -439,23 +380,6 @@ class Switchboard:
             stream.moves += 1
             stream.add_event(Moved(source, unit.model.id, reason))
             self._touch(stream)
-
-    def _detach(self, stream: Stream, *, stop: bool = True) -> None:
-        """Take a stream out of its place; with ``stop`` the driver is told, since it does not know yet."""
-        instance = stream.instance
-        if instance is None:
-            for unit in self._drivers.units:
-                unit.leave(stream)
-            return
-        stream.instance = None
-        stream.state = StreamState.WAITING
-        instance.streams.pop(stream.id, None)
-        if stop:
-            try:
-                instance.send(Stop(stream.id))
-            except Overloaded:
-                instance.fail("does not read its channel: not even a stop could be delivered")
-        self._drivers.stream_ended(instance)
 
     def _touch(self, stream: Stream) -> None:
         """Have the stream's client flushed."""
@@ -468,54 +392,18 @@ class Switchboard:
 
     # ---- sessions ----------------------------------------------------------------------------------------------
 
-    def _claim_session(self, stream: Stream, session: str) -> None:
-        if not session or len(session) > 128 or not session.isprintable():
-            raise InvalidRequest("expected a session id of 1 to 128 printable characters")
-        busy = self._busy_sessions.get(session)
-        if busy is not None:
-            raise InvalidRequest(f"session {session!r} is still being answered; wait for it or cancel it")
+    async def _open_session(self, stream: Stream, request: InferenceRequest) -> None:
         try:
-            request = decode_request(stream.body)
-        except UNREADABLE as error:
-            raise InvalidRequest(f"the request cannot be read: {error}") from None
-        if not request.messages:
-            raise InvalidRequest("expected at least one message")
-        stream.session = session
-        self._busy_sessions[session] = stream
-        self._spawn(self._open_session(stream, session, request))
-
-    async def _open_session(self, stream: Stream, session: str, request: InferenceRequest) -> None:
-        """Make the user's turn durable, then start."""
-        try:
-            slot = stream.slot or stream.target
-            transcript = await self._sessions.begin(session, slot, stream.client.owner, request.messages)
-            if stream.state is not StreamState.WAITING:
-                return
-            stream.body = encode(msgspec.structs.replace(request, messages=transcript))
-            unit, stream.slot = self._routes.resolve(stream.target)
-            self._place(stream, unit)
+            await self._turns.begin(stream, request)
+            if stream.state is StreamState.WAITING:
+                unit, stream.slot = self._routes.resolve(stream.target)
+                self._places.place(stream, unit)
         except ByenatosError as error:
             if stream.state is StreamState.WAITING:
                 self.fail(stream, error)
 
-    def _store(self, stream: Stream, terminal: Terminal) -> None:
-        stream.state = StreamState.STORING
-        self._spawn(self._store_turn(stream, terminal))
-
-    async def _store_turn(self, stream: Stream, terminal: Terminal) -> None:
-        """Make the assistant's turn durable, then let the client know that it is over."""
-        assert stream.session is not None
-        text = stream.text
-        parts: tuple[Part, ...] = (*stream.parts, Text(text)) if text else tuple(stream.parts)
-        finished = isinstance(terminal, Finish)
-        model = terminal.model if isinstance(terminal, Finish) else ""
-        try:
-            await self._sessions.finish(
-                stream.session, Message("assistant", parts), model=model, moves=stream.moves, partial=not finished
-            )
-        except ByenatosError as error:
-            terminal = Failure(error.code, f"the answer is complete but could not be stored: {error}", partial=True)
-        self._end(stream, terminal)
+    async def _store(self, stream: Stream, terminal: Terminal) -> None:
+        self._end(stream, await self._turns.finish(stream, terminal))
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = self._loop.create_task(work)

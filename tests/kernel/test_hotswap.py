@@ -196,10 +196,16 @@ class Swaps(RuleBasedStateMachine):
         self.steps: dict[int, list[SwapState]] = {}
         await self.kernel.start()
 
-    @initialize()
-    def boot(self) -> None:
+    @initialize(serving=st.booleans())
+    def boot(self, serving) -> None:
         self.allowed = {slot: [(0, model)] for slot, model in SLOTS.items()}
         self.do(self._boot())
+        if serving:
+            self.all_is_well()
+            self.open("main", in_session=False)
+            self.open("side", in_session=True)
+            self.settle()
+            self.speak_all()
 
     # ---- rules -------------------------------------------------------------------------------------------------
 
@@ -249,6 +255,29 @@ class Swaps(RuleBasedStateMachine):
     def answer_health(self, which, status) -> None:
         asked = [driver for driver in self.kernel.alive if driver.health_calls]
         self._now(asked[which % len(asked)].feels, status)
+
+    @rule()
+    def all_is_well(self) -> None:
+        """What is to be loaded loads, and is healthy: without this few swaps would get as far as the switch."""
+
+        async def work() -> None:
+            for _ in range(3):
+                for driver in self.kernel.alive:
+                    if driver.load:
+                        driver.loaded()
+                    driver.feels("ok")
+                await self.kernel.settle(2)
+
+        self.do(work())
+
+    @rule()
+    def speak_all(self) -> None:
+        def work() -> None:
+            for driver in self.kernel.alive:
+                for number in driver.streams:
+                    driver.say(number)
+
+        self._now(work)
 
     @rule(which=pick)
     @precondition(lambda self: self.kernel.alive)
@@ -408,7 +437,7 @@ class Swaps(RuleBasedStateMachine):
         assert all(steps[-1] in ENDED for steps in self.steps.values())
         assert all(kernel.terminal(number) for number in self.streams), "a stream has no terminal"
         assert not kernel.client.streams
-        assert not kernel.switchboard._busy_sessions
+        assert not kernel.turns._busy
         bound = {slot.unit for slot in kernel.routes.slots.values()}
         for unit in kernel.drivers.units:
             assert not unit.waiting
@@ -424,6 +453,6 @@ class Swaps(RuleBasedStateMachine):
 
 
 Swaps.TestCase.settings = settings(
-    max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestSwaps = Swaps.TestCase

@@ -244,7 +244,7 @@ async def test_a_session_turn_that_cannot_be_read_is_an_honest_failure_and_frees
         kernel.switchboard.open(kernel.client, Open(900, "main", session), body)
         await kernel.settle()
         assert kernel.terminal(900).code == "invalid_request"
-        assert not kernel.switchboard._busy_sessions
+        assert not kernel.turns._busy
         assert await kernel.sessions.list() == []
 
 
@@ -276,7 +276,7 @@ async def test_an_answer_that_cannot_be_stored_does_not_pretend_to_be_complete(r
         end = kernel.terminal(number)
         assert end.partial
         assert "could not be stored: the disk is full" in end.message
-        assert not kernel.switchboard.session_busy("talk")
+        assert not kernel.turns.busy("talk")
 
 
 async def test_stopping_ends_what_runs_and_takes_nothing_new(rig):

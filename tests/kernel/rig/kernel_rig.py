@@ -17,11 +17,13 @@ from byenatos_kernel.database import Database
 from byenatos_kernel.drivers import DriverManager
 from byenatos_kernel.hotswap import HotSwapManager
 from byenatos_kernel.instances import Instance
+from byenatos_kernel.places import Places
 from byenatos_kernel.registry import ModelRegistry
 from byenatos_kernel.routes import Routes
 from byenatos_kernel.sessions import SessionStore
 from byenatos_kernel.supply import Supply
 from byenatos_kernel.switchboard import Switchboard
+from byenatos_kernel.turns import Turns
 from byenatos_sandbox import Grant
 from byenatos_sdk.protocol.control import ProbeResult
 from byenatos_sdk.protocol.errors import ByenatosError
@@ -131,11 +133,13 @@ class Rig:
         self.drivers = DriverManager(self.registry, publish, most_models=most_models)
         self.routes = Routes(self.drivers, self.registry)
         self.sessions = SessionStore(self.database)
-        self.switchboard = Switchboard(self.drivers, self.routes, self.sessions, self.wire)
+        self.turns = Turns(self.sessions)
+        self.places = Places(self.drivers, self.routes)
+        self.switchboard = Switchboard(self.places, self.routes, self.turns, self.wire)
         self.swaps = HotSwapManager(self.database, self.registry, self.drivers, self.routes, self.switchboard, publish)
         self.supply = Supply(self.registry, self.drivers, self.routes, self.swaps, fallback)
         self.drivers.owner = self.switchboard
-        self.switchboard.fallback = self.supply.fallback
+        self.places.fallback = self.supply.fallback
         self.registry.in_use = lambda model: any(unit.model.id == model for unit in self.drivers.units)
         self.client = ClientState(b"client", "uid:0", 0)
         self._numbers = itertools.count(1)

@@ -1,0 +1,89 @@
+"""Where streams are: on an instance, in a unit's queue, or on the way from one to the other.
+
+A stream is in exactly one place. Whoever wants it elsewhere takes it out first (:meth:`Places.detach`).
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from byenatos_kernel.drivers import DriverManager
+from byenatos_kernel.instances import Instance
+from byenatos_kernel.routes import Routes
+from byenatos_kernel.streams import Stream, StreamState
+from byenatos_kernel.units import Unit
+from byenatos_sdk.protocol.errors import ByenatosError, Overloaded
+from byenatos_sdk.protocol.frames import Start, Stop
+
+__all__ = ["Places"]
+
+PATIENCE_S = 2.0
+"""A restart that is due within this time is waited for."""
+
+
+class Places:
+    """Puts streams on instances and takes them off. Its owner sets ``fallback`` and ``fail``."""
+
+    def __init__(self, drivers: DriverManager, routes: Routes) -> None:
+        self.fallback: Callable[[], Unit | None] = lambda: None
+        self.fail: Callable[[Stream, ByenatosError], None] = lambda _stream, _error: None
+        self._drivers = drivers
+        self._routes = routes
+        self._next = 1
+        self._loop = asyncio.get_running_loop()
+
+    def place(self, stream: Stream, unit: Unit) -> None:
+        """Give a stream to a unit: to its instance, else to its queue, else to a refuge; raises if none will do."""
+        instance = unit.ready
+        if instance is not None:
+            self.start(stream, instance)
+            return
+        soon = unit.restart is not None and unit.restart_at - self._loop.time() < PATIENCE_S
+        if unit.starting or soon:
+            refuge = self.refuge(stream, unit) if unit.restarts else None
+            if refuge is not None and refuge.ready is not None:
+                self.start(stream, refuge.ready)
+            else:
+                unit.wait(stream)
+            return
+        refuge = self.refuge(stream, unit)
+        if refuge is None:
+            raise unit.unavailable(self._loop.time())
+        self.place(stream, refuge)
+
+    def refuge(self, stream: Stream, lost: Unit) -> Unit | None:
+        """Where a stream can go when its unit cannot serve it: what its slot is bound to by now, or the fallback."""
+        slot = self._routes.slots.get(stream.slot) if stream.slot is not None else None
+        for unit in (slot.unit if slot is not None else None, self.fallback()):
+            if unit is not None and unit is not lost and (unit.ready or unit.starting):
+                return unit
+        return None
+
+    def start(self, stream: Stream, instance: Instance) -> None:
+        """Send a stream to an instance, with the text that its answer already has."""
+        number = stream.id = self._next
+        self._next = number + 1
+        stream.instance = instance
+        stream.state = StreamState.RUNNING
+        stream.progress = self._loop.time()
+        instance.streams[number] = stream
+        try:
+            instance.send(Start(number, stream.text if stream.total else ""), stream.body)
+        except Overloaded as error:
+            self.fail(stream, error)
+
+    def detach(self, stream: Stream, *, stop: bool = True) -> None:
+        """Take a stream out of its place; with ``stop`` the driver is told, since it does not know yet."""
+        instance = stream.instance
+        if instance is None:
+            for unit in self._drivers.units:
+                unit.leave(stream)
+            return
+        stream.instance = None
+        stream.state = StreamState.WAITING
+        instance.streams.pop(stream.id, None)
+        if stop:
+            try:
+                instance.send(Stop(stream.id))
+            except Overloaded:
+                instance.fail("does not read its channel: not even a stop could be delivered")
+        self._drivers.stream_ended(instance)

@@ -1,0 +1,79 @@
+"""The turns of sessions: what a stream that belongs to a conversation stores before it starts and before it ends.
+
+A session is answered one turn at a time: two answers at once would each be blind to the other's question.
+"""
+
+import msgspec
+
+from byenatos_kernel.sessions import SessionStore
+from byenatos_kernel.streams import Stream
+from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest
+from byenatos_sdk.protocol.frames import UNREADABLE, decode_request, encode
+from byenatos_sdk.protocol.messages import Failure, Finish, InferenceRequest, Message, Part, Terminal, Text
+
+__all__ = ["Turns"]
+
+LONGEST_ID = 128
+
+
+class Turns:
+    """Which sessions are being answered, by which stream."""
+
+    def __init__(self, sessions: SessionStore) -> None:
+        self._sessions = sessions
+        self._busy: dict[str, Stream] = {}
+
+    def busy(self, session: str) -> bool:
+        """Whether a turn of this session is under way."""
+        return session in self._busy
+
+    def claim(self, stream: Stream, session: str) -> InferenceRequest:
+        """Take ``session`` for ``stream`` and read its request.
+
+        Raises:
+            InvalidRequest: the id or the request cannot be used, or the session is being answered.
+        """
+        if not session or len(session) > LONGEST_ID or not session.isprintable():
+            raise InvalidRequest(f"expected a session id of 1 to {LONGEST_ID} printable characters")
+        if session in self._busy:
+            raise InvalidRequest(f"session {session!r} is still being answered; wait for it or cancel it")
+        try:
+            request = decode_request(stream.body)
+        except UNREADABLE as error:
+            raise InvalidRequest(f"the request cannot be read: {error}") from None
+        if not request.messages:
+            raise InvalidRequest("expected at least one message")
+        stream.session = session
+        self._busy[session] = stream
+        return request
+
+    def release(self, stream: Stream) -> None:
+        """The stream has ended: the session may be answered again."""
+        if stream.session is not None and self._busy.get(stream.session) is stream:
+            del self._busy[stream.session]
+
+    async def begin(self, stream: Stream, request: InferenceRequest) -> None:
+        """Make the user's turn durable and put the whole transcript into the stream's request.
+
+        Raises:
+            ByenatosError: it could not be stored.
+        """
+        assert stream.session is not None
+        slot = stream.slot or stream.target
+        transcript = await self._sessions.begin(stream.session, slot, stream.client.owner, request.messages)
+        stream.body = encode(msgspec.structs.replace(request, messages=transcript))
+
+    async def finish(self, stream: Stream, terminal: Terminal) -> Terminal:
+        """Make the assistant's turn durable; return the terminal to send, another one if it could not be stored."""
+        assert stream.session is not None
+        text = stream.text
+        parts: tuple[Part, ...] = (*stream.parts, Text(text)) if text else tuple(stream.parts)
+        model = terminal.model if isinstance(terminal, Finish) else ""
+        partial = not isinstance(terminal, Finish)
+        try:
+            await self._sessions.finish(
+                stream.session, Message("assistant", parts), model=model, moves=stream.moves, partial=partial
+            )
+        except ByenatosError as error:
+            return Failure(error.code, f"the answer could not be stored: {error}", partial=True)
+        return terminal
