@@ -256,8 +256,8 @@ async def test_the_driver_that_a_swap_prepares_may_be_killed_without_harm(start_
 
 
 async def test_a_request_that_waits_for_a_loading_model_is_answered_by_the_one_swapped_in(start_kernel, home):
-    slow = "import threading\nfrom byenatos_sdk.driver import Driver\nclass Plugin(Driver):\n"
-    slow += "    async def start(self, model):\n        threading.Event().wait()\n"
+    slow = "import asyncio\nfrom byenatos_sdk.driver import Driver\nclass Plugin(Driver):\n"
+    slow += "    async def start(self, model):\n        await asyncio.Event().wait()\n"
     slow += "    async def infer(self, request):\n        yield ''\n"
     write_plugin(home, "slow", slow)
     kernel = start_kernel(default="slow")
