@@ -60,6 +60,12 @@ _READABLE = int(zmq.POLLIN)
 class ClientOwner(Protocol):
     """What becomes of the clients' messages; the daemon joins the switchboard and the control plane to it."""
 
+    def hold(self) -> bool:
+        """A drain begins: collect what it sends to drivers; returns whether :meth:`release` is owed."""
+
+    def release(self) -> None:
+        """The drain is over: send what was collected."""
+
     def open(self, client: ClientState, header: Open, body: bytes | memoryview) -> None:
         """A request; raises ``InvalidRequest`` if the client broke the protocol."""
 
@@ -189,6 +195,8 @@ class Bus:
         receive = self._socket.recv
         handle = self._message
         drained = False
+        assert self.owner is not None
+        held = self.owner.hold()
         try:
             for number in range(MESSAGES_PER_TURN):
                 routing_id = receive(_AT_ONCE)
@@ -212,6 +220,8 @@ class Bus:
             if not drained:
                 raise
         finally:
+            if held:
+                self.owner.release()
             if not drained:  # nothing else will: the descriptor is edge-triggered
                 self._schedule_pump()
 

@@ -101,8 +101,10 @@ class Channel:
         """Bytes that wait for the driver to read."""
         return self._buffered
 
-    def send(self, frame: bytes) -> None:
+    def send(self, frame: bytes, *, hold: bool = False) -> None:
         """Queue one message; it leaves with the next flush, at the latest at the end of this turn of the loop.
+
+        With ``hold`` it is the caller who will flush, as soon as it has nothing more to send: that saves a turn.
 
         Raises:
             ChannelFull: the driver does not read and the write limit is reached; nothing was queued.
@@ -115,7 +117,8 @@ class Channel:
         self._out.append(bytes((0, size)) if size < 256 else b"\x02" + _LENGTH.pack(size))
         self._out.append(frame)
         self._buffered += size
-        self._flush_soon()
+        if not hold:
+            self._flush_soon()
 
     def flush(self) -> None:
         """Write what is queued, as far as the socket takes it."""

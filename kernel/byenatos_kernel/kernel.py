@@ -102,6 +102,14 @@ class Kernel:
 
     # ---- ClientOwner: what clients send ------------------------------------------------------------------------
 
+    def hold(self) -> bool:
+        """A drain of the bus begins."""
+        return self.places.hold()
+
+    def release(self) -> None:
+        """A drain of the bus is over."""
+        self.places.release()
+
     def open(self, client: ClientState, header: Open, body: bytes | memoryview) -> None:
         """A request."""
         self.switchboard.open(client, header, body)

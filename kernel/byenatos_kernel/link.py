@@ -108,8 +108,8 @@ class DriverLink:
         """From here on an exit is expected and no crash."""
         self._expected_exit = True
 
-    def send(self, header: DriverHeader, body: bytes | memoryview = b"") -> None:
-        """Send one frame.
+    def send(self, header: DriverHeader, body: bytes | memoryview = b"", *, hold: bool = False) -> None:
+        """Send one frame; with ``hold`` only once :meth:`flush` is called.
 
         Raises:
             Overloaded: the driver does not read and its queue is full.
@@ -117,9 +117,14 @@ class DriverLink:
         if self.channel is None:
             return
         try:
-            self.channel.send(join_driver_frame(header, body))
+            self.channel.send(join_driver_frame(header, body), hold=hold)
         except ChannelFull:
             raise Overloaded(f"{self.grant.name} does not read its requests; its queue is full") from None
+
+    def flush(self) -> None:
+        """Write what was sent and held."""
+        if self.channel is not None:
+            self.channel.flush()
 
     async def call(self, method: str, params: msgspec.Struct | None = None, *, timeout_s: float = 10.0) -> bytes:
         """Call a driver method and return the reply's body; raises the driver's error, or ``DriverCrashed``."""

@@ -29,7 +29,26 @@ class Places:
         self._drivers = drivers
         self._routes = routes
         self._next = 1
+        self._held: dict[Instance, None] | None = None
         self._loop = asyncio.get_running_loop()
+
+    def hold(self) -> bool:
+        """Collect what goes to drivers until :meth:`release`: the requests of one drain leave in one write.
+
+        Returns whether it was this call that began to collect; only then is ``release`` owed.
+        """
+        if self._held is not None:
+            return False
+        self._held = {}
+        return True
+
+    def release(self) -> None:
+        """Write what was collected, now, and not a turn of the loop later."""
+        held = self._held
+        self._held = None
+        if held:
+            for instance in held:
+                instance.flush()
 
     def place(self, stream: Stream, unit: Unit) -> None:
         """Give a stream to a unit: to its instance, else to its queue, else to a refuge; raises if none will do."""
@@ -67,7 +86,10 @@ class Places:
         stream.progress = self._loop.time()
         instance.streams[number] = stream
         try:
-            instance.send(Start(number, stream.text if stream.total else ""), stream.body)
+            held = self._held
+            if held is not None:
+                held[instance] = None
+            instance.send(Start(number, stream.text if stream.total else ""), stream.body, hold=held is not None)
         except Overloaded as error:
             self.fail(stream, error)
 

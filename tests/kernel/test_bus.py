@@ -54,6 +54,12 @@ class Owner:
     def cancel(self, client, number) -> None:
         self.seen.append(("cancel", number))
 
+    def hold(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        pass
+
     def pause(self, client, number, *, on) -> None:
         self.seen.append(("pause", number, on))
 
