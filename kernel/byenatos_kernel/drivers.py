@@ -279,6 +279,7 @@ class DriverManager:
         self._swept_at = now
         self._sweep_timer = self._loop.call_later(SWEEP_S, self._sweep)
         for instance in self.instances:
+            instance.strays = 0
             if not (instance.serving or instance.state is InstanceState.DRAINING):
                 continue
             if late > SWEEP_S:

@@ -8,6 +8,7 @@ time counts, and a longer one.
 
 import asyncio
 import fcntl
+import logging
 import os
 import signal
 import stat
@@ -20,10 +21,13 @@ __all__ = ["FolderWatch", "Stamp", "is_being_written", "list_files", "stamp_of"]
 QUIET_S = 0.3
 QUIET_WITHOUT_LEASE_S = 1.0
 MOST_FILES = 10_000
+POLL_S = 1.0
 _TIMEOUT_MS = 500
 
 Stamp = tuple[int, int, int]
 """Inode, size in bytes, modification time in nanoseconds."""
+
+log = logging.getLogger("byenatos")
 
 
 class FolderWatch:
@@ -48,10 +52,15 @@ class FolderWatch:
     def _watch(self) -> None:
         while not self._stop.is_set():
             watched = self._identities()
-            if any(watched):
-                self._watch_these(watched)
-            else:
+            if not any(watched):
                 self._stop.wait(_TIMEOUT_MS / 1000)
+                continue
+            try:
+                self._watch_these(watched)
+            except (OSError, RuntimeError) as error:  # the system's inotify watches are used up, for instance
+                log.warning("the folders are looked at every %g s: they cannot be watched: %s", POLL_S, error)
+                while not self._stop.wait(POLL_S) and not self._loop.is_closed():
+                    self._loop.call_soon_threadsafe(self._on_change)
 
     def _watch_these(self, watched: list[int]) -> None:
         """Watch the folders that there are, until one of them is another one: a watch stays with the old one."""

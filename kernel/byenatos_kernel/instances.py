@@ -34,6 +34,9 @@ TRANSITIONS: dict[InstanceState, frozenset[InstanceState]] = {
     InstanceState.QUARANTINED: frozenset(),
 }
 
+MOST_STRAYS = 4096
+"""Events without a stream between two sweeps: beats, replies, and what was on its way when streams were stopped."""
+
 SERVING = frozenset({InstanceState.READY, InstanceState.DEGRADED})
 
 _decode_specification = msgspec.msgpack.Decoder(ModelSpecification).decode
@@ -77,6 +80,7 @@ class Instance(DriverLink):
         self.restarts = 0
         self.loop_age_s = 0.0
         self.degraded_at = 0.0
+        self.strays = 0
         self.health = ModelHealthStatus()
         self._imported = False
         self._owner = owner
@@ -175,7 +179,11 @@ class Instance(DriverLink):
         self.event(number, event)
 
     def event(self, number: int, event: DriverEvent) -> None:
-        """Take one event that belongs to no stream."""
+        """Take one event that belongs to no stream; whoever sends many is not a driver any more."""
+        self.strays += 1
+        if self.strays > MOST_STRAYS:
+            self.fail(f"sent more than {MOST_STRAYS} events in a moment that belong to no stream")
+            return
         if type(event) is Beat:
             self.loop_age_s = event.loop_age_ms / 1000
         elif self.state is InstanceState.STARTING and number == 0 and isinstance(event, Imported | Ready | Failure):

@@ -82,7 +82,7 @@ class Kernel:
     async def run(self) -> None:
         """Serve until stopped."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._signalled)
         loop.add_signal_handler(signal.SIGCHLD, self.drivers.child_stopped)
         self.database.open()

@@ -1,9 +1,9 @@
-"""What runs inside a sandbox before the driver's entry does: ``python -m byenatos_sandbox.child <spec fd>``.
+"""What runs inside a sandbox before the driver's entry does; ``launch`` runs it as a module with the spec's descriptor.
 
 Order, and why it must be so:
 
-1. the parent-death signal, *then* the question whether the parent is still the expected one: asked first, a parent that
-   died in between would go unnoticed for ever;
+1. the parent-death signal (``launch`` has it set before the imports already), *then* the question whether the parent is
+   still the expected one: asked first, a parent that died in between would go unnoticed for ever;
 2. no new privileges, so that no set-uid program gives back what the next steps take away;
 3. limits, descriptors, file mode mask, signals;
 4. not dumpable: no core file, and no other process of this user may trace this one or read its memory, environment or

@@ -63,6 +63,14 @@ LAYERS: Final = {
 }
 """Which layers of isolation a launched process has."""
 
+_FIRST_WORDS = """
+import ctypes
+ctypes.CDLL(None).prctl(1, 9)
+import runpy
+runpy.run_module("byenatos_sandbox.child", run_name="__main__")
+"""
+"""The parent-death signal comes before the imports: until it is set, a parent that dies leaves an orphan behind."""
+
 _ENTRY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
@@ -131,7 +139,7 @@ def _start(
         # -I: nothing is imported from the working directory or the user's site folder; -B: nothing is written beside
         # the driver's code; -u: the last line before a crash is not lost in a buffer
         child = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            [sys.executable, "-I", "-B", "-u", "-m", "byenatos_sandbox.child", str(spec)],
+            [sys.executable, "-I", "-B", "-u", "-c", _FIRST_WORDS, str(spec)],
             stdin=subprocess.DEVNULL,
             stdout=stdout_end,
             stderr=stderr_end,

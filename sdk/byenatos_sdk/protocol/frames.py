@@ -71,7 +71,7 @@ __all__ = [
     "split_driver_frame",
 ]
 
-MOST_EVENTS = 16_384
+MOST_EVENTS = 4096
 """Events in the largest frame that a kernel takes from a driver."""
 
 MAX_BODY = 32 << 20
