@@ -62,6 +62,7 @@ DEEDS = {
     "an event of a kind that only the kernel sends": (
         "wire.sendall(b'\\x00\\x09' + b'\\x91\\x92\\x01\\x94\\x04\\xa1a\\xa1b\\xa0')"
     ),
+    "beats without end": "while True: wire.sendall((b'\\x00\\x07' + b'\\x91\\x92\\x00\\x93\\x23\\x00\\x00') * 4096)",
     "rubbish": "wire.sendall(os.urandom(1 << 20))",
 }
 
