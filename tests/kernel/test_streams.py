@@ -90,6 +90,15 @@ def test_a_long_answer_is_kept_as_few_pieces(pieces, every):
     assert len(stream.chapters) <= len(pieces) // JOIN_EVERY
 
 
+def test_the_text_holds_what_was_delivered_and_what_waits_joined_or_not(stream):
+    say(stream, "delivered ")
+    stream.take([])
+    say(stream, "joined ")
+    stream.add_event(ReasoningDelta("hm"))
+    say(stream, "apart")
+    assert stream.text == "delivered joined apart"
+
+
 def test_a_move_is_no_part_of_the_answer(stream):
     stream.add_event(Moved("a", "b", "swap"))
     assert not stream.started
