@@ -1,8 +1,12 @@
-"""Whole requests: client, kernel, echo driver and back, against one ZeroMQ hop and against the naive kernel."""
+"""Whole requests: client, kernel, echo driver and back.
+
+Baselines: one ZeroMQ hop without any code, the same driver without a kernel, and the naive kernel.
+"""
 
 from tests.bench.direct import direct_echo
 from tests.bench.figures import Figure, Section, Table, microseconds, percentile
 from tests.bench.load import RoundTrips, round_trips
+from tests.bench.lone_driver import lone_driver
 from tests.bench.machine import TARGET, System, echo_request, real_kernel
 from tests.bench.naive import naive_kernel
 
@@ -44,15 +48,17 @@ def measure(*, quick: bool) -> Section:
     kernel = {number: _Row() for number in IN_FLIGHT}
     naive = {number: _Row() for number in IN_FLIGHT}
     direct = {number: _Row() for number in IN_FLIGHT}
-    with real_kernel() as real, naive_kernel() as simple, direct_echo() as floor:
+    lone = {number: _Row() for number in IN_FLIGHT}
+    with real_kernel() as real, naive_kernel() as simple, direct_echo() as floor, lone_driver() as alone:
         for _ in range(rounds):
             for number in IN_FLIGHT:
                 count = COUNTS[number]
                 direct[number].add(floor.round_trips(body, in_flight=number, count=count), 0, 0)
+                lone[number].add(alone.round_trips(body, in_flight=number, count=count), 0, 0)
                 _drive(real, kernel[number], body, number, count)
                 _drive(simple, naive[number], body, number, NAIVE_COUNTS[number])
     rows: list[tuple[str | float, ...]] = []
-    for name, results in (("direct", direct), ("kernel", kernel), ("naive", naive)):
+    for name, results in (("ZeroMQ echo", direct), ("driver alone", lone), ("kernel", kernel), ("naive", naive)):
         rows += [(name, number, *row.cells()) for number, row in results.items()]
     table = Table(
         f"Requests ({len(body)} bytes, answered by 400 characters): best of {rounds} rounds",
@@ -64,7 +70,8 @@ def measure(*, quick: bool) -> Section:
         [
             Figure("round trips per second, 16 in flight", kernel[16].per_second, "/s", 30_000, at_most=False),
             Figure("kernel main thread per request, 16 in flight", kernel[16].main_us, "µs", 15),
-            Figure("one in flight, against a direct round trip", kernel[1].p50 / direct[1].p50, "times", 3.2),
+            Figure("one in flight, against the driver without a kernel", kernel[1].p50 / lone[1].p50, "times", 3.2),
+            Figure("one in flight, against a raw ZeroMQ echo", kernel[1].p50 / direct[1].p50, "times", 3.2),
         ],
     )
 

@@ -78,7 +78,8 @@ class DriverProcess:
     """The plugin in ``folder`` in its process, and the kernel's end of its channel.
 
     Entering the context shakes hands unless ``welcome`` is false; leaving it kills the process. Beats are kept in
-    :attr:`beats` and never returned as events. Everything the process prints is in :meth:`output`.
+    :attr:`beats` and never returned as events. Everything the process prints is in :meth:`output`. For those who want
+    nothing in between, :attr:`socket` is the ZeroMQ PAIR itself.
     """
 
     def __init__(self, folder: Path, *, heartbeat_s: float = 0.1, welcome: bool = True) -> None:
@@ -124,8 +125,8 @@ class DriverProcess:
         os.write(told, encode_config(config))
         context = zmq.Context()
         resources.callback(context.destroy, linger=0)
-        self._socket = context.socket(zmq.PAIR)
-        self._socket.connect(f"ipc://{path}")
+        self.socket = context.socket(zmq.PAIR)
+        self.socket.connect(f"ipc://{path}")
         self.process = subprocess.Popen(  # noqa: S603 - this interpreter with the lines above
             [sys.executable, "-I", "-B", "-c", _CHILD, str(listener.fileno()), str(told)],
             pass_fds=(listener.fileno(), told),
@@ -151,7 +152,7 @@ class DriverProcess:
 
     def send_raw(self, frame: bytes) -> None:
         """Send one frame as it is."""
-        self._socket.send(frame)
+        self.socket.send(frame)
 
     def load(self, model: str = "model", *, path: Path | None = None, **order: Any) -> ModelSpecification:
         """Load a model and return its specification; ``order`` are further fields of ``LoadOrder``.
@@ -207,13 +208,13 @@ class DriverProcess:
     def hear(self, deadline: float | None = None) -> None:
         """Receive one frame and put its events in line, beats left out."""
         until = deadline or time.monotonic() + PATIENCE_S
-        while not self._socket.poll(100):
-            if self.process.poll() is not None and not self._socket.poll(0):
+        while not self.socket.poll(100):
+            if self.process.poll() is not None and not self.socket.poll(0):
                 raise Silence(f"the driver has left with status {self.process.returncode}\n{self.output()}")
             if time.monotonic() > until:
                 raise Silence(f"the driver said nothing more; in line: {dict(self._lines)!r:.500}\n{self.output()}")
         only_beats = True
-        for id, event in decode_driver_events(self._socket.recv()):  # noqa: A001
+        for id, event in decode_driver_events(self.socket.recv()):  # noqa: A001
             if isinstance(event, Beat):
                 self.beats.append(event)
             else:
@@ -249,7 +250,7 @@ class DriverProcess:
 
     def close_channel(self) -> None:
         """Close the kernel's end."""
-        self._socket.close(linger=0)
+        self.socket.close(linger=0)
 
     def output(self) -> str:
         """What the process has printed so far, both streams in one."""
