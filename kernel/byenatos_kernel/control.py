@@ -1,6 +1,7 @@
 """The control plane: the methods of ``byenatos_sdk.protocol.control``, each a few lines over the managers."""
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Awaitable, Callable
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from byenatos_kernel.kernel import Kernel
 
 __all__ = ["Control"]
+
+log = logging.getLogger("byenatos")
 
 CALLS_PER_CLIENT = 256
 NOTICES_WAITING = 1000
@@ -84,7 +87,7 @@ class Control:
             return
         task = asyncio.get_running_loop().create_task(self._answer(client, number, header.method, params))
         self._running[client, number] = task
-        task.add_done_callback(lambda _: self._running.pop((client, number), None))
+        task.add_done_callback(lambda done: self._done(client, number, done))
 
     def cancel(self, client: ClientState, number: int) -> None:
         """End a subscription, or stop waiting for a call; what the call began goes on."""
@@ -130,6 +133,14 @@ class Control:
             answer = Failure(error.code, error.message, error.retry_after_s)
         if client.calls.pop(number, None) is not None:
             self._bus.tell(client, number, answer)
+
+    def _done(self, client: ClientState, number: int, task: asyncio.Task[None]) -> None:
+        if self._running.get((client, number)) is task:
+            del self._running[client, number]
+        if not task.cancelled() and task.exception() is not None:  # a bug; whoever called must not wait for ever
+            log.error("call %d failed", number, exc_info=task.exception())
+            if client.calls.pop(number, None) is not None:
+                self._bus.tell(client, number, Failure(ByenatosError.code, "the kernel failed; its log says how"))
 
     # ---- methods -----------------------------------------------------------------------------------------------
 

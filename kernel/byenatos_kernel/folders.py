@@ -100,7 +100,7 @@ def _stat(path: Path) -> os.stat_result | None:
 
 
 def list_files(folder: Path) -> Iterator[Path]:
-    """Yield the regular files below ``folder``, links followed, hidden and partial ones left out, at most 10,000."""
+    """Yield the files below ``folder``, links to files among them, hidden and partial ones left out, at most 10,000."""
     count = 0
     for root, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))

@@ -61,7 +61,7 @@ _decode_health = msgspec.msgpack.Decoder(ModelHealthStatus).decode
 
 
 class Swap:
-    """One swap: its current event, and who waits for it."""
+    """One swap: its current event, who waits for it, and the slot once it is ``bound`` to the target."""
 
     def __init__(
         self, number: int, request: SwapRequest, source: str, observe: Callable[[SwapEvent], None] | None = None
@@ -69,6 +69,7 @@ class Swap:
         now = time.time()
         self.request = request
         self.observe = observe
+        self.bound: Slot | None = None
         self.started = time.monotonic()
         self.event = SwapEvent(number, request.slot, source, request.model, request.strategy, SwapState.REQUESTED, now)
         self.switched: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -244,16 +245,12 @@ class HotSwapManager:
             )
         swap.advance(SwapState.SWITCHED, moved=moved, draining=stayed)
         slot.swap = swap.event
+        swap.bound = slot
         self._announce(swap)
-
-        def record(connection: sqlite3.Connection) -> None:
-            _write_slot(connection, slot)
-            _write_swap(connection, swap)
-
         try:
-            await self._database.run(record)
+            await self._database.run(lambda connection: _record(connection, swap))
         except ByenatosError as error:
-            # The switch stands; only its record is missing, and the next start would bind the old model again.
+            # The switch stands; only its record is missing. The next steps try again.
             swap.event = msgspec.structs.replace(swap.event, detail=f"not recorded: {error.message}")
         return left
 
@@ -274,7 +271,7 @@ class HotSwapManager:
             slot.swap = swap.event
         self._announce(swap)
         try:
-            await self._database.run(lambda connection: _write_swap(connection, swap))
+            await self._database.run(lambda connection: _record(connection, swap))
         except ByenatosError:
             if TRANSITIONS[swap.event.state] >= {SwapState.FAILED}:
                 raise
@@ -298,6 +295,13 @@ async def _check_health(instance: Instance) -> None:
 def _reservation(swap: Swap) -> str:
     """What stands among a unit's slots while a swap prepares it, so that nothing else releases it."""
     return f"(swap {swap.event.id})"
+
+
+def _record(connection: sqlite3.Connection, swap: Swap) -> None:
+    """Write where a swap stands and, once it has switched, what its slot is bound to: together or not at all."""
+    if swap.bound is not None:
+        _write_slot(connection, swap.bound)
+    _write_swap(connection, swap)
 
 
 def _write_slot(connection: sqlite3.Connection, slot: Slot) -> None:

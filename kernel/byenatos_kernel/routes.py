@@ -97,4 +97,7 @@ class Routes:
         slot.model = unit.model.id
         slot.detail = ""
         unit.slots.add(slot.name)
+        for other in self.slots.values():
+            if other.model == unit.model.id and other.unit is not None and other.unit.dead:
+                self.bind(other, unit)  # its unit died for good; this one serves the same model
         return left if left is not unit else None
