@@ -8,7 +8,6 @@ process of its own (``probe``). A file on its way in is ``copying``, then ``chec
 """
 
 import asyncio
-import fnmatch
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -25,19 +24,13 @@ from byenatos_kernel.folders import (
     list_files,
     stamp_of,
 )
-from byenatos_kernel.link import DriverLink
 from byenatos_kernel.models import ModelEntry, PluginEntry
-from byenatos_sandbox import Grant
+from byenatos_kernel.probes import Prober, takes
 from byenatos_sdk.manifest import ManifestError, read_manifest
-from byenatos_sdk.protocol.control import Event, ModelChanged, ModelState, ProbeOrder, ProbeResult
-from byenatos_sdk.protocol.errors import ByenatosError, NotFound, Unavailable
-from byenatos_sdk.protocol.frames import UNREADABLE
+from byenatos_sdk.protocol.control import Event, ModelChanged, ModelState
+from byenatos_sdk.protocol.errors import NotFound, Unavailable
 
 __all__ = ["ModelRegistry"]
-
-PROBES_AT_ONCE = 2
-PROBE_TIMEOUT_S = 15.0
-_decode_probe = msgspec.msgpack.Decoder(ProbeResult).decode
 
 
 class ModelRegistry:
@@ -68,7 +61,7 @@ class ModelRegistry:
         self._by_path: dict[Path, ModelEntry] = {}
         self._settling: dict[Path, tuple[Stamp, float]] = {}
         self._probes: set[asyncio.Task[None]] = set()
-        self._probe_slots = asyncio.Semaphore(PROBES_AT_ONCE)
+        self._prober = Prober(scratch)
         self._loop = asyncio.get_running_loop()
         self._watch = FolderWatch([model_folder, *plugin_folders], self.scan)
         self._rescan: asyncio.TimerHandle | None = None
@@ -271,7 +264,7 @@ class ModelRegistry:
         return entry
 
     def _is_wanted(self, path: Path) -> bool:
-        return any(_takes(plugin, path.name) for plugin in self.plugins.values())
+        return any(takes(plugin, path.name) for plugin in self.plugins.values())
 
     def _rename(self, entry: ModelEntry, name: str) -> None:
         """Give an entry that went by its path the name that has become free."""
@@ -297,51 +290,18 @@ class ModelRegistry:
         self._probes.add(task)
         task.add_done_callback(self._probes.discard)
 
-    # ---- probing -----------------------------------------------------------------------------------------------
-
     async def _probe(self, entry: ModelEntry, stamp: Stamp) -> None:
-        """Ask every driver that takes files of this name, one after the other, whether the file is its own."""
         assert entry.path is not None
-        reasons: list[str] = []
-        async with self._probe_slots:
-            for plugin in list(self.plugins.values()):
-                if not _takes(plugin, entry.path.name):
-                    continue
-                result = await self._ask(plugin, entry.path)
-                if entry.stamp != stamp or entry.state != "checking":
-                    return
-                if result.specification is not None:
-                    entry.driver = plugin.id
-                    entry.settings = self._settings_of(plugin.id)
-                    self._configure(entry)
-                    entry.specification = msgspec.structs.replace(result.specification, id=entry.id, driver=plugin.id)
-                    self._set(entry, "available")
-                    self.on_judged(entry)
-                    return
-                reasons.append(f"{plugin.id}: {result.reason}")
-        if not reasons:
-            patterns = sorted(
-                f"{plugin.id} takes {', '.join(plugin.manifest.permissions.model_files)}"
-                for plugin in self.plugins.values()
-                if plugin.manifest is not None and plugin.manifest.permissions.model_files
-            )
-            reasons.append(f"no driver takes a file of this name ({'; '.join(patterns) or 'no driver takes files'})")
-        self._set(entry, "refused", "; ".join(reasons))
+        verdict = await self._prober.judge(entry.path, list(self.plugins.values()))
+        if entry.stamp != stamp or entry.state != "checking":
+            return
+        if verdict.specification is not None:
+            entry.driver = verdict.plugin
+            entry.settings = self._settings_of(verdict.plugin)
+            self._configure(entry)
+            entry.specification = msgspec.structs.replace(verdict.specification, id=entry.id, driver=verdict.plugin)
+        self._set(entry, "refused" if verdict.specification is None else "available", verdict.reason)
         self.on_judged(entry)
-
-    async def _ask(self, plugin: PluginEntry, path: Path) -> ProbeResult:
-        assert plugin.manifest is not None
-        name = f"{plugin.id} probing {path.name}"
-        grant = Grant(name=name, plugin=str(plugin.path), files=(str(path),), scratch_root=str(self.scratch))
-        link = DriverLink(plugin.manifest, plugin.path, grant)
-        try:
-            link.launch()
-            await link.welcomed()
-            return _decode_probe(await link.call("probe", ProbeOrder(str(path)), timeout_s=PROBE_TIMEOUT_S))
-        except (ByenatosError, *UNREADABLE) as error:
-            return ProbeResult(reason=f"could not be checked: {error}")
-        finally:
-            link.fail("the probe is over")
 
     # ---- changes -----------------------------------------------------------------------------------------------
 
@@ -370,8 +330,3 @@ def _patterns(plugins: dict[str, PluginEntry]) -> dict[str, list[str]]:
 
 def _usable(plugins: dict[str, PluginEntry]) -> set[str]:
     return {plugin.id for plugin in plugins.values() if plugin.manifest is not None}
-
-
-def _takes(plugin: PluginEntry, name: str) -> bool:
-    patterns = plugin.manifest.permissions.model_files if plugin.manifest is not None else []
-    return any(fnmatch.fnmatch(name.lower(), pattern.lower()) for pattern in patterns)

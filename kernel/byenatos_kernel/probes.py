@@ -1,0 +1,76 @@
+"""Ask drivers whether a model file is theirs, each in a sandboxed process of its own: the kernel never reads a file."""
+
+import asyncio
+import fnmatch
+from pathlib import Path
+
+import msgspec
+
+from byenatos_kernel.link import DriverLink
+from byenatos_kernel.models import PluginEntry
+from byenatos_sandbox import Grant
+from byenatos_sdk.protocol.control import ProbeOrder, ProbeResult
+from byenatos_sdk.protocol.errors import ByenatosError
+from byenatos_sdk.protocol.frames import UNREADABLE
+from byenatos_sdk.protocol.messages import ModelSpecification, Value
+
+__all__ = ["Prober", "Verdict", "takes"]
+
+PROBES_AT_ONCE = 2
+PROBE_TIMEOUT_S = 15.0
+_decode_probe = msgspec.msgpack.Decoder(ProbeResult).decode
+
+
+class Verdict(Value, frozen=True):
+    """``plugin`` takes the file as ``specification``; or nobody does, for ``reason``."""
+
+    plugin: str = ""
+    specification: ModelSpecification | None = None
+    reason: str = ""
+
+
+class Prober:
+    """Judges files, two at a time."""
+
+    def __init__(self, scratch: Path) -> None:
+        self._scratch = scratch
+        self._slots = asyncio.Semaphore(PROBES_AT_ONCE)
+
+    async def judge(self, path: Path, plugins: list[PluginEntry]) -> Verdict:
+        """Ask every one of ``plugins`` that takes files of this name, one after the other."""
+        reasons: list[str] = []
+        async with self._slots:
+            for plugin in plugins:
+                if takes(plugin, path.name):
+                    result = await self._ask(plugin, path)
+                    if result.specification is not None:
+                        return Verdict(plugin.id, result.specification)
+                    reasons.append(f"{plugin.id}: {result.reason}")
+        if not reasons:
+            patterns = sorted(
+                f"{plugin.id} takes {', '.join(plugin.manifest.permissions.model_files)}"
+                for plugin in plugins
+                if plugin.manifest is not None and plugin.manifest.permissions.model_files
+            )
+            reasons.append(f"no driver takes a file of this name ({'; '.join(patterns) or 'no driver takes files'})")
+        return Verdict(reason="; ".join(reasons))
+
+    async def _ask(self, plugin: PluginEntry, path: Path) -> ProbeResult:
+        assert plugin.manifest is not None
+        name = f"{plugin.id} probing {path.name}"
+        grant = Grant(name=name, plugin=str(plugin.path), files=(str(path),), scratch_root=str(self._scratch))
+        link = DriverLink(plugin.manifest, plugin.path, grant)
+        try:
+            link.launch()
+            await link.welcomed()
+            return _decode_probe(await link.call("probe", ProbeOrder(str(path)), timeout_s=PROBE_TIMEOUT_S))
+        except (ByenatosError, *UNREADABLE) as error:
+            return ProbeResult(reason=f"could not be checked: {error}")
+        finally:
+            link.fail("the probe is over")
+
+
+def takes(plugin: PluginEntry, name: str) -> bool:
+    """Whether the manifest asks for files of this name."""
+    patterns = plugin.manifest.permissions.model_files if plugin.manifest is not None else []
+    return any(fnmatch.fnmatch(name.lower(), pattern.lower()) for pattern in patterns)
