@@ -261,10 +261,6 @@ class DriverManager:
             self.owner.unit_died(unit, unit.error)
         unit.gone.set()
 
-    def unit_of(self, instance: Instance) -> Unit | None:
-        """The unit that an instance belongs to, while its process exists."""
-        return self._unit_of.get(instance)
-
     def drop(self, unit: Unit) -> None:
         """Forget a dead unit, so that its model may be loaded anew."""
         if unit.dead and unit.instance is None:

@@ -60,7 +60,6 @@ class Stream:
         "dirty",
         "event_lag",
         "events",
-        "first_at",
         "gap_s",
         "id",
         "instance",
@@ -102,7 +101,6 @@ class Stream:
         self.crashes = 0
         self.paused = False
         self.opened_at = 0.0
-        self.first_at = 0.0
         self.progress = 0.0
         self.deadline = 0.0
         self.gap_s = 0.0

@@ -202,8 +202,6 @@ class Switchboard:
                     client.lag += size
                     if not stream.dirty:
                         stream.progress = now
-                        if not stream.first_at:
-                            stream.first_at = now
                         stream.dirty = True
                         client.dirty.append(stream)
                         dirty[client] = None
