@@ -213,6 +213,7 @@ class DriverManager:
                 )
             )
             return None
+        unit.last_failure = instance.detail
         unit.restarts += 1
         unit.restart_at = now + delay
         unit.restart = self._loop.call_later(delay, self._restart, unit)

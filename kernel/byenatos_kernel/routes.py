@@ -43,6 +43,7 @@ class Slot:
             state = "ready"
         elif unit.restarts:
             state = "degraded"
+            detail = f"{unit.model.id} {unit.last_failure}"
         else:
             state = "loading"
         if unit is not None and unit.instance is not None:

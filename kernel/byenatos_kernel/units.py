@@ -47,6 +47,7 @@ class Unit:
         self.crashes: deque[float] = deque()
         self.restarts = 0
         self.restart_at = 0.0
+        self.last_failure = ""
         self.restart: asyncio.TimerHandle | None = None
         self.error: ByenatosError | None = None
         self.ready_waiters: list[asyncio.Future[Instance]] = []
@@ -130,5 +131,7 @@ class Unit:
             return Unavailable(f"{self.model.id} is not running: {self.error.message}")
         if self.restart is not None:
             wait_s = max(self.restart_at - now, 0.1)
-            return Unavailable(f"{self.model.id} crashed and starts again in {wait_s:.1f} s", retry_after_s=wait_s)
+            return Unavailable(
+                f"{self.model.id} {self.last_failure}; it starts again in {wait_s:.1f} s", retry_after_s=wait_s
+            )
         return Unavailable(f"{self.model.id} is being stopped")
