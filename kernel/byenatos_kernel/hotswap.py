@@ -23,6 +23,7 @@ message whatever it says) and it makes "which instance speaks for this stream" a
 """
 
 import asyncio
+import logging
 import sqlite3
 import time
 from collections.abc import Callable
@@ -55,6 +56,8 @@ TRANSITIONS: dict[SwapState, frozenset[SwapState]] = {
 }
 ENDED = frozenset(state for state, following in TRANSITIONS.items() if not following)
 HISTORY = 200
+
+log = logging.getLogger("byenatos")
 
 _decode_event = msgspec.msgpack.Decoder(SwapEvent).decode
 _decode_health = msgspec.msgpack.Decoder(ModelHealthStatus).decode
@@ -175,9 +178,19 @@ class HotSwapManager:
         slot.swap = swap.event
         task = asyncio.get_running_loop().create_task(self._run(swap, slot))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda done: self._done(done, swap, slot))
         await asyncio.shield(swap.switched if request.until == "switched" else swap.ended)
         return swap.event
+
+    def _done(self, task: asyncio.Task[None], swap: Swap, slot: Slot) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:  # a bug; whoever waits must not wait for ever
+            log.error("swap %d failed", swap.event.id, exc_info=task.exception())
+            slot.swap = None
+            for future in (swap.switched, swap.ended):
+                if not future.done():
+                    future.set_exception(ByenatosError("the kernel failed during the swap; its log says how"))
+                    future.exception()
 
     # ---- the arrows --------------------------------------------------------------------------------------------
 
