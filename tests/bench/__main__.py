@@ -2,8 +2,7 @@
 
 Every measurement runs the real thing: a kernel process in a home of its own, the echo driver in its sandbox, ZeroMQ.
 Its baselines run beside it, in turns, because only ratios within one run mean much on a shared machine. What misses its
-target is measured twice more and the best is taken: noise only ever makes a figure worse. Targets that are times or
-rates were set on one machine; they are scaled by how much slower this one is, and both are shown. Ratios are not.
+target is measured twice more and the best of the three is taken; all of them are printed.
 """
 
 import argparse
@@ -14,8 +13,8 @@ from typing import Final
 
 import msgspec
 from tests.bench import cancel, death, memory, requests, slow_client, streams
-from tests.bench.figures import Figure, Section, Table, best_of, slowed
-from tests.bench.machine import describe_machine, slowness_now
+from tests.bench.figures import Figure, Section, Table, best_of
+from tests.bench.machine import describe_machine
 
 RETRIES = 2
 
@@ -46,15 +45,14 @@ def main() -> int:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the tables and figures there as well")
     options = parser.parse_args()
-    slowness = slowness_now()
-    machine = describe_machine(slowness)
+    machine = describe_machine()
     print(machine, end="\n\n", flush=True)
     tables: list[Table] = []
     figures: list[Figure] = []
     for name, measure in SECTIONS.items():
         if options.only and name not in options.only:
             continue
-        section = _measured(name, measure, slowness, quick=options.quick)
+        section = _measured(name, measure, quick=options.quick)
         tables += section.tables
         figures += section.figures
     print("\n".join(figure.line() for figure in figures))
@@ -63,9 +61,8 @@ def main() -> int:
     return 0 if all(figure.met for figure in figures) else 1
 
 
-def _measured(name: str, measure: Callable[..., Section], slowness: float, *, quick: bool) -> Section:
+def _measured(name: str, measure: Callable[..., Section], *, quick: bool) -> Section:
     section = measure(quick=quick)
-    section = Section(section.tables, slowed(section.figures, slowness))
     _print(section)
     for attempt in range(RETRIES):
         missed = [figure.name for figure in section.figures if not figure.met]
@@ -74,7 +71,7 @@ def _measured(name: str, measure: Callable[..., Section], slowness: float, *, qu
         print(f"{name}: missed {'; '.join(missed)}: once more ({attempt + 1} of {RETRIES})\n", flush=True)
         again = measure(quick=quick)
         _print(again)
-        section = Section(again.tables, best_of(section.figures, slowed(again.figures, slowness)))
+        section = Section(again.tables, best_of(section.figures, again.figures))
     return section
 
 

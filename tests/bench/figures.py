@@ -1,53 +1,32 @@
 """What a measurement yields: tables to look at, and figures that are held against a target."""
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
-__all__ = ["Figure", "Section", "Table", "best_of", "microseconds", "percentile", "slowed"]
-
-TIMED = frozenset({"/s", "µs", "ms"})
-"""Units of figures that a slower machine makes worse."""
+__all__ = ["Figure", "Section", "Table", "best_of", "microseconds", "percentile"]
 
 
 class Figure(Struct, frozen=True):
-    """One measured value with its target: an upper bound if ``at_most``, else a lower one.
-
-    ``slowness`` is set for targets in units of time (see ``slowed``): how many times slower this machine is than the
-    one that the target was set on. What is asked of this machine is the target, scaled by it; both are shown.
-    """
+    """One measured value with its target: an upper bound if ``at_most``, else a lower one."""
 
     name: str
     value: float
     unit: str
     target: float
     at_most: bool = True
-    slowness: float = 1.0
-
-    @property
-    def asked(self) -> float:
-        """The target for this machine."""
-        return self.target * self.slowness if self.at_most else self.target / self.slowness
 
     @property
     def met(self) -> bool:
-        """Whether what is asked of this machine is reached."""
-        return self.value <= self.asked if self.at_most else self.value >= self.asked
+        """Whether the target is reached."""
+        return self.value <= self.target if self.at_most else self.value >= self.target
 
     def line(self) -> str:
         """Say it in one line."""
         sign = "≤" if self.at_most else "≥"
         verdict = "ok" if self.met else "MISSED"
-        here = f"here {sign} {_shown(self.asked):>9}" if self.slowness > 1 else ""
         return (
-            f"{self.name:<58} target {sign} {_shown(self.target):>9} {self.unit:<6} {here:<16} "
+            f"{self.name:<58} target {sign} {_shown(self.target):>9} {self.unit:<6} "
             f"measured {_shown(self.value):>9} {self.unit:<6} {verdict}"
         )
-
-
-def slowed(figures: list[Figure], slowness: float) -> list[Figure]:
-    """Scale the targets that are times or rates to a machine that is ``slowness`` times slower."""
-    return [
-        structs.replace(figure, slowness=max(slowness, 1.0)) if figure.unit in TIMED else figure for figure in figures
-    ]
 
 
 class Table(Struct, frozen=True):

@@ -70,8 +70,7 @@ def measure(*, quick: bool) -> Section:
         [
             Figure("round trips per second, 16 in flight", kernel[16].per_second, "/s", 30_000, at_most=False),
             Figure("kernel main thread per request, 16 in flight", kernel[16].main_us, "µs", 15),
-            Figure("one in flight, against the driver without a kernel", kernel[1].p50 / lone[1].p50, "times", 3.2),
-            Figure("one in flight, against a raw ZeroMQ echo", kernel[1].p50 / direct[1].p50, "times", 3.2),
+            Figure("one in flight, against a direct round trip", kernel[1].p50 / direct[1].p50, "times", 3.2),
         ],
     )
 
