@@ -87,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _forgo() -> None:
     """Keep out what the standard library would load and a kernel never needs.
 
-    asyncio and hmac load OpenSSL, 8 MB, and the kernel makes no outside connection; shutil (which argparse loads) loads
+    asyncio and hmac load OpenSSL, 4 MB, and the kernel makes no outside connection; shutil (which argparse loads) loads
     two compressors, 0.6 MB, and the kernel unpacks nothing.
     """
     for module in ("ssl", "_hashlib", "bz2", "lzma"):

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from byenatos_kernel.instances import Instance
+from byenatos_kernel.link import quoted
 from byenatos_kernel.models import ModelEntry, PluginEntry
 from byenatos_kernel.registry import ModelRegistry
 from byenatos_kernel.units import CRASH_LIMIT, CRASH_WINDOW_S, Unit
@@ -132,8 +133,7 @@ class DriverManager:
                 stops.append(instance.process.exited)
         if stops:
             await asyncio.wait(stops, timeout=grace_s)
-        for instance in self.instances:
-            instance.fail("the kernel stopped")
+        self.kill_all()
         if stops:
             await asyncio.wait(stops, timeout=1.0)
 
@@ -174,8 +174,7 @@ class DriverManager:
         if not expected and not self._closing:
             name = instance.manifest.plugin.id
             self._publish(DriverFailed(time.time(), instance.epoch, name, instance.model.id, reason, lines))
-        shown = "".join(f"\n  | {line}" for line in lines[-10:])
-        crash = DriverCrashed(f"{instance.grant.name} {reason}{shown}")
+        crash = DriverCrashed(f"{instance.grant.name} {reason}{quoted(lines[-10:])}")
         if instance is unit.instance:
             unit.instance = None
         retry = self._plan(unit, instance, crash) if not expected and not self._closing else None

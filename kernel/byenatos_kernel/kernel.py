@@ -18,6 +18,7 @@ from byenatos_kernel.database import Database
 from byenatos_kernel.drivers import DriverManager
 from byenatos_kernel.health import HealthWatch
 from byenatos_kernel.hotswap import HotSwapManager
+from byenatos_kernel.link import quoted
 from byenatos_kernel.models import ModelEntry
 from byenatos_kernel.places import Places
 from byenatos_kernel.registry import ModelRegistry
@@ -181,8 +182,8 @@ def shipped_plugins() -> Path:
 
 def _log_event(event: Event) -> None:
     if isinstance(event, DriverFailed):
-        lines = "".join(f"\n  | {line}" for line in event.last_output[-10:])
-        log.warning("%s/%s (epoch %d) %s%s", event.driver, event.model, event.epoch, event.reason, lines)
+        shown = quoted(event.last_output[-10:])
+        log.warning("%s/%s (epoch %d) %s%s", event.driver, event.model, event.epoch, event.reason, shown)
     elif isinstance(event, DriverRestarting):
         log.warning("%s/%s starts again in %.1f s (crash %d)", event.driver, event.model, event.delay_s, event.crashes)
     elif isinstance(event, InstanceChanged):

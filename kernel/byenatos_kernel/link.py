@@ -7,6 +7,7 @@ the process is gone and all that it had written was taken in.
 
 import asyncio
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -34,7 +35,7 @@ from byenatos_sdk.protocol.messages import Failure
 from byenatos_sdk.protocol.versions import negotiate
 from byenatos_sdk.runtime_config import RuntimeConfig, encode_config
 
-__all__ = ["HEARTBEAT_S", "DriverLink"]
+__all__ = ["HEARTBEAT_S", "DriverLink", "quoted"]
 
 HEARTBEAT_S = 0.1
 HELLO_TIMEOUT_S = 10.0
@@ -205,8 +206,7 @@ class DriverLink:
         exit_ = process.exited.result()
         reason = self.reason or ("stopped" if self._expected_exit else exit_.describe())
         self.reason = reason
-        lines = "".join(f"\n  | {line}" for line in process.output())
-        error = DriverCrashed(f"{self.grant.name} {reason}{lines}")
+        error = DriverCrashed(f"{self.grant.name} {reason}{quoted(process.output())}")
         if not self._welcomed.done():
             self._welcomed.set_exception(error)
             self._welcomed.exception()  # whoever launched may not be waiting
@@ -215,6 +215,11 @@ class DriverLink:
                 future.set_exception(error)
         process.close()
         self._lost(reason)
+
+
+def quoted(lines: Sequence[str]) -> str:
+    """What a driver printed, as it is shown behind a sentence about it."""
+    return "".join(f"\n  | {line}" for line in lines)
 
 
 def _decode(frame: bytes) -> list[tuple[int, DriverEvent]]:

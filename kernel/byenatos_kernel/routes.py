@@ -28,6 +28,11 @@ class Slot:
         self.detail = ""
 
     @property
+    def unserved(self) -> bool:
+        """Whether nothing serves the slot and nothing ever will, unless a unit is bound to it."""
+        return self.unit is None or self.unit.dead
+
+    @property
     def info(self) -> SlotInfo:
         """The slot as clients see it."""
         unit = self.unit

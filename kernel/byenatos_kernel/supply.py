@@ -94,7 +94,7 @@ class Supply:
         if request.slot is not None and slot is None:
             slot = self._routes.slots.setdefault(request.slot, Slot(request.slot, entry.id, ""))
         for other in list(self._routes.slots.values()):
-            if other.model == entry.id and (other.unit is None or other.unit.dead):
+            if other.model == entry.id and other.unserved:
                 await self._swaps.bind(other, unit)
         if slot is not None and not slot.model:
             await self._swaps.bind(slot, unit)
@@ -122,7 +122,7 @@ class Supply:
 
     async def _give(self, entry: ModelEntry) -> None:
         for slot in list(self._routes.slots.values()):
-            if slot.model == entry.id and (slot.unit is None or slot.unit.dead):
+            if slot.model == entry.id and slot.unserved:
                 await self._supply(slot, entry)
         if entry.id == self._fallback_model and self.fallback() is None:
             try:

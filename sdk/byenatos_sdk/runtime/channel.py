@@ -4,7 +4,7 @@ The kernel has connected to the listening socket before this process began and h
 ``ZMQ_USE_FD`` makes libzmq accept from the descriptor instead of making a socket of its own, which a sandbox forbids.
 
 A libzmq socket may be used from several threads only under a lock. The loop sends and receives, the heartbeat sends, an
-engine's thread may send; the lock costs 50 ns a call.
+engine's thread may send.
 """
 
 import threading
