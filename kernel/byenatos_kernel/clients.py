@@ -9,7 +9,7 @@ from byenatos_sdk.protocol.messages import Delta
 __all__ = ["ClientState"]
 
 WINDOW_FRAMES = 4 * ACK_EVERY
-"""Event frames on the way to one client; below the socket's high-water mark, so that a send never meets it."""
+"""Event frames on the way to one client; what does not fit waits in its streams, joined."""
 
 WINDOW_BYTES = 8 << 20
 """Bytes on the way to one client."""
@@ -19,7 +19,11 @@ FRAME_BYTES = 32 << 10
 
 
 class ClientState:
-    """One connection. ``lag``: bytes that its streams hold back; ``in_flight``: sizes of the unacknowledged frames."""
+    """One connection.
+
+    ``lag``: bytes that its streams hold back; ``in_flight``: sizes of the unacknowledged frames; ``since``: when it
+    came, in the loop's time.
+    """
 
     __slots__ = (
         "calls",
@@ -29,16 +33,14 @@ class ClientState:
         "in_flight",
         "in_flight_bytes",
         "lag",
-        "last_seen",
         "name",
         "owner",
         "pid",
-        "routing_id",
+        "since",
         "streams",
     )
 
-    def __init__(self, routing_id: bytes, owner: str, pid: int) -> None:
-        self.routing_id = routing_id
+    def __init__(self, owner: str, pid: int) -> None:
         self.owner = owner
         self.pid = pid
         self.name = ""
@@ -50,7 +52,7 @@ class ClientState:
         self.in_flight_bytes = 0
         self.lag = 0
         self.gone = False
-        self.last_seen = 0.0
+        self.since = 0.0
 
     @property
     def open(self) -> bool:

@@ -1,19 +1,23 @@
 """The bus on a real socket: who is let in, what is sent when, and clients that break the rules."""
 
 import asyncio
+import contextlib
+import errno
 import os
 import socket
 import struct
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
 import pytest
 import zmq
 
-from byenatos_kernel.bus import IDLE_S, MESSAGES_PER_TURN, UNREAD_LIMIT, Bus, _credentials
+from byenatos_kernel import bus as bus_module
+from byenatos_kernel.bus import INTRODUCTION_S, UNREAD_LIMIT, Bus
 from byenatos_kernel.clients import WINDOW_FRAMES, ClientState
 from byenatos_kernel.streams import Stream
 from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest
@@ -101,7 +105,7 @@ class Served:
 
     @property
     def client(self) -> ClientState:
-        (client,) = self.bus.clients.values()
+        (client,) = self.bus.clients
         return client
 
 
@@ -146,32 +150,12 @@ async def test_a_client_is_greeted_and_its_messages_reach_the_owner(until):
         assert not served.bus.clients
 
 
-async def test_libzmq_tells_the_credentials_of_an_ipc_peer(until):
-    seen = []
-
-    with Served() as served:
-        message = served.bus._message
-
-        def look(routing_id, header, body, extra) -> None:
-            seen.append((str(header.get("Peer-Address")), _credentials(header)))
-            message(routing_id, header, body, extra)
-
-        served.bus._message = look
-        await greet(until, served.connect())
-    ((address, credentials),) = seen
-    assert address == f"localhost:{os.getuid()}:{os.getgid()}:{os.getpid()}"
-    assert credentials == (os.getuid(), os.getpid())
-
-
 def raw_hello(path: Path) -> socket.socket:
     """Say hello in bare ZMTP, with the credentials that the calling process has at this moment."""
     client = socket.socket(socket.AF_UNIX)
     client.connect(str(path))
     greeting = b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(16) + b"\x00" + bytes(31)
     client.sendall(greeting + b"\x04\x1c\x05READY\x0bSocket-Type" + struct.pack(">I", 6) + b"DEALER")
-    heard = b""
-    while b"READY" not in heard:  # to libzmq a message before that is a mistake
-        heard += client.recv(4096)
     hello = encode(Hello((1,)))
     client.sendall(bytes((1, len(hello))) + hello + b"\x00\x00")
     client.setblocking(False)
@@ -200,7 +184,7 @@ async def test_another_user_is_not_answered_and_leaves_no_trace(until):
 
         await until(answered)
         assert served.client.owner == "uid:0"
-        with foreign, ours, pytest.raises(BlockingIOError):
+        with foreign, ours, pytest.raises(ConnectionResetError):
             foreign.recv(4096)
 
 
@@ -221,7 +205,7 @@ async def test_another_major_is_refused_with_a_sentence(until):
         ([b"\x92\x05\xa2\xff\xff", b""], "a message cannot be read"),
         ([b"\x93\x05\x01\xa2\xff\xff", b""], "a message cannot be read"),
         ([b"\x92\x06" + b"\x91" * 100_000 + b"\xc0", b""], "a message cannot be read"),
-        ([encode(Hello((1,))), b"", b""], "expected messages of 2 frames, found 3"),
+        ([encode(Hello((1,))), b"", b""], "expected messages of 2 frames, found flags 0x1 at frame 2"),
         ([encode(Call(-1, "status")), b""], "this number is taken"),
         ([encode(Open(-1, "default")), b""], "this number is taken"),
     ],
@@ -241,18 +225,21 @@ async def test_rubbish_is_refused_with_the_reason_and_the_others_go_on(until, fr
         await greet(until, good)
 
 
-async def test_a_message_of_one_frame_is_dropped_and_what_follows_is_read(until):
+async def test_a_first_message_of_one_frame_is_refused_with_the_reason(until):
     with Served() as served:
         client = served.connect()
         client.send(b"alone")
-        await greet(until, client)
+        ((number, refused),) = await hear(until, client)
+        assert number == 0
+        assert "expected messages of 2 frames" in refused.reason
+        assert not served.bus.clients
 
 
-async def test_more_messages_than_one_turn_takes_are_all_read_in_order(until):
+async def test_more_messages_than_one_read_takes_are_all_read_in_order(until):
     with Served() as served:
-        client = served.connect()
+        client = served.connect(SNDHWM=0)
         await greet(until, client)
-        count = 20 * MESSAGES_PER_TURN + 1
+        count = 1281
         for number in range(count):
             send(client, Cancel(number))
         await until(lambda: len(served.owner.seen) == count)
@@ -276,6 +263,7 @@ async def test_a_mistake_of_the_kernel_does_not_stop_it_from_reading(until):
         for number in range(3):
             send(client, Pause(number, on=True))
         await until(lambda: len(served.owner.seen) == 3)
+        assert [event[1] for event in served.owner.seen] == [0, 1, 2]
         assert [type(one) for one in caught] == [TypeError]
 
 
@@ -311,18 +299,12 @@ async def test_behind_a_closed_window_text_gathers_and_leaves_whole_once_it_open
         assert len(state.in_flight) == 1
 
 
-async def test_a_client_that_left_without_a_word_is_noticed_by_the_next_send(until):
+async def test_a_client_that_left_without_a_word_is_noticed_at_once(until):
     with Served() as served:
         client = served.connect()
         await greet(until, client)
-        state = served.client
         client.close()
-
-        def gone() -> bool:
-            served.bus.tell(state, 1, Reply(b""))
-            return bool(served.owner.left)
-
-        await until(gone)
+        await until(lambda: served.owner.left)
         assert served.owner.left[0][1].code == "cancelled"
         assert not served.bus.clients
 
@@ -333,7 +315,7 @@ async def test_a_client_that_acknowledges_what_it_never_read_loses_its_place_and
         await greet(until, liar)
         state = served.client
         await greet(until, good)
-        other = next(one for one in served.bus.clients.values() if one is not state)
+        other = next(one for one in served.bus.clients if one is not state)
         text = "x" * 10_000
 
         def overrun() -> bool:
@@ -382,24 +364,85 @@ async def test_a_client_whose_process_is_killed_is_gone_at_once(until):
             process.kill()
             process.wait()
         await until(lambda: served.owner.left)
-        assert not served.bus._watched
+        assert not served.bus.clients
 
 
-async def test_a_silent_client_is_forgotten_and_entered_again_when_it_speaks(until):
+async def test_a_connection_that_never_introduces_itself_is_closed_in_time_and_a_client_is_not(until):
     with Served() as served:
-        idle, busy = served.connect(), served.connect()
-        await greet(until, idle)
-        first = served.client
-        await greet(until, busy)
-        second = next(one for one in served.bus.clients.values() if one is not first)
-        second.calls[3] = "events"
-        for state in (first, second):
-            state.last_seen -= 2 * IDLE_S
-        served.bus._sweep_timer.cancel()
-        served.bus._sweep()
-        assert list(served.bus.clients.values()) == [second]
-        await greet(until, idle)
-        assert len(served.bus.clients) == 2
+        client = served.connect()
+        await greet(until, client)
+        served.client.since -= 2 * INTRODUCTION_S
+        with socket.socket(socket.AF_UNIX) as late, socket.socket(socket.AF_UNIX) as early:
+            late.connect(str(served.path))
+            await until(lambda: served.bus._strangers)
+            (stranger,) = served.bus._strangers
+            stranger.since -= 2 * INTRODUCTION_S
+            early.connect(str(served.path))
+            await until(lambda: len(served.bus._strangers) == 2)
+            served.bus._sweep_timer.cancel()
+            served.bus._sweep()
+            late.setblocking(False)
+            early.setblocking(False)
+            assert late.recv(100)[:1] == b"\xff"
+            late.recv(100)
+            assert late.recv(100) == b""
+            assert stranger not in served.bus._strangers
+            assert len(served.bus._strangers) == 1
+        await greet(until, client)
+
+
+async def test_connections_beyond_the_limit_are_closed_and_those_within_go_on(until):
+    with Served() as served:
+        client = served.connect()
+        await greet(until, client)
+        served.bus._most = 3
+        with ExitStack() as connections:
+            many = [connections.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(5)]
+            for one in many:
+                one.connect(str(served.path))
+                one.setblocking(False)
+
+            def refused() -> int:
+                count = 0
+                for one in many:
+                    with contextlib.suppress(BlockingIOError):
+                        count += one.recv(1, socket.MSG_PEEK) == b""
+                return count
+
+            await until(lambda: refused() == 3)
+            await greet(until, client)
+        await until(lambda: not served.bus._strangers)
+        another = served.connect()
+        await greet(until, another)
+
+
+async def test_a_system_without_descriptors_is_waited_for(until, monkeypatch):
+    with Served() as served:
+        monkeypatch.setattr(bus_module, "ACCEPT_AGAIN_S", 0.001)
+        listener = served.bus._listener
+        short = Short(listener, 3)
+        served.bus._listener = short
+        client = served.connect()
+        await greet(until, client)
+        assert short.missing == 0
+        served.bus._listener = listener
+
+
+class Short:
+    """A listener whose system has run out of descriptors, ``missing`` times."""
+
+    def __init__(self, listener: socket.socket, missing: int) -> None:
+        self.missing = missing
+        self._listener = listener
+
+    def accept(self) -> tuple[socket.socket, object]:
+        if self.missing:
+            self.missing -= 1
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return self._listener.accept()
+
+    def fileno(self) -> int:
+        return self._listener.fileno()
 
 
 async def test_a_closed_bus_leaves_no_socket_and_takes_late_words_quietly(until):

@@ -1,18 +1,20 @@
-"""The kernel's end of a driver channel, against raw bytes and against stock libzmq as a driver uses it."""
+"""The kernel's end of a connection, against raw bytes and against stock libzmq as drivers and clients use it."""
 
 import itertools
 import os
 import socket
 import struct
+import threading
 from pathlib import Path
 from typing import Self
 
+import msgspec
 import pytest
 import zmq
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from byenatos_kernel.channel import READ_BYTES, WRITE_LIMIT, Channel, ChannelFull
+from byenatos_kernel.channel import CLIENT, DRIVER, READ_BYTES, Channel, ChannelFull
 
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(16) + b"\x00" + bytes(31)
 READY = b"\x04\x1a\x05READY\x0bSocket-Type\x00\x00\x00\x04PAIR"
@@ -25,12 +27,13 @@ LIMIT = 5000
 class Ends:
     """A channel under test, and the raw socket of a peer that may do anything."""
 
-    def __init__(self, limit: int = LIMIT) -> None:
+    def __init__(self, *limits: int) -> None:
+        peer = msgspec.structs.replace(DRIVER, frame_limits=limits or (LIMIT,))
         ours, self.peer = socket.socketpair()
         self.peer.setblocking(False)
         self.frames: list[bytes] = []
         self.reasons: list[str] = []
-        self.channel = Channel(ours, self.frames.extend, self.reasons.append, frame_limit=limit)
+        self.channel = Channel(ours, self.frames.extend, self.reasons.append, peer)
 
     def __enter__(self) -> Self:
         return self
@@ -45,9 +48,6 @@ class Ends:
         while position < len(data) and not self.channel._closed:
             position += self.peer.send(data[position : position + READ_BYTES])
             self.channel._readable()
-
-    def held(self) -> int:
-        return sum(map(len, self.channel._rest))
 
     async def heard(self, until, size: int) -> bytes:
         """The first ``size`` bytes that the peer gets."""
@@ -89,10 +89,55 @@ def test_messages_cut_anywhere_arrive_whole_and_in_order(run, sent, where):
             for piece in cut(HELLO + b"".join(frame(body, long=long) for body, long in sent), where):
                 ends.feed(piece)
             assert ends.frames == [body for body, _ in sent]
-            assert not ends.held()
+            assert not ends.channel.held
             assert not ends.reasons
 
     run(main())
+
+
+pairs = st.lists(
+    st.tuples(st.binary(max_size=300), st.binary(max_size=700), st.booleans(), st.integers(0, 2)), max_size=6
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(pairs, places)
+def test_messages_of_two_frames_arrive_as_pairs_whatever_is_cut_and_whatever_beats_between(run, sent, where):
+    beat = frame(b"\x04PING\x00\x00", flags=4)
+
+    async def main() -> None:
+        with Ends(LIMIT, LIMIT) as ends:
+            data = HELLO
+            for header, body, long, beats in sent:
+                gaps = [beat * (beats > gap) for gap in range(2)]
+                data += gaps[0] + frame(header, long=long, flags=1) + gaps[1] + frame(body, long=long)
+            for piece in cut(data, where):
+                ends.feed(piece)
+                assert len(ends.frames) % 2 == 0
+            assert ends.frames == [part for header, body, _, _ in sent for part in (header, body)]
+            assert not ends.channel.held
+            assert not ends.reasons
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("data", "complaint"),
+    [
+        (frame(b"alone"), "messages of 2 frames, found flags 0x0 at frame 1"),
+        (frame(b"a", flags=1) + frame(b"b", flags=1), "messages of 2 frames, found flags 0x1 at frame 2"),
+        (frame(b"a", flags=1) + frame(b"b", long=True, flags=1), "found flags 0x3 at frame 2"),
+        (frame(bytes(101), long=True, flags=1), "at most 100 bytes, found one of 101"),
+        (frame(b"a", flags=1) + frame(bytes(301)), "at most 300 bytes, found one of 301"),
+    ],
+)
+async def test_a_message_of_another_number_of_frames_ends_the_connection_and_those_before_it_count(data, complaint):
+    with Ends(100, 300) as ends:
+        ends.feed(HELLO + frame(b"head", flags=1) + frame(b"body"))
+        ends.feed(data)
+        assert ends.frames == [b"head", b"body"]
+        assert ends.channel.violated
+        assert complaint in ends.reasons[0]
 
 
 @settings(deadline=None, max_examples=200)
@@ -119,7 +164,7 @@ def test_no_bytes_escape_the_reader_or_make_it_hold_more_than_a_frame(run, prefi
             with Ends() as ends:
                 for piece in pieces:
                     ends.feed(piece)
-                    assert ends.held() <= LIMIT + 9
+                    assert ends.channel.held <= LIMIT + 9
                 verdicts.append((ends.channel.violated, len(ends.reasons)))
                 assert ends.channel.violated is bool(ends.reasons)
                 assert ends.channel.violated is ends.channel._closed
@@ -136,8 +181,8 @@ def test_no_bytes_escape_the_reader_or_make_it_hold_more_than_a_frame(run, prefi
         (GREETING[:10] + b"\x02" + GREETING[11:], "expected a ZMTP 3 greeting"),
         (GREETING + frame(b"early"), "expected READY before the first message"),
         (GREETING + frame(b"\x05ERROR\x00", flags=4), "expected the READY command"),
-        (HELLO + b"\x01\x01x", "multipart is refused"),
-        (HELLO + b"\x03" + bytes(7) + b"\x01x", "multipart is refused"),
+        (HELLO + b"\x01\x01x", "messages of a single frame"),
+        (HELLO + b"\x03" + bytes(7) + b"\x01x", "messages of a single frame"),
         (HELLO + b"\x08\x01x", "found flags 0x8"),
         (HELLO + frame(bytes(LIMIT + 1)), f"at most {LIMIT} bytes, found one of {LIMIT + 1}"),
         (HELLO + b"\x02" + b"\xff" * 8, "found one of 18446744073709551615"),
@@ -190,11 +235,11 @@ async def test_what_the_socket_does_not_take_at_once_arrives_in_order(until):
 async def test_a_queue_that_nobody_reads_is_refused_at_its_limit_and_goes_on_once_it_is_read(until):
     body = bytes(4 << 20)
     with Ends() as ends:
-        for _ in range(WRITE_LIMIT // len(body)):
+        for _ in range(DRIVER.write_limit // len(body)):
             ends.channel.send(body)
         with pytest.raises(ChannelFull):
             ends.channel.send(body)
-        await ends.heard(until, OPENING + (9 + len(body)) * (WRITE_LIMIT // len(body)))
+        await ends.heard(until, OPENING + (9 + len(body)) * (DRIVER.write_limit // len(body)))
         await until(lambda: not ends.channel.buffered)
         ends.channel.send(b"again")
         assert await ends.heard(until, 7) == b"\x00\x05again"
@@ -224,6 +269,42 @@ async def test_writing_to_a_peer_that_left_ends_the_channel_once():
         assert len(ends.reasons) == 1
 
 
+async def test_a_peer_that_broke_the_protocol_hears_why(until):
+    with Ends() as ends:
+        ends.feed(HELLO)
+        await ends.heard(until, OPENING)
+
+        def say_why(reason: str) -> None:
+            ends.channel.send(reason.encode())
+            ends.channel.flush()
+
+        ends.channel._on_closed = say_why
+        ends.feed(b"\x08\x00")
+        assert b"found flags 0x8" in ends.peer.recv(1000)
+        assert ends.peer.recv(1000) == b""
+
+
+async def test_closing_with_patience_delivers_what_waits():
+    with Ends() as ends:
+        ends.feed(HELLO)
+        body = bytes(2 << 20)
+        ends.channel.send(body)
+        ends.channel.flush()
+        assert ends.channel.buffered
+        heard = bytearray()
+
+        def read() -> None:
+            ends.peer.setblocking(True)
+            while data := ends.peer.recv(1 << 20):
+                heard.extend(data)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        ends.channel.close(30.0)
+        reader.join()
+        assert heard[OPENING:] == frame(body)
+
+
 async def test_after_close_nothing_is_called_back():
     with Ends() as ends:
         ends.feed(HELLO)
@@ -235,7 +316,7 @@ async def test_after_close_nothing_is_called_back():
 
 
 async def test_what_a_dead_driver_had_still_written_is_taken_in():
-    with Ends(limit=1 << 20) as ends:
+    with Ends(1 << 20) as ends:
         ends.feed(HELLO)
         written = 0
         for number in range(10_000):
@@ -308,13 +389,13 @@ async def test_stock_libzmq_and_the_channel_understand_each_other(tmp_path, unti
 
 
 class Beaten(Channel):
-    """A channel that counts the commands it gets."""
+    """A channel that counts the commands that it answers."""
 
     __slots__ = ("commands",)
 
-    def _command(self, body: bytes) -> None:
+    def _answer(self, command: bytes) -> None:
         self.commands = getattr(self, "commands", 0) + 1
-        super()._command(body)
+        super()._answer(command)
 
 
 async def test_libzmq_finds_the_channel_alive_by_its_heartbeats(tmp_path, until):
@@ -327,3 +408,32 @@ async def test_libzmq_finds_the_channel_alive_by_its_heartbeats(tmp_path, until)
         await until(lambda: frames)
         assert not reasons
         channel.close()
+
+
+async def test_a_dealer_of_stock_libzmq_and_the_channel_understand_each_other(tmp_path, until):
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(tmp_path / "clients"))
+    listening.listen(1)
+    context = zmq.Context()
+    dealer = context.socket(zmq.DEALER)
+    dealer.linger = 0
+    dealer.setsockopt(zmq.ROUTING_ID, b"i" * 255)  # makes a READY that needs a long length
+    dealer.connect(f"ipc://{tmp_path}/clients")
+    connected, _ = listening.accept()
+    frames: list[bytes] = []
+    reasons: list[str] = []
+    channel = Channel(connected, frames.extend, reasons.append, CLIENT)
+    sent = [part for size in (0, 1, 255, 256, 1 << 20) for part in (b"h" * min(size, 1000), b"b" * size)]
+    for part in range(0, len(sent), 2):
+        dealer.send_multipart(sent[part : part + 2])
+    await until(lambda: len(frames) == len(sent))
+    assert frames == sent
+    channel.send(b"answer")
+    await until(lambda: dealer.poll(0))
+    assert dealer.recv() == b"answer"
+    dealer.send_multipart([b"one", b"two", b"three"])
+    await until(lambda: reasons)
+    assert channel.violated
+    dealer.close()
+    context.term()
+    listening.close()

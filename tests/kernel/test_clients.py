@@ -12,7 +12,7 @@ from byenatos_sdk.protocol.messages import TextDelta
 
 @pytest.fixture
 def client() -> ClientState:
-    return ClientState(b"client", "uid:0", 0)
+    return ClientState("uid:0", 0)
 
 
 def add(client: ClientState, number: int, text: str) -> Stream:
@@ -37,7 +37,7 @@ def add(client: ClientState, number: int, text: str) -> Stream:
     )
 )
 def test_the_window_counts_what_is_on_its_way_whatever_is_acknowledged(steps):
-    client = ClientState(b"client", "uid:0", 0)
+    client = ClientState("uid:0", 0)
     model: list[int] = []
     for what, value in steps:
         getattr(client, what)(value)

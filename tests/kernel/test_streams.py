@@ -43,7 +43,7 @@ def touch(stream: Stream) -> None:
 
 @pytest.fixture
 def stream() -> Stream:
-    client = ClientState(b"client", "uid:0", 0)
+    client = ClientState("uid:0", 0)
     client.streams[7] = Stream(client, 7, "default")
     return client.streams[7]
 
@@ -79,7 +79,7 @@ def test_characters_count_as_much_as_they_weigh_once_they_are_joined(stream):
 @settings(deadline=None)
 @given(st.lists(st.text(max_size=4), max_size=400), st.integers(1, 9))
 def test_a_long_answer_is_kept_as_few_pieces(pieces, every):
-    stream = Stream(ClientState(b"client", "uid:0", 0), 1, "default")
+    stream = Stream(ClientState("uid:0", 0), 1, "default")
     for number, piece in enumerate(pieces):
         say(stream, piece)
         if number % every == 0:
@@ -112,7 +112,7 @@ class Streams(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.client = ClientState(b"client", "uid:0", 0)
+        self.client = ClientState("uid:0", 0)
         self.streams = [Stream(self.client, number, "default") for number in range(3)]
         self.client.streams = {stream.client_id: stream for stream in self.streams}
         self.waiting: list[list[object]] = [[], [], []]

@@ -219,7 +219,7 @@ async def test_a_connection_has_so_many_streams_and_not_more(rig, monkeypatch):
     async with rig() as kernel:
         await kernel.settle()
         numbers = [kernel.open("main") for _ in range(4)]
-        elsewhere = kernel.open("main", client=ClientState(b"other", "uid:0", 0))
+        elsewhere = kernel.open("main", client=ClientState("uid:0", 0))
         await kernel.settle()
         assert [kernel.terminal(number) is None for number in numbers] == [True, True, True, False]
         assert kernel.terminal(numbers[3]).code == "overloaded"

@@ -93,7 +93,7 @@ async def test_those_who_wait_for_a_unit_that_still_loads_hear_that_it_is_let_go
 
 def test_the_queue_is_bounded_and_what_left_it_makes_room():
     unit = new_unit()
-    client = ClientState(b"client", "uid:0", 0)
+    client = ClientState("uid:0", 0)
     streams = [Stream(client, number, "a") for number in range(WAITING_LIMIT)]
     for stream in streams:
         unit.wait(stream)

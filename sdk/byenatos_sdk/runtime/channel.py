@@ -1,88 +1,118 @@
-"""The driver's end of its channel to the kernel: a stock libzmq PAIR on an inherited listening descriptor.
+"""The driver's end of its channel to the kernel: a ZMTP peer on an inherited listening descriptor.
 
-The kernel has connected to the listening socket before this process began and has removed its name, so nobody else can:
-``ZMQ_USE_FD`` makes libzmq accept from the descriptor instead of making a socket of its own, which a sandbox forbids.
+The kernel has connected to the listening socket before this process began and has removed its name, so nobody else can;
+the one connection is accepted and the listener closed. ZeroMQ's wire is spoken without libzmq (see ``protocol.zmtp``):
+whoever sends writes to the socket itself, be it the loop, the heartbeat's thread or an engine's, and no thread in
+between has to be woken for it.
 
-A libzmq socket may be used from several threads only under a lock. The loop sends and receives, the heartbeat sends, an
-engine's thread may send.
+What the socket takes in part is kept and goes out first; until then it takes nothing more. What is sent to a kernel
+that is gone is dropped: the loop hears of its end by reading.
 """
 
+import socket
 import threading
 
-import zmq
+from byenatos_sdk.protocol.frames import MAX_BODY
+from byenatos_sdk.protocol.zmtp import Reader, frame_head, opening
 
 __all__ = ["Channel"]
 
-SEND_HIGH_WATER = 256
-"""Frames that may wait in libzmq for a kernel that does not read; with frames of at most 128 KiB, 32 MiB."""
+OPENING_S = 30.0
+"""How long to wait for the kernel's connection and its opening words, which are there already unless it is broken."""
 
-# Plain numbers: an operation on an enum flag costs as much as a receive.
-_AT_ONCE = int(zmq.NOBLOCK)
-_EVENTS = int(zmq.EVENTS)
-_READABLE = int(zmq.POLLIN)
-
-_LOST = (
-    zmq.Event.DISCONNECTED
-    | zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
-    | zmq.Event.HANDSHAKE_FAILED_PROTOCOL
-    | zmq.Event.HANDSHAKE_FAILED_AUTH
-)
+READ_BYTES = 256 << 10
+FRAME_LIMIT = 2 * MAX_BODY
+"""Bytes of the longest frame from the kernel: a request, and what its answer has already."""
 
 
 class Channel:
-    """Frames to and from the kernel. :meth:`send`, :meth:`receive` and :meth:`active` may be called from any thread."""
+    """Frames to and from the kernel. Hold :attr:`lock` while calling :meth:`send` or :meth:`resume`, from any thread.
 
-    __slots__ = ("_context", "_lock", "_monitor", "_socket", "fd", "monitor_fd")
+    :meth:`receive` belongs to the event loop, and is called once before waiting for the socket: something may have come
+    with the opening.
+    """
+
+    __slots__ = ("_early", "_reader", "_rest", "_socket", "lock", "lost")
 
     def __init__(self, fd: int) -> None:
-        self._context = zmq.Context(io_threads=1)
-        self._socket = self._context.socket(zmq.PAIR)
-        self._socket.setsockopt(zmq.SNDHWM, SEND_HIGH_WATER)
-        self._socket.setsockopt(zmq.USE_FD, fd)
-        self._monitor = self._socket.get_monitor_socket(_LOST)
-        self._socket.bind("ipc://byenatos")  # libzmq wants a name and never uses it: the socket is the descriptor's
-        self._lock = threading.Lock()
-        self.fd = int(self._socket.getsockopt(zmq.FD))
-        self.monitor_fd = int(self._monitor.getsockopt(zmq.FD))
+        """Accept the connection and shake hands.
+
+        Raises:
+            OSError: nobody connected, or who did has left.
+            Violation: who connected speaks no ZMTP.
+        """
+        with socket.socket(fileno=fd) as listening:
+            listening.settimeout(OPENING_S)
+            self._socket, _ = listening.accept()
+        self._reader = Reader((FRAME_LIMIT,), self._answer)
+        self._rest = memoryview(b"")
+        self._early: list[bytes] = []
+        self.lock = threading.Lock()
+        self.lost = False
+        """Whether the kernel has closed its end."""
+        self._socket.settimeout(OPENING_S)
+        self._socket.sendall(opening(b"PAIR"))
+        while not self._reader.shaken:
+            data = self._socket.recv(READ_BYTES)
+            if not data:
+                raise ConnectionResetError("the kernel closed the channel before it had said anything")
+            self._early += self._reader.feed(data)
+        self._socket.setblocking(False)
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor, for the event loop."""
+        return self._socket.fileno()
 
     def send(self, frame: bytes) -> bool:
-        """Send one frame; return ``False``, having done nothing, when the channel is full or has no peer yet."""
-        with self._lock:
-            try:
-                self._socket.send(frame, _AT_ONCE)
-            except zmq.Again:
-                return False
+        """Send one frame; return ``False``, having done nothing, when the socket is full."""
+        if self._rest and not self.resume():
+            return False
+        return self._write(frame_head(len(frame)) + frame)
+
+    def resume(self) -> bool:
+        """Send the rest of a frame that was taken in part; return whether there is room for more."""
+        if self._rest:
+            rest, self._rest = self._rest, memoryview(b"")
+            if not self._write(rest):
+                self._rest = rest
+        return not self._rest
+
+    def receive(self) -> list[bytes]:
+        """Take what has arrived; nothing if the kernel is gone, which :attr:`lost` tells from then on.
+
+        Raises:
+            Violation: what arrived is no ZMTP.
+        """
+        if self._early:
+            early, self._early = self._early, []
+            return early
+        try:
+            data = self._socket.recv(READ_BYTES)
+        except BlockingIOError:
+            return []
+        except OSError:
+            data = b""
+        if not data:
+            self.lost = True
+            return []
+        return self._reader.feed(data)
+
+    def close(self) -> None:
+        """Close the connection; what the socket has taken still arrives."""
+        self._socket.close()
+
+    def _write(self, data: bytes | memoryview) -> bool:
+        try:
+            sent = self._socket.send(data)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True  # nobody is there to miss it
+        if sent < len(data):
+            self._rest = memoryview(data)[sent:]
         return True
 
-    def receive(self, most: int) -> list[bytes]:
-        """Take what has arrived, at most ``most`` frames; fewer mean that nothing is left."""
-        frames: list[bytes] = []
-        receive = self._socket.recv
-        with self._lock:
-            if not self._events() & _READABLE:  # EAGAIN as an exception costs twice as much
-                return frames
-            try:
-                for _ in range(most):
-                    frames.append(receive(_AT_ONCE))  # noqa: PERF401 - what arrived before EAGAIN must be kept
-            except zmq.Again:
-                pass
-        return frames
-
-    def active(self) -> bool:
-        """Whether a frame can be read or written now; if not, the descriptor will say when."""
-        with self._lock:
-            return self._events() != 0
-
-    def _events(self) -> int:
-        return int(self._socket.getsockopt(_EVENTS))
-
-    def lost(self) -> bool:
-        """Whether the kernel has closed its end; ask when :attr:`monitor_fd` is readable."""
-        return bool(self._monitor.poll(0))
-
-    def close(self, linger_ms: int) -> None:
-        """Close, giving what was sent ``linger_ms`` milliseconds to leave."""
-        self._socket.disable_monitor()
-        self._monitor.close(linger=0)
-        self._socket.close(linger=linger_ms)
-        self._context.term()
+    def _answer(self, command: bytes) -> None:
+        with self.lock:
+            if not self._rest:
+                self._write(command)

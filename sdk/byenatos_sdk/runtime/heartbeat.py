@@ -4,14 +4,14 @@ A model that computes for a second in native code holds up the event loop, not t
 process that is stopped, or stuck with the interpreter's lock, does not beat. In between, ``loop_age_ms`` says for how
 long the event loop has not turned; what that means is the kernel's business (loading a model may well block it).
 
-Every beat asks the loop for a turn, which the beat's own send makes necessary anyway (see ``pump``). The time since a
-turn was asked for and did not come is the loop's age: a healthy loop is of age 0, and no timer is needed.
+Every beat asks the loop for a turn. The time since a turn was asked for and did not come is the loop's age: a healthy
+loop is of age 0, and no timer is needed.
 """
 
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Sized
+from collections.abc import Sized
 
 from byenatos_sdk.protocol.frames import Beat, encode
 from byenatos_sdk.runtime.channel import Channel
@@ -22,10 +22,9 @@ __all__ = ["Heartbeat"]
 class Heartbeat:
     """Sends a beat every ``every_s`` seconds until it is stopped; a beat that finds the channel full is left out."""
 
-    def __init__(self, channel: Channel, streams: Sized, turn: Callable[[], None], every_s: float) -> None:
+    def __init__(self, channel: Channel, streams: Sized, every_s: float) -> None:
         self._channel = channel
         self._streams = streams
-        self._turn = turn
         self._every_s = every_s
         self._loop = asyncio.get_running_loop()
         self._asked_at: float | None = None
@@ -45,11 +44,12 @@ class Heartbeat:
         while not self._stopping.wait(self._every_s):
             asked_at = self._asked_at
             age_s = 0.0 if asked_at is None else time.monotonic() - asked_at
-            self._channel.send(encode([(0, Beat(int(age_s * 1000), len(self._streams)))]))
+            beat = encode([(0, Beat(int(age_s * 1000), len(self._streams)))])
+            with self._channel.lock:
+                self._channel.send(beat)
             if asked_at is None:
                 self._asked_at = time.monotonic()
                 self._loop.call_soon_threadsafe(self._turned)
 
     def _turned(self) -> None:
         self._asked_at = None
-        self._turn()

@@ -1,6 +1,6 @@
 """What the driver has said and the kernel has not been sent yet.
 
-The ZeroMQ message is the unit of cost (1 us) and not the delta (0.05 us), so events are collected and leave together,
+The message is the unit of cost (2 us) and not the delta (0.05 us), so events are collected and leave together,
 at the end of the loop's turn and never by a timer. Any thread may put events in: a list's ``append``, its slice and the
 deletion of a slice are each one step for other threads, and nothing but a flush takes away.
 
@@ -8,11 +8,11 @@ A channel that is full keeps its events here. ``congested`` tells whoever makes 
 bounded; the outbox then says once, through ``room``, that there is room again.
 """
 
-import threading
 from collections.abc import Callable
 
 from byenatos_sdk.protocol.frames import DriverEvent, encode
 from byenatos_sdk.protocol.messages import Failure, ReasoningDelta, TextDelta
+from byenatos_sdk.runtime.channel import Channel
 
 __all__ = ["Outbox"]
 
@@ -38,19 +38,18 @@ class Outbox:
     from any thread.
     """
 
-    __slots__ = ("_lock", "_room", "_send", "_wake", "_watched", "awake", "blocked", "pending")
+    __slots__ = ("_channel", "_room", "_wake", "_watched", "awake", "blocked", "pending")
 
-    def __init__(self, send: Callable[[bytes], bool], wake: Callable[[], None], room: Callable[[], None]) -> None:
-        self._send = send
+    def __init__(self, channel: Channel, wake: Callable[[], None], room: Callable[[], None]) -> None:
+        self._channel = channel
         self._wake = wake
         self._room = room
-        self._lock = threading.Lock()
         self._watched = False
         self.pending: list[tuple[int, DriverEvent]] = []
         self.awake = False
         """Whether a flush is coming anyway."""
         self.blocked = False
-        """Whether the channel refused the last frame."""
+        """Whether the channel takes nothing more for now."""
 
     def put(self, id: int, event: DriverEvent) -> None:
         """Add an event of stream or call ``id``; 0 is the instance itself."""
@@ -72,11 +71,11 @@ class Outbox:
         return self.blocked or len(self.pending) > CROWDED
 
     def flush(self) -> bool:
-        """Send until nothing is left or the channel is full; return whether anything was sent."""
-        sent = False
+        """Send until nothing is left or the channel is full; return whether it takes more."""
         pending = self.pending
+        channel = self._channel
         most = FRAME_EVENTS
-        with self._lock:
+        with channel.lock:
             while pending:
                 batch = pending[:most]
                 try:
@@ -92,16 +91,17 @@ class Outbox:
                     if pieces:
                         pending[:1] = pieces
                         continue
-                if not self._send(frame):
+                if not channel.send(frame):
                     self.blocked = True
-                    return sent
+                    return False
                 del pending[: len(batch)]
-                sent = True
-            self.blocked = False
+            self.blocked = not channel.resume()
+        if self.blocked:
+            return False
         if self._watched:
             self._watched = False
             self._room()
-        return sent
+        return True
 
 
 def _encodable(event: DriverEvent) -> DriverEvent:

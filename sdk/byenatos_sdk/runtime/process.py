@@ -40,6 +40,7 @@ from byenatos_sdk.protocol.frames import (
 )
 from byenatos_sdk.protocol.messages import Failure, ModelHealthStatus, ModelSpecification
 from byenatos_sdk.protocol.versions import FEATURES, MAJORS
+from byenatos_sdk.protocol.zmtp import Violation
 from byenatos_sdk.runtime.channel import Channel
 from byenatos_sdk.runtime.heartbeat import Heartbeat
 from byenatos_sdk.runtime.plugin import checked, failing_to, import_driver
@@ -50,7 +51,7 @@ from byenatos_sdk.runtime_config import RuntimeConfig, decode_config
 
 __all__ = ["run"]
 
-LINGER_MS = 2000
+LINGER_S = 2.0
 """How long the last frames may take to leave."""
 
 FAILED, REFUSED = 1, 3
@@ -67,11 +68,15 @@ def run(channel_fd: int, config: bytes) -> None:
             refused the process; the reason stands on stderr.
     """
     order = decode_config(config)
-    channel = Channel(channel_fd)
+    try:
+        channel = Channel(channel_fd)
+    except (OSError, Violation) as error:
+        _complain(f"expected the kernel at the inherited descriptor {channel_fd}: {error}")
+        raise SystemExit(FAILED) from None
     try:
         status = asyncio.run(_Process(channel, order).live())
     finally:
-        channel.close(LINGER_MS)
+        channel.close()
     if status:
         raise SystemExit(status)
 
@@ -93,10 +98,8 @@ class _Process:
         """Live until the end and return the exit status."""
         self._loop = asyncio.get_running_loop()
         self._end: asyncio.Future[int] = self._loop.create_future()
-        self._pump = Pump(self._channel, self._accept, self._has_room)
+        self._pump = Pump(self._channel, self._accept, self._has_room, self._abandoned)
         self._put = self._pump.outbox.put
-        self._loop.add_reader(self._channel.monitor_fd, self._look_for_kernel)
-        self._look_for_kernel()  # edge-triggered: it speaks only of what comes after a look
         self._loop.add_signal_handler(signal.SIGTERM, self._leave, 0)
         config = self._config
         hello = DriverHello(config.token, MAJORS, tuple(sorted(FEATURES)), config.driver, config.version, os.getpid())
@@ -133,7 +136,7 @@ class _Process:
 
     def _welcome(self) -> None:
         if self._heartbeat is None:
-            self._heartbeat = Heartbeat(self._channel, self._streams, self._pump.turn, self._config.heartbeat_s)
+            self._heartbeat = Heartbeat(self._channel, self._streams, self._config.heartbeat_s)
             self._heartbeat.start()
 
     # ---- loading -----------------------------------------------------------------------------------------------
@@ -269,10 +272,9 @@ class _Process:
         if self._draining and not self._streams and not self._tasks:
             self._leave(0)
 
-    def _look_for_kernel(self) -> None:
-        if self._channel.lost():
-            _complain("the kernel closed the channel: leaving")
-            self._leave(FAILED)
+    def _abandoned(self, reason: str) -> None:
+        _complain(f"the kernel {reason}: leaving")
+        self._leave(FAILED)
 
     def _leave(self, status: int) -> None:
         if not self._end.done():
@@ -281,7 +283,6 @@ class _Process:
     async def _shut_down(self) -> None:
         """Cancel what still runs, stop the driver, send what is left to say."""
         self._draining = True
-        self._loop.remove_reader(self._channel.monitor_fd)
         for stream in list(self._streams.values()):
             stream.cancel()
         tasks = list(self._tasks)
@@ -294,9 +295,9 @@ class _Process:
         if self._heartbeat is not None:
             self._heartbeat.stop()
         self._pump.flush()
-        if not self._channel.lost():
+        if not self._channel.lost:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._pump.room(), LINGER_MS / 1000)
+                await asyncio.wait_for(self._pump.room(), LINGER_S)
         self._pump.stop()
 
     def _spawn(self, coroutine: Coroutine[None, None, None]) -> asyncio.Task[None]:

@@ -141,7 +141,7 @@ class Rig:
         self.drivers.owner = self.switchboard
         self.places.fallback = self.supply.fallback
         self.registry.in_use = lambda model: any(unit.model.id == model for unit in self.drivers.units)
-        self.client = ClientState(b"client", "uid:0", 0)
+        self.client = ClientState("uid:0", 0)
         self._numbers = itertools.count(1)
         self._seam = mock.patch.object(link, "launch", self._launch)
         self._seam.start()

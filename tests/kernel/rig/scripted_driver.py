@@ -5,7 +5,7 @@ import itertools
 import socket
 from collections.abc import Callable
 
-from byenatos_kernel.channel import Channel
+from byenatos_kernel.channel import Channel, Peer
 from byenatos_sandbox import Exit, Grant
 from byenatos_sdk.protocol.control import LoadOrder
 from byenatos_sdk.protocol.frames import (
@@ -58,7 +58,7 @@ class ScriptedDriver:
         self.closed = False
         self.token = decode_config(config).token
         self.channel, theirs = socket.socketpair()
-        self.wire = Channel(theirs, self._frames, lambda _: None, frame_limit=64 << 20)
+        self.wire = Channel(theirs, self._frames, lambda _: None, Peer("kernel", b"PAIR", (64 << 20,), 64 << 20))
         self._on_exit = on_exit
         self._dying = False
         self._probe_reply = probe_reply
