@@ -167,15 +167,7 @@ class Channel:
             except OSError as error:
                 self._end(f"the channel broke: {error.strerror or error}")
                 return
-            done = 0
-            for buffer in out:
-                if sent < len(buffer):
-                    break
-                sent -= len(buffer)
-                done += 1
-            del out[:done]
-            if sent:
-                out[0] = memoryview(out[0])[sent:]
+            _remove(out, sent)
         self._buffered = 0
         if self._writing:
             self._writing = False
@@ -224,3 +216,19 @@ class Channel:
         self._loop.remove_reader(self._socket.fileno())
         self._on_closed(reason)
         self.close()
+
+
+def _remove(buffers: list[bytes | memoryview], sent: int) -> None:
+    """Take the first ``sent`` bytes out of ``buffers``."""
+    if sent == sum(map(len, buffers)):
+        buffers.clear()
+        return
+    done = 0
+    for buffer in buffers:
+        if sent < len(buffer):
+            break
+        sent -= len(buffer)
+        done += 1
+    del buffers[:done]
+    if sent:
+        buffers[0] = memoryview(buffers[0])[sent:]

@@ -37,7 +37,7 @@ TRANSITIONS: dict[InstanceState, frozenset[InstanceState]] = {
 MOST_STRAYS = 4096
 """Events without a stream between two sweeps: beats, replies, and what was on its way when streams were stopped."""
 
-SERVING = frozenset({InstanceState.READY, InstanceState.DEGRADED})
+SERVING = (InstanceState.READY, InstanceState.DEGRADED)
 
 _decode_specification = msgspec.msgpack.Decoder(ModelSpecification).decode
 

@@ -19,6 +19,7 @@ from byenatos_sdk.protocol.messages import (
     Moved,
     Reasoning,
     ReasoningDelta,
+    Terminal,
     TextDelta,
     ToolCall,
     ToolCallDelta,
@@ -75,6 +76,7 @@ class Stream:
         "slot",
         "state",
         "target",
+        "terminal",
         "total",
     )
 
@@ -90,6 +92,7 @@ class Stream:
         self.state = StreamState.WAITING
         self.pending: list[str] = []
         self.events: list[Delta] = []
+        self.terminal: Terminal | None = None
         self.journal: list[str] = []
         self.chapters: list[str] = []
         self.parts: list[ToolCall | Reasoning] = []
@@ -110,6 +113,11 @@ class Stream:
         """All text of the answer so far, delivered or not."""
         waiting = [event.text for event in self.events if type(event) is TextDelta]
         return "".join((*self.chapters, *self.journal, *waiting, *self.pending))
+
+    @property
+    def waiting(self) -> bool:
+        """Whether anything waits to be taken."""
+        return bool(self.pending or self.events or self.terminal)
 
     @property
     def started(self) -> bool:
@@ -144,7 +152,7 @@ class Stream:
         self._weigh()
 
     def take(self, out: list[tuple[int, ClientEvent]]) -> int:
-        """Move everything that waits to ``out`` and its text to the journal; return about how many bytes it is."""
+        """Move what waits to ``out``, the terminal last, and its text to the journal; return about how many bytes."""
         number = self.client_id
         size = self.lag
         if self.events:
@@ -166,11 +174,14 @@ class Stream:
             if pending:
                 self._deliver(pending[0] if len(pending) == 1 else "".join(pending), out)
                 pending.clear()
+        if self.terminal is not None:
+            out.append((number, self.terminal))
+            self.terminal = None
         self._clear_lag()
         return size
 
     def discard(self) -> None:
-        """Forget what waits for the client: it will end with a failure instead."""
+        """Forget what waits for the client but the terminal."""
         self.pending.clear()
         self.events.clear()
         self._clear_lag()

@@ -39,6 +39,7 @@ from byenatos_sdk.protocol.errors import (
 )
 from byenatos_sdk.protocol.frames import (
     MOST_EVENTS,
+    DriverEvent,
     Open,
     count_events,
     decode_driver_events,
@@ -139,11 +140,8 @@ class Switchboard:
         if stream is None:
             return
         if stream.state is StreamState.ENDED:
-            terminal = stream.events[-1] if stream.events else None
             stream.discard()
             stream.paused = False
-            if terminal is not None:
-                stream.events.append(terminal)
             self._touch(stream)
         elif stream.state is not StreamState.STORING:
             stream.discard()
@@ -155,7 +153,7 @@ class Switchboard:
         stream = client.streams.get(number)
         if stream is not None and stream.paused is not on:
             stream.paused = on
-            if not on and (stream.events or stream.pending):
+            if not on and stream.waiting:
                 self._touch(stream)
 
     def client_gone(self, client: ClientState, error: ByenatosError) -> None:
@@ -177,57 +175,72 @@ class Switchboard:
             wire.flush()
 
     def _take(self, instance: Instance, frames: list[bytes]) -> None:
+        """Sort the events of one read by stream and give each its text at once: the bookkeeping is the cost."""
         streams = instance.streams
-        dirty = self._wire.dirty
-        now = instance.last_seen
-        count = 0
-        for frame in frames:
-            if len(frame) > MOST_EVENTS and count_events(frame) > MOST_EVENTS:
-                raise msgspec.DecodeError(
-                    f"expected at most {MOST_EVENTS} events in a frame, found {count_events(frame)}"
-                )
-            for number, event in decode_driver_events(frame):
-                if type(event) is TextDelta:
-                    stream = streams.get(number)
-                    if stream is None:
-                        continue
-                    text = event.text
-                    size = len(text)
-                    client = stream.client
-                    pending = stream.pending
-                    pending.append(text)
-                    count += 1
-                    stream.total += size
-                    stream.lag += size
-                    client.lag += size
-                    if not stream.dirty:
-                        stream.progress = now
-                        stream.dirty = True
-                        client.dirty.append(stream)
-                        dirty[client] = None
-                    elif len(pending) >= JOIN_EVERY:
-                        stream.settle()
-                    if size > _LONG_PIECE:
-                        stream.settle()
-                    if stream.lag > LAG_LIMIT or client.lag > CLIENT_LAG_LIMIT or stream.total > STREAM_LIMIT:
-                        self._over_limit(stream)
-                else:
-                    stream = streams.get(number) if number else None
-                    if stream is None:
-                        instance.event(number, event)
-                    elif type(event) is Finish:
-                        self._finish(stream, event)
-                    elif isinstance(event, _CONTENT):
-                        count += 1
-                        stream.progress = now
-                        stream.add_event(event)
-                        self._touch(stream)
-                        lagging = stream.lag > LAG_LIMIT or stream.client.lag > CLIENT_LAG_LIMIT
-                        if lagging or stream.total > STREAM_LIMIT:
-                            self._over_limit(stream)
-                    elif type(event) is Failure:
-                        self._driver_failed(stream, event)
-        self.deltas += count
+        texts: dict[int, list[str]] = {}
+        try:
+            for frame in frames:
+                if len(frame) > MOST_EVENTS and count_events(frame) > MOST_EVENTS:
+                    raise msgspec.DecodeError(
+                        f"expected at most {MOST_EVENTS} events in a frame, found {count_events(frame)}"
+                    )
+                for number, event in decode_driver_events(frame):
+                    if type(event) is TextDelta:
+                        pieces = texts.get(number)
+                        if pieces is not None:
+                            pieces.append(event.text)
+                        elif number in streams:
+                            texts[number] = [event.text]
+                    else:
+                        if number in texts:
+                            self._add_text(instance, number, texts.pop(number))
+                        self._take_other(instance, number, event)
+        finally:  # what came before a frame that cannot be read counts
+            for number, pieces in texts.items():
+                self._add_text(instance, number, pieces)
+
+    def _add_text(self, instance: Instance, number: int, pieces: list[str]) -> None:
+        """Queue what one read brought of a stream's text."""
+        stream = instance.streams.get(number)
+        if stream is None:
+            return
+        text = pieces[0] if len(pieces) == 1 else "".join(pieces)
+        size = len(text)
+        client = stream.client
+        pending = stream.pending
+        pending.append(text)
+        self.deltas += len(pieces)
+        stream.total += size
+        stream.lag += size
+        client.lag += size
+        if not stream.dirty:
+            stream.progress = instance.last_seen
+            stream.dirty = True
+            client.dirty.append(stream)
+            self._wire.dirty[client] = None
+        elif len(pending) >= JOIN_EVERY:
+            stream.settle()
+        if size > _LONG_PIECE:
+            stream.settle()
+        if stream.lag > LAG_LIMIT or client.lag > CLIENT_LAG_LIMIT or stream.total > STREAM_LIMIT:
+            self._over_limit(stream)
+
+    def _take_other(self, instance: Instance, number: int, event: DriverEvent) -> None:
+        """Take any event but text."""
+        stream = instance.streams.get(number) if number else None
+        if stream is None:
+            instance.event(number, event)
+        elif type(event) is Finish:
+            self._finish(stream, event)
+        elif isinstance(event, _CONTENT):
+            self.deltas += 1
+            stream.progress = instance.last_seen
+            stream.add_event(event)
+            self._touch(stream)
+            if stream.lag > LAG_LIMIT or stream.client.lag > CLIENT_LAG_LIMIT or stream.total > STREAM_LIMIT:
+                self._over_limit(stream)
+        elif type(event) is Failure:
+            self._driver_failed(stream, event)
 
     # ---- UnitOwner: what becomes of streams when drivers come and go --------------------------------------------
 
@@ -346,9 +359,7 @@ class Switchboard:
             self._idle.set()
         self._turns.release(stream)
         stream.body = b""
-        if stream.pending:
-            stream.settle()
-        stream.events.append(terminal)
+        stream.terminal = terminal
         self._touch(stream)
 
     def _over_limit(self, stream: Stream) -> None:

@@ -155,22 +155,22 @@ class Streams(RuleBasedStateMachine):
     def pause(self, number, on) -> None:
         stream = self.streams[number]
         stream.paused = on
-        if not on and (stream.events or stream.pending):
+        if not on and stream.waiting:
             touch(stream)
 
     @rule(number=which)
     def discard(self, number) -> None:
-        if stream := self._running(number):
-            stream.discard()
-            self.waiting[number].clear()
+        """A failure that replaces what waits; a terminal that waits already stays."""
+        self.streams[number].discard()
+        waiting = self.waiting[number]
+        del waiting[: len(waiting) - (self.streams[number].terminal is not None)]
 
     @rule(number=which)
     def end(self, number) -> None:
         if stream := self._running(number):
             self.ended.add(number)
             stream.state = StreamState.ENDED
-            stream.settle()
-            stream.events.append(Finish())
+            stream.terminal = Finish()
             touch(stream)
             self.waiting[number].append(Finish())
 
@@ -189,6 +189,8 @@ class Streams(RuleBasedStateMachine):
             for event in stream.events:
                 held.extend(event.text if type(event) is TextDelta else [event])
             held.extend("".join(stream.pending))
+            if stream.terminal is not None:
+                held.append(stream.terminal)
             done = len(waiting) - len(held)
             assert done >= 0
             assert held == waiting[done:], "what waits is not what was said last"

@@ -3,8 +3,8 @@
 import importlib
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from types import TracebackType
 from typing import Any
 
 import msgspec
@@ -19,23 +19,36 @@ __all__ = ["checked", "failing_to", "import_driver"]
 LONGEST_MESSAGE = 4000
 
 
-@contextmanager
-def failing_to(report: Callable[[Failure], None], doing: str = "") -> Iterator[None]:
+class failing_to:  # noqa: N801 - used as a statement; a class, since every request enters one
     """Run a driver's code; what it raises is handed to ``report`` as a failure, after ``doing`` if that is given.
 
     An error of ``byenatos_sdk.protocol.errors`` is an answer and keeps its code. Anything else is a fault of the
     driver: it becomes ``internal`` with its type and message, and its traceback goes to stderr.
     """
-    prefix = f"{doing}: " if doing else ""
-    try:
-        yield
-    except ByenatosError as error:
-        message = f"{prefix}{error.message}"[:LONGEST_MESSAGE]
-        after = error.retry_after_s
-        report(Failure(error.code, message, float(after) if isinstance(after, int | float) else None))
-    except Exception as error:  # noqa: BLE001 - foreign code
-        traceback.print_exc()
-        report(Failure("internal", f"{prefix}{type(error).__name__}: {error}"[:LONGEST_MESSAGE]))
+
+    __slots__ = ("_doing", "_report")
+
+    def __init__(self, report: Callable[[Failure], None], doing: str = "") -> None:
+        self._report = report
+        self._doing = doing
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        prefix = f"{self._doing}: " if self._doing else ""
+        if isinstance(error, ByenatosError):
+            message = f"{prefix}{error.message}"[:LONGEST_MESSAGE]
+            after = error.retry_after_s
+            self._report(Failure(error.code, message, float(after) if isinstance(after, int | float) else None))
+        else:
+            traceback.print_exception(error)
+            self._report(Failure("internal", f"{prefix}{type(error).__name__}: {error}"[:LONGEST_MESSAGE]))
+        return True
 
 
 def import_driver(config: RuntimeConfig) -> type[Driver]:
