@@ -24,6 +24,7 @@ __all__ = [
     "OTHER",
     "TARGET",
     "System",
+    "cpu_of",
     "describe_machine",
     "echo_request",
     "memory_of",
@@ -63,8 +64,7 @@ class System:
 
     def cpu_s(self) -> float:
         """CPU time of the whole process, its ZeroMQ thread included."""
-        tasks = Path(f"/proc/{self.pid}/task").iterdir()
-        return sum(int((task / "schedstat").read_text("ascii").split()[0]) for task in tasks) / 1e9
+        return cpu_of(self.pid)
 
     def resident_bytes(self) -> int:
         """Memory that is resident now."""
@@ -81,6 +81,12 @@ class System:
     def close(self) -> None:
         """Close the observing client."""
         self._observer.close()
+
+
+def cpu_of(pid: int) -> float:
+    """Return the CPU time of all threads of a process, in seconds."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text("ascii").split()[0]) for task in tasks) / 1e9
 
 
 def memory_of(pid: int, key: str) -> int:

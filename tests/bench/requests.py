@@ -1,6 +1,7 @@
 """Whole requests: client, kernel, echo driver and back.
 
-Baselines: one ZeroMQ hop without any code, the same driver without a kernel, and the naive kernel.
+Baselines: one ZeroMQ hop without any code, the same driver without a kernel, a relay that passes bytes on unread (the
+floor of whatever stands between two processes), and the naive kernel.
 """
 
 from tests.bench.direct import direct_echo
@@ -9,6 +10,7 @@ from tests.bench.load import RoundTrips, round_trips
 from tests.bench.lone_driver import lone_driver
 from tests.bench.machine import TARGET, System, echo_request, real_kernel
 from tests.bench.naive import naive_kernel
+from tests.bench.relay import relay
 
 __all__ = ["measure"]
 
@@ -42,31 +44,56 @@ class _Row:
 
 
 def measure(*, quick: bool) -> Section:
-    """Measure all three, in turns, so that what disturbs one disturbs the others."""
+    """Measure all of them, in turns, so that what disturbs one disturbs the others."""
     rounds = ROUNDS // (4 if quick else 1)
     body = echo_request(reply="y" * 400)
     kernel = {number: _Row() for number in IN_FLIGHT}
     naive = {number: _Row() for number in IN_FLIGHT}
     direct = {number: _Row() for number in IN_FLIGHT}
     lone = {number: _Row() for number in IN_FLIGHT}
-    with real_kernel() as real, naive_kernel() as simple, direct_echo() as floor, lone_driver() as alone:
+    unread = {number: _Row() for number in IN_FLIGHT}
+    with (
+        real_kernel() as real,
+        naive_kernel() as simple,
+        direct_echo() as floor,
+        lone_driver() as alone,
+        relay() as blind,
+    ):
         for _ in range(rounds):
             for number in IN_FLIGHT:
                 count = COUNTS[number]
                 direct[number].add(floor.round_trips(body, in_flight=number, count=count), 0, 0)
                 lone[number].add(alone.round_trips(body, in_flight=number, count=count), 0, 0)
+                cpu = blind.cpu_s()
+                done = blind.round_trips(body, in_flight=number, count=count)
+                unread[number].add(done, blind.cpu_s() - cpu, blind.cpu_s() - cpu)
                 _drive(real, kernel[number], body, number, count)
                 _drive(simple, naive[number], body, number, NAIVE_COUNTS[number])
     rows: list[tuple[str | float, ...]] = []
-    for name, results in (("ZeroMQ echo", direct), ("driver alone", lone), ("kernel", kernel), ("naive", naive)):
+    rows_of = (
+        ("ZeroMQ echo", direct),
+        ("driver alone", lone),
+        ("blind relay", unread),
+        ("kernel", kernel),
+        ("naive", naive),
+    )
+    for name, results in rows_of:
         rows += [(name, number, *row.cells()) for number, row in results.items()]
     table = Table(
         f"Requests ({len(body)} bytes, answered by 400 characters): best of {rounds} rounds",
         ("", "in flight", "p50 µs", "p99 µs", "req/s", "main µs/req", "process µs/req", "client µs/req"),
         rows,
     )
+    ratios = Table(
+        "The kernel against the blind relay, which shows what this machine asks for two more processes to wake",
+        ("in flight", "p50, times", "main thread CPU, µs more"),
+        [
+            (number, row.p50 / unread[number].p50, row.main_us - unread[number].main_us)
+            for number, row in kernel.items()
+        ],
+    )
     return Section(
-        [table],
+        [table, ratios],
         [
             Figure("round trips per second, 16 in flight", kernel[16].per_second, "/s", 30_000, at_most=False),
             Figure("kernel main thread per request, 16 in flight", kernel[16].main_us, "µs", 15),
