@@ -4,7 +4,7 @@ Clients use stock ZeroMQ (a DEALER); the kernel's end of each connection is the 
 (see ``channel``), so that no byte that a client sends can make the kernel hold more than one message, and no I/O thread
 stands between a client and the event loop.
 
-The ZeroMQ message is the unit of cost, not the token, so events leave in batches: whatever one read of a driver's
+The message is the unit of cost, not the token, so events leave in batches: whatever one read of a driver's
 channel produced goes out as one frame per client, at the end of that read. Batching adds no delay. And nothing is lost:
 each client's window of unacknowledged frames bounds what is on its way, and what does not fit waits in its streams.
 

@@ -95,7 +95,7 @@ def _forgo() -> None:
 
 
 def _allow_descriptors() -> None:
-    """Take as many descriptors as the system allows: libzmq ends the whole process when it cannot accept one more."""
+    """Take as many descriptors as the system allows: each client, driver and file needs some."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 

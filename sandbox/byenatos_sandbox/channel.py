@@ -1,8 +1,8 @@
 """The one way in and out of a sandbox: a unix stream socket that no path leads to.
 
-The child's stock libzmq wants a *listening* descriptor (``ZMQ_USE_FD`` and ``bind``), so a socket pair will not do. The
-socket is bound inside a folder of mode 0700, connected to at once, and its name removed before the child exists: one
-connection, made by us, and nobody can make another.
+A child may speak by stock libzmq, which wants a *listening* descriptor (``ZMQ_USE_FD`` and ``bind``), so a socket pair
+will not do. The socket is bound inside a folder of mode 0700, connected to at once, and its name removed before the
+child exists: one connection, made by us, and nobody can make another.
 """
 
 import os

@@ -10,7 +10,7 @@ driver -> kernel        one frame: a list of ``(id, event)``, the id being the k
                         0 addresses the instance itself
 ======================  ==============================================================================
 
-A frame holds a *list* because the ZeroMQ message is the unit of cost (1 us) and not the delta (0.05 us): whoever sends
+A frame holds a *list* because the message is the unit of cost (1 us) and not the delta (0.05 us): whoever sends
 collects what one engine step or one turn of its loop produced. All structs are arrays with an integer tag; a field with
 a default may be appended, never inserted. ``ZMTP`` limits, windows and deadlines are the ends' own business.
 """
