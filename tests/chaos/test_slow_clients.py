@@ -1,6 +1,7 @@
 """Clients that do not read: what is lost, what it costs the kernel, and what others notice."""
 
 import asyncio
+import socket
 import statistics
 import time
 
@@ -9,6 +10,7 @@ import zmq
 from kernel_process import counting, numbers, until, until_ready
 
 from byenatos_sdk.protocol.messages import Failure, Finish
+from byenatos_sdk.protocol.zmtp import opening
 
 MIB = 1 << 20
 STREAMS = 64
@@ -199,3 +201,18 @@ async def test_a_message_of_far_too_many_parts_is_refused_and_its_sender_sent_aw
         assert terminal.code == "invalid_request"
         await until(client, lambda status: status.streams == 0)
         assert (await client.infer("count", extra=counting(3))).text == numbers(3)
+
+
+async def test_a_message_without_end_is_refused_at_its_third_frame_and_grows_nothing(start_kernel):
+    """What libzmq would gather until memory is out: it bounds frames, and whole messages, but not unfinished ones."""
+    kernel = start_kernel()
+    async with kernel.client() as client:
+        await until_ready(client)
+        before = kernel.rss
+        with socket.socket(socket.AF_UNIX) as endless:
+            endless.connect(str(kernel.home.socket))
+            endless.sendall(opening(b"DEALER"))
+            with pytest.raises((BrokenPipeError, ConnectionResetError)):
+                endless.sendall((b"\x01\xff" + bytes(255)) * 100_000)
+        assert kernel.rss - before < 2 * MIB
+        assert (await client.infer("x", extra=counting(3))).text == numbers(3)

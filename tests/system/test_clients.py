@@ -19,7 +19,7 @@ from byenatos_sdk.protocol.errors import (
     Overloaded,
     Unavailable,
 )
-from byenatos_sdk.protocol.frames import Bye, Cancel, Hello, Open, Pause, Refused, Welcome, encode
+from byenatos_sdk.protocol.frames import Bye, Cancel, Hello, Open, Pause, Refused, encode
 from byenatos_sdk.protocol.messages import Failure, Finish, InferenceRequest, assistant, user
 
 SLOW_START = """
@@ -375,10 +375,11 @@ async def test_a_stream_number_that_is_in_use_ends_the_connection_with_a_reason(
         (b"\x92\x63\x01", b""),
         (b"\x93\x01\xa1x\xa1y", b""),
         (encode(Open(1, "default")), b"", b""),
+        (encode(Hello((1,))),),
         (b"\x91" * 100_000, b""),
         (encode(Hello((99,))), b""),
     ],
-    ids=["rubbish", "empty", "unknown-kind", "wrong-type", "three-frames", "nested", "unknown-major"],
+    ids=["rubbish", "empty", "unknown-kind", "wrong-type", "three-frames", "one-frame", "nested", "unknown-major"],
 )
 async def test_a_message_that_cannot_be_read_ends_the_connection_with_a_reason(kernel, raw, frames):
     async with kernel.client() as client:
@@ -389,14 +390,6 @@ async def test_a_message_that_cannot_be_read_ends_the_connection_with_a_reason(k
         assert isinstance(peer.handshakes[0], Refused)
         assert peer.handshakes[0].reason
         assert (await client.infer("count", extra=counting(3))).text == numbers(3)
-
-
-async def test_a_message_of_one_frame_is_ignored(kernel, raw):
-    async with kernel.client() as client:
-        await until_ready(client)
-        peer = raw(kernel.home)
-        peer.send_raw(encode(Hello((1,))))
-        assert isinstance(peer.hello(), Welcome)
 
 
 async def test_an_id_of_64_bits_is_as_good_as_any(kernel, raw):
