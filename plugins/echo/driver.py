@@ -99,8 +99,8 @@ class Engine:
             self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
-        # a turn of the loop costs more than a step of few streams; about 64 tokens later a cancel must get through
-        for _ in range(1 if self._period_s else 1 + 64 // len(self.streams)):
+        # a turn of the loop costs more than a step of few streams; about 256 tokens later a cancel must get through
+        for _ in range(1 if self._period_s else 1 + 256 // len(self.streams)):
             call = self.streams[0][0]
             if call.congested:  # all share one channel; uncongested() goes on
                 self._running = False

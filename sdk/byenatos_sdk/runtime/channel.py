@@ -67,14 +67,27 @@ class Channel:
         """Send one frame; return ``False``, having done nothing, when the socket is full."""
         if self._rest and not self.resume():
             return False
-        return self._write(frame_head(len(frame)) + frame)
+        data = frame_head(len(frame)) + frame
+        try:
+            sent = self._socket.send(data)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True  # nobody is there to miss it
+        if sent < len(data):
+            self._rest = memoryview(data)[sent:]
+        return True
 
     def resume(self) -> bool:
         """Send the rest of a frame that was taken in part; return whether there is room for more."""
         if self._rest:
-            rest, self._rest = self._rest, memoryview(b"")
-            if not self._write(rest):
-                self._rest = rest
+            try:
+                sent = self._socket.send(self._rest)
+            except BlockingIOError:
+                return False
+            except OSError:
+                sent = len(self._rest)
+            self._rest = self._rest[sent:]
         return not self._rest
 
     def receive(self) -> list[bytes]:
@@ -101,18 +114,8 @@ class Channel:
         """Close the connection; what the socket has taken still arrives."""
         self._socket.close()
 
-    def _write(self, data: bytes | memoryview) -> bool:
-        try:
-            sent = self._socket.send(data)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True  # nobody is there to miss it
-        if sent < len(data):
-            self._rest = memoryview(data)[sent:]
-        return True
-
     def _answer(self, command: bytes) -> None:
         with self.lock:
             if not self._rest:
-                self._write(command)
+                self._rest = memoryview(command)
+                self.resume()

@@ -32,7 +32,19 @@ _check = msgspec.msgpack.Decoder(
 class Stream:
     """The :class:`~byenatos_sdk.driver.Call` of a driver; ``ended`` is called with the id when its terminal is put."""
 
-    __slots__ = ("_ended", "_id", "_outbox", "_over", "_pending", "_pump", "_reported", "cancelled", "request", "task")
+    __slots__ = (
+        "_ended",
+        "_id",
+        "_outbox",
+        "_over",
+        "_pending",
+        "_pump",
+        "_reported",
+        "cancelled",
+        "flush",
+        "request",
+        "task",
+    )
 
     def __init__(self, id: int, request: InferenceRequest, pump: Pump, ended: Callable[[int], None]) -> None:
         self._id = id
@@ -42,6 +54,7 @@ class Stream:
         self._ended = ended
         self._over = False
         self._reported = False
+        self.flush = pump.flush
         self.request = request
         self.cancelled = False
         self.task: Task[None] | None = None
@@ -50,10 +63,6 @@ class Stream:
     def congested(self) -> bool:
         """Whether the channel is full."""
         return self._outbox.congested
-
-    def flush(self) -> None:
-        """Send at once what was emitted so far."""
-        self._pump.flush()
 
     def emit(self, delta: str | Delta) -> None:
         """Send a delta; after the terminal or a cancel it is dropped.
