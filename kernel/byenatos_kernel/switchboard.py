@@ -52,7 +52,6 @@ from byenatos_sdk.protocol.messages import (
     Moved,
     ReasoningDelta,
     Terminal,
-    TextDelta,
     ToolCallDelta,
 )
 
@@ -185,12 +184,12 @@ class Switchboard:
                         f"expected at most {MOST_EVENTS} events in a frame, found {count_events(frame)}"
                     )
                 for number, event in decode_driver_events(frame):
-                    if type(event) is TextDelta:
+                    if type(event) is str:
                         pieces = texts.get(number)
                         if pieces is not None:
-                            pieces.append(event.text)
+                            pieces.append(event)
                         elif number in streams:
-                            texts[number] = [event.text]
+                            texts[number] = [event]
                     else:
                         if number in texts:
                             self._add_text(instance, number, texts.pop(number))

@@ -6,7 +6,7 @@ from typing import Any
 import zmq
 
 from byenatos_sdk.protocol.frames import Start, decode_request, encode, split_driver_frame
-from byenatos_sdk.protocol.messages import Finish, TextDelta
+from byenatos_sdk.protocol.messages import Finish
 
 __all__ = ["serve"]
 
@@ -26,11 +26,11 @@ def serve(endpoint: str) -> None:
             if isinstance(header, Start):
                 behaviour = decode_request(body).extra["echo"]
                 if "reply" in behaviour:
-                    socket.send(encode([(header.id, TextDelta(behaviour["reply"])), (header.id, Finish())]))
+                    socket.send(encode([(header.id, behaviour["reply"]), (header.id, Finish())]))
                 else:
                     remaining[header.id] = behaviour["tokens"]
-        delta = TextDelta(behaviour["text"])
-        events: list[tuple[int, TextDelta | Finish]] = []
+        delta = behaviour["text"]
+        events: list[tuple[int, str | Finish]] = []
         for number, left in list(remaining.items()):
             if left:
                 remaining[number] = left - 1

@@ -70,9 +70,10 @@ class NaiveKernel:
         text: list[str] = []
         while True:
             event = await asyncio.wait_for(queue.get(), 60)
-            await self._clients.send_multipart([peer, encode([(client_id, event)])])
-            if isinstance(event, TextDelta):
-                text.append(event.text)
+            said = TextDelta(event) if isinstance(event, str) else event
+            await self._clients.send_multipart([peer, encode([(client_id, said)])])
+            if isinstance(event, str):
+                text.append(event)
                 self._deltas += 1
             if isinstance(event, Finish | Failure):
                 del self._queues[number]

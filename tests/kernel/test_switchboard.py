@@ -85,7 +85,7 @@ async def test_a_client_that_does_not_read_loses_the_stream_and_nothing_else(rig
         kernel.switchboard.pause(kernel.client, number, on=True)
         text = "\N{GRINNING FACE}" * size
         for _ in range(switchboard.LAG_LIMIT // size + 2):
-            driver.tell(there, TextDelta(text))
+            driver.tell(there, text)
             if len(driver.wire._out) > 100:
                 await kernel.settle(1)
         driver.say(elsewhere)
@@ -98,7 +98,7 @@ async def test_a_client_that_does_not_read_loses_the_stream_and_nothing_else(rig
         assert stream.state is StreamState.ENDED
 
 
-@pytest.mark.parametrize("delta", [TextDelta("x" * 60_000), ReasoningDelta("x" * 60_000)])
+@pytest.mark.parametrize("delta", ["x" * 60_000, ReasoningDelta("x" * 60_000)])
 async def test_an_answer_without_end_is_cut_off(rig, delta):
     async with rig() as kernel:
         await kernel.settle()
@@ -296,7 +296,7 @@ async def test_events_of_numbers_that_nobody_knows_are_nobodys(rig):
     async with rig() as kernel:
         await kernel.settle()
         driver = kernel.driver("a")
-        for event in (TextDelta("x"), Finish(), Failure("internal", "?"), Reply(b""), ToolCallDelta("1", "x", "{}")):
+        for event in ("x", Finish(), Failure("internal", "?"), Reply(b""), ToolCallDelta("1", "x", "{}")):
             for number in (-1, 0, 999, 2**63):
                 driver.tell(number, event)
         await kernel.settle()

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from byenatos_sdk.protocol.frames import DriverEvent, Stop
+from byenatos_sdk.protocol.frames import Stop
 from byenatos_sdk.protocol.messages import Failure, Finish, InferenceRequest, Sampling, TextDelta, Usage, user
-from byenatos_sdk.testing import DriverProcess, Silence
+from byenatos_sdk.testing import DriverProcess, Heard, Silence
 
 FOLDER = Path(__file__).parents[1]
 
@@ -32,7 +32,7 @@ def ask(said: str = "", *, sampling: Sampling | None = None, **echo: Any) -> Inf
     return InferenceRequest((user(said),), sampling=sampling or Sampling(), extra=extra)
 
 
-def text(events: list[DriverEvent]) -> str:
+def text(events: list[Heard]) -> str:
     return "".join(event.text for event in events if isinstance(event, TextDelta))
 
 

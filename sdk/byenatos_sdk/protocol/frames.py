@@ -211,7 +211,7 @@ ClientEvent: TypeAlias = (
     | Notice
 )
 DriverEvent: TypeAlias = (
-    TextDelta
+    str  # a text delta, as in a driver's `infer`: what streams mostly consist of is a string and no object around it
     | ReasoningDelta
     | ToolCallDelta
     | Logprobs

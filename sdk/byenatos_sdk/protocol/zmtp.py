@@ -160,7 +160,7 @@ def _opening_size(data: bytes) -> int:
         return start
     if data[0] != 0xFF or not data[9] & 1 or data[10] < 3 or data[12:32].rstrip(b"\0") != b"NULL":
         raise Violation(f"expected a ZMTP 3 greeting with the NULL mechanism, found {data[:12].hex()}")
-    if end == start:
+    if end < start + 2:
         return start + 2
     flags = data[start]
     if flags not in {_COMMAND, _COMMAND | _LONG}:

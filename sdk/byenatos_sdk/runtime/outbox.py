@@ -11,7 +11,7 @@ bounded; the outbox then says once, through ``room``, that there is room again.
 from collections.abc import Callable
 
 from byenatos_sdk.protocol.frames import DriverEvent, encode
-from byenatos_sdk.protocol.messages import Failure, ReasoningDelta, TextDelta
+from byenatos_sdk.protocol.messages import Failure, ReasoningDelta
 from byenatos_sdk.runtime.channel import Channel
 
 __all__ = ["Outbox"]
@@ -106,8 +106,8 @@ class Outbox:
 
 def _encodable(event: DriverEvent) -> DriverEvent:
     """Replace half a surrogate pair, which is no character and has no UTF-8, by a question mark."""
-    if isinstance(event, TextDelta):
-        return TextDelta(event.text.encode("utf-8", "replace").decode())
+    if isinstance(event, str):
+        return event.encode("utf-8", "replace").decode()
     if isinstance(event, ReasoningDelta):
         return ReasoningDelta(event.text.encode("utf-8", "replace").decode(), event.signature)
     return event
@@ -118,10 +118,11 @@ def _pieces(id: int, event: DriverEvent, size: int) -> list[tuple[int, DriverEve
 
     A reasoning's signature stays with its last piece.
     """
-    if isinstance(event, TextDelta | ReasoningDelta) and len(event.text) > TEXT_PIECE:
-        texts = [event.text[start : start + TEXT_PIECE] for start in range(0, len(event.text), TEXT_PIECE)]
-        if isinstance(event, TextDelta):
-            return [(id, TextDelta(text)) for text in texts]
+    text = event if isinstance(event, str) else event.text if isinstance(event, ReasoningDelta) else ""
+    if len(text) > TEXT_PIECE:
+        texts = [text[start : start + TEXT_PIECE] for start in range(0, len(text), TEXT_PIECE)]
+        if not isinstance(event, ReasoningDelta):
+            return [(id, piece) for piece in texts]
         return [*((id, ReasoningDelta(text)) for text in texts[:-1]), (id, ReasoningDelta(texts[-1], event.signature))]
     if size > EVENT_BYTES:
         kind = type(event).__name__

@@ -74,7 +74,7 @@ class Stream:
             self._drop(delta)
         elif type(delta) is str:
             if delta:  # Outbox.put, written out: every token passes here
-                self._pending.append((self._id, TextDelta(delta)))
+                self._pending.append((self._id, delta))
                 if not self._outbox.awake:
                     self._outbox.rouse()
         else:
@@ -118,9 +118,9 @@ class Stream:
             event = _check(_encode(TextDelta(str(delta)) if isinstance(delta, str) else delta))
         except (msgspec.ValidationError, TypeError, UnicodeEncodeError) as error:
             raise TypeError(f"expected a str or a well-formed delta, found {delta!r:.200}: {error}") from None
-        if isinstance(event, TextDelta) and not event.text:
-            return
-        if isinstance(event, Finish | Failure):
+        if isinstance(event, TextDelta):
+            self.emit(event.text)
+        elif isinstance(event, Finish | Failure):
             self._over = True
             self._outbox.put(self._id, event)
             self._ended(self._id)

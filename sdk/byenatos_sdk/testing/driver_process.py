@@ -21,7 +21,7 @@ from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import msgspec
 import zmq
@@ -56,7 +56,10 @@ from byenatos_sdk.protocol.messages import (
 )
 from byenatos_sdk.runtime_config import RuntimeConfig, encode_config
 
-__all__ = ["DriverProcess", "Silence"]
+__all__ = ["DriverProcess", "Heard", "Silence"]
+
+Heard: TypeAlias = TextDelta | DriverEvent
+"""What a driver says, a text as the delta that a client would get."""
 
 PATIENCE_S = 30.0
 """How long to wait for anything; a ceiling, not an expectation."""
@@ -89,7 +92,7 @@ class DriverProcess:
         self.hello: DriverHello | None = None
         self._heartbeat_s = heartbeat_s
         self._welcome = welcome
-        self._lines: defaultdict[int, deque[DriverEvent]] = defaultdict(deque)
+        self._lines: defaultdict[int, deque[Heard]] = defaultdict(deque)
         self._ids = count(1)
         self._resources = ExitStack()
 
@@ -174,7 +177,7 @@ class DriverProcess:
         self.send(Start(number, partial), request)
         return number
 
-    def answer(self, request: InferenceRequest, partial: str = "") -> list[DriverEvent]:
+    def answer(self, request: InferenceRequest, partial: str = "") -> list[Heard]:
         """Ask and return the whole answer, its terminal last."""
         return list(self.stream(self.start(request, partial)))
 
@@ -185,7 +188,7 @@ class DriverProcess:
 
     # ---- hearing -----------------------------------------------------------------------------------------------
 
-    def stream(self, id: int) -> Iterator[DriverEvent]:
+    def stream(self, id: int) -> Iterator[Heard]:
         """Yield the events of stream ``id`` up to its terminal."""
         kinds = TextDelta | ReasoningDelta | ToolCallDelta | Logprobs | Finish | Failure
         while True:
@@ -219,12 +222,12 @@ class DriverProcess:
                 self.beats.append(event)
             else:
                 only_beats = False
-                self._lines[id].append(event)
+                self._lines[id].append(TextDelta(event) if isinstance(event, str) else event)
         self.frames += not only_beats
         if only_beats and time.monotonic() > until:
             raise Silence(f"the driver only beats; in line: {dict(self._lines)!r:.500}\n{self.output()}")
 
-    def waiting(self, id: int) -> list[DriverEvent]:
+    def waiting(self, id: int) -> list[Heard]:
         """Take what has been heard of ``id`` and not been asked for out of line."""
         return list(self._lines.pop(id, ()))
 

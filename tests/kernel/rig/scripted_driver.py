@@ -23,7 +23,7 @@ from byenatos_sdk.protocol.frames import (
     encode,
     split_driver_frame,
 )
-from byenatos_sdk.protocol.messages import Failure, Finish, ModelHealthStatus, ModelSpecification, TextDelta
+from byenatos_sdk.protocol.messages import Failure, Finish, ModelHealthStatus, ModelSpecification
 from byenatos_sdk.runtime_config import decode_config
 
 __all__ = ["ScriptedDriver"]
@@ -118,7 +118,7 @@ class ScriptedDriver:
         """The next token of a stream."""
         token = self.streams[number]
         self.streams[number] = token + 1
-        self.tell(number, TextDelta(f"{token} "))
+        self.tell(number, f"{token} ")
 
     def finish(self, number: int) -> None:
         del self.streams[number]

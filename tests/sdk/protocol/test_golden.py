@@ -128,7 +128,8 @@ DRIVER_HEADERS = [
     frames.Drain(),
 ]
 DRIVER_EVENTS = [
-    *(delta for delta in DELTAS if not isinstance(delta, messages.Moved)),
+    "Sky",
+    *(delta for delta in DELTAS if not isinstance(delta, messages.Moved | messages.TextDelta)),
     frames.Reply(b"\x80"),
     frames.DriverHello("token", (1,), ("moved",), "echo", "1.0.0", 42),
     frames.Imported(),
@@ -178,6 +179,7 @@ SAMPLES = {
     }.items()
     for value in values
 }
+STRUCTS = [name for name, (_, value) in SAMPLES.items() if isinstance(value, Struct)]
 
 
 def golden():
@@ -195,7 +197,7 @@ def test_every_struct_of_the_protocol_has_a_sample():
         for name in module.__all__
         if inspect.isclass(kind := getattr(module, name)) and issubclass(kind, Struct)
     }
-    assert public - {messages.Value} == {type(value) for _, value in SAMPLES.values()}
+    assert public - {messages.Value} == {type(value) for _, value in SAMPLES.values()} - {str}
 
 
 @pytest.mark.parametrize(
@@ -214,7 +216,7 @@ def test_every_member_of_every_union_has_a_sample(union, values):
     assert set(typing.get_args(union)) == {type(value) for value in values}
 
 
-@pytest.mark.parametrize("name", SAMPLES)
+@pytest.mark.parametrize("name", STRUCTS)
 def test_a_sample_sets_every_field_to_something_else_than_its_default(name):
     """So that a field that is dropped, renamed or reordered shows."""
     _, value = SAMPLES[name]
@@ -248,7 +250,7 @@ def grown(value):
     return value
 
 
-@pytest.mark.parametrize("name", SAMPLES)
+@pytest.mark.parametrize("name", STRUCTS)
 def test_fields_that_a_later_release_appends_are_ignored(name):
     family, value = SAMPLES[name]
     if isinstance(value, messages.Moved | messages.Failure) or type(value).__module__.endswith("frames"):
@@ -261,7 +263,7 @@ def test_fields_that_a_later_release_appends_are_ignored(name):
     assert decode(family, value, data) == value
 
 
-@pytest.mark.parametrize("name", SAMPLES)
+@pytest.mark.parametrize("name", STRUCTS)
 def test_fields_with_a_default_that_an_earlier_release_does_not_send_take_it(name):
     family, value = SAMPLES[name]
     kind = type(value)
