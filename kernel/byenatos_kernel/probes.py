@@ -58,7 +58,13 @@ class Prober:
     async def _ask(self, plugin: PluginEntry, path: Path) -> ProbeResult:
         assert plugin.manifest is not None
         name = f"{plugin.id} probing {path.name}"
-        grant = Grant(name=name, plugin=str(plugin.path), files=(str(path),), scratch_root=str(self._scratch))
+        grant = Grant(
+            name=name,
+            plugin=str(plugin.path),
+            files=(str(path),),
+            writable_code=True,  # as for the instance that will load the file: importing a native engine may need it
+            scratch_root=str(self._scratch),
+        )
         link = DriverLink(plugin.manifest, plugin.path, grant)
         try:
             link.launch()

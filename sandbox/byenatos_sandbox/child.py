@@ -4,16 +4,18 @@ Order, and why it must be so:
 
 1. the parent-death signal (``launch`` has it set before the imports already), *then* the question whether the parent is
    still the expected one: asked first, a parent that died in between would go unnoticed for ever;
-2. no new privileges, so that no set-uid program gives back what the next steps take away;
-3. limits, descriptors, file mode mask, signals;
-4. not dumpable: no core file, and no other process of this user may trace this one or read its memory, environment or
+2. no new privileges, so that no set-uid program gives back what the next steps take away, and because Landlock and
+   seccomp ask for it;
+3. limits, descriptors, file mode mask, signals, capabilities;
+4. Landlock, which must open what its rules name;
+5. not dumpable: no core file, and no other process of this user may trace this one or read its memory, environment or
    maps (what ``/proc/<pid>/stat``, ``statm`` and ``status`` say stays readable);
-5. only now the entry is imported and called.
+6. seccomp last: it forbids every step before it;
+7. only now the entry is imported and called.
 
 A step that the system refuses ends the process before the entry is imported: a sandbox is whole or does not run.
 """
 
-import ctypes
 import importlib
 import os
 import signal
@@ -22,6 +24,9 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from byenatos_sandbox import capabilities, landlock, seccomp
+from byenatos_sandbox.landlock import READ, READ_DEVICE, READ_WRITE, Rule
+from byenatos_sandbox.linux import prctl
 from byenatos_sandbox.spec import Spec
 
 __all__ = ["main"]
@@ -29,12 +34,14 @@ __all__ = ["main"]
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_NO_NEW_PRIVS = 38
+_SYSTEM = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache", "/usr/share/zoneinfo")
+"""What the dynamic loader and the standard library read outside the interpreter's own folders."""
 _CANNOT_START = 70  # EX_SOFTWARE of sysexits.h: tells "never ran" from a driver's own exit status 1
 
 
 def main(arguments: list[str]) -> int:
     """Lock this process in as the spec says, call the entry, return the exit status."""
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     spec = Spec.read(int(arguments[0]))
     if os.getppid() != spec.parent:
         sys.stderr.write(f"sandbox: expected parent process {spec.parent}, found {os.getppid()}: it is gone\n")
@@ -44,7 +51,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _lock_in(spec: Spec) -> None:
-    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    prctl(_PR_SET_NO_NEW_PRIVS, 1)
     spec.limits.apply()
     _close_descriptors(keep=spec.channel)
     os.umask(0o077)
@@ -52,7 +59,24 @@ def _lock_in(spec: Spec) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    _prctl(_PR_SET_DUMPABLE, 0)
+    capabilities.drop()
+    threads = len(list(Path("/proc/self/task").iterdir()))
+    if spec.layers and threads != 1:
+        raise RuntimeError(f"expected one thread, found {threads}: Landlock and seccomp bind the calling one only")
+    if "landlock" in spec.layers:
+        landlock.restrict(_rules(spec))
+    prctl(_PR_SET_DUMPABLE, 0)
+    if "seccomp" in spec.layers:
+        seccomp.install(seccomp.program(os.getpid(), writable_code=spec.writable_code))
+
+
+def _rules(spec: Spec) -> list[Rule]:
+    readable = [*_SYSTEM, *sys.path, *spec.files, *([spec.plugin] if spec.plugin else [])]
+    rules = [Rule(Path(path), READ) for path in readable]
+    rules += [Rule(Path("/dev", name), READ) for name in ("urandom", "random")]
+    rules.append(Rule(Path("/dev/null"), READ_DEVICE))
+    rules.append(Rule(Path(spec.scratch), READ_WRITE))
+    return rules
 
 
 def _call(spec: Spec) -> int:
@@ -83,13 +107,6 @@ def _close_descriptors(*, keep: int) -> None:
             except OSError:
                 continue  # the descriptor of the listing itself is gone by now
     os.set_inheritable(keep, False)
-
-
-def _prctl(option: int, value: int) -> None:
-    unused = ctypes.c_ulong(0)
-    if ctypes.CDLL(None, use_errno=True).prctl(option, ctypes.c_ulong(value), unused, unused, unused):
-        number = ctypes.get_errno()
-        raise OSError(number, f"prctl({option}, {value}): {os.strerror(number)}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """What one sandbox may touch: a frozen value that the kernel computes and :func:`~byenatos_sandbox.launch` enforces.
 
-A grant is complete: what it does not name, the sandbox does not get. ``plugin`` and ``files`` are stated here although
-only the stronger layers can hold a process to them (see ``launch.py`` for what is enforced today).
+A grant is complete: what it does not name, the sandbox does not get. See ``launch.py`` for what holds a process to it.
 """
 
 import math
@@ -10,6 +9,7 @@ from pathlib import PurePath
 
 from msgspec import Struct, field
 
+from byenatos_sandbox.layers import LAYERS
 from byenatos_sdk.protocol.errors import InvalidRequest
 
 __all__ = ["FIXED_VARIABLES", "Grant", "GrantError"]
@@ -31,6 +31,8 @@ class Grant(Struct, frozen=True):
 
     ``name`` stands in messages (``llamacpp/smollm2``). ``plugin`` is the folder of the driver's code and ``files`` are
     the model files, both to read. ``memory_mib`` bounds private memory (0: no bound); mapped model files do not count.
+    ``writable_code`` allows memory that is written and executed, which libraries with closures or compilers need.
+    ``without`` names layers (:data:`LAYERS`) to leave out, for what cannot live inside them; whoever sets it says so.
     ``environment`` holds the only variables beside the fixed ones. ``scratch_root`` is the folder in which the private
     scratch folder is made (empty: the temporary directory); a launching process that is killed leaves folders there, so
     name one that the next start may empty.
@@ -46,6 +48,8 @@ class Grant(Struct, frozen=True):
     threads: int = 1
     open_files: int = 256
     file_size_mib: int = 64
+    writable_code: bool = False
+    without: frozenset[str] = frozenset()
     environment: dict[str, str] = field(default_factory=dict)
     output_lines: int = 40
     output_kib_per_s: int = 256
@@ -69,6 +73,8 @@ class Grant(Struct, frozen=True):
                 raise self._error(key, f"at least {least}", value)
         if not (math.isfinite(self.stop_grace_s) and self.stop_grace_s >= 0):
             raise self._error("stop_grace_s", "0 or more seconds", self.stop_grace_s)
+        if unknown := self.without - frozenset(LAYERS):
+            raise self._error("without", f"some of {', '.join(LAYERS)}", ", ".join(sorted(unknown)))
         self._check_environment()
 
     def _check_paths(self) -> None:

@@ -1,25 +1,29 @@
 """Starts one sandboxed process: a grant goes in, a :class:`~byenatos_sandbox.process.Process` comes out.
 
-What this first layer does, before a line of the driver's code is imported:
+What happens before a line of the driver's code is imported, in every process:
 
 - a session and a process group of its own, so that it is stopped as a whole and a Ctrl-C never reaches it;
 - death with its parent: SIGKILL when the launching thread ends, however it ends;
-- no new privileges, not dumpable, resource limits (``limits.py``), file mode mask 077;
+- no new privileges, no capabilities, not dumpable, resource limits (``limits.py``), file mode mask 077;
 - an environment of the grant's variables and a few fixed ones; a private scratch folder as HOME, TMPDIR and working
   directory; no descriptor but stdin (empty), stdout, stderr (both captured) and the channel;
-- Python's isolated mode: neither the working directory nor the user's site folder is imported from.
+- Python's isolated mode: neither the working directory nor the user's site folder is imported from;
 
-What it does **not** stop, and what the grant says about it is not yet enforced:
+and then, where the machine has them (``layers.py``) and the grant does not leave them out:
 
-- *files*: the process is the same user and may read, write and remove whatever that user may;
-- *network*: it may open any connection;
-- *other processes*: it may signal those of the same user, the kernel included;
-- *escape from its group*: a grandchild that calls ``setsid`` outlives it, and when the *launching* process is killed,
-  every grandchild lives on (the death signal reaches the child, not what the child forked);
-- *number of processes, total disk space, CPU time*.
+- **landlock**: of the file system it may read the interpreter's modules, the system's libraries, its plugin folder and
+  the granted files, and write in its scratch folder; nothing else can be opened, no TCP connection made, no process
+  outside signalled;
+- **seccomp**: the system calls of an honest driver only: no fork, no exec, no socket, no change of modes or owners.
 
-Namespaces, Landlock and seccomp close these. ``Process.layers`` says which layers are on. Until they are, run only
-drivers that you would run without a sandbox.
+What they do **not** stop:
+
+- *looking around*: without a mount and a process namespace, whether a path exists and how large it is can be asked;
+- *resources*: total disk space in the scratch folder (each file is bounded) and CPU time are not bounded; memory is as
+  far as the grant bounds it;
+- *a hole in the kernel* behind one of the calls that are left.
+
+``Process.layers`` says which layers a process has.
 
 Why the main thread: the parent-death signal fires when the *thread* that forked ends, not the process. A sandbox
 launched from a worker of a thread pool would be killed when the pool shrinks.
@@ -39,29 +43,18 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final
 
 from byenatos_sandbox.capture import OutputCapture
 from byenatos_sandbox.channel import open_channel
 from byenatos_sandbox.grant import Grant
+from byenatos_sandbox.layers import LAYERS, missing
 from byenatos_sandbox.limits import Limits
 from byenatos_sandbox.output import OutputTail
 from byenatos_sandbox.process import Process
 from byenatos_sandbox.spec import Spec
 from byenatos_sdk.protocol.errors import ByenatosError
 
-__all__ = ["LAYERS", "LaunchError", "launch"]
-
-LAYERS: Final = {
-    "process": "on",
-    "environment": "on",
-    "descriptors": "on",
-    "limits": "on",
-    "namespaces": "off",
-    "landlock": "off",
-    "seccomp": "off",
-}
-"""Which layers of isolation a launched process has."""
+__all__ = ["LaunchError", "launch"]
 
 _FIRST_WORDS = """
 import ctypes
@@ -134,7 +127,19 @@ def _start(
         stdout, stdout_end = _pipe(pipes, childs)
         stderr, stderr_end = _pipe(pipes, childs)
         limits = Limits(grant.memory_mib, grant.open_files, grant.file_size_mib)
-        spec = Spec(os.getpid(), listener, entry, grant.plugin, config, limits).write()
+        layers = _layers(grant)
+        spec = Spec(
+            os.getpid(),
+            listener,
+            entry,
+            grant.plugin,
+            config,
+            limits,
+            files=grant.files,
+            scratch=str(scratch),
+            layers=frozenset(name for name, state in layers.items() if state == "on"),
+            writable_code=grant.writable_code,
+        ).write()
         childs.callback(os.close, spec)
         # -I: nothing is imported from the working directory or the user's site folder; -B: nothing is written beside
         # the driver's code; -u: the last line before a crash is not lost in a buffer
@@ -165,9 +170,16 @@ def _start(
             channel=channel,
             capture=capture,
             scratch=scratch,
-            layers=LAYERS,
+            layers={"process": "on"} | layers,
             on_exit=on_exit,
         )
+
+
+def _layers(grant: Grant) -> dict[str, str]:
+    """Say of each layer whether it is on, and if not, why."""
+    states = dict.fromkeys(LAYERS, "on")
+    states |= {name: f"missing: {why}" for name, why in missing().items()}
+    return states | dict.fromkeys(grant.without, "off: left out by the grant")
 
 
 def _pipe(undo: ExitStack, childs: ExitStack) -> tuple[int, int]:

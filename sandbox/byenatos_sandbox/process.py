@@ -36,6 +36,8 @@ class Exit(Struct, frozen=True):
         """Say it in words that fit behind the process's name."""
         if self.signal is None:
             return f"exited with status {self.status}"
+        if self.signal == signal.SIGSYS:
+            return "was killed by SIGSYS (it made a system call that a sandbox forbids)"
         try:
             return f"was killed by {signal.Signals(self.signal).name}"
         except ValueError:  # a real-time signal between SIGRTMIN and SIGRTMAX has no name
@@ -128,12 +130,11 @@ class Process:
         if self._closed:
             return
         self._closed = True
+        self.kill()  # before its channel closes, which many take for a wish to leave in peace
         self.channel.close()
         self._capture.close()
         if self._exit.done():
             os.close(self.pidfd)
-        else:
-            self.kill()
 
     def _signal_group(self, number: int) -> None:
         if not self._exit.done():

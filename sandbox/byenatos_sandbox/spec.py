@@ -16,6 +16,7 @@ class Spec(Struct, frozen=True):
 
     ``parent`` is the process id that must still be its parent, ``channel`` the inherited listening descriptor,
     ``entry`` the ``module:function`` to call with ``(channel, config)``, ``plugin`` a folder to import from (or empty).
+    ``files`` may be read, ``scratch`` be written to; ``layers`` are those to apply beyond what every child gets.
     """
 
     parent: int
@@ -24,6 +25,10 @@ class Spec(Struct, frozen=True):
     plugin: str
     config: bytes
     limits: Limits
+    files: tuple[str, ...] = ()
+    scratch: str = ""
+    layers: frozenset[str] = frozenset()
+    writable_code: bool = False
 
     def write(self) -> int:
         """Put the orders into a memory file and return its descriptor, which the caller closes."""

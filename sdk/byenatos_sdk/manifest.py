@@ -46,7 +46,8 @@ class Permissions(_Strict, frozen=True):
     """``[permissions]``: what the plugin *requests*; the operator's policy grants.
 
     ``model_files`` are the patterns of the file names that it may be shown (``*.gguf``). ``memory_mib`` bounds private
-    memory (0: no bound), ``threads`` is how many it wants.
+    memory (0: no bound), ``threads`` is how many it wants. ``writable_code`` asks for memory that is written and then
+    executed, which compilers at run time and closures of ctypes need and an attack likes.
     """
 
     network: list[str] = field(default_factory=list)
@@ -54,6 +55,7 @@ class Permissions(_Strict, frozen=True):
     model_files: list[str] = field(default_factory=list)
     memory_mib: int = 0
     threads: int = 1
+    writable_code: bool = False
 
 
 class Lifecycle(_Strict, frozen=True):

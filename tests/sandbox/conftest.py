@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from byenatos_sandbox import Exit, Grant, Process
+from byenatos_sandbox.layers import LAYERS
 
 CEILING_S = 60
 """How long an event may take before a test gives up; no test waits for it to pass."""
@@ -51,10 +52,15 @@ def talk() -> type[Talk]:
 
 @pytest.fixture
 def grant(tmp_path: Path):
-    """Make a grant whose entries are ``sandbox_entries`` and whose scratch folders stay under ``tmp_path``."""
+    """Make a grant whose entries are ``sandbox_entries`` and whose scratch folders stay under ``tmp_path``.
+
+    What these tests look at is there in every process, so the stronger layers are left out: the entries fork, and read
+    in ``/proc`` what they are.
+    """
 
     def make(**fields) -> Grant:
         entries = Path(__file__).parent / "entries"
-        return Grant(**{"name": "test/driver", "plugin": str(entries), "scratch_root": str(tmp_path)} | fields)
+        usual = {"name": "test/driver", "plugin": str(entries), "scratch_root": str(tmp_path)}
+        return Grant(**usual | {"without": frozenset(LAYERS)} | fields)
 
     return make

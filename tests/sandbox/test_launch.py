@@ -125,16 +125,20 @@ def test_the_channel_carries_bytes_both_ways(grant, talk):
     assert asyncio.run(main()) == "there and back"
 
 
-def test_missing_layers_are_named(grant, talk):
+def test_missing_layers_are_named(grant, talk, monkeypatch):
     async def main():
-        process = launch(grant(), entry="sandbox_entries:wait", config=b"")
+        process = launch(grant(without=frozenset({"seccomp"})), entry="sandbox_entries:wait", config=b"")
         process.close()
         await talk.end(process)
         return process.layers
 
+    monkeypatch.setattr(sys.modules[launch.__module__], "missing", lambda: {"landlock": "this kernel has none"})
     layers = asyncio.run(main())
-    assert layers["process"] == layers["limits"] == "on"
-    assert layers["namespaces"] == layers["landlock"] == layers["seccomp"] == "off"
+    assert layers == {
+        "process": "on",
+        "landlock": "missing: this kernel has none",
+        "seccomp": "off: left out by the grant",
+    }
 
 
 PARENT = """

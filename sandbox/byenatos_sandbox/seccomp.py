@@ -1,0 +1,167 @@
+"""The system calls of a sandbox: what an honest driver needs, and nothing else.
+
+Four kinds of calls:
+
+- **allowed**: what Python, numerical libraries and an event loop live on, with its arguments checked where they could
+  reach out of the process (``ioctl``, ``prctl``, ``fcntl``, ``kill``, ``clone``, ``mmap`` and some more);
+- **refused** (``EPERM``): what honest libraries try and do without: fork, exec, ``socket``, ``chmod``;
+- **fatal**: what only an attack asks for: ``ptrace``, ``mount``, ``bpf``; the process is killed by SIGSYS;
+- **unknown** (``ENOSYS``): all others, those of later kernels included; the C library then takes an older way.
+
+No process is started and no program executed (``clone`` makes threads only), no socket opened (the channel and what
+comes over it are all there is), no memory made executable after it was written, unless the grant says so: libraries
+that make machine code or closures at run time, such as libffi, need it.
+
+There is no namespace for process ids around the sandbox yet, so signals and limits are bound to the process's own id.
+
+Source of the lists: measured with llama.cpp, numpy, httpx and two vendors' SDKs.
+"""
+
+import ctypes
+import errno
+import struct
+from typing import Final
+
+from byenatos_sandbox.bpf import ALLOW, KILL, Verdict, all_bits, dispatch, either, no_bits, one_of
+from byenatos_sandbox.bpf import errno as failing
+from byenatos_sandbox.linux import MACHINE, system_call
+from byenatos_sandbox.syscalls import AUDIT_ARCHITECTURES, NUMBERS
+
+__all__ = ["available", "install", "program"]
+
+
+def _names(text: str) -> list[str]:
+    return text.split()
+
+
+_ALLOWED: Final = _names("""
+    read write pread64 pwrite64 readv writev preadv pwritev preadv2 pwritev2 lseek close close_range dup dup2
+    dup3 open openat stat fstat lstat newfstatat statx access faccessat faccessat2 readlink readlinkat getcwd
+    chdir fchdir getdents64 fsync fdatasync ftruncate truncate fallocate flock umask fadvise64 rename renameat
+    renameat2 mkdir mkdirat rmdir unlink unlinkat statfs fstatfs munmap mremap brk madvise msync mlock munlock
+    mlock2 futex rt_sigaction rt_sigprocmask rt_sigreturn sigaltstack rt_sigtimedwait rt_sigpending
+    rt_sigsuspend restart_syscall pause poll ppoll select pselect6 epoll_create epoll_create1 epoll_ctl
+    epoll_wait epoll_pwait epoll_pwait2 eventfd eventfd2 timerfd_create timerfd_settime timerfd_gettime signalfd
+    signalfd4 pipe pipe2 clock_gettime clock_getres clock_nanosleep nanosleep gettimeofday time times getrusage
+    getitimer setitimer alarm timer_create timer_settime timer_gettime timer_delete timer_getoverrun getpid
+    gettid getppid getuid geteuid getgid getegid getresuid getresgid getgroups getpgid getpgrp getsid getcpu
+    capget sched_yield sched_getaffinity sched_getparam sched_getscheduler sched_get_priority_max
+    sched_get_priority_min sched_rr_get_interval getpriority getrlimit exit exit_group set_tid_address
+    set_robust_list rseq membarrier getrandom sysinfo uname wait4 waitid sendto recvfrom sendmsg recvmsg
+    sendmmsg recvmmsg shutdown getsockopt getsockname getpeername accept accept4
+""")
+
+_FATAL: Final = _names("""
+    ptrace process_vm_readv process_vm_writev kcmp pidfd_getfd bpf perf_event_open userfaultfd keyctl add_key
+    request_key mount umount2 pivot_root chroot setns unshare move_mount open_tree open_tree_attr fsopen
+    fsconfig fsmount fspick mount_setattr init_module finit_module delete_module kexec_load kexec_file_load
+    reboot swapon swapoff iopl ioperm modify_ldt open_by_handle_at quotactl quotactl_fd acct settimeofday
+    clock_settime clock_adjtime adjtimex sethostname setdomainname syslog vhangup process_madvise move_pages
+    migrate_pages fanotify_init fanotify_mark lookup_dcookie
+""")
+
+_REFUSED: Final = _names("""
+    execve execveat fork vfork setuid setgid setreuid setregid setresuid setresgid setfsuid setfsgid setgroups
+    capset setsid setpgid setpriority ioprio_set sched_setparam sched_setattr sched_setaffinity chmod fchmod
+    fchmodat fchmodat2 chown fchown lchown fchownat utime utimes utimensat futimesat setxattr lsetxattr
+    fsetxattr setxattrat removexattr lremovexattr fremovexattr link linkat symlink symlinkat mknod mknodat
+    connect bind listen socket personality seccomp memfd_create memfd_secret mlockall rt_sigqueueinfo
+    rt_tgsigqueueinfo
+""")
+
+_EPERM: Final = failing(errno.EPERM)
+_CLONE_THREAD_AND_MEMORY = 0x00010000 | 0x00000100
+_CLONE_NEW = 0x7E020000 | 0x80
+_UNIX, _STREAM, _SEQUENCED = 1, 1, 5
+_SOCKET_TYPE_FLAGS = 0o2000000 | 0o4000  # SOCK_CLOEXEC, SOCK_NONBLOCK
+_WRITE_EXECUTE, _EXECUTE, _SHARED_ANONYMOUS = 2 | 4, 4, 0x01 | 0x20
+_IOCTLS = [0x541B, 0x5421, 0x5451, 0x5450, 0x5401, 0x5413]  # FIONREAD FIONBIO FIOCLEX FIONCLEX TCGETS TIOCGWINSZ
+_FCNTLS = [0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1032, 1034]  # no owner and no signal of a descriptor
+_PRCTLS = [15, 16, 0x53564D41, 3, 21, 23, 39]  # thread and memory names; what may be asked and changes nothing
+_SOCKET_OPTIONS = [2, 7, 8, 9, 13, 20, 21]  # REUSEADDR SNDBUF RCVBUF KEEPALIVE LINGER RCVTIMEO SNDTIMEO
+_SET_FS, _GET_FS = 0x1002, 0x1003
+
+_SET_MODE_FILTER, _GET_ACTION_AVAILABLE = 1, 2
+
+
+def program(pid: int, *, writable_code: bool, machine: str = MACHINE) -> bytes:
+    """Build the filter for the process ``pid`` on a machine (``x86_64`` or ``aarch64``).
+
+    Raises:
+        KeyError: the machine is not known.
+    """
+    rules: dict[str, Verdict] = dict.fromkeys(_ALLOWED, ALLOW)
+    rules |= dict.fromkeys(_FATAL, KILL)
+    rules |= dict.fromkeys(_REFUSED, _EPERM)
+    rules |= {
+        # clone3 hides its flags in memory, where no filter sees them: it is unknown, and the C library takes clone
+        "clone": all_bits(0, _CLONE_THREAD_AND_MEMORY, _EPERM, no_bits(0, _CLONE_NEW, _EPERM)),
+        # a pair of datagram sockets may send to any path without connecting
+        "socketpair": one_of(
+            0,
+            [_UNIX],
+            failing(errno.EAFNOSUPPORT),
+            one_of(
+                1,
+                [kind | flags for kind in (_STREAM, _SEQUENCED) for flags in _each(_SOCKET_TYPE_FLAGS)],
+                failing(errno.EPROTONOSUPPORT),
+            ),
+        ),
+        "ioctl": one_of(1, _IOCTLS, failing(errno.ENOTTY)),
+        "fcntl": one_of(1, _FCNTLS, _EPERM),
+        "prctl": one_of(0, _PRCTLS, _EPERM),
+        "setsockopt": one_of(
+            1, [1], failing(errno.ENOPROTOOPT), one_of(2, _SOCKET_OPTIONS, failing(errno.ENOPROTOOPT))
+        ),
+        "sched_setscheduler": one_of(1, [0], _EPERM),  # libzmq ends the process where it may not ask for the default
+        "prlimit64": one_of(0, [0, pid], _EPERM),
+        "kill": one_of(0, [pid], _EPERM),
+        "tgkill": one_of(0, [pid], _EPERM),
+        "arch_prctl": one_of(0, [_SET_FS, _GET_FS], _EPERM),
+        # shared anonymous memory is counted by no limit
+        "mmap": either(3, _SHARED_ANONYMOUS, _EPERM),
+        "mprotect": ALLOW,
+    }
+    if not writable_code:
+        rules["mmap"] = either(2, _WRITE_EXECUTE, _EPERM, rules["mmap"])
+        rules["mprotect"] = no_bits(2, _EXECUTE, _EPERM)
+    numbers = NUMBERS[machine]
+    return dispatch(
+        {numbers[name]: verdict for name, verdict in rules.items() if name in numbers},
+        default=failing(errno.ENOSYS),
+        architecture=AUDIT_ARCHITECTURES[machine],
+        x32=machine == "x86_64",
+    )
+
+
+def _each(flags: int) -> list[int]:
+    """All combinations of the bits in ``flags``."""
+    found = [0]
+    for bit in (1 << position for position in range(32)):
+        if flags & bit:
+            found += [one | bit for one in found]
+    return found
+
+
+def available() -> bool:
+    """Whether this kernel filters system calls and this machine is one that the filter knows."""
+    if MACHINE not in NUMBERS:
+        return False
+    try:
+        system_call("seccomp", _GET_ACTION_AVAILABLE, 0, struct.pack("<I", KILL))
+    except OSError:
+        return False
+    return True
+
+
+def install(filter_program: bytes) -> None:
+    """Bind the calling thread, and all that it starts, to a program, for good.
+
+    Call it in a process with one thread that has set no_new_privs, as the last step: nothing can be added afterwards.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    code = ctypes.create_string_buffer(filter_program, len(filter_program))
+    header = ctypes.create_string_buffer(struct.pack("@HP", len(filter_program) // 8, ctypes.addressof(code)))
+    system_call("seccomp", _SET_MODE_FILTER, 0, header)

@@ -1,0 +1,103 @@
+"""What the filter says of single calls, by its interpreter: nothing is installed here (``tests/escapes`` does that)."""
+
+import errno
+import socket
+
+import pytest
+
+from byenatos_sandbox.bpf import ALLOW, KILL, interpret
+from byenatos_sandbox.bpf import errno as failing
+from byenatos_sandbox.seccomp import program
+from byenatos_sandbox.syscalls import AUDIT_ARCHITECTURES, NUMBERS
+
+PID = 4242
+EPERM, ENOSYS = failing(errno.EPERM), failing(errno.ENOSYS)
+MAP_SHARED, MAP_PRIVATE, MAP_ANONYMOUS = 1, 2, 0x20
+THREAD = 0x3D0F00  # what the C library passes for a new thread
+
+CALLS = [
+    ("read", (), ALLOW),
+    ("openat", (), ALLOW),
+    ("clone", (THREAD,), ALLOW),
+    ("clone", (17,), EPERM),
+    ("clone", (THREAD | 0x10000000,), EPERM),
+    ("clone3", (), ENOSYS),
+    ("execve", (), EPERM),
+    ("execveat", (), EPERM),
+    ("socket", (socket.AF_INET,), EPERM),
+    ("connect", (), EPERM),
+    ("bind", (), EPERM),
+    ("socketpair", (1, socket.SOCK_STREAM | socket.SOCK_CLOEXEC), ALLOW),
+    ("socketpair", (1, socket.SOCK_SEQPACKET), ALLOW),
+    ("socketpair", (1, socket.SOCK_DGRAM), failing(errno.EPROTONOSUPPORT)),
+    ("socketpair", (2, socket.SOCK_STREAM), failing(errno.EAFNOSUPPORT)),
+    ("kill", (PID,), ALLOW),
+    ("kill", (0,), EPERM),
+    ("kill", (-1,), EPERM),
+    ("kill", (1,), EPERM),
+    ("tgkill", (PID,), ALLOW),
+    ("tgkill", (PID + 1,), EPERM),
+    ("tkill", (PID,), ENOSYS),
+    ("pidfd_send_signal", (), ENOSYS),
+    ("prlimit64", (0,), ALLOW),
+    ("prlimit64", (1,), EPERM),
+    ("ioctl", (0, 0x5421), ALLOW),
+    ("ioctl", (0, 0x5412), failing(errno.ENOTTY)),
+    ("ioctl", (0, 0x100005412), failing(errno.ENOTTY)),
+    ("prctl", (15,), ALLOW),
+    ("prctl", (4,), EPERM),
+    ("fcntl", (0, 3), ALLOW),
+    ("fcntl", (0, 8), EPERM),
+    ("mmap", (0, 4096, 3, MAP_PRIVATE | MAP_ANONYMOUS), ALLOW),
+    ("mmap", (0, 4096, 1, MAP_SHARED), ALLOW),
+    ("mmap", (0, 4096, 3, MAP_SHARED | MAP_ANONYMOUS), EPERM),
+    ("chmod", (), EPERM if "chmod" in NUMBERS["x86_64"] else ENOSYS),
+    ("fchmodat", (), EPERM),
+    ("memfd_create", (), EPERM),
+    ("ptrace", (), KILL),
+    ("mount", (), KILL),
+    ("unshare", (), KILL),
+    ("bpf", (), KILL),
+    ("keyctl", (), KILL),
+    ("io_uring_setup", (), ENOSYS),
+    ("shmget", (), ENOSYS),
+    ("mq_open", (), ENOSYS),
+]
+
+
+@pytest.mark.parametrize("machine", NUMBERS)
+@pytest.mark.parametrize(("name", "arguments", "verdict"), CALLS)
+def test_calls_get_their_verdict(machine, name, arguments, verdict):
+    if name not in NUMBERS[machine]:
+        pytest.skip(f"{machine} has no {name}")
+    filtered = program(PID, writable_code=True, machine=machine)
+    number, architecture = NUMBERS[machine][name], AUDIT_ARCHITECTURES[machine]
+    assert interpret(filtered, number, arguments, architecture=architecture) == verdict
+
+
+@pytest.mark.parametrize("machine", NUMBERS)
+@pytest.mark.parametrize(
+    ("name", "arguments", "strict"),
+    [
+        ("mmap", (0, 4096, 6, MAP_PRIVATE | MAP_ANONYMOUS), EPERM),
+        ("mmap", (0, 4096, 5, MAP_PRIVATE), ALLOW),
+        ("mmap", (0, 4096, 6, MAP_SHARED | MAP_ANONYMOUS), EPERM),
+        ("mprotect", (0, 4096, 4), EPERM),
+        ("mprotect", (0, 4096, 3), ALLOW),
+    ],
+)
+def test_memory_is_not_written_and_executed_unless_it_is_granted(machine, name, arguments, strict):
+    number, architecture = NUMBERS[machine][name], AUDIT_ARCHITECTURES[machine]
+    filtered = program(PID, writable_code=False, machine=machine)
+    assert interpret(filtered, number, arguments, architecture=architecture) == strict
+    shared = arguments[3:] == (MAP_SHARED | MAP_ANONYMOUS,)
+    granted = program(PID, writable_code=True, machine=machine)
+    assert interpret(granted, number, arguments, architecture=architecture) == (EPERM if shared else ALLOW)
+
+
+@pytest.mark.parametrize("machine", NUMBERS)
+def test_the_program_fits_the_kernel_and_calls_to_come_are_unknown(machine):
+    filtered = program(PID, writable_code=False, machine=machine)
+    assert len(filtered) // 8 <= 4096
+    for number in range(471, 1000):
+        assert interpret(filtered, number, architecture=AUDIT_ARCHITECTURES[machine]) == ENOSYS
