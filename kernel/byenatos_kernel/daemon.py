@@ -12,6 +12,7 @@ import resource
 import sys
 
 from byenatos_kernel.config import Config, ConfigError, read_config
+from byenatos_sandbox.layers import missing
 from byenatos_sdk.home import Home
 from byenatos_sdk.protocol.errors import ByenatosError, Unavailable
 
@@ -74,6 +75,8 @@ def main(arguments: list[str] | None = None) -> int:
     home.scratch.mkdir(mode=0o700)
     for sentence in config.not_in_force():
         log.warning("%s: %s", home.config, sentence)
+    for layer, sentence in missing().items():
+        log.warning("drivers run without %s: %s", layer, sentence)
     try:
         _run(home, config)
     except ByenatosError as error:

@@ -233,9 +233,7 @@ class DriverManager:
             files=(str(model.path),) if model.path else (),
             memory_mib=wanted.memory_mib,
             threads=wanted.threads,
-            writable_code=bool(
-                wanted.model_files
-            ),  # a native engine calls back into Python by closures made at run time
+            writable_code=wanted.writable_code,
             scratch_root=str(self._registry.scratch),
         )
 

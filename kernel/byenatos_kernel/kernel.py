@@ -27,6 +27,7 @@ from byenatos_kernel.sessions import SessionStore
 from byenatos_kernel.supply import Supply
 from byenatos_kernel.switchboard import Switchboard
 from byenatos_kernel.turns import Turns
+from byenatos_sandbox.layers import missing
 from byenatos_sdk.home import Home
 from byenatos_sdk.protocol.control import (
     DriverFailed,
@@ -71,7 +72,8 @@ class Kernel:
         )
         self.supply = Supply(self.registry, self.drivers, self.routes, self.swaps, config.driver.fallback_model)
         self.health = HealthWatch(self.drivers, config.driver.health_check_interval)
-        self.control = Control(self, config.not_in_force())
+        absent = (f"drivers run without {layer}: {sentence}" for layer, sentence in missing().items())
+        self.control = Control(self, (*config.not_in_force(), *absent))
         self.drivers.owner = self.switchboard
         self.places.fallback = self.supply.fallback
         self.registry.in_use = lambda model: any(unit.model.id == model for unit in self.drivers.units)

@@ -62,7 +62,7 @@ class Prober:
             name=name,
             plugin=str(plugin.path),
             files=(str(path),),
-            writable_code=True,  # as for the instance that will load the file: importing a native engine may need it
+            writable_code=plugin.manifest.permissions.writable_code,
             scratch_root=str(self._scratch),
         )
         link = DriverLink(plugin.manifest, plugin.path, grant)
