@@ -27,6 +27,7 @@ from typing import Protocol
 
 from byenatos_kernel.channel import CLIENT, Channel, ChannelFull
 from byenatos_kernel.clients import ClientState
+from byenatos_sandbox.channel import refuse_descriptors
 from byenatos_sdk.protocol.errors import ByenatosError, Cancelled, InvalidRequest
 from byenatos_sdk.protocol.frames import (
     UNREADABLE,
@@ -40,6 +41,7 @@ from byenatos_sdk.protocol.frames import (
     Open,
     Pause,
     Refused,
+    Reply,
     Welcome,
     decode_client_header,
     encode,
@@ -53,6 +55,7 @@ ACCEPTS_PER_TURN = 32
 ACCEPT_AGAIN_S = 0.5
 """How long no connection is taken after the system had no descriptor left."""
 UNREAD_LIMIT = 4096
+UNREAD_BYTES = 16 << 20
 INTRODUCTION_S = 30.0
 """A connection must have said something sensible by then."""
 RESERVED_DESCRIPTORS = 256
@@ -136,6 +139,8 @@ class Bus:
     def tell(self, client: ClientState, number: int, event: ClientEvent) -> None:
         """Queue an event that belongs to no stream."""
         client.control.append((number, event))
+        if isinstance(event, Reply):
+            client.control_bytes += len(event.body)
         self.dirty[client] = None
         self.schedule_flush()
 
@@ -201,8 +206,11 @@ class Bus:
         kind = type(message)
         if kind is Ack:
             self._acknowledged(client, message)  # type: ignore[arg-type]
-        elif len(client.control) + len(client.streams) > UNREAD_LIMIT:
-            self._refuse(client, f"{UNREAD_LIMIT} answers wait to be read; read them before asking for more")
+        elif len(client.control) + len(client.streams) > UNREAD_LIMIT or client.control_bytes > UNREAD_BYTES:
+            self._refuse(
+                client,
+                f"{UNREAD_LIMIT} answers or {UNREAD_BYTES >> 20} MiB wait to be read; read them before asking for more",
+            )
         elif kind is Open:
             try:
                 self.owner.open(client, message, body)  # type: ignore[arg-type]
@@ -281,6 +289,7 @@ class Bus:
         if uid not in {os.getuid(), 0} or len(self.clients) + len(self._strangers) >= self._most:
             connected.close()
             return
+        refuse_descriptors(connected)
         client = ClientState(f"uid:{uid}", pid)
         client.since = self._loop.time()
         self._strangers[client] = Channel(connected, partial(self._take, client), partial(self._closed, client), CLIENT)

@@ -5,13 +5,17 @@ What must stay true:
 - One ``recv`` per turn of the loop, of at most :data:`READ_BYTES`: a flooding peer cannot own the loop.
 - The bytes held for an unfinished message never exceed what one message may have.
 - Frames are handed over in batches, one call per read, because the call is the cost.
-- What could not be written is kept, in order, up to the write limit; beyond it ``send`` refuses.
+- What could not be written is kept, in order, up to the write limit; beyond it ``send`` refuses. One turn of the loop
+  writes so many buffers and no more.
+- What the peer had said before it left is read, also when writing to it fails first: only reading ends a channel.
 """
 
 import asyncio
 import contextlib
 import socket
+from collections import deque
 from collections.abc import Callable
+from itertools import islice
 
 from msgspec import Struct
 
@@ -21,7 +25,10 @@ from byenatos_sdk.protocol.zmtp import Reader, Violation, frame_head, opening
 __all__ = ["CLIENT", "DRIVER", "Channel", "ChannelFull", "Peer"]
 
 READ_BYTES = 64 << 10
-_IOV_LIMIT = 512
+URGENT_BYTES = 1 << 20
+"""Room beyond the write limit for the short words that end something."""
+_BUFFERS_PER_WRITE = 512
+_WRITES_PER_TURN = 16
 
 
 class Peer(Struct, frozen=True):
@@ -37,7 +44,7 @@ class Peer(Struct, frozen=True):
 
 
 DRIVER = Peer("driver", b"PAIR", (1 << 20,), 64 << 20)
-CLIENT = Peer("client", b"ROUTER", (1 << 20, MAX_BODY), 16 << 20)
+CLIENT = Peer("client", b"ROUTER", (64 << 10, MAX_BODY), 16 << 20)
 
 
 class ChannelFull(Exception):
@@ -53,6 +60,7 @@ class Channel:
     """
 
     __slots__ = (
+        "_broken",
         "_buffered",
         "_closed",
         "_ending",
@@ -85,12 +93,14 @@ class Channel:
         self._flush_due = False
         self._writing = False
         self._ending = False
+        self._broken = False
         self._closed = False
         self.violated = False
         connected.setblocking(False)
         self._loop.add_reader(connected.fileno(), self._readable)
-        self._out: list[bytes | memoryview] = [opening(peer.socket_type)]
-        self.flush()
+        self._out: deque[bytes | memoryview] = deque()
+        self._put(opening(peer.socket_type))
+        self._flush_soon()
 
     @property
     def buffered(self) -> int:
@@ -102,23 +112,22 @@ class Channel:
         """Bytes kept of a message that has not come to its end."""
         return self._reader.held
 
-    def send(self, frame: bytes, *, hold: bool = False) -> None:
+    def send(self, frame: bytes, *, hold: bool = False, urgent: bool = False) -> None:
         """Queue one message; it leaves with the next flush, at the latest at the end of this turn of the loop.
 
         With ``hold`` it is the caller who will flush, as soon as it has nothing more to send: that saves a turn.
+        ``urgent`` is for short messages that end something: there is room for them when there is for nothing else.
 
         Raises:
             ChannelFull: the peer does not read and the write limit is reached; nothing was queued.
         """
-        if self._closed:
+        if self._closed or self._broken:
             return
         size = len(frame)
-        if self._buffered + size > self._peer.write_limit:
+        if self._buffered + size > self._peer.write_limit + (URGENT_BYTES if urgent else 0):
             raise ChannelFull
-        out = self._out
-        out.append(frame_head(size))
-        out.append(frame)
-        self._buffered += size
+        self._put(frame_head(size))
+        self._put(frame)
         if not hold:
             self._flush_soon()
 
@@ -151,6 +160,10 @@ class Channel:
 
     # ---- writing -----------------------------------------------------------------------------------------------
 
+    def _put(self, data: bytes) -> None:
+        self._out.append(data)
+        self._buffered += len(data)
+
     def _flush_soon(self) -> None:
         if not self._flush_due:
             self._flush_due = True
@@ -158,31 +171,36 @@ class Channel:
 
     def _write(self) -> None:
         out = self._out
-        while out:
+        for _ in range(_WRITES_PER_TURN):
+            if not out:
+                break
             try:
-                sent = self._socket.sendmsg(out if len(out) <= _IOV_LIMIT else out[:_IOV_LIMIT])
+                sent = self._socket.sendmsg(list(islice(out, _BUFFERS_PER_WRITE)))
             except BlockingIOError:
-                self._wait_writable()
-                return
-            except OSError as error:
-                self._end(f"the channel broke: {error.strerror or error}")
-                return
-            _remove(out, sent)
-        self._buffered = 0
-        if self._writing:
-            self._writing = False
-            self._loop.remove_writer(self._socket.fileno())
-
-    def _wait_writable(self) -> None:
-        self._buffered = sum(map(len, self._out))
-        if not self._writing:
-            self._writing = True
-            self._loop.add_writer(self._socket.fileno(), self._write)
+                break
+            except OSError:  # it will not read on; what it had said is still to be read, and reading tells of its end
+                self._broken = True
+                out.clear()
+                self._buffered = 0
+                break
+            self._buffered -= sent
+            while sent:
+                buffer = out.popleft()
+                if sent < len(buffer):
+                    out.appendleft(memoryview(buffer)[sent:])
+                    break
+                sent -= len(buffer)
+        if bool(out) is not self._writing:
+            self._writing = not self._writing
+            if self._writing:
+                self._loop.add_writer(self._socket.fileno(), self._write)
+            else:
+                self._loop.remove_writer(self._socket.fileno())
 
     def _answer(self, command: bytes) -> None:
         # A peer that does not read gets no PONG: a flood of PINGs must not grow what waits for it.
-        if not self._writing:
-            self._out.append(command)
+        if not self._writing and not self._broken:
+            self._put(command)
             self._flush_soon()
 
     # ---- reading -----------------------------------------------------------------------------------------------
@@ -216,19 +234,3 @@ class Channel:
         self._loop.remove_reader(self._socket.fileno())
         self._on_closed(reason)
         self.close()
-
-
-def _remove(buffers: list[bytes | memoryview], sent: int) -> None:
-    """Take the first ``sent`` bytes out of ``buffers``."""
-    if sent == sum(map(len, buffers)):
-        buffers.clear()
-        return
-    done = 0
-    for buffer in buffers:
-        if sent < len(buffer):
-            break
-        sent -= len(buffer)
-        done += 1
-    del buffers[:done]
-    if sent:
-        buffers[0] = memoryview(buffers[0])[sent:]

@@ -21,13 +21,16 @@ FRAME_BYTES = 32 << 10
 class ClientState:
     """One connection.
 
-    ``lag``: bytes that its streams hold back; ``in_flight``: sizes of the unacknowledged frames; ``since``: when it
+    ``lag``: bytes that its streams hold back; ``control_bytes``: of replies that wait; ``body_bytes``: of the requests
+    that run; ``in_flight``: sizes of the unacknowledged frames; ``since``: when it
     came, in the loop's time.
     """
 
     __slots__ = (
+        "body_bytes",
         "calls",
         "control",
+        "control_bytes",
         "dirty",
         "gone",
         "in_flight",
@@ -48,6 +51,8 @@ class ClientState:
         self.calls: dict[int, str] = {}
         self.dirty: list[Stream] = []
         self.control: list[tuple[int, ClientEvent]] = []
+        self.control_bytes = 0
+        self.body_bytes = 0
         self.in_flight: deque[int] = deque()
         self.in_flight_bytes = 0
         self.lag = 0
@@ -75,6 +80,7 @@ class ClientState:
         out: list[tuple[int, ClientEvent | Delta]] = []
         if self.control:
             out, self.control = self.control, []
+            self.control_bytes = 0
             return out
         size = taken = 0
         for stream in self.dirty:

@@ -73,7 +73,7 @@ class Control:
         decoder = _DECODERS.get(header.method)
         try:
             if decoder is None:
-                raise NotFound(f"no method {header.method!r}; there is {', '.join(METHODS)}")
+                raise NotFound(f"no method {header.method!r:.200}; there is {', '.join(METHODS)}")
             if len(client.calls) >= CALLS_PER_CLIENT:
                 raise InvalidRequest(f"{CALLS_PER_CLIENT} calls are running on this connection already")
             params = decoder.decode(body) if body else Empty()

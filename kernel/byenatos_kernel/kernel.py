@@ -113,7 +113,7 @@ class Kernel:
         """A drain of the bus is over."""
         self.places.release()
 
-    def open(self, client: ClientState, header: Open, body: bytes | memoryview) -> None:
+    def open(self, client: ClientState, header: Open, body: bytes) -> None:
         """A request."""
         self.switchboard.open(client, header, body)
 

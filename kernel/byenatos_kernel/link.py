@@ -19,12 +19,14 @@ from byenatos_sdk.protocol.errors import DriverCrashed, Overloaded, error_from_c
 from byenatos_sdk.protocol.frames import (
     MOST_EVENTS,
     UNREADABLE,
+    Drain,
     DriverCall,
     DriverEvent,
     DriverHeader,
     DriverHello,
     Refused,
     Reply,
+    Stop,
     Welcome,
     count_events,
     decode_driver_events,
@@ -118,7 +120,8 @@ class DriverLink:
         if self.channel is None:
             return
         try:
-            self.channel.send(join_driver_frame(header, body), hold=hold)
+            urgent = isinstance(header, Stop | Drain)
+            self.channel.send(join_driver_frame(header, body), hold=hold, urgent=urgent)
         except ChannelFull:
             raise Overloaded(f"{self.grant.name} does not read its requests; its queue is full") from None
 

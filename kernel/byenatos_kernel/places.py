@@ -91,6 +91,7 @@ class Places:
                 held[instance] = None
             instance.send(Start(number, stream.text if stream.total else ""), stream.body, hold=held is not None)
         except Overloaded as error:
+            self.detach(stream, stop=False)  # it has never heard of this stream
             self.fail(stream, error)
 
     def detach(self, stream: Stream, *, stop: bool = True) -> None:

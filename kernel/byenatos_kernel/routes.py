@@ -88,7 +88,7 @@ class Routes:
         if target in self._registry.models:
             self._registry.model(target)
             raise Unavailable(f"{target} is not loaded; `byenatos models load {target}` loads it")
-        raise NotFound(f"no slot or model {target!r}; slots are {', '.join(sorted(self.slots)) or 'none'}")
+        raise NotFound(f"no slot or model {target!r:.200}; slots are {', '.join(sorted(self.slots)) or 'none'}")
 
     def bound_to(self, model: str) -> tuple[str, ...]:
         """The names of the slots that are bound to ``model``."""

@@ -53,6 +53,7 @@ class Stream:
 
     __slots__ = (
         "body",
+        "body_bytes",
         "chapters",
         "client",
         "client_id",
@@ -86,7 +87,8 @@ class Stream:
         self.target = target
         self.slot: str | None = None
         self.id = 0
-        self.body: bytes | memoryview = b""
+        self.body = b""
+        self.body_bytes = 0
         self.session: str | None = None
         self.instance: Instance | None = None
         self.state = StreamState.WAITING
@@ -139,13 +141,15 @@ class Stream:
         self.events.append(delta)
         cost = _EVENT_BYTES
         if isinstance(delta, ReasoningDelta):
-            cost += sys.getsizeof(delta.text)
+            cost += sys.getsizeof(delta.text) + sys.getsizeof(delta.signature)
             self.parts.append(Reasoning(delta.text, delta.signature))
         elif isinstance(delta, ToolCallDelta):
-            cost += sys.getsizeof(delta.arguments) + sys.getsizeof(delta.name)
+            cost += sum(map(sys.getsizeof, (delta.id, delta.name, delta.arguments)))
             self.parts.append(ToolCall(delta.id, delta.name, delta.arguments))
         elif isinstance(delta, Logprobs):
-            cost += _EVENT_BYTES * sum(1 + len(token.top) for token in delta.tokens)
+            for token in delta.tokens:
+                cost += _EVENT_BYTES + sys.getsizeof(token.token)
+                cost += sum(_EVENT_BYTES + sys.getsizeof(text) for text, _ in token.top)
         if not isinstance(delta, Moved):  # which is no part of the answer
             self.total += cost
         self.event_lag += cost

@@ -64,6 +64,8 @@ CLIENT_LAG_LIMIT = 16 << 20
 STREAM_LIMIT = 4 << 20
 """Bytes of one whole answer."""
 STREAMS_PER_CLIENT = 1024
+CLIENT_BODY_LIMIT = 64 << 20
+"""Bytes of the requests of one client that have not ended."""
 CRASH_MOVES = 1
 """How often one stream is moved on because a driver died under it: a request that kills must not kill them all."""
 DEFAULT_TIMEOUT_S = 600.0
@@ -105,12 +107,14 @@ class Switchboard:
 
     # ---- from clients ------------------------------------------------------------------------------------------
 
-    def open(self, client: ClientState, header: Open, body: bytes | memoryview) -> None:
+    def open(self, client: ClientState, header: Open, body: bytes) -> None:
         """Accept a request: from here on it ends in exactly one terminal."""
         if header.id in client.streams or header.id in client.calls:
             raise InvalidRequest(f"stream {header.id} is already running on this connection")
         stream = Stream(client, header.id, header.target)
         stream.body = body
+        stream.body_bytes = len(body)
+        client.body_bytes += stream.body_bytes
         client.streams[header.id] = stream
         self.live.add(stream)
         self.requests += 1
@@ -123,6 +127,10 @@ class Switchboard:
                 raise Draining("the kernel is stopping and takes no new requests", retry_after_s=5.0)
             if len(client.streams) > STREAMS_PER_CLIENT:
                 raise Overloaded(f"this connection has {STREAMS_PER_CLIENT} streams already; wait for one to end")
+            if client.body_bytes > CLIENT_BODY_LIMIT:
+                raise Overloaded(
+                    f"the running requests of this connection exceed {CLIENT_BODY_LIMIT >> 20} MiB; wait for one to end"
+                )
             unit, stream.slot = self._routes.resolve(header.target)
             if not header.timeout_ms and unit.model.timeout_s:
                 stream.deadline = now + unit.model.timeout_s
@@ -142,7 +150,9 @@ class Switchboard:
             stream.discard()
             stream.paused = False
             self._touch(stream)
-        elif stream.state is not StreamState.STORING:
+        elif stream.state is StreamState.STORING:
+            stream.paused = False  # its terminal is on the way and must arrive
+        else:
             stream.discard()
             stream.paused = False
             self.fail(stream, Cancelled("cancelled by the client"))
@@ -358,6 +368,7 @@ class Switchboard:
             self._idle.set()
         self._turns.release(stream)
         stream.body = b""
+        stream.client.body_bytes -= stream.body_bytes
         stream.terminal = terminal
         self._touch(stream)
 

@@ -14,7 +14,19 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
-__all__ = ["ALLOW", "KILL", "Verdict", "all_bits", "dispatch", "either", "errno", "interpret", "no_bits", "one_of"]
+__all__ = [
+    "ALLOW",
+    "KILL",
+    "Verdict",
+    "all_bits",
+    "dispatch",
+    "either",
+    "errno",
+    "interpret",
+    "no_bits",
+    "not_equal",
+    "one_of",
+]
 
 LOAD, AND, RETURN, JUMP, EQUAL, AT_LEAST, ANY_BIT = 0x20, 0x54, 0x06, 0x05, 0x15, 0x35, 0x45
 KILL, ALLOW = 0x80000000, 0x7FFF0000
@@ -61,6 +73,12 @@ def no_bits(argument: int, bits: int, otherwise: int, then: Verdict = ALLOW) -> 
 def either(argument: int, bits: int, otherwise: int, then: Verdict = ALLOW) -> bytes:
     """Check that not all of ``bits`` are set in an argument at once."""
     program = _load_argument(argument) + _instruction(AND, bits) + _instruction(EQUAL, bits, 0, 1)
+    return program + _instruction(RETURN, otherwise) + _ending(then)
+
+
+def not_equal(argument: int, bits: int, value: int, otherwise: int, then: Verdict = ALLOW) -> bytes:
+    """Check that ``bits`` of an argument are not just ``value``."""
+    program = _load_argument(argument) + _instruction(AND, bits) + _instruction(EQUAL, value, 0, 1)
     return program + _instruction(RETURN, otherwise) + _ending(then)
 
 

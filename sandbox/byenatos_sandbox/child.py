@@ -34,7 +34,10 @@ __all__ = ["main"]
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_NO_NEW_PRIVS = 38
-_SYSTEM = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache", "/usr/share/zoneinfo")
+_SYSTEM = (
+    *("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/nix/store", f"{sys.base_prefix}/lib"),
+    *("/etc/ld.so.cache", "/etc/mime.types", "/usr/share/zoneinfo"),
+)
 """What the dynamic loader and the standard library read outside the interpreter's own folders."""
 _CANNOT_START = 70  # EX_SOFTWARE of sysexits.h: tells "never ran" from a driver's own exit status 1
 

@@ -14,7 +14,7 @@ from byenatos_sdk.protocol.errors import InvalidRequest
 
 __all__ = ["FIXED_VARIABLES", "Grant", "GrantError"]
 
-FIXED_VARIABLES = frozenset({"HOME", "LANG", "LC_ALL", "OMP_NUM_THREADS", "PATH", "TMPDIR", "TZ"})
+FIXED_VARIABLES = frozenset({"HOME", "LANG", "LC_ALL", "LOGNAME", "OMP_NUM_THREADS", "PATH", "TMPDIR", "TZ", "USER"})
 """Environment variables that the sandbox sets itself; a grant may not name them."""
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

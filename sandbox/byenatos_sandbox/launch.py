@@ -19,8 +19,8 @@ and then, where the machine has them (``layers.py``) and the grant does not leav
 What they do **not** stop:
 
 - *looking around*: without a mount and a process namespace, whether a path exists and how large it is can be asked;
-- *resources*: total disk space in the scratch folder (each file is bounded) and CPU time are not bounded; memory is as
-  far as the grant bounds it;
+- *resources*: total disk space in the scratch folder (each file is bounded), the number of threads and CPU time are not
+  bounded; memory is as far as the grant bounds it;
 - *a hole in the kernel* behind one of the calls that are left.
 
 ``Process.layers`` says which layers a process has.
@@ -198,7 +198,9 @@ def _environment(grant: Grant, scratch: Path) -> dict[str, str]:
         "LC_ALL": "C.UTF-8",
         "OMP_NUM_THREADS": str(grant.threads),
         "PATH": "/usr/bin:/bin",
+        "LOGNAME": "driver",
         "TMPDIR": str(scratch),
+        "USER": "driver",
     }
     if "TZ" in os.environ:
         environment["TZ"] = os.environ["TZ"]

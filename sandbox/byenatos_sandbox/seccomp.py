@@ -8,9 +8,13 @@ Four kinds of calls:
 - **fatal**: what only an attack asks for: ``ptrace``, ``mount``, ``bpf``; the process is killed by SIGSYS;
 - **unknown** (``ENOSYS``): all others, those of later kernels included; the C library then takes an older way.
 
-No process is started and no program executed (``clone`` makes threads only), no socket opened (the channel and what
-comes over it are all there is), no memory made executable after it was written, unless the grant says so: libraries
-that make machine code or closures at run time, such as libffi, need it.
+No process is started and no program executed (``clone`` makes threads only) and no socket opened: the channel and what
+comes over it are all there is. Memory is not both written and executed, unless the grant says so: libraries that make
+machine code or closures at run time, such as libffi, need it. That hinders an exploit of an honest driver; a hostile
+one has other ways to run code of its own in its own process, a library in its scratch folder for one.
+
+What honest libraries miss: ``shutil.copy`` and its kin end in ``PermissionError``, for they set modes and times
+(``copyfile`` works), and ``multiprocessing`` has no shared memory.
 
 There is no namespace for process ids around the sandbox yet, so signals and limits are bound to the process's own id.
 
@@ -22,7 +26,7 @@ import errno
 import struct
 from typing import Final
 
-from byenatos_sandbox.bpf import ALLOW, KILL, Verdict, all_bits, dispatch, either, no_bits, one_of
+from byenatos_sandbox.bpf import ALLOW, KILL, Verdict, all_bits, dispatch, either, no_bits, not_equal, one_of
 from byenatos_sandbox.bpf import errno as failing
 from byenatos_sandbox.linux import MACHINE, system_call
 from byenatos_sandbox.syscalls import AUDIT_ARCHITECTURES, NUMBERS
@@ -36,19 +40,19 @@ def _names(text: str) -> list[str]:
 
 _ALLOWED: Final = _names("""
     read write pread64 pwrite64 readv writev preadv pwritev preadv2 pwritev2 lseek close close_range dup dup2
-    dup3 open openat stat fstat lstat newfstatat statx access faccessat faccessat2 readlink readlinkat getcwd
-    chdir fchdir getdents64 fsync fdatasync ftruncate truncate fallocate flock umask fadvise64 rename renameat
-    renameat2 mkdir mkdirat rmdir unlink unlinkat statfs fstatfs munmap mremap brk madvise msync mlock munlock
-    mlock2 futex rt_sigaction rt_sigprocmask rt_sigreturn sigaltstack rt_sigtimedwait rt_sigpending
-    rt_sigsuspend restart_syscall pause poll ppoll select pselect6 epoll_create epoll_create1 epoll_ctl
-    epoll_wait epoll_pwait epoll_pwait2 eventfd eventfd2 timerfd_create timerfd_settime timerfd_gettime signalfd
-    signalfd4 pipe pipe2 clock_gettime clock_getres clock_nanosleep nanosleep gettimeofday time times getrusage
-    getitimer setitimer alarm timer_create timer_settime timer_gettime timer_delete timer_getoverrun getpid
-    gettid getppid getuid geteuid getgid getegid getresuid getresgid getgroups getpgid getpgrp getsid getcpu
-    capget sched_yield sched_getaffinity sched_getparam sched_getscheduler sched_get_priority_max
-    sched_get_priority_min sched_rr_get_interval getpriority getrlimit exit exit_group set_tid_address
-    set_robust_list rseq membarrier getrandom sysinfo uname wait4 waitid sendto recvfrom sendmsg recvmsg
-    sendmmsg recvmmsg shutdown getsockopt getsockname getpeername accept accept4
+    dup3 stat fstat lstat newfstatat statx access faccessat faccessat2 readlink readlinkat getcwd chdir fchdir
+    getdents64 fsync fdatasync ftruncate fallocate flock umask fadvise64 rename renameat renameat2 mkdir mkdirat
+    rmdir unlink unlinkat statfs fstatfs munmap mremap brk madvise msync mlock munlock mlock2 futex rt_sigaction
+    rt_sigprocmask rt_sigreturn sigaltstack rt_sigtimedwait rt_sigpending rt_sigsuspend restart_syscall pause
+    poll ppoll select pselect6 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2 eventfd
+    eventfd2 timerfd_create timerfd_settime timerfd_gettime signalfd signalfd4 pipe pipe2 clock_gettime
+    clock_getres clock_nanosleep nanosleep gettimeofday time times getrusage getitimer setitimer alarm
+    timer_create timer_settime timer_gettime timer_delete timer_getoverrun getpid gettid getppid getuid geteuid
+    getgid getegid getresuid getresgid getgroups getpgid getpgrp getsid getcpu capget sched_yield
+    sched_getaffinity sched_getparam sched_getscheduler sched_get_priority_max sched_get_priority_min
+    sched_rr_get_interval getpriority getrlimit exit exit_group set_tid_address set_robust_list rseq membarrier
+    getrandom sysinfo uname wait4 waitid sendto recvfrom sendmsg recvmsg sendmmsg recvmmsg shutdown getsockopt
+    getsockname getpeername accept accept4
 """)
 
 _FATAL: Final = _names("""
@@ -66,8 +70,10 @@ _REFUSED: Final = _names("""
     fchmodat fchmodat2 chown fchown lchown fchownat utime utimes utimensat futimesat setxattr lsetxattr
     fsetxattr setxattrat removexattr lremovexattr fremovexattr link linkat symlink symlinkat mknod mknodat
     connect bind listen socket personality seccomp memfd_create memfd_secret mlockall rt_sigqueueinfo
-    rt_tgsigqueueinfo
+    rt_tgsigqueueinfo truncate
 """)
+
+_NO_ATTRIBUTES: Final = _names("getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr")
 
 _EPERM: Final = failing(errno.EPERM)
 _CLONE_THREAD_AND_MEMORY = 0x00010000 | 0x00000100
@@ -79,7 +85,8 @@ _IOCTLS = [0x541B, 0x5421, 0x5451, 0x5450, 0x5401, 0x5413]  # FIONREAD FIONBIO F
 _FCNTLS = [0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1032, 1034]  # no owner and no signal of a descriptor
 _PRCTLS = [15, 16, 0x53564D41, 3, 21, 23, 39]  # thread and memory names; what may be asked and changes nothing
 _SOCKET_OPTIONS = [2, 7, 8, 9, 13, 20, 21]  # REUSEADDR SNDBUF RCVBUF KEEPALIVE LINGER RCVTIMEO SNDTIMEO
-_SET_FS, _GET_FS = 0x1002, 0x1003
+_ARCHITECTURE_PRCTLS = [0x1002, 0x1003, 0x1021, 0x1022, 0x1023]  # thread-local storage; the use of AMX
+_ACCESS_AND_TRUNCATE, _READ_AND_TRUNCATE = 0o3 | 0o1000, 0o1000
 
 _SET_MODE_FILTER, _GET_ACTION_AVAILABLE = 1, 2
 
@@ -93,6 +100,7 @@ def program(pid: int, *, writable_code: bool, machine: str = MACHINE) -> bytes:
     rules: dict[str, Verdict] = dict.fromkeys(_ALLOWED, ALLOW)
     rules |= dict.fromkeys(_FATAL, KILL)
     rules |= dict.fromkeys(_REFUSED, _EPERM)
+    rules |= dict.fromkeys(_NO_ATTRIBUTES, failing(errno.ENOTSUP))
     rules |= {
         # clone3 hides its flags in memory, where no filter sees them: it is unknown, and the C library takes clone
         "clone": all_bits(0, _CLONE_THREAD_AND_MEMORY, _EPERM, no_bits(0, _CLONE_NEW, _EPERM)),
@@ -107,17 +115,21 @@ def program(pid: int, *, writable_code: bool, machine: str = MACHINE) -> bytes:
                 failing(errno.EPROTONOSUPPORT),
             ),
         ),
+        # Landlock before its third version does not see that reading with this flag empties the file
+        "open": not_equal(1, _ACCESS_AND_TRUNCATE, _READ_AND_TRUNCATE, _EPERM),
+        "openat": not_equal(2, _ACCESS_AND_TRUNCATE, _READ_AND_TRUNCATE, _EPERM),
         "ioctl": one_of(1, _IOCTLS, failing(errno.ENOTTY)),
         "fcntl": one_of(1, _FCNTLS, _EPERM),
         "prctl": one_of(0, _PRCTLS, _EPERM),
         "setsockopt": one_of(
             1, [1], failing(errno.ENOPROTOOPT), one_of(2, _SOCKET_OPTIONS, failing(errno.ENOPROTOOPT))
         ),
-        "sched_setscheduler": one_of(1, [0], _EPERM),  # libzmq ends the process where it may not ask for the default
+        # libzmq ends the process where it may not ask for the default: it is told that this was done
+        "sched_setscheduler": one_of(1, [0], _EPERM, failing(0)),
         "prlimit64": one_of(0, [0, pid], _EPERM),
         "kill": one_of(0, [pid], _EPERM),
         "tgkill": one_of(0, [pid], _EPERM),
-        "arch_prctl": one_of(0, [_SET_FS, _GET_FS], _EPERM),
+        "arch_prctl": one_of(0, _ARCHITECTURE_PRCTLS, _EPERM),
         # shared anonymous memory is counted by no limit
         "mmap": either(3, _SHARED_ANONYMOUS, _EPERM),
         "mprotect": ALLOW,

@@ -102,6 +102,11 @@ def empties_a_file_outside(prey):
     return os.truncate(prey["victim"], 0)
 
 
+def empties_a_file_that_it_may_read(prey):
+    os.close(os.open(prey["granted"], os.O_RDONLY | os.O_TRUNC))
+    return Path(prey["granted"]).stat().st_size == 0 and "emptied"
+
+
 def removes_a_file_outside(prey):
     return os.unlink(prey["victim"])
 
@@ -226,6 +231,13 @@ def limits_the_kernel(prey):
 
 def slows_the_kernel(prey):
     return os.setpriority(os.PRIO_PROCESS, prey["pid"], os.getpriority(os.PRIO_PROCESS, prey["pid"])) or "slowed"
+
+
+def schedules_a_process_outside(prey):
+    os.sched_setscheduler(prey["batch"], os.SCHED_OTHER, os.sched_param(0))
+    if os.sched_getscheduler(prey["batch"]) != os.SCHED_OTHER:
+        raise OSError("told that it was done, and it was not")
+    return "scheduled"
 
 
 def pins_the_kernel(prey):

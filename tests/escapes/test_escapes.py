@@ -10,6 +10,7 @@ import importlib.util
 import json
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,6 +47,7 @@ DEPENDS_ON_THE_MACHINE = {
     "leaves_its_group",
     "opens_shared_memory",
     "reads_the_environment_of_the_kernel",
+    "schedules_a_process_outside",
     "slows_the_kernel",
     "pins_the_kernel",
 }
@@ -63,7 +65,8 @@ class Outcome:
 
 
 async def attack(name: str, prey: dict[str, Any], scratch: Path, *, without: frozenset[str]) -> Outcome:
-    grant = Grant(f"attack/{name}", plugin=str(HERE), scratch_root=str(scratch), without=without)
+    files = (prey["granted"],)
+    grant = Grant(f"attack/{name}", plugin=str(HERE), files=files, scratch_root=str(scratch), without=without)
     config = json.dumps({"attack": name, "prey": prey}).encode()
     process = launch(grant, entry="attacks:run", config=config)
     heard = b""
@@ -87,12 +90,14 @@ def prey(tmp_path: Path) -> Iterator[dict[str, Any]]:
     """What is outside, made anew for each attack."""
     folder = tmp_path / "outside"
     folder.mkdir()
-    secret, victim = folder / "secret", folder / "victim"
+    secret, victim, granted = folder / "secret", folder / "victim", folder / "granted"
+    granted.write_text("to read")
     secret.write_text("the secret")
     victim.write_text("untouched")
     victim.chmod(0o644)
     memory = ctypes.create_string_buffer(b"memory")
     with (
+        subprocess.Popen(["/bin/sleep", "1000"]) as batch,
         socket.create_server(("127.0.0.1", 0)) as tcp,
         socket.socket(socket.AF_UNIX) as path,
         socket.socket(socket.AF_UNIX) as abstract,
@@ -103,9 +108,12 @@ def prey(tmp_path: Path) -> Iterator[dict[str, Any]]:
         abstract.bind(f"\0byenatos-escape-{os.getpid()}")
         abstract.listen()
         datagrams.bind(str(folder / "datagrams"))
+        os.sched_setscheduler(batch.pid, os.SCHED_BATCH, os.sched_param(0))
         yield {
             "secret": str(secret),
             "victim": str(victim),
+            "granted": str(granted),
+            "batch": batch.pid,
             "folder": str(folder),
             "socket": str(folder / "socket"),
             "datagrams": str(folder / "datagrams"),
@@ -115,6 +123,7 @@ def prey(tmp_path: Path) -> Iterator[dict[str, Any]]:
             "group": os.getpgrp(),
             "address": ctypes.addressof(memory),
         }
+        batch.kill()
 
 
 @pytest.fixture
@@ -131,7 +140,8 @@ def test_an_attack_gets_nothing(name, prey, scratch):
     assert outcome.worked is None, f"{name} got {outcome.worked}"
     assert Path(prey["victim"]).read_text() == "untouched"
     assert Path(prey["victim"]).stat().st_mode & 0o777 == 0o644
-    assert set(os.listdir(prey["folder"])) == {"secret", "victim", "socket", "datagrams"}
+    assert set(os.listdir(prey["folder"])) == {"secret", "victim", "granted", "socket", "datagrams"}
+    assert Path(prey["granted"]).read_text() == "to read"
 
 
 @pytest.mark.parametrize("name", attacks.ATTACKS)

@@ -17,7 +17,7 @@ import pytest
 import zmq
 
 from byenatos_kernel import bus as bus_module
-from byenatos_kernel.bus import INTRODUCTION_S, UNREAD_LIMIT, Bus
+from byenatos_kernel.bus import INTRODUCTION_S, UNREAD_BYTES, UNREAD_LIMIT, Bus
 from byenatos_kernel.clients import WINDOW_FRAMES, ClientState
 from byenatos_kernel.streams import Stream
 from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest
@@ -204,7 +204,7 @@ async def test_another_major_is_refused_with_a_sentence(until):
         ([b"\xc1", b""], "a message cannot be read"),
         ([b"\x92\x05\xa2\xff\xff", b""], "a message cannot be read"),
         ([b"\x93\x05\x01\xa2\xff\xff", b""], "a message cannot be read"),
-        ([b"\x92\x06" + b"\x91" * 100_000 + b"\xc0", b""], "a message cannot be read"),
+        ([b"\x92\x06" + b"\x91" * 60_000 + b"\xc0", b""], "a message cannot be read"),
         ([encode(Hello((1,))), b"", b""], "expected messages of 2 frames, found flags 0x1 at frame 2"),
         ([encode(Call(-1, "status")), b""], "this number is taken"),
         ([encode(Open(-1, "default")), b""], "this number is taken"),
@@ -389,6 +389,29 @@ async def test_a_connection_that_never_introduces_itself_is_closed_in_time_and_a
             assert stranger not in served.bus._strangers
             assert len(served.bus._strangers) == 1
         await greet(until, client)
+
+
+async def test_those_who_connect_and_leave_at_once_leave_nothing_behind(until):
+    with Served() as served:
+        for _ in range(200):
+            with socket.socket(socket.AF_UNIX) as one:
+                one.connect(str(served.path))
+        client = served.connect()
+        await greet(until, client)
+        await until(lambda: not served.bus._strangers)
+
+
+async def test_replies_that_nobody_reads_are_bounded_in_bytes_too(until):
+    with Served() as served:
+        client = served.connect()
+        await greet(until, client)
+        state = served.client
+        state.in_flight.extend([1] * WINDOW_FRAMES)
+        for _ in range(UNREAD_BYTES // (1 << 20) + 1):
+            served.bus.tell(state, 5, Reply(bytes(1 << 20)))
+        send(client, Call(6, "status"))
+        await until(lambda: served.owner.left)
+        assert "wait to be read" in served.owner.left[0][1].message
 
 
 async def test_connections_beyond_the_limit_are_closed_and_those_within_go_on(until):

@@ -5,6 +5,7 @@ import os
 import socket
 import struct
 import threading
+import tracemalloc
 from pathlib import Path
 from typing import Self
 
@@ -235,11 +236,17 @@ async def test_what_the_socket_does_not_take_at_once_arrives_in_order(until):
 async def test_a_queue_that_nobody_reads_is_refused_at_its_limit_and_goes_on_once_it_is_read(until):
     body = bytes(4 << 20)
     with Ends() as ends:
-        for _ in range(DRIVER.write_limit // len(body)):
+        most = DRIVER.write_limit // len(body) - 1
+        for _ in range(most):
             ends.channel.send(body)
         with pytest.raises(ChannelFull):
-            ends.channel.send(body)
-        await ends.heard(until, OPENING + (9 + len(body)) * (DRIVER.write_limit // len(body)))
+            ends.channel.send(body + body)
+        rest = bytes(DRIVER.write_limit - ends.channel.buffered)
+        ends.channel.send(rest)
+        with pytest.raises(ChannelFull):
+            ends.channel.send(b"x")
+        ends.channel.send(b"the end", urgent=True)
+        await ends.heard(until, OPENING + (9 + len(body)) * most + 9 + len(rest) + 9)
         await until(lambda: not ends.channel.buffered)
         ends.channel.send(b"again")
         assert await ends.heard(until, 7) == b"\x00\x05again"
@@ -260,13 +267,45 @@ async def test_the_end_of_the_peer_is_told_once_and_close_may_be_repeated(until)
         assert not ends.channel.violated
 
 
-async def test_writing_to_a_peer_that_left_ends_the_channel_once():
+async def test_what_a_peer_said_before_it_left_is_read_although_writing_to_it_failed_first(until):
     with Ends() as ends:
+        ends.feed(HELLO)
+        ends.peer.send(frame(b"the last words"))
         ends.peer.close()
         ends.channel.send(b"x")
         ends.channel.flush()
+        ends.channel.send(b"y")
         ends.channel.flush()
+        assert not ends.reasons
+        assert not ends.channel.buffered
+        await until(lambda: ends.reasons)
+        assert ends.frames == [b"the last words"]
         assert len(ends.reasons) == 1
+
+
+async def test_a_peer_that_has_left_already_is_told_of_after_the_channel_is_made(until):
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    reasons: list[str] = []
+    channel = Channel(ours, lambda _: None, reasons.append)
+    assert not reasons, "its owner does not know it yet"
+    await until(lambda: reasons)
+    channel.close()
+
+
+async def test_a_frame_that_comes_in_the_smallest_pieces_takes_no_more_memory_than_its_bytes():
+    with Ends(1 << 20) as ends:
+        ends.feed(HELLO)
+        ends.feed(b"\x02" + struct.pack(">Q", 1 << 20))
+        tracemalloc.start()
+        try:
+            for _ in range(1 << 15):
+                ends.feed(b"xx")
+            held, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert ends.channel.held == 9 + (1 << 16)
+        assert held < 4 << 16
 
 
 async def test_a_peer_that_broke_the_protocol_hears_why(until):
@@ -368,9 +407,12 @@ async def test_stock_libzmq_and_the_channel_understand_each_other(tmp_path, unti
     reasons: list[str] = []
     with Driver(tmp_path) as driver:
         channel = Channel(driver.connected, frames.extend, reasons.append)
+        await until(lambda: driver.socket.poll(0, zmq.POLLOUT))
+        for size in sizes:
+            driver.socket.send(b"\x5a" * size)
+        await until(lambda: frames)  # libzmq hangs up on who speaks before it has
         for size in sizes:
             channel.send(os.urandom(1) * size)
-            driver.socket.send(b"\x5a" * size)
         heard: list[bytes] = []
 
         def take() -> bool:

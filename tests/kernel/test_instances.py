@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from byenatos_kernel.channel import DRIVER
+from byenatos_kernel.channel import DRIVER, URGENT_BYTES
 from byenatos_kernel.link import HELLO_TIMEOUT_S
 from byenatos_sdk.protocol.errors import DriverCrashed, InvalidRequest
 from byenatos_sdk.protocol.frames import MOST_EVENTS, DriverHello, Imported, Ready, Reply, encode
@@ -144,7 +144,10 @@ async def test_a_driver_that_does_not_read_can_be_told_nothing_and_is_killed(rig
         await kernel.settle()
         driver, instance = kernel.driver("a"), kernel.instance("a")
         driver.wire._loop.remove_reader(driver.wire._socket.fileno())
-        instance.channel.send(bytes(DRIVER.write_limit - 1))
+        instance.channel.send(bytes(DRIVER.write_limit - 9))
+        instance.channel.flush()
+        room = DRIVER.write_limit + URGENT_BYTES - instance.channel.buffered
+        instance.channel.send(bytes(room), urgent=True)
         slot = kernel.routes.slots["main"]
         slot.unit.slots.clear()
         kernel.drivers.release(slot.unit)

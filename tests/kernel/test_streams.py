@@ -107,6 +107,28 @@ def test_a_move_is_no_part_of_the_answer(stream):
     assert stream.started
 
 
+BULK = "x" * 100_000
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        ReasoningDelta("", BULK),
+        ReasoningDelta(BULK),
+        ToolCallDelta(BULK, "", ""),
+        ToolCallDelta("", BULK, ""),
+        ToolCallDelta("", "", BULK),
+        Logprobs((TokenLogprob(BULK, 0.0),)),
+        Logprobs((TokenLogprob("", 0.0, ((BULK, 0.0),)),)),
+    ],
+)
+def test_every_string_of_an_event_weighs(event):
+    stream = Stream(ClientState("uid:0", 0), 1, "default")
+    stream.add_event(event)
+    assert stream.lag >= len(BULK)
+    assert stream.total >= len(BULK)
+
+
 class Streams(RuleBasedStateMachine):
     """Three streams of one client, against plain lists."""
 

@@ -1,5 +1,7 @@
 """The life of streams: limits, deadlines, cancelling, sessions, and what a crash makes of an answer."""
 
+import asyncio
+
 import pytest
 from kernel_rig import text_of
 
@@ -170,6 +172,50 @@ async def test_cancelling_stops_the_driver_drops_what_waits_and_ends_once(rig):
         assert kernel.heard(number) == [Failure("cancelled", "cancelled by the client", None, partial=True)]
         assert not driver.streams
         kernel.switchboard.cancel(kernel.client, 12345)
+
+
+async def test_a_paused_stream_that_is_cancelled_while_its_turn_is_stored_still_ends(rig):
+    async with rig() as kernel:
+        await kernel.settle()
+        number, stream, driver, there = await running(kernel, session="talk")
+        driver.say(there)
+        await kernel.settle()
+        driver.finish(there)
+        kernel.switchboard.pause(kernel.client, number, on=True)
+        while stream.state is not StreamState.STORING:
+            await asyncio.sleep(0)
+        kernel.switchboard.cancel(kernel.client, number)
+        await kernel.settle()
+        assert isinstance(kernel.terminal(number), Finish)
+        assert not kernel.client.streams
+
+
+async def test_an_answer_that_came_whole_counts_although_its_driver_left_and_is_written_to(rig):
+    async with rig() as kernel:
+        await kernel.settle()
+        number, _, driver, there = await running(kernel)
+        driver.say(there)
+        driver.finish(there)
+        driver.wire.flush()
+        driver.wire.close()
+        kernel.open("main")
+        await kernel.settle(3)
+        driver.exit()
+        await kernel.settle()
+        assert kernel.terminal(number) == Finish(model="a")
+
+
+async def test_a_connection_may_have_so_many_bytes_of_requests_running_and_gets_them_back(rig):
+    async with rig() as kernel:
+        await kernel.settle()
+        numbers = [kernel.open("main", body=bytes(24 << 20)) for _ in range(3)]
+        assert kernel.client.body_bytes == 48 << 20
+        await kernel.settle()
+        assert kernel.terminal(numbers[2]).code == "overloaded"
+        for number in numbers[:2]:
+            kernel.switchboard.cancel(kernel.client, number)
+        await kernel.settle()
+        assert kernel.client.body_bytes == 0
 
 
 async def test_cancelling_an_ended_stream_that_is_paused_delivers_its_terminal_only(rig):

@@ -4,7 +4,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from byenatos_sandbox.bpf import ALLOW, KILL, all_bits, dispatch, either, errno, interpret, no_bits, one_of
+from byenatos_sandbox.bpf import ALLOW, KILL, all_bits, dispatch, either, errno, interpret, no_bits, not_equal, one_of
 
 ARCHITECTURE = 0xC000003E
 DENY = errno(1)
@@ -57,6 +57,9 @@ def test_one_of_compares_the_low_half_and_nothing_else(values, given_value, argu
 @settings(deadline=None)
 @given(st.integers(1, 2**32 - 1), st.integers(0, 2**64 - 1))
 def test_checks_of_bits(bits, value):
+    forbidden = not_equal(1, bits, value & bits, DENY)
+    assert ask(build({3: forbidden}), 3, 0, value) == DENY
+    assert ask(build({3: forbidden}), 3, 0, value ^ (bits & -bits)) == ALLOW
     for check, right in (
         (all_bits, value & bits == bits),
         (no_bits, value & bits == 0),

@@ -48,6 +48,8 @@ def test_the_environment_holds_only_what_was_granted(grant, talk, monkeypatch):
         "TMPDIR": known["folder"],
         "LANG": "C.UTF-8",
         "LC_ALL": "C.UTF-8",
+        "LOGNAME": "driver",
+        "USER": "driver",
         "OMP_NUM_THREADS": "3",
         "PATH": "/usr/bin:/bin",
         "TZ": "Europe/Berlin",

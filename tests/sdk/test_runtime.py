@@ -463,6 +463,44 @@ async def infer(self, request):
     assert driver.answer(ask()) == [TextDelta("a"), Failure("rate_limited", "not now")]
 
 
+def test_half_a_surrogate_pair_in_an_error_does_not_keep_it_from_being_told(driven):
+    driver = driven("""
+async def infer(self, request):
+    yield "a"
+    raise ValueError("vendor said \\ud83d")
+async def health(self):
+    raise ValueError("vendor said \\ud83d")
+""")
+    assert driver.answer(ask()) == [TextDelta("a"), Failure("internal", "ValueError: vendor said ?")]
+    driver.send(DriverCall(-1, "health"))
+    assert driver.expect(-1, Failure).message == "ValueError: vendor said ?"
+    assert driver.answer(ask())[0] == TextDelta("a")
+
+
+def test_half_a_surrogate_pair_in_the_error_of_a_load_is_told(driven):
+    with pytest.raises(ByenatosError, match=r"vendor said \?"):
+        driven("""
+async def start(self, model):
+    raise ValueError("vendor said \\ud83d")
+async def infer(self, request):
+    yield "a"
+""")
+
+
+def test_what_a_driver_raises_past_all_nets_costs_its_own_request_only(driven):
+    driver = driven("""
+def serve(self, call):
+    if call.request.messages[-1].text == "stumble":
+        raise __import__("asyncio").CancelledError
+    return False
+async def infer(self, request):
+    yield "a"
+""")
+    driver.start(InferenceRequest((user("stumble"),)))
+    assert driver.answer(ask()) == [TextDelta("a"), Finish()]
+    assert driver.answer(ask()) == [TextDelta("a"), Finish()]
+
+
 # ---- what a request looks like to a driver ---------------------------------------------------------------------
 
 SHOW = """

@@ -52,7 +52,7 @@ class Reader:
     with what a command asks to be sent back.
     """
 
-    __slots__ = ("_answer", "_begun", "_expected", "_have", "_need", "_rest", "shaken")
+    __slots__ = ("_answer", "_begun", "_expected", "_need", "_rest", "shaken")
 
     def __init__(self, frame_limits: tuple[int, ...], answer: Callable[[bytes], None]) -> None:
         last = len(frame_limits) - 1
@@ -63,15 +63,14 @@ class Reader:
         ]
         self.shaken = False
         """Whether the peer's READY has come."""
-        self._rest: list[bytes] = []
+        self._rest = bytearray()
         self._begun: list[bytes] = []
-        self._have = 0
         self._need = 0
 
     @property
     def held(self) -> int:
         """Bytes kept of a message that has not come to its end."""
-        return sum(map(len, self._rest)) + sum(map(len, self._begun))
+        return len(self._rest) + sum(map(len, self._begun))
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take the next bytes in and return the frames of the messages that are whole by now, in order.
@@ -80,12 +79,11 @@ class Reader:
             Violation: the peer broke the protocol. Messages that came whole in the same bytes are lost.
         """
         if self._rest:
-            self._rest.append(data)
-            self._have += len(data)
-            if self._have < self._need:
+            self._rest += data
+            if len(self._rest) < self._need:
                 return []
-            data = b"".join(self._rest)
-            self._rest.clear()
+            data = bytes(self._rest)
+            self._rest = bytearray()
         if not self.shaken:
             data = self._shake(data)
         frames, self._begun = self._begun, []
@@ -133,8 +131,7 @@ class Reader:
 
     def _keep(self, data: bytes, need: int) -> None:
         """Hold an unfinished end until ``need`` bytes of it are there."""
-        self._rest.append(data)
-        self._have = len(data)
+        self._rest += data
         self._need = need
 
     def _shake(self, data: bytes) -> bytes:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from byenatos_sdk.protocol.frames import DriverEvent, encode
 from byenatos_sdk.protocol.messages import Failure, ReasoningDelta
 from byenatos_sdk.runtime.channel import Channel
+from byenatos_sdk.runtime.plugin import cleaned
 
 __all__ = ["Outbox"]
 
@@ -105,11 +106,18 @@ class Outbox:
 
 
 def _encodable(event: DriverEvent) -> DriverEvent:
-    """Replace half a surrogate pair, which is no character and has no UTF-8, by a question mark."""
+    """Replace half a surrogate pair, which is no character and has no UTF-8, by a question mark.
+
+    What comes out can be encoded, whatever came in: the outbox must get rid of it.
+    """
     if isinstance(event, str):
-        return event.encode("utf-8", "replace").decode()
+        return cleaned(event)
     if isinstance(event, ReasoningDelta):
-        return ReasoningDelta(event.text.encode("utf-8", "replace").decode(), event.signature)
+        return ReasoningDelta(cleaned(event.text), event.signature)
+    try:
+        encode(event)
+    except UnicodeEncodeError:
+        return Failure("internal", f"expected text, found a {type(event).__name__} with half a surrogate pair")
     return event
 
 

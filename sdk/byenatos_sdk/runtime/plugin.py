@@ -14,7 +14,7 @@ from byenatos_sdk.protocol.errors import ByenatosError
 from byenatos_sdk.protocol.messages import Failure
 from byenatos_sdk.runtime_config import RuntimeConfig
 
-__all__ = ["checked", "failing_to", "import_driver"]
+__all__ = ["checked", "cleaned", "failing_to", "import_driver"]
 
 LONGEST_MESSAGE = 4000
 
@@ -42,13 +42,18 @@ class failing_to:  # noqa: N801 - used as a statement; a class, since every requ
             return False
         prefix = f"{self._doing}: " if self._doing else ""
         if isinstance(error, ByenatosError):
-            message = f"{prefix}{error.message}"[:LONGEST_MESSAGE]
+            message = cleaned(f"{prefix}{error.message}"[:LONGEST_MESSAGE])
             after = error.retry_after_s
             self._report(Failure(error.code, message, float(after) if isinstance(after, int | float) else None))
         else:
             traceback.print_exception(error)
-            self._report(Failure("internal", f"{prefix}{type(error).__name__}: {error}"[:LONGEST_MESSAGE]))
+            self._report(Failure("internal", cleaned(f"{prefix}{type(error).__name__}: {error}"[:LONGEST_MESSAGE])))
         return True
+
+
+def cleaned(text: str) -> str:
+    """Replace half a surrogate pair, which is no character and cannot travel, by a question mark."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def import_driver(config: RuntimeConfig) -> type[Driver]:

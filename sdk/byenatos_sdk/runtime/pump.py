@@ -83,12 +83,21 @@ class Pump:
             self._leave(f"broke the protocol of the channel: {violation}")
             return
         if frames:
-            self.outbox.awake = True
-            for frame in frames:
-                self._accept(frame)
-            self._turn()
+            self._take(frames)
         elif self._channel.lost:
             self._leave("closed the channel")
+
+    def _take(self, frames: list[bytes]) -> None:
+        self.outbox.awake = True
+        position = 0
+        try:
+            while position < len(frames):
+                position += 1
+                self._accept(frames[position - 1])
+        finally:  # a mistake in one frame costs that one only
+            if position < len(frames):
+                self._loop.call_soon(self._take, frames[position:])
+            self._turn()
 
     def _leave(self, reason: str) -> None:
         self._loop.remove_reader(self._channel)

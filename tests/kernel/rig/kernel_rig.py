@@ -202,10 +202,18 @@ class Rig:
         driver = self.driver(model)
         return next(one for one in self.drivers.instances if one.process is driver)
 
-    def open(self, target: str, *, session: str | None = None, client: ClientState | None = None, **limits: int) -> int:
+    def open(
+        self,
+        target: str,
+        *,
+        session: str | None = None,
+        client: ClientState | None = None,
+        body: bytes = b"",
+        **limits: int,
+    ) -> int:
         """Open a stream; returns the client's number for it."""
         number = next(self._numbers)
-        body = encode(InferenceRequest((user("count"),), model=target))
+        body = body or encode(InferenceRequest((user("count"),), model=target))
         self.switchboard.open(client or self.client, Open(number, target, session, **limits), body)
         return number
 
