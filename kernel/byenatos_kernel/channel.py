@@ -161,8 +161,9 @@ class Channel:
     # ---- writing -----------------------------------------------------------------------------------------------
 
     def _put(self, data: bytes) -> None:
-        self._out.append(data)
-        self._buffered += len(data)
+        if data:  # what is empty could never be written away
+            self._out.append(data)
+            self._buffered += len(data)
 
     def _flush_soon(self) -> None:
         if not self._flush_due:

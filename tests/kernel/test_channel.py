@@ -230,7 +230,10 @@ async def test_what_the_socket_does_not_take_at_once_arrives_in_order(until):
         assert (await ends.heard(until, OPENING + len(expected)))[OPENING:] == expected
         await until(lambda: not ends.channel.buffered)
         ends.channel.send(b"afterwards")
-        assert await ends.heard(until, 12) == b"\x00\x0aafterwards"
+        ends.channel.send(b"")
+        ends.channel.flush()
+        assert not ends.channel._out
+        assert await ends.heard(until, 14) == b"\x00\x0aafterwards\x00\x00"
 
 
 async def test_a_queue_that_nobody_reads_is_refused_at_its_limit_and_goes_on_once_it_is_read(until):
