@@ -264,9 +264,12 @@ async def test_a_driver_that_floods_with_text_is_cut_off_and_others_are_served(s
         flood = client.stream("x", model="flood")
         with pytest.raises(ByenatosError) as caught:
             await flood.response()
-        assert caught.value.code == "overloaded"
+        # the answer's own limit, or, where this process is given less time than the driver, the limit of what may wait
+        assert caught.value.code in {"overloaded", "client_too_slow"}
         assert caught.value.partial
-        assert len(flood.text) > MIB
+        assert flood.text
+        if caught.value.code == "overloaded":
+            assert len(flood.text) > MIB
         await undisturbed(client)
 
 
