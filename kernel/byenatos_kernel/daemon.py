@@ -12,7 +12,6 @@ import resource
 import sys
 
 from byenatos_kernel.config import Config, ConfigError, read_config
-from byenatos_sandbox.layers import missing
 from byenatos_sdk.home import Home
 from byenatos_sdk.protocol.errors import ByenatosError, Unavailable
 
@@ -70,6 +69,8 @@ def main(arguments: list[str] | None = None) -> int:
         return ALREADY_RUNNING
     _allow_descriptors()
     import shutil
+
+    from byenatos_sandbox.layers import missing
 
     shutil.rmtree(home.scratch, ignore_errors=True)  # a kernel that was killed could not tidy up
     home.scratch.mkdir(mode=0o700)
