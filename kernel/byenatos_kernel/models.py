@@ -1,5 +1,6 @@
 """What the registry knows: plugin folders and models, as values that change in one place only."""
 
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -7,7 +8,7 @@ from byenatos_sdk.manifest import Manifest
 from byenatos_sdk.protocol.control import ModelInfo, ModelState, PluginInfo
 from byenatos_sdk.protocol.messages import ModelSpecification
 
-__all__ = ["ModelEntry", "PluginEntry"]
+__all__ = ["ModelEntry", "PluginEntry", "printable"]
 
 
 class PluginEntry:
@@ -26,9 +27,11 @@ class PluginEntry:
         """The plugin as clients see it."""
         state: Literal["available", "refused"] = "available" if self.manifest else "refused"
         if self.manifest is None:
-            return PluginInfo(self.id, str(self.path), state=state, reason=self.reason)
+            return PluginInfo(self.id, printable(self.path), state=state, reason=self.reason)
         plugin = self.manifest.plugin
-        return PluginInfo(self.id, str(self.path), plugin.kind, plugin.version, plugin.summary, state, self.reason)
+        return PluginInfo(
+            self.id, printable(self.path), plugin.kind, plugin.version, plugin.summary, state, self.reason
+        )
 
 
 class ModelEntry:
@@ -71,8 +74,13 @@ class ModelEntry:
             self.driver,
             self.state,
             self.reason,
-            str(self.path or ""),
+            printable(self.path or ""),
             self.specification,
             instances,
             slots,
         )
+
+
+def printable(path: Path | str) -> str:
+    """Return a path as text that can be sent and shown: bytes that are no UTF-8 appear by number."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")

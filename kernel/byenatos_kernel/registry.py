@@ -24,7 +24,7 @@ from byenatos_kernel.folders import (
     list_files,
     stamp_of,
 )
-from byenatos_kernel.models import ModelEntry, PluginEntry
+from byenatos_kernel.models import ModelEntry, PluginEntry, printable
 from byenatos_kernel.probes import Prober, takes
 from byenatos_sdk.manifest import ManifestError, read_manifest
 from byenatos_sdk.protocol.control import Event, ModelChanged, ModelState
@@ -137,15 +137,17 @@ class ModelRegistry:
             for folder in folders:
                 if folder.name.startswith((".", "_")) or not (folder / "plugin.toml").exists():
                     continue
-                earlier = found.get(folder.name)
+                name = printable(folder.name)
+                earlier = found.get(name)
                 if earlier is not None:
-                    taken = PluginEntry(str(folder), folder, None, f"the id {folder.name!r} is taken by {earlier.path}")
+                    reason = f"the id {name!r} is taken by {printable(earlier.path)}"
+                    taken = PluginEntry(printable(folder), folder, None, reason)
                     found[taken.id] = taken
                     continue
                 try:
-                    found[folder.name] = PluginEntry(folder.name, folder, read_manifest(folder))
+                    found[name] = PluginEntry(name, folder, read_manifest(folder))
                 except ManifestError as error:
-                    found[folder.name] = PluginEntry(folder.name, folder, None, error.message)
+                    found[name] = PluginEntry(name, folder, None, printable(error.message))
         if _patterns(found) != _patterns(self.plugins):
             for entry in self._by_path.values():
                 if entry.state == "refused":
@@ -253,18 +255,18 @@ class ModelRegistry:
 
     def _enter(self, path: Path, state: ModelState) -> ModelEntry:
         """Make an entry for a new file; one whose name is taken, or that no driver wants, goes by its relative path."""
-        name = path.stem
+        name = printable(path.stem)
         known = self.models.get(name)
         taken = known is not None and not (known.state == "removed" and known.path == path)
         if taken or not self._is_wanted(path):
-            name = str(path.relative_to(self.folder))
+            name = printable(path.relative_to(self.folder))
         entry = ModelEntry(name, "", path, state=state)
         self.models[name] = self._by_path[path] = entry
         self._announce(entry)
         return entry
 
     def _is_wanted(self, path: Path) -> bool:
-        return any(takes(plugin, path.name) for plugin in self.plugins.values())
+        return _is_text(path) and any(takes(plugin, path.name) for plugin in self.plugins.values())
 
     def _rename(self, entry: ModelEntry, name: str) -> None:
         """Give an entry that went by its path the name that has become free."""
@@ -279,6 +281,9 @@ class ModelRegistry:
             entry = self._enter(path, "checking")
         entry.stamp = stamp
         self._set(entry, "checking")
+        if not _is_text(path):
+            self._set(entry, "refused", f"expected a name in UTF-8, found {printable(path.name)}; rename the file")
+            return
         if entry.id != path.stem and self._is_wanted(path):
             taken = self.models.get(path.stem)
             if taken is not None:
@@ -322,6 +327,11 @@ class ModelRegistry:
     @staticmethod
     def _names(names: Iterable[str]) -> str:
         return ", ".join(sorted(names)) or "none"
+
+
+def _is_text(path: Path) -> bool:
+    """Whether a path is UTF-8, as everything that is sent must be."""
+    return printable(path) == str(path)
 
 
 def _patterns(plugins: dict[str, PluginEntry]) -> dict[str, list[str]]:

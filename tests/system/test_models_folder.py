@@ -109,6 +109,24 @@ async def test_a_file_that_is_none_of_the_drivers_is_refused_with_what_each_expe
             await client.load("bad")
 
 
+async def test_names_that_are_no_text_are_refused_with_the_name_made_visible_and_disturb_nothing(toys, home):
+    async with toys.client() as client:
+        strange = os.fsdecode(b"\xff\xfe")
+        drop(home, f"{strange}.toy", "toy model")
+        (home.plugins / strange).mkdir()
+        (home.plugins / strange / "plugin.toml").write_text("[plugin]\n")
+        drop(home, "plain.toy", "toy model")
+        models = await until_models(
+            client, lambda models: is_in("refused", r"\xff\xfe.toy")(models) and is_in("available", "plain")(models)
+        )
+        assert "expected a name in UTF-8" in models[r"\xff\xfe.toy"].reason
+        status = await client.status()
+        refused = next(plugin for plugin in status.plugins if plugin.id == r"\xff\xfe")
+        assert refused.state == "refused"
+        (home.models / f"{strange}.toy").unlink()
+        await until_models(client, lambda models: r"\xff\xfe.toy" not in models)
+
+
 GGUF = b"GGUF" + struct.pack("<IQQ", 3, 0, 0)
 
 
