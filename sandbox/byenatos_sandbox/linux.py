@@ -1,6 +1,7 @@
 """The few Linux calls that Python has no function for, by ctypes. Each raises ``OSError`` with what it was doing."""
 
 import ctypes
+import errno
 import os
 import platform
 from typing import Final
@@ -22,20 +23,19 @@ def system_call(name: str, *arguments: int | bytes | ctypes.Array[ctypes.c_char]
     """
     number = NUMBERS.get(MACHINE, {}).get(name)
     if number is None:
-        raise OSError(38, f"{name}: {os.strerror(38)} on {MACHINE}")
+        raise OSError(errno.ENOSYS, f"{name}: {os.strerror(errno.ENOSYS)} on {MACHINE}")
     given = [ctypes.c_long(one) if isinstance(one, int) else one for one in arguments]
-    result: int = _libc.syscall(ctypes.c_long(number), *given)
-    if result == -1:
-        error = ctypes.get_errno()
-        raise OSError(error, f"{name}: {os.strerror(error)}")
-    return result
+    return _checked(_libc.syscall(ctypes.c_long(number), *given), name)
 
 
-def prctl(option: int, value: int = 0, third: int = 0) -> int:
-    """Call ``prctl`` with what is not given being 0."""
-    given = [ctypes.c_ulong(one) for one in (value, third, 0, 0)]
-    result: int = _libc.prctl(option, *given)
+def prctl(option: int, value: int = 0) -> int:
+    """Call ``prctl`` with its further arguments 0."""
+    given = [ctypes.c_ulong(one) for one in (value, 0, 0, 0)]
+    return _checked(_libc.prctl(option, *given), f"prctl({option}, {value})")
+
+
+def _checked(result: int, what: str) -> int:
     if result == -1:
         error = ctypes.get_errno()
-        raise OSError(error, f"prctl({option}, {value}): {os.strerror(error)}")
+        raise OSError(error, f"{what}: {os.strerror(error)}")
     return result

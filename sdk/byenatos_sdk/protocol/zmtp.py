@@ -5,8 +5,8 @@ other end may be stock libzmq at any time. They do without libzmq themselves for
 
 - It is not safe against a hostile peer: it counts whole messages against its high-water mark and whole frames against
   its size limit, so a message whose MORE flag is never cleared grows the receiver without bound (1.1 GB in 4 s).
-- Its I/O thread stands between the descriptor and the event loop: four wake-ups of threads in each direction instead of
-  one. On a virtual machine a wake-up costs more than everything else that is done for a message.
+- Its I/O thread stands between the descriptor and the event loop: more wake-ups of threads in each direction, and
+  on a virtual machine each of them is dear.
 
 RFC 23: a greeting of 64 bytes, the NULL mechanism, one READY command, then frames of ``flags(1) length(1 or 8) body``,
 flags being MORE 1, LONG 2, COMMAND 4. A :class:`Reader` takes messages of a known number of frames only, bounds each
