@@ -5,6 +5,7 @@
     <home>/config.json    the operator's configuration (optional)
     <home>/models/        drop model files here
     <home>/plugins/       drop plugin folders here
+    <home>/policies/      the operator's rules: access.toml and more
     <home>/state/         sessions and swaps (SQLite)
     <home>/run/           mode 0700: kernel.sock, kernel.lock, scratch/
     <home>/kernel.log     what a detached kernel printed
@@ -47,6 +48,16 @@ class Home:
     def plugins(self) -> Path:
         """The folder that plugin folders are dropped into."""
         return self.path / "plugins"
+
+    @property
+    def policies(self) -> Path:
+        """The folder of the operator's own rules."""
+        return self.path / "policies"
+
+    @property
+    def access(self) -> Path:
+        """What the operator grants to drivers (optional)."""
+        return self.policies / "access.toml"
 
     @property
     def database(self) -> Path:

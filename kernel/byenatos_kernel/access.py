@@ -1,0 +1,166 @@
+"""Read and check ``access.toml``: what the operator grants to drivers, and what must stand around them.
+
+A manifest requests, this file grants; what stands in one of them only is not given. The file is ``<home>/policies/
+access.toml``; without it, the one that ships with the kernel counts. Unknown keys and wrong types are errors that name
+the file, the key, what was expected and what was found. The shipped file explains each key.
+"""
+
+import ipaddress
+import re
+import tomllib
+from pathlib import Path, PurePath
+from typing import Literal
+
+import msgspec
+from msgspec import Struct, field
+
+from byenatos_sdk.protocol.errors import InvalidRequest
+
+__all__ = ["Access", "AccessError", "DriverRules", "Isolation", "PluginRules", "SecretSource", "read_access"]
+
+MAX_ACCESS = 1 << 20
+ISOLATION = ("filesystem", "network", "system-calls", "processes", "resources")
+"""What can be required; the sandbox's layers say which of it they give (``byenatos_sandbox.layers``)."""
+
+_HOST = re.compile(r"(?=.{1,253}:)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*:(\d{1,5})")
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_LAST_PORT = 65535
+
+
+class AccessError(InvalidRequest):
+    """The file is not as it must be. The message names it and the key; correct it there."""
+
+
+class _Strict(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A table of the file: unknown keys are errors."""
+
+
+class Isolation(_Strict, frozen=True):
+    """``[isolation]``: what a driver must have around it, and whether one may run with nothing at all."""
+
+    required: frozenset[str] = frozenset({"filesystem", "network", "system-calls"})
+    uncontained: bool = False
+
+
+class PluginRules(_Strict, frozen=True):
+    """``[plugins]``: whether a folder that nobody signed may run."""
+
+    unsigned: bool = False
+
+
+class DriverRules(_Strict, frozen=True):
+    """``[drivers.ID]``: what is granted to one driver.
+
+    ``network`` are ``host:port``; ``addresses`` the networks (CIDR) that its hosts may resolve to although they are not
+    public; ``ca`` a file of certificates to trust instead of the system's; ``devices`` GPU device nodes.
+    """
+
+    profile: str = ""
+    template: Literal["one-shot", "shared"] = "one-shot"
+    network: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+    ca: str = ""
+    secrets: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+
+
+class SecretSource(_Strict, frozen=True):
+    """``[secrets.NAME]``: where the broker finds a key; exactly one of the three."""
+
+    environment: str | None = None
+    file: str | None = None
+    keyring: str | None = None
+
+
+class Access(_Strict, frozen=True):
+    """The whole file."""
+
+    isolation: Isolation = Isolation()
+    plugins: PluginRules = PluginRules()
+    drivers: dict[str, DriverRules] = field(default_factory=dict)
+    secrets: dict[str, SecretSource] = field(default_factory=dict)
+
+    def rules(self, driver: str) -> DriverRules:
+        """What is granted to ``driver``: nothing, if the file does not name it."""
+        return self.drivers.get(driver, DriverRules())
+
+
+def read_access(path: Path) -> Access:
+    """Read ``path``.
+
+    Raises:
+        AccessError: naming the file and key, what was expected and what was found.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_ACCESS + 1)
+    except OSError as error:
+        raise AccessError(f"{path}: cannot be read: {error.strerror or error}") from None
+    if len(data) > MAX_ACCESS:
+        raise AccessError(f"{path}: expected at most {MAX_ACCESS} bytes, found more")
+    try:
+        table = tomllib.loads(data.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise AccessError(f"{path}: not valid TOML: {error}") from None
+    try:
+        access = msgspec.convert(table, Access)
+    except msgspec.ValidationError as error:
+        raise AccessError(f"{path}: {error}") from None
+    wrong = _wrong(access)
+    if wrong is not None:
+        raise AccessError(f"{path}: {wrong}")
+    return access
+
+
+def _wrong(access: Access) -> str | None:
+    """Say what is wrong with the values, if anything is."""
+    if unknown := sorted(access.isolation.required - frozenset(ISOLATION)):
+        return f"isolation.required: expected some of {', '.join(ISOLATION)}, found {unknown[0]!r}"
+    for name, rules in access.drivers.items():
+        if wrong := _wrong_rules(rules, access):
+            return f"drivers.{name}.{wrong}"
+    for name, source in access.secrets.items():
+        if wrong := _wrong_source(name, source):
+            return f"secrets.{name}: {wrong}"
+    return None
+
+
+def _wrong_rules(rules: DriverRules, access: Access) -> str | None:
+    if rules.profile and not _NAME.fullmatch(rules.profile):
+        return f"profile: expected the name of a file in policies/sandbox, found {rules.profile!r}"
+    for host in rules.network:
+        found = _HOST.fullmatch(host)
+        if found is None or not 0 < int(found[4]) <= _LAST_PORT:
+            return f"network: expected 'host:port' with a lower-case host name, found {host!r}"
+    for network in rules.addresses:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError:
+            return f"addresses: expected a network like '127.0.0.1/32', found {network!r}"
+    for secret in rules.secrets:
+        if secret not in access.secrets:
+            known = ", ".join(sorted(access.secrets)) or "[secrets], where none stands"
+            return f"secrets: expected one of {known}, found {secret!r}"
+    for path in (*rules.devices, *([rules.ca] if rules.ca else [])):
+        if "\0" in path or not PurePath(path).is_absolute():
+            return f"devices, ca: expected absolute paths, found {path!r}"
+    for device in rules.devices:
+        if not PurePath(device).is_relative_to("/dev"):
+            return f"devices: expected nodes below /dev, found {device!r}"
+    return None
+
+
+def _wrong_source(name: str, source: SecretSource) -> str | None:
+    if not _NAME.fullmatch(name):
+        return "expected a name of lower-case letters, digits, - and _"
+    given = [key for key in ("environment", "file", "keyring") if getattr(source, key) is not None]
+    if len(given) != 1:
+        return f"expected exactly one of environment, file and keyring, found {' and '.join(given) or 'none'}"
+    if source.environment is not None and not _VARIABLE.fullmatch(source.environment):
+        return "environment: expected the name of a variable, found something else (not shown: it may be a key)"
+    if source.file is not None and ("\0" in source.file or not PurePath(source.file).is_absolute()):
+        return f"file: expected an absolute path, found {source.file!r}"
+    if source.keyring is not None and not all(source.keyring.partition("/")):
+        return f"keyring: expected 'service/user', found {source.keyring!r}"
+    return None

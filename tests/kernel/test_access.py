@@ -1,0 +1,88 @@
+"""``access.toml``: what is read, and what is refused with which words."""
+
+import contextlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from byenatos_kernel.access import Access, AccessError, read_access
+
+SHIPPED = Path(__file__).parents[2] / "policies" / "access.toml"
+
+
+def read(folder: Path, text: str) -> Access:
+    path = folder / "access.toml"
+    path.write_text(text)
+    return read_access(path)
+
+
+def test_the_shipped_file_grants_nothing_and_requires_three_kinds_of_isolation():
+    access = read_access(SHIPPED)
+    assert access.isolation.required == {"filesystem", "network", "system-calls"}
+    assert not access.isolation.uncontained
+    assert not access.plugins.unsigned
+    assert access.drivers == {}
+    assert access.rules("anything").network == ()
+
+
+def test_the_examples_in_the_shipped_file_are_what_can_be_written(tmp_path):
+    lines = SHIPPED.read_text().partition("# [drivers.openai]")
+    example = "\n".join(line.removeprefix("#").strip() for line in (lines[1] + lines[2]).splitlines())
+    sources = [line for line in example.splitlines() if line.startswith(("file", "keyring"))]
+    for source in sources:
+        example = example.replace(source, "")
+    access = read(tmp_path, example)
+    assert access.rules("openai").network == ("api.openai.com:443",)
+    assert access.secrets["openai"].environment == "OPENAI_API_KEY"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[isolation]\nrequire = []", "unknown field `require`"),
+        ('[isolation]\nrequired = ["moat"]', "isolation.required: expected some of filesystem"),
+        ('[drivers.a]\nnetwork = ["api.openai.com"]', "drivers.a.network: expected 'host:port'"),
+        ('[drivers.a]\nnetwork = ["*:443"]', "drivers.a.network"),
+        ('[drivers.a]\nnetwork = ["host:65536"]', "drivers.a.network"),
+        ('[drivers.a]\nnetwork = ["host:0"]', "drivers.a.network"),
+        ('[drivers.a]\naddresses = ["localhost"]', "drivers.a.addresses: expected a network"),
+        ('[drivers.a]\nsecrets = ["b"]', "drivers.a.secrets: expected one of [secrets], where none stands, found 'b'"),
+        ('[drivers.a]\ndevices = ["/etc/passwd"]', "drivers.a.devices: expected nodes below /dev"),
+        ('[drivers.a]\nprofile = "../x"', "drivers.a.profile"),
+        ('[drivers.a]\ntemplate = "none"', "template"),
+        ("[secrets.a]", "secrets.a: expected exactly one of environment, file and keyring, found none"),
+        ('[secrets.a]\nfile = "/a"\nkeyring = "a/b"', "found file and keyring"),
+        ('[secrets.a]\nfile = "relative"', "secrets.a: file: expected an absolute path"),
+        ('[secrets.a]\nkeyring = "service"', "secrets.a: keyring: expected 'service/user'"),
+        ('[secrets."A b"]\nfile = "/a"', "expected a name of lower-case letters"),
+        ("nonsense", "not valid TOML"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path, text, words):
+    with pytest.raises(AccessError) as refused:
+        read(tmp_path, text)
+    assert words in refused.value.message
+    assert str(tmp_path / "access.toml") in refused.value.message
+
+
+def test_a_key_that_stands_where_a_name_belongs_is_not_repeated(tmp_path):
+    with pytest.raises(AccessError) as refused:
+        read(tmp_path, '[secrets.openai]\nenvironment = "sk-live-1234567890"')
+    assert "1234567890" not in refused.value.message
+
+
+def test_a_file_that_cannot_be_read_or_is_too_large_is_refused(tmp_path):
+    with pytest.raises(AccessError, match="cannot be read"):
+        read_access(tmp_path / "missing.toml")
+    with pytest.raises(AccessError, match="expected at most"):
+        read(tmp_path, "#" * ((1 << 20) + 1))
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_read_or_refused(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("access") / "access.toml"
+    path.write_bytes(data)
+    with contextlib.suppress(AccessError):
+        read_access(path)
