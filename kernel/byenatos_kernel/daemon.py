@@ -11,7 +11,9 @@ import os
 import resource
 import sys
 
+from byenatos_kernel.access import Access, AccessError, read_access
 from byenatos_kernel.config import Config, ConfigError, read_config
+from byenatos_kernel.shipped import shipped
 from byenatos_sdk.home import Home
 from byenatos_sdk.protocol.errors import ByenatosError, Unavailable
 
@@ -56,7 +58,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         home.create()
         config = read_config(home.config)
-    except ConfigError as error:
+        access = read_access(home.access if home.access.exists() else shipped("policies") / "access.toml")
+    except (AccessError, ConfigError) as error:
         sys.stderr.write(f"byenatos: {error.message}\n")
         return BAD_CONFIGURATION
     except (OSError, ByenatosError) as error:
@@ -70,16 +73,18 @@ def main(arguments: list[str] | None = None) -> int:
     _allow_descriptors()
     import shutil
 
+    from byenatos_sandbox import cgroup
     from byenatos_sandbox.layers import missing
 
-    shutil.rmtree(home.scratch, ignore_errors=True)  # a kernel that was killed could not tidy up
+    cgroup.sweep()  # a kernel that was killed could not tidy up
+    shutil.rmtree(home.scratch, ignore_errors=True)
     home.scratch.mkdir(mode=0o700)
     for sentence in config.not_in_force():
         log.warning("%s: %s", home.config, sentence)
     for layer, sentence in missing().items():
         log.warning("drivers run without %s: %s", layer, sentence)
     try:
-        _run(home, config)
+        _run(home, config, access)
     except ByenatosError as error:
         sys.stderr.write(f"byenatos: {error.message}\n")
         return 1
@@ -104,13 +109,13 @@ def _allow_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _run(home: Home, config: Config) -> None:
+def _run(home: Home, config: Config, access: Access) -> None:
     import asyncio
 
     from byenatos_kernel.kernel import Kernel
 
     async def serve() -> None:
-        await Kernel(home, config).run()
+        await Kernel(home, config, access).run()
 
     asyncio.run(serve())
 

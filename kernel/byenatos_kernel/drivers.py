@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from byenatos_kernel.grants import Grants
 from byenatos_kernel.instances import Instance
 from byenatos_kernel.link import quoted
-from byenatos_kernel.models import ModelEntry, PluginEntry
+from byenatos_kernel.models import ModelEntry
 from byenatos_kernel.registry import ModelRegistry
 from byenatos_kernel.units import CRASH_LIMIT, CRASH_WINDOW_S, Unit
-from byenatos_sandbox import Grant
 from byenatos_sdk.protocol.control import DriverFailed, DriverRestarting, Event, InstanceChanged
 from byenatos_sdk.protocol.errors import (
     ByenatosError,
@@ -52,10 +52,13 @@ class UnitOwner(Protocol):
 class DriverManager:
     """Loads models into driver processes, restarts what crashes, retires what nobody wants."""
 
-    def __init__(self, registry: ModelRegistry, publish: Callable[[Event], None], *, most_models: int) -> None:
+    def __init__(
+        self, registry: ModelRegistry, grants: Grants, publish: Callable[[Event], None], *, most_models: int
+    ) -> None:
         self.units: list[Unit] = []
         self.owner: UnitOwner | None = None
         self._registry = registry
+        self._grants = grants
         self._publish = publish
         self._most_models = most_models
         self._unit_of: dict[Instance, Unit] = {}
@@ -83,7 +86,7 @@ class DriverManager:
         Raises:
             Overloaded: as many models as allowed are loaded.
             NotFound, Unavailable: the model's driver is missing or refused.
-            InvalidRequest: the manifest asks for what no sandbox can be granted.
+            InvalidRequest: the manifest or the operator's files ask for what no sandbox can be granted.
         """
         plugin = self._registry.plugin_for(model)
         loaded = {unit.model.id for unit in self.units if not unit.leaving and not unit.dead}
@@ -92,7 +95,7 @@ class DriverManager:
                 f"{len(loaded)} models are loaded ({', '.join(sorted(loaded))}) and max_concurrent_models is "
                 f"{self._most_models}; unload one or raise it"
             )
-        unit = Unit(model, plugin, self._grant(model, plugin), supervised=supervised)
+        unit = Unit(model, plugin, self._grants.for_model(plugin, model), supervised=supervised)
         self.units.append(unit)
         self._start(unit)
         return unit
@@ -223,24 +226,19 @@ class DriverManager:
         if not unit.leaving and not self._closing:
             self._start(unit)
 
-    def _grant(self, model: ModelEntry, plugin: PluginEntry) -> Grant:
-        """What the manifest asks for."""
-        assert plugin.manifest is not None
-        wanted = plugin.manifest.permissions
-        return Grant(
-            name=f"{plugin.id}/{model.id}",
-            plugin=str(plugin.path),
-            files=(str(model.path),) if model.path else (),
-            memory_mib=wanted.memory_mib,
-            threads=wanted.threads,
-            writable_code=wanted.writable_code,
-            scratch_root=str(self._registry.scratch),
-        )
-
     def _start(self, unit: Unit) -> None:
         assert self.owner is not None
         self._epoch += 1
-        instance = Instance(unit.plugin, unit.model, unit.grant, self._epoch, self, self.owner.deliver, time.time)
+        instance = Instance(
+            unit.plugin,
+            unit.model,
+            unit.grant,
+            self._epoch,
+            self,
+            self.owner.deliver,
+            time.time,
+            self._grants.templates,
+        )
         instance.restarts = unit.restarts
         unit.instance = instance
         self._unit_of[instance] = unit

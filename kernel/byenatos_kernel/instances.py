@@ -14,7 +14,7 @@ import msgspec
 from byenatos_kernel.link import DriverLink
 from byenatos_kernel.models import ModelEntry, PluginEntry
 from byenatos_kernel.streams import Stream
-from byenatos_sandbox import Grant
+from byenatos_sandbox import Grant, Templates
 from byenatos_sdk.protocol.control import InstanceInfo, LoadOrder
 from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, Overloaded, error_from_code
 from byenatos_sdk.protocol.frames import UNREADABLE, Beat, Drain, DriverEvent, Imported, Load, Ready, encode
@@ -67,9 +67,10 @@ class Instance(DriverLink):
         owner: InstanceOwner,
         deliver: Callable[["Instance", list[bytes]], None],
         wall_clock: Callable[[], float],
+        templates: Templates | None = None,
     ) -> None:
         assert plugin.manifest is not None
-        super().__init__(plugin.manifest, plugin.path, grant)
+        super().__init__(plugin.manifest, plugin.path, grant, templates)
         self.model = model
         self.epoch = epoch
         self.state = InstanceState.DISCOVERED

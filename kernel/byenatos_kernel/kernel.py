@@ -6,27 +6,30 @@ import gc
 import logging
 import os
 import signal
-import sys
-from pathlib import Path
 
 from byenatos_kernel import __version__
+from byenatos_kernel.access import Access
 from byenatos_kernel.bus import Bus
 from byenatos_kernel.clients import ClientState
 from byenatos_kernel.config import Config
 from byenatos_kernel.control import Control
 from byenatos_kernel.database import Database
 from byenatos_kernel.drivers import DriverManager
+from byenatos_kernel.grants import Grants
 from byenatos_kernel.health import HealthWatch
 from byenatos_kernel.hotswap import HotSwapManager
 from byenatos_kernel.link import quoted
 from byenatos_kernel.models import ModelEntry
 from byenatos_kernel.places import Places
+from byenatos_kernel.profiles import Profiles
 from byenatos_kernel.registry import ModelRegistry
 from byenatos_kernel.routes import Routes
 from byenatos_kernel.sessions import SessionStore
+from byenatos_kernel.shipped import shipped
 from byenatos_kernel.supply import Supply
 from byenatos_kernel.switchboard import Switchboard
 from byenatos_kernel.turns import Turns
+from byenatos_sandbox import Templates
 from byenatos_sandbox.layers import missing
 from byenatos_sdk.home import Home
 from byenatos_sdk.protocol.control import (
@@ -40,7 +43,10 @@ from byenatos_sdk.protocol.control import (
 from byenatos_sdk.protocol.errors import ByenatosError
 from byenatos_sdk.protocol.frames import Call, Open
 
-__all__ = ["Kernel", "shipped_plugins"]
+__all__ = ["Kernel"]
+
+_PRELOADED = ("byenatos_sdk.runtime",)
+"""What every driver's process has imported before it is made."""
 
 DRAIN_S = 2.0
 STOP_S = 1.5
@@ -51,17 +57,20 @@ log = logging.getLogger("byenatos")
 class Kernel:
     """All parts of a running kernel. Make it inside the event loop, then ``await run()``."""
 
-    def __init__(self, home: Home, config: Config) -> None:
+    def __init__(self, home: Home, config: Config, access: Access) -> None:
         self.home = home
         self._stopping = asyncio.Event()
         self._signals = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self.database = Database(home.database)
         self.bus = Bus(home.socket, __version__)
-        self.registry = ModelRegistry(
-            [shipped_plugins(), home.plugins], home.models, home.scratch, config, self._publish
+        self.templates = Templates(_PRELOADED)
+        profiles = Profiles([home.policies / "sandbox", shipped("policies") / "sandbox"])
+        grants = Grants(access, profiles, home.scratch, self.templates)
+        self.registry = ModelRegistry([shipped("plugins"), home.plugins], home.models, grants, config, self._publish)
+        self.drivers = DriverManager(
+            self.registry, grants, self._publish, most_models=config.driver.max_concurrent_models
         )
-        self.drivers = DriverManager(self.registry, self._publish, most_models=config.driver.max_concurrent_models)
         self.routes = Routes(self.drivers, self.registry)
         self.sessions = SessionStore(self.database)
         self.places = Places(self.drivers, self.routes)
@@ -88,6 +97,7 @@ class Kernel:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._signalled)
         loop.add_signal_handler(signal.SIGCHLD, self.drivers.child_stopped)
+        self.templates.start()
         self.database.open()
         await self.swaps.recover(self._config.bindings)
         self.registry.start()
@@ -158,6 +168,7 @@ class Kernel:
         self.registry.close()
         await self.switchboard.drain(DRAIN_S)
         await self.drivers.close(STOP_S)
+        self.templates.close()
         self.bus.close()
         self.database.close()
         log.info("stopped")
@@ -174,12 +185,6 @@ def _settle_memory() -> None:
     if trim is not None:
         trim(0)
     gc.freeze()
-
-
-def shipped_plugins() -> Path:
-    """The folder of the plugins that come with the kernel: the checkout's, else the installation's."""
-    checkout = Path(__file__).resolve().parents[2] / "plugins"
-    return checkout if checkout.is_dir() else Path(sys.prefix) / "share" / "byenatos" / "plugins"
 
 
 def _log_event(event: Event) -> None:

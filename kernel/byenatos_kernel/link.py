@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from byenatos_kernel.channel import Channel, ChannelFull
-from byenatos_sandbox import Grant, Process, launch
+from byenatos_sandbox import Grant, Process, Templates, launch
 from byenatos_sdk.manifest import Manifest
 from byenatos_sdk.protocol.errors import DriverCrashed, Overloaded, error_from_code
 from byenatos_sdk.protocol.frames import (
@@ -48,10 +48,11 @@ _ENTRY = "byenatos_sdk.runtime:run"
 class DriverLink:
     """One process of a driver, from launch to loss. Use it from the event loop's thread."""
 
-    def __init__(self, manifest: Manifest, folder: Path, grant: Grant) -> None:
+    def __init__(self, manifest: Manifest, folder: Path, grant: Grant, templates: Templates | None = None) -> None:
         self.manifest = manifest
         self.folder = folder
         self.grant = grant
+        self.templates = templates
         self.process: Process | None = None
         self.channel: Channel | None = None
         self.last_seen = 0.0
@@ -79,7 +80,13 @@ class DriverLink:
         """Start the process; raises ``LaunchError`` if it cannot be started."""
         plugin = self.manifest.plugin
         config = RuntimeConfig(self._token, plugin.id, plugin.version, str(self.folder), plugin.entry, HEARTBEAT_S)
-        self.process = launch(self.grant, entry=_ENTRY, config=encode_config(config), on_exit=self._exited)
+        self.process = launch(
+            self.grant,
+            entry=_ENTRY,
+            config=encode_config(config),
+            templates=self.templates,
+            on_exit=self._exited,
+        )
         self.channel = Channel(self.process.channel, self._frames, self._closed)
         self.last_seen = self._loop.time()
         self.expect("the handshake", HELLO_TIMEOUT_S)

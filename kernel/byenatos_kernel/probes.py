@@ -6,9 +6,9 @@ from pathlib import Path
 
 import msgspec
 
+from byenatos_kernel.grants import Grants
 from byenatos_kernel.link import DriverLink
 from byenatos_kernel.models import PluginEntry
-from byenatos_sandbox import Grant
 from byenatos_sdk.protocol.control import ProbeOrder, ProbeResult
 from byenatos_sdk.protocol.errors import ByenatosError
 from byenatos_sdk.protocol.frames import UNREADABLE
@@ -32,8 +32,8 @@ class Verdict(Value, frozen=True):
 class Prober:
     """Judges files, two at a time."""
 
-    def __init__(self, scratch: Path) -> None:
-        self._scratch = scratch
+    def __init__(self, grants: Grants) -> None:
+        self._grants = grants
         self._slots = asyncio.Semaphore(PROBES_AT_ONCE)
 
     async def judge(self, path: Path, plugins: list[PluginEntry]) -> Verdict:
@@ -57,15 +57,11 @@ class Prober:
 
     async def _ask(self, plugin: PluginEntry, path: Path) -> ProbeResult:
         assert plugin.manifest is not None
-        name = f"{plugin.id} probing {path.name}"
-        grant = Grant(
-            name=name,
-            plugin=str(plugin.path),
-            files=(str(path),),
-            writable_code=plugin.manifest.permissions.writable_code,
-            scratch_root=str(self._scratch),
-        )
-        link = DriverLink(plugin.manifest, plugin.path, grant)
+        try:
+            grant = self._grants.for_probe(plugin, path)
+        except ByenatosError as error:
+            return ProbeResult(reason=f"could not be checked: {error}")
+        link = DriverLink(plugin.manifest, plugin.path, grant, self._grants.templates)
         try:
             link.launch()
             await link.welcomed()

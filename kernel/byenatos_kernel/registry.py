@@ -24,6 +24,7 @@ from byenatos_kernel.folders import (
     list_files,
     stamp_of,
 )
+from byenatos_kernel.grants import Grants
 from byenatos_kernel.models import ModelEntry, PluginEntry, printable
 from byenatos_kernel.probes import Prober, takes
 from byenatos_sdk.manifest import ManifestError, read_manifest
@@ -44,7 +45,7 @@ class ModelRegistry:
         self,
         plugin_folders: list[Path],
         model_folder: Path,
-        scratch: Path,
+        grants: Grants,
         config: Config,
         publish: Callable[[Event], None],
     ) -> None:
@@ -55,13 +56,12 @@ class ModelRegistry:
         self.in_use: Callable[[str], bool] = lambda _: False
         self._plugin_folders = plugin_folders
         self.folder = model_folder
-        self.scratch = scratch
         self._config = config
         self._publish = publish
         self._by_path: dict[Path, ModelEntry] = {}
         self._settling: dict[Path, tuple[Stamp, float]] = {}
         self._probes: set[asyncio.Task[None]] = set()
-        self._prober = Prober(scratch)
+        self._prober = Prober(grants)
         self._loop = asyncio.get_running_loop()
         self._watch = FolderWatch([model_folder, *plugin_folders], self.scan)
         self._rescan: asyncio.TimerHandle | None = None

@@ -3,5 +3,6 @@
 from byenatos_sandbox.grant import Grant, GrantError
 from byenatos_sandbox.launch import LaunchError, launch
 from byenatos_sandbox.process import Exit, Process
+from byenatos_sandbox.templates import Templates
 
-__all__ = ["Exit", "Grant", "GrantError", "LaunchError", "Process", "launch"]
+__all__ = ["Exit", "Grant", "GrantError", "LaunchError", "Process", "Templates", "launch"]

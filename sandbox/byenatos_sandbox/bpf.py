@@ -17,6 +17,7 @@ from typing import TypeAlias
 __all__ = [
     "ALLOW",
     "KILL",
+    "TELL",
     "Verdict",
     "all_bits",
     "dispatch",
@@ -29,7 +30,7 @@ __all__ = [
 ]
 
 LOAD, AND, RETURN, JUMP, EQUAL, AT_LEAST, ANY_BIT = 0x20, 0x54, 0x06, 0x05, 0x15, 0x35, 0x45
-KILL, ALLOW = 0x80000000, 0x7FFF0000
+KILL, TELL, ALLOW = 0x80000000, 0x7FC00000, 0x7FFF0000
 _NUMBER, _ARCHITECTURE = 0, 4
 _FARTHEST = 250
 _X32 = 0x40000000

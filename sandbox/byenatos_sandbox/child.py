@@ -1,95 +1,216 @@
-"""What runs inside a sandbox before the driver's entry does; ``launch`` runs it as a module with the spec's descriptor.
+"""What runs in a sandboxed process before the driver's entry does: it locks itself in, proves it, and waits for leave.
 
-Order, and why it must be so:
+It begins with one socket to whoever launches it (the *setup* socket), on which it receives its spec with the
+descriptors that belong to it, reports, and is told to go on. Order, and why it must be so:
 
-1. the parent-death signal (``launch`` has it set before the imports already), *then* the question whether the parent is
-   still the expected one: asked first, a parent that died in between would go unnoticed for ever;
-2. no new privileges, so that no set-uid program gives back what the next steps take away, and because Landlock and
-   seccomp ask for it;
-3. limits, descriptors, file mode mask, signals, capabilities;
-4. Landlock, which must open what its rules name;
-5. not dumpable: no core file, and no other process of this user may trace this one or read its memory, environment or
-   maps (what ``/proc/<pid>/stat``, ``statm`` and ``status`` say stays readable);
-6. seccomp last: it forbids every step before it;
-7. only now the entry is imported and called.
+1. the parent-death signal, then the wait for the spec: a parent that died before has closed the socket;
+2. standard streams, session, descriptors: nothing of the process it was made from stays open;
+3. limits; the control group, which is entered through descriptors made for it;
+4. the root file system, which takes capabilities, and paths that a namespace or Landlock hides later;
+5. root becomes an ordinary user, where its root file system is its own (elsewhere it could not even read the
+   interpreter, which may lie in root's folders), and enters a user namespace, in which everybody else is since the
+   clone;
+6. no new privileges, so that no set-uid program gives back what the next steps take away, and because Landlock and
+   seccomp ask for it; capabilities; no memory that is written and executed;
+7. Landlock, which must open what its rules name;
+8. not dumpable: no core file, not through a pipe either, and no other process of this user may trace this one; and the
+   parent-death signal again, which a change of user clears;
+9. seccomp last: it forbids every step before it;
+10. the report: what must fail is tried (``trial.py``). The launching process looks from outside as well
+    (``attestation.py``), and only its word lets the entry be imported and called.
 
 A step that the system refuses ends the process before the entry is imported: a sandbox is whole or does not run.
 """
 
+import ctypes
 import importlib
 import os
 import signal
+import socket
 import sys
+import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
-from byenatos_sandbox import capabilities, landlock, seccomp
-from byenatos_sandbox.landlock import READ, READ_DEVICE, READ_WRITE, Rule
+from byenatos_sandbox import capabilities, descriptors, landlock, namespaces, seccomp, trial
+from byenatos_sandbox.landlock import READ, READ_DEVICE, READ_WRITE, USE_DEVICE, Rule
 from byenatos_sandbox.linux import prctl
-from byenatos_sandbox.spec import Spec
+from byenatos_sandbox.root import DEVICES, SCRATCH, Root
+from byenatos_sandbox.spec import CHANNEL, EGRESS, FILES, Report, Spec
 
-__all__ = ["main"]
+__all__ = ["CANNOT_START", "GO", "live"]
+
+GO = b"go"
+CANNOT_START = 70  # EX_SOFTWARE of sysexits.h: tells "never ran" from a driver's own exit status 1
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_NO_NEW_PRIVS = 38
-_SYSTEM = (
-    *("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/nix/store", f"{sys.base_prefix}/lib"),
+_PR_SET_MDWE, _REFUSE_EXEC_GAIN = 65, 1
+_LIBRARIES = (
+    *("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/nix/store"),
     *("/etc/ld.so.cache", "/etc/mime.types", "/usr/share/zoneinfo"),
 )
 """What the dynamic loader and the standard library read outside the interpreter's own folders."""
-_CANNOT_START = 70  # EX_SOFTWARE of sysexits.h: tells "never ran" from a driver's own exit status 1
 
 
-def main(arguments: list[str]) -> int:
-    """Lock this process in as the spec says, call the entry, return the exit status."""
+def live(setup: int, streams: list[int], user: int, group: int) -> NoReturn:
+    """Be a sandboxed process from here to the end.
+
+    ``setup`` is its end of the setup socket, ``streams`` are its standard input, output and error. ``user`` and
+    ``group`` are what it was before it entered its user namespace.
+    """
+    status = CANNOT_START
+    try:
+        status = _live(setup, streams, user, group)
+        sys.stdout.flush()
+    except BaseException:  # noqa: BLE001 - whatever it is, nothing may return into the template
+        with suppress(BaseException):
+            traceback.print_exc()
+    # not sys.exit: it would wait for threads that a driver left running, and run its exit handlers
+    os._exit(status)
+
+
+def _live(setup: int, streams: list[int], user: int, group: int) -> int:
     prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    spec = Spec.read(int(arguments[0]))
-    if os.getppid() != spec.parent:
-        sys.stderr.write(f"sandbox: expected parent process {spec.parent}, found {os.getppid()}: it is gone\n")
-        return _CANNOT_START
-    _lock_in(spec)
+    with suppress(PermissionError):  # it leads a session already if it was started for itself
+        os.setsid()
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+    connection = socket.socket(fileno=setup)
+    data, received = descriptors.receive(connection)
+    if not data:
+        return CANNOT_START
+    spec = Spec.read(received[0])
+    connection = _take(connection, spec, data.decode().split(), received)
+    try:
+        listener = _lock_in(spec, user, group)
+    except BaseException as error:
+        connection.send(Report(failure=f"{type(error).__name__}: {error}"[:1000]).encode())
+        raise
+    report = Report(open=trial.openings(spec))
+    descriptors.send(connection, report.encode(), [listener] if listener is not None else [])
+    if listener is not None:
+        os.close(listener)  # whoever holds it decides about fatal calls
+    if connection.recv(len(GO)) != GO:
+        return CANNOT_START
+    connection.close()
     return _call(spec)
 
 
-def _lock_in(spec: Spec) -> None:
-    prctl(_PR_SET_NO_NEW_PRIVS, 1)
-    spec.limits.apply()
-    _close_descriptors(keep=spec.channel)
+def _take(connection: socket.socket, spec: Spec, names: list[str], received: list[int]) -> socket.socket:
+    """Put the descriptors where they belong, close all others, enter the control group; return the setup socket."""
+    files = FILES + len(spec.files)
+    places = {files: connection.detach()}
+    next_file = iter(range(FILES, files))
+    for name, descriptor in zip(names[1:], received[1:], strict=True):
+        if name == "group":
+            os.write(descriptor, b"0")
+        else:
+            places[{"channel": CHANNEL, "egress": EGRESS}.get(name) or next(next_file)] = descriptor
+    descriptors.place(places)
+    descriptors.close_all_but([0, 1, 2, *places])
+    return socket.socket(fileno=files)
+
+
+def _lock_in(spec: Spec, user: int, group: int) -> int | None:
+    """Apply everything; return the descriptor on which fatal calls are told, if there is one."""
+    threads = len(list(Path("/proc/self/task").iterdir()))
+    if threads != 1:
+        raise RuntimeError(f"expected one thread, found {threads}: Landlock and seccomp bind the calling one only")
+    prctl(_PR_SET_DUMPABLE, 1)  # until the end: otherwise /proc/self belongs to root
+    os.umask(0o022)
+    proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    if "user-namespace" in spec.layers and user:
+        namespaces.map_user(proc, user, group)
+    spec.limits.apply(tasks="user-namespace" in spec.layers or bool(spec.user))
+    scratch = _enter_root(spec)
+    _set_up(spec, scratch)
+    if spec.user:
+        namespaces.become(spec.user)
+        prctl(_PR_SET_DUMPABLE, 1)
+    if "user-namespace" in spec.layers and not user:
+        namespaces.unshare(["user-namespace"])
+        namespaces.map_user(proc, spec.user, spec.user)
+    if "user-namespace" in spec.layers:
+        with suppress(OSError):  # some systems have /proc/sys read-only; seccomp forbids it as well
+            namespaces.forbid_nesting(proc)
+    os.close(proc)
     os.umask(0o077)
-    # dispositions and mask are inherited through exec: a parent that ignores TERM must not make drivers unstoppable
+    prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    capabilities.drop()
+    if not spec.writable_code:
+        with suppress(OSError):  # before Linux 6.3; seccomp looks at the same calls
+            prctl(_PR_SET_MDWE, _REFUSE_EXEC_GAIN)
+    if "landlock" in spec.layers:
+        landlock.restrict(_rules(spec, scratch))
+    prctl(_PR_SET_DUMPABLE, 0)
+    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if "seccomp" not in spec.layers:
+        return None
+    return seccomp.install(os.getpid(), writable_code=spec.writable_code)
+
+
+def _enter_root(spec: Spec) -> str:
+    """Enter the private root, if it is to have one; return where the scratch folder is."""
+    if "mount-namespace" not in spec.layers:
+        return spec.scratch
+    owner, group = (spec.user, spec.user) if spec.user else (os.getuid(), os.getgid())
+    root = Root(
+        trees=(*_readable(spec), *([spec.plugin] if spec.plugin and spec.code is None else [])),
+        data=spec.files,
+        devices=spec.devices,
+        folder=spec.plugin,
+        code=spec.code,
+        scratch_mib=spec.scratch_mib,
+    )
+    root.enter(owner, group)
+    if "uts-namespace" in spec.layers:
+        ctypes.CDLL(None).sethostname(b"sandbox", 7)
+    return SCRATCH
+
+
+def _readable(spec: Spec) -> list[str]:
+    return [*_LIBRARIES, f"{sys.base_prefix}/lib", *(path for path in sys.path if path), *spec.imports]
+
+
+def _set_up(spec: Spec, scratch: str) -> None:
+    """Environment, working directory and signals, as a process has them that was started for itself."""
+    os.environ.clear()
+    os.environ.update(spec.environment | {"HOME": scratch, "TMPDIR": scratch})
+    time.tzset()
+    os.chdir(scratch)
+    # dispositions and mask are inherited: a parent that ignores TERM must not make drivers unstoppable
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if "pid-namespace" in spec.layers:
+        # process 1 takes no notice of signals without a handler; a handler in Python would wait for the engine's C code
+        libc = ctypes.CDLL(None)
+        libc.signal(signal.SIGTERM, libc["_exit"])
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    capabilities.drop()
-    threads = len(list(Path("/proc/self/task").iterdir()))
-    if spec.layers and threads != 1:
-        raise RuntimeError(f"expected one thread, found {threads}: Landlock and seccomp bind the calling one only")
-    if "landlock" in spec.layers:
-        landlock.restrict(_rules(spec))
-    prctl(_PR_SET_DUMPABLE, 0)
-    if "seccomp" in spec.layers:
-        seccomp.install(seccomp.program(os.getpid(), writable_code=spec.writable_code))
 
 
-def _rules(spec: Spec) -> list[Rule]:
-    readable = [*_SYSTEM, *sys.path, *spec.files, *([spec.plugin] if spec.plugin else [])]
+def _rules(spec: Spec, scratch: str) -> list[Rule]:
+    readable = [*_readable(spec), *spec.files, *([spec.plugin] if spec.plugin else [])]
     rules = [Rule(Path(path), READ) for path in readable]
-    rules += [Rule(Path("/dev", name), READ) for name in ("urandom", "random")]
-    rules.append(Rule(Path("/dev/null"), READ_DEVICE))
-    rules.append(Rule(Path(spec.scratch), READ_WRITE))
+    rules += [Rule(Path(path), READ_DEVICE if path == "/dev/null" else READ) for path in DEVICES]
+    rules += [Rule(Path(path), USE_DEVICE) for path in spec.devices]
+    rules.append(Rule(Path(scratch), READ_WRITE))
     return rules
 
 
 def _call(spec: Spec) -> int:
     """Import and call foreign code; whatever it raises becomes a traceback on stderr and an exit status."""
     try:
-        if spec.plugin:
-            sys.path.append(spec.plugin)
+        sys.path += [path for path in (spec.plugin, *spec.imports) if path]
         module, _, function = spec.entry.partition(":")
         entry: Callable[[int, bytes], None] = getattr(importlib.import_module(module), function)
-        entry(spec.channel, spec.config)
+        entry(CHANNEL, spec.config)
     except SystemExit as leaving:
         if leaving.code is None or isinstance(leaving.code, int):
             return leaving.code or 0
@@ -99,21 +220,3 @@ def _call(spec: Spec) -> int:
         traceback.print_exc()
         return 1
     return 0
-
-
-def _close_descriptors(*, keep: int) -> None:
-    wanted = {0, 1, 2, keep}
-    for descriptor in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
-        if descriptor not in wanted:
-            try:
-                os.close(descriptor)
-            except OSError:
-                continue  # the descriptor of the listing itself is gone by now
-    os.set_inheritable(keep, False)
-
-
-if __name__ == "__main__":
-    status = main(sys.argv[1:])
-    sys.stdout.flush()
-    # Not sys.exit: it would wait for threads that a driver left running, and run its exit handlers.
-    os._exit(status)

@@ -6,13 +6,17 @@ A grant is complete: what it does not name, the sandbox does not get. See ``laun
 import math
 import re
 from pathlib import PurePath
+from typing import Literal
 
 from msgspec import Struct, field
 
 from byenatos_sandbox.layers import LAYERS
 from byenatos_sdk.protocol.errors import InvalidRequest
 
-__all__ = ["FIXED_VARIABLES", "Grant", "GrantError"]
+__all__ = ["FIXED_VARIABLES", "KINDS", "Grant", "GrantError"]
+
+KINDS = ("filesystem", "network", "system-calls", "processes", "resources")
+"""The kinds of isolation, as an operator thinks of them; ``trial.py`` finds out whether each is there."""
 
 FIXED_VARIABLES = frozenset({"HOME", "LANG", "LC_ALL", "LOGNAME", "OMP_NUM_THREADS", "PATH", "TMPDIR", "TZ", "USER"})
 """Environment variables that the sandbox sets itself; a grant may not name them."""
@@ -20,6 +24,7 @@ FIXED_VARIABLES = frozenset({"HOME", "LANG", "LC_ALL", "LOGNAME", "OMP_NUM_THREA
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LEAST_MEMORY_MIB = 64
 _LEAST_OPEN_FILES = 16
+_FEWEST_TASKS = 4
 
 
 class GrantError(InvalidRequest):
@@ -29,13 +34,21 @@ class GrantError(InvalidRequest):
 class Grant(Struct, frozen=True):
     """What one sandbox may touch.
 
-    ``name`` stands in messages (``llamacpp/smollm2``). ``plugin`` is the folder of the driver's code and ``files`` are
-    the model files, both to read. ``memory_mib`` bounds private memory (0: no bound); mapped model files do not count.
-    ``writable_code`` allows memory that is written and executed, which libraries with closures or compilers need.
+    ``name`` stands in messages (``llamacpp/smollm2``). ``plugin`` is the folder of the driver's code, ``imports`` are
+    further folders to import from, and ``files`` are the model files, all to read. ``devices`` are device nodes, which
+    are a way into their drivers in the system's kernel. ``memory_mib`` bounds private memory (0: no bound); mapped
+    model files do not count. ``tasks`` bounds threads, ``processors`` CPU time (0: no bound), ``scratch_mib`` what is
+    written. ``writable_code`` allows memory that is written and executed, which libraries with closures or compilers
+    need.
+
+    ``template`` is what the process is made from: ``one-shot``, a template of its own; ``shared``, the same one as
+    others, whose address layout and hash seed it then shares; ``plain``, no clone at all, for systems that cannot.
     ``without`` names layers (:data:`LAYERS`) to leave out, for what cannot live inside them; whoever sets it says so.
+    ``required`` are the kinds of isolation (:data:`KINDS`) without which the process must not run.
+
     ``environment`` holds the only variables beside the fixed ones. ``scratch_root`` is the folder in which the private
-    scratch folder is made (empty: the temporary directory); a launching process that is killed leaves folders there, so
-    name one that the next start may empty.
+    scratch folder is made (empty: the temporary directory); a launching process that is killed may leave folders there,
+    so name one that the next start may empty.
 
     Raises:
         GrantError: naming the field, what was expected and what was found.
@@ -43,13 +56,20 @@ class Grant(Struct, frozen=True):
 
     name: str
     plugin: str = ""
+    imports: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
     memory_mib: int = 0
     threads: int = 1
     open_files: int = 256
     file_size_mib: int = 64
+    scratch_mib: int = 64
+    tasks: int = 128
+    processors: float = 0.0
     writable_code: bool = False
+    template: Literal["one-shot", "shared", "plain"] = "one-shot"
     without: frozenset[str] = frozenset()
+    required: frozenset[str] = frozenset()
     environment: dict[str, str] = field(default_factory=dict)
     output_lines: int = 40
     output_kib_per_s: int = 256
@@ -66,6 +86,9 @@ class Grant(Struct, frozen=True):
             ("threads", self.threads, 1),
             ("open_files", self.open_files, _LEAST_OPEN_FILES),
             ("file_size_mib", self.file_size_mib, 1),
+            ("scratch_mib", self.scratch_mib, 1),
+            ("tasks", self.tasks, _FEWEST_TASKS),
+            ("processors", self.processors, 0),
             ("output_lines", self.output_lines, 1),
             ("output_kib_per_s", self.output_kib_per_s, 1),
         ):
@@ -75,12 +98,16 @@ class Grant(Struct, frozen=True):
             raise self._error("stop_grace_s", "0 or more seconds", self.stop_grace_s)
         if unknown := self.without - frozenset(LAYERS):
             raise self._error("without", f"some of {', '.join(LAYERS)}", ", ".join(sorted(unknown)))
+        if unknown := self.required - frozenset(KINDS):
+            raise self._error("required", f"some of {', '.join(KINDS)}", ", ".join(sorted(unknown)))
         self._check_environment()
 
     def _check_paths(self) -> None:
         paths = [("plugin", self.plugin), ("scratch_root", self.scratch_root)]
         paths = [(key, path) for key, path in paths if path]
         paths += [("files", path) for path in self.files]
+        paths += [("imports", path) for path in self.imports]
+        paths += [("devices", path) for path in self.devices]
         for key, path in paths:
             # relative paths would change their meaning with the working directory of whoever launches
             if "\0" in path or not PurePath(path).is_absolute():

@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from byenatos_sandbox.linux import system_call
 
-__all__ = ["READ", "READ_DEVICE", "READ_WRITE", "Access", "Rule", "abi", "restrict"]
+__all__ = ["READ", "READ_DEVICE", "READ_WRITE", "USE_DEVICE", "Access", "Rule", "abi", "restrict"]
 
 _VERSION, _PATH_BENEATH = 1, 1
 
@@ -52,6 +52,7 @@ _ABSTRACT_SOCKETS_AND_SIGNALS = 0b11
 
 READ = Access.READ_FILE | Access.READ_DIR
 READ_DEVICE = Access.READ_FILE | Access.WRITE_FILE
+USE_DEVICE = READ_DEVICE | Access.IOCTL_DEV
 READ_WRITE = (
     READ
     | Access.WRITE_FILE

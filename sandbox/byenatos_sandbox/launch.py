@@ -1,81 +1,92 @@
 """Starts one sandboxed process: a grant goes in, a :class:`~byenatos_sandbox.process.Process` comes out.
 
-What happens before a line of the driver's code is imported, in every process:
+What stands around it before a line of the driver's code is imported, in every process:
 
 - a session and a process group of its own, so that it is stopped as a whole and a Ctrl-C never reaches it;
 - death with its parent: SIGKILL when the launching thread ends, however it ends;
 - no new privileges, no capabilities, not dumpable, resource limits (``limits.py``), file mode mask 077;
 - an environment of the grant's variables and a few fixed ones; a private scratch folder as HOME, TMPDIR and working
-  directory; no descriptor but stdin (empty), stdout, stderr (both captured) and the channel;
+  directory; no descriptor but stdin (empty), stdout, stderr (both captured), the channel, the way to the broker where
+  it has one, and the granted files;
 - Python's isolated mode: neither the working directory nor the user's site folder is imported from;
 
 and then, where the machine has them (``layers.py``) and the grant does not leave them out:
 
+- **namespaces**: users, processes, network, IPC, host name and cgroups of its own, made in one clone
+  (``namespaces.py``): it is process 1 and sees no other, has no network at all, not even a loopback, and is nobody's
+  user; and a **root of its own** (``root.py``): what was granted, read-only, a bounded scratch folder in which nothing
+  can be executed, no ``/proc``, no ``/sys``;
 - **landlock**: of the file system it may read the interpreter's modules, the system's libraries, its plugin folder and
   the granted files, and write in its scratch folder; nothing else can be opened, no TCP connection made, no process
   outside signalled;
-- **seccomp**: the system calls of an honest driver only: no fork, no exec, no socket, no change of modes or owners.
+- **seccomp**: the system calls of an honest driver only: no fork, no exec, no socket, no change of modes or owners;
+- **cgroup**: its memory and its threads counted as a whole.
 
-What they do **not** stop:
+No layer relies on another. When all are on, the process has tried what must fail (``trial.py``), and this process has
+looked at it from outside (``attestation.py``): only then is foreign code imported. ``Process.layers`` says which layers
+a process has, ``Process.open`` what got through.
 
-- *looking around*: without a mount and a process namespace, whether a path exists and how large it is can be asked;
-- *resources*: total disk space in the scratch folder (each file is bounded), the number of threads and CPU time are not
-  bounded; memory is as far as the grant bounds it;
-- *a hole in the kernel* behind one of the calls that are left.
-
-``Process.layers`` says which layers a process has.
+What they do **not** stop: *a hole in the system's kernel* behind one of the calls that are left; *what the processor
+shares*, caches and time; and, without the namespaces, *looking around* (whether a path exists can be asked) and the
+bounds on disk space and threads.
 
 Why the main thread: the parent-death signal fires when the *thread* that forked ends, not the process. A sandbox
 launched from a worker of a thread pool would be killed when the pool shrinks.
-
-Why no ``preexec_fn``: it runs Python between fork and exec, in a process whose other threads (libzmq's) are gone while
-their locks are held. The child locks itself in after exec instead, and a step that fails ends it.
 """
 
 import asyncio
 import os
 import re
 import signal
-import subprocess
-import sys
+import socket
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 
+from byenatos_sandbox import cgroup, descriptors
 from byenatos_sandbox.capture import OutputCapture
 from byenatos_sandbox.channel import open_channel
 from byenatos_sandbox.grant import Grant
 from byenatos_sandbox.layers import LAYERS, missing
 from byenatos_sandbox.limits import Limits
+from byenatos_sandbox.namespaces import NAMESPACES
 from byenatos_sandbox.output import OutputTail
 from byenatos_sandbox.process import Process
 from byenatos_sandbox.spec import Spec
+from byenatos_sandbox.template import Order
+from byenatos_sandbox.templates import Template, Templates
 from byenatos_sdk.protocol.errors import ByenatosError
 
 __all__ = ["LaunchError", "launch"]
 
-_FIRST_WORDS = """
-import ctypes
-ctypes.CDLL(None).prctl(1, 9)
-import runpy
-runpy.run_module("byenatos_sandbox.child", run_name="__main__")
-"""
-"""The parent-death signal comes before the imports: until it is set, a parent that dies leaves an orphan behind."""
-
 _ENTRY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+_FIRST_USER, _USERS = 61184, 4096  # systemd's range of dynamic users
+_users = count(os.getpid())
 
 
 class LaunchError(ByenatosError):
     """No process could be started; nothing is left of the attempt. The message says what failed and what to do."""
 
 
-def launch(grant: Grant, *, entry: str, config: bytes, on_exit: Callable[[Process], None] | None = None) -> Process:
+def launch(
+    grant: Grant,
+    *,
+    entry: str,
+    config: bytes,
+    code: Mapping[str, bytes] | None = None,
+    egress: socket.socket | None = None,
+    templates: Templates | None = None,
+    on_exit: Callable[[Process], None] | None = None,
+) -> Process:
     """Start a sandboxed Python process that calls ``entry`` (``module:function``) with its channel and ``config``.
 
-    Returns at once; what goes wrong from then on is seen as the process's exit and output. ``on_exit`` is called in the
-    event loop after the process is gone and reaped. Call it in the main thread, from a running event loop.
+    Returns at once; what goes wrong from then on is seen as the process's exit and output. ``code`` are the files of
+    the plugin, by path: what stands in its folder is not looked at then. ``egress`` becomes descriptor 4 inside.
+    Without ``templates`` a cold one is started. ``on_exit`` is called in the event loop after the process is gone and
+    reaped. Call it in the main thread, from a running event loop.
 
     Raises:
         LaunchError: if the process cannot be started.
@@ -96,89 +107,151 @@ def launch(grant: Grant, *, entry: str, config: bytes, on_exit: Callable[[Proces
         )
     if not _ENTRY.fullmatch(entry):
         raise LaunchError(f"{grant.name}: entry: expected 'module:function', found {entry!r}")
-    if grant.plugin and not Path(grant.plugin).is_dir():
+    if grant.plugin and code is None and not Path(grant.plugin).is_dir():
         raise LaunchError(f"{grant.name}: plugin: expected a folder, found none at {grant.plugin}")
     try:
         with ExitStack() as undo:
-            process = _start(grant, undo, loop, entry=entry, config=config, on_exit=on_exit)
+            process = _Launch(grant, undo, loop, templates).go(
+                entry=entry, config=config, code=code, egress=egress, on_exit=on_exit
+            )
             undo.pop_all()
     except OSError as error:
         raise LaunchError(f"{grant.name}: cannot start a process: {error}") from error
     return process
 
 
-def _start(
-    grant: Grant,
-    undo: ExitStack,
-    loop: asyncio.AbstractEventLoop,
-    *,
-    entry: str,
-    config: bytes,
-    on_exit: Callable[[Process], None] | None,
-) -> Process:
-    """Open everything, ``undo`` holding what must be given back should a later step fail."""
-    with ExitStack() as childs:  # the child's ends: ours to close in any case
-        scratch = Path(tempfile.mkdtemp(prefix="byenatos-sandbox-", dir=grant.scratch_root or None))
-        undo.callback(scratch.rmdir)
-        channel, listener = open_channel(scratch)
-        undo.callback(channel.close)
-        childs.callback(os.close, listener)
-        pipes = undo.enter_context(ExitStack())
-        stdout, stdout_end = _pipe(pipes, childs)
-        stderr, stderr_end = _pipe(pipes, childs)
-        limits = Limits(grant.memory_mib, grant.open_files, grant.file_size_mib)
-        layers = _layers(grant)
-        spec = Spec(
-            os.getpid(),
-            listener,
-            entry,
-            grant.plugin,
-            config,
-            limits,
-            files=grant.files,
-            scratch=str(scratch),
-            layers=frozenset(name for name, state in layers.items() if state == "on"),
-            writable_code=grant.writable_code,
-        ).write()
-        childs.callback(os.close, spec)
-        # -I: nothing is imported from the working directory or the user's site folder; -B: nothing is written beside
-        # the driver's code; -u: the last line before a crash is not lost in a buffer
-        child = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            [sys.executable, "-I", "-B", "-u", "-c", _FIRST_WORDS, str(spec)],
-            stdin=subprocess.DEVNULL,
-            stdout=stdout_end,
-            stderr=stderr_end,
-            close_fds=True,
-            pass_fds=(listener, spec),
-            start_new_session=True,
-            cwd=scratch,
-            env=_environment(grant, scratch),
-        )
-        undo.callback(child.wait)
-        undo.callback(child.kill)
-        pidfd = os.pidfd_open(child.pid)
-        undo.callback(os.close, pidfd)
-        capture = OutputCapture(
-            loop, (stdout, stderr), OutputTail(grant.output_lines), kib_per_s=grant.output_kib_per_s
-        )
-        pipes.pop_all()
-        undo.callback(capture.close)
-        return Process(
-            grant,
-            child=child,
-            pidfd=pidfd,
-            channel=channel,
-            capture=capture,
+class _Launch:
+    """One launch: opens everything, ``undo`` holding what must be given back should a later step fail."""
+
+    def __init__(
+        self, grant: Grant, undo: ExitStack, loop: asyncio.AbstractEventLoop, templates: Templates | None
+    ) -> None:
+        self._grant = grant
+        self._undo = undo
+        self._loop = loop
+        self._templates = templates
+        self._states = _layers(grant)
+        self._layers = frozenset(name for name, state in self._states.items() if state == "on")
+
+    def go(
+        self,
+        *,
+        entry: str,
+        config: bytes,
+        code: Mapping[str, bytes] | None,
+        egress: socket.socket | None,
+        on_exit: Callable[[Process], None] | None,
+    ) -> Process:
+        grant, undo = self._grant, self._undo
+        with ExitStack() as childs:  # the child's ends: ours to close in any case
+            scratch = Path(tempfile.mkdtemp(prefix="byenatos-sandbox-", dir=grant.scratch_root or None))
+            removal = undo.enter_context(ExitStack())
+            removal.callback(scratch.rmdir)
+            channel, listener = open_channel(scratch)
+            undo.callback(channel.close)
+            childs.callback(os.close, listener)
+            if "mount-namespace" in self._layers:  # it brings its own, and one that is killed leaves none behind
+                removal.close()
+            pipes = undo.enter_context(ExitStack())
+            stdout, stdout_end = _pipe(pipes, childs)
+            stderr, stderr_end = _pipe(pipes, childs)
+            stdin = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            childs.callback(os.close, stdin)
+            setup, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            undo.callback(setup.close)
+            childs.callback(its.close)
+            group = self._make_group()
+            spec = self._spec(entry, config, code, str(scratch)).write()
+            childs.callback(os.close, spec)
+            given = {"spec": [spec], "channel": [listener], "egress": [egress.fileno()] if egress is not None else []}
+            given["file"] = [self._open(path, childs) for path in grant.files]
+            given["group"] = group.members if group is not None else []
+            names = [name for name, numbers in given.items() for _ in numbers]
+            descriptors.send(setup, " ".join(names).encode(), [one for numbers in given.values() for one in numbers])
+            template = self._template()
+            capture = OutputCapture(
+                self._loop, (stdout, stderr), OutputTail(grant.output_lines), kib_per_s=grant.output_kib_per_s
+            )
+            pipes.pop_all()
+            undo.callback(capture.close)
+            process = Process(
+                grant,
+                template=template,
+                setup=setup,
+                channel=channel,
+                capture=capture,
+                scratch=scratch,
+                group=group,
+                layers={"process": "on"} | self._states,
+                on_exit=on_exit,
+            )
+            plain = grant.template == "plain"
+            wanted = [name for name in NAMESPACES if name in self._layers and not (plain and name == "pid-namespace")]
+            if os.geteuid() == 0 and "user-namespace" in wanted:
+                wanted.remove("user-namespace")  # entered last, as an ordinary user
+            order = Order(tuple(wanted), once=grant.template == "one-shot", plain=plain)
+            template.order(order, [its.fileno(), stdin, stdout_end, stderr_end], process.made)
+            return process
+
+    def _template(self) -> Template:
+        if self._templates is not None and self._grant.template != "plain":
+            template = self._templates.shared() if self._grant.template == "shared" else self._templates.take()
+        else:
+            template = Template()
+        if self._grant.template != "shared":
+            self._undo.callback(template.close)
+        return template
+
+    def _make_group(self) -> cgroup.Group | None:
+        if "cgroup" not in self._layers:
+            return None
+        grant = self._grant
+        files = sum(Path(path).stat().st_size for path in grant.files)
+        memory = grant.memory_mib and grant.memory_mib + grant.scratch_mib + (files >> 20)
+        group = cgroup.make(cgroup.Bounds(memory, grant.tasks, grant.processors))
+        if group is not None:
+            self._undo.callback(group.remove)
+        return group
+
+    def _spec(self, entry: str, config: bytes, code: Mapping[str, bytes] | None, scratch: str) -> Spec:
+        grant = self._grant
+        return Spec(
+            entry=entry,
+            config=config,
+            limits=Limits(grant.memory_mib, grant.open_files, grant.file_size_mib, grant.tasks),
+            environment=_environment(grant),
             scratch=scratch,
-            layers={"process": "on"} | layers,
-            on_exit=on_exit,
+            plugin=grant.plugin,
+            code=dict(code) if code is not None else None,
+            imports=grant.imports,
+            files=grant.files,
+            devices=grant.devices,
+            layers=self._layers,
+            writable_code=grant.writable_code,
+            scratch_mib=grant.scratch_mib,
+            user=self._private_user(),
+            parent=os.getpid(),
         )
+
+    def _private_user(self) -> int:
+        """Whom root becomes, where it can open what it needs beforehand."""
+        if os.geteuid() or "mount-namespace" not in self._layers:
+            return 0
+        return _FIRST_USER + next(_users) % _USERS
+
+    @staticmethod
+    def _open(path: str, childs: ExitStack) -> int:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        childs.callback(os.close, descriptor)
+        return descriptor
 
 
 def _layers(grant: Grant) -> dict[str, str]:
     """Say of each layer whether it is on, and if not, why."""
     states = dict.fromkeys(LAYERS, "on")
     states |= {name: f"missing: {why}" for name, why in missing().items()}
+    if grant.template == "plain":
+        states["pid-namespace"] = "off: a plain start makes no process 1"
     return states | dict.fromkeys(grant.without, "off: left out by the grant")
 
 
@@ -191,15 +264,13 @@ def _pipe(undo: ExitStack, childs: ExitStack) -> tuple[int, int]:
     return ours, its
 
 
-def _environment(grant: Grant, scratch: Path) -> dict[str, str]:
+def _environment(grant: Grant) -> dict[str, str]:
     environment = {
-        "HOME": str(scratch),
         "LANG": "C.UTF-8",
         "LC_ALL": "C.UTF-8",
         "OMP_NUM_THREADS": str(grant.threads),
         "PATH": "/usr/bin:/bin",
         "LOGNAME": "driver",
-        "TMPDIR": str(scratch),
         "USER": "driver",
     }
     if "TZ" in os.environ:

@@ -2,9 +2,10 @@
 
 Hard and soft limit are set together (the stack's apart), so that code inside cannot raise them again unless it is root.
 
-``RLIMIT_NPROC`` is left out on purpose: the kernel counts it per user over *all* of the user's processes and threads,
-not per sandbox, and does not apply it to root. A bound that stops a fork bomb would also make an honest driver fail
-because the operator has a browser open. ``RLIMIT_AS`` is left out because mapped model files count towards it.
+``RLIMIT_NPROC`` is set only in a user namespace, or for a user that nobody else is: the system counts it per user and
+user namespace, and does not apply it to root. Counted over *all* of the operator's processes, a bound that stops a
+thread bomb would also make an honest driver fail because a browser is open. ``RLIMIT_AS`` is left out because mapped
+model files count towards it.
 """
 
 import resource
@@ -15,17 +16,20 @@ __all__ = ["Limits"]
 
 _MIB = 1 << 20
 _STACK = 8 * _MIB
+_LOCKED = 8 * _MIB
+_SIGNALS = 64
 
 
 class Limits(Struct, frozen=True):
-    """Bounds of one process: its private memory (0: no bound), its descriptors, the size of each file it writes."""
+    """Bounds of one process: private memory (0: no bound), descriptors, the size of a file it writes, threads."""
 
     memory_mib: int
     open_files: int
     file_size_mib: int
+    tasks: int
 
-    def apply(self) -> None:
-        """Bind the calling process, for good.
+    def apply(self, *, tasks: bool) -> None:
+        """Bind the calling process, for good; ``tasks`` says whether threads can be counted for it alone.
 
         Raises:
             OSError: if the system refuses a limit.
@@ -35,6 +39,12 @@ class Limits(Struct, frozen=True):
         _lower(resource.RLIMIT_FSIZE, self.file_size_mib * _MIB)
         if self.memory_mib:
             _lower(resource.RLIMIT_DATA, self.memory_mib * _MIB)
+        for which in (resource.RLIMIT_MSGQUEUE, resource.RLIMIT_NICE, resource.RLIMIT_RTPRIO):
+            _lower(which, 0)
+        _lower(resource.RLIMIT_MEMLOCK, _LOCKED)
+        if tasks:
+            _lower(resource.RLIMIT_NPROC, self.tasks)
+            _lower(resource.RLIMIT_SIGPENDING, _SIGNALS)
         hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
         resource.setrlimit(resource.RLIMIT_STACK, (_at_most(_STACK, hard), hard))
 

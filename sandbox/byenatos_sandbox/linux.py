@@ -13,10 +13,12 @@ __all__ = ["MACHINE", "prctl", "system_call"]
 MACHINE: Final = platform.machine()
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
+_holding = ctypes.PyDLL(None, use_errno=True)
+_holding.syscall.restype = ctypes.c_long
 
 
-def system_call(name: str, *arguments: int | bytes | ctypes.Array[ctypes.c_char] | None) -> int:
-    """Make a system call by its name and return its result.
+def system_call(name: str, *arguments: int | bytes | ctypes.Array[ctypes.c_char] | None, holding: bool = False) -> int:
+    """Make a system call by its name and return its result; ``holding`` keeps the interpreter's lock meanwhile.
 
     Raises:
         OSError: it failed; ``ENOSYS`` also for a name or a machine that is not in the tables.
@@ -25,7 +27,8 @@ def system_call(name: str, *arguments: int | bytes | ctypes.Array[ctypes.c_char]
     if number is None:
         raise OSError(errno.ENOSYS, f"{name}: {os.strerror(errno.ENOSYS)} on {MACHINE}")
     given = [ctypes.c_long(one) if isinstance(one, int) else one for one in arguments]
-    return _checked(_libc.syscall(ctypes.c_long(number), *given), name)
+    call = _holding.syscall if holding else _libc.syscall
+    return _checked(call(ctypes.c_long(number), *given), name)
 
 
 def prctl(option: int, value: int = 0) -> int:

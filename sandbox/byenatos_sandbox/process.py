@@ -1,4 +1,8 @@
-"""One supervised process: its channel, its output, its death.
+"""One supervised process: how it comes to be, its channel, its output, its death.
+
+A process is *ordered* from a template, then it is *made* (its process id is known), then it is *locked in* (it has
+reported, and the look from outside agrees), and only then told to go on to foreign code. Until the end of its life it
+is in this one object, and whatever goes wrong on the way ends as an exit with a ``fault``.
 
 Invariants:
 
@@ -13,27 +17,41 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 from msgspec import Struct
 
+from byenatos_sandbox import descriptors
+from byenatos_sandbox.attestation import contradictions
 from byenatos_sandbox.capture import OutputCapture
+from byenatos_sandbox.cgroup import Group
+from byenatos_sandbox.child import CANNOT_START, GO
 from byenatos_sandbox.grant import Grant
+from byenatos_sandbox.spec import Report
+from byenatos_sandbox.template import Answer
+from byenatos_sandbox.templates import Template
+from byenatos_sandbox.tripwire import fatal_call
 
 __all__ = ["Exit", "Process"]
 
+_GONE_TRIES, _GONE_EVERY_S = 200, 0.01
+
 
 class Exit(Struct, frozen=True):
-    """How a process ended: by itself with a ``status``, or by a ``signal``."""
+    """How a process ended: by itself with a ``status``, or by a ``signal``; ``fault`` says what led to it, if known."""
 
     status: int | None
     signal: int | None
+    fault: str = ""
 
     def describe(self) -> str:
         """Say it in words that fit behind the process's name."""
+        if self.fault:
+            return self.fault
         if self.signal is None:
             return f"exited with status {self.status}"
         if self.signal == signal.SIGSYS:
@@ -47,36 +65,46 @@ class Exit(Struct, frozen=True):
 class Process:
     """A sandboxed process, made by :func:`~byenatos_sandbox.launch`. Use it in the thread of its event loop only.
 
-    ``channel`` is our non-blocking end of the one socket; ``layers`` says which isolation is on. Nothing is released
-    before :meth:`close`, so that what the process still sent can be read after its end.
+    ``pid`` and ``pidfd`` are 0 and -1 until it is made. ``channel`` is our non-blocking end of the one socket.
+    ``layers`` says of each layer whether it is on, ``open`` which kinds of isolation are not there once it is locked
+    in, with what got through. Nothing is released before :meth:`close`, so that what the process still sent can be read
+    after its end.
     """
 
     def __init__(
         self,
         grant: Grant,
         *,
-        child: "subprocess.Popen[bytes]",
-        pidfd: int,
+        template: Template,
+        setup: socket.socket,
         channel: socket.socket,
         capture: OutputCapture,
         scratch: Path,
+        group: Group | None,
         layers: Mapping[str, str],
         on_exit: Callable[["Process"], None] | None,
     ) -> None:
         self.name = grant.name
-        self.pid = child.pid
-        self.pidfd = pidfd
+        self.pid = 0
+        self.pidfd = -1
         self.channel = channel
         self.layers = dict(layers)
-        self._grace_s = grant.stop_grace_s
-        self._child = child
+        self.open: Mapping[str, str] = {}
+        self._grant = grant
+        self._template: Template | None = template
+        self._setup = setup
+        self._listener = -1
         self._capture = capture
         self._scratch = scratch
+        self._group = group
         self._on_exit = on_exit
+        self._fault = ""
+        self._doomed = 0  # the signal that it gets as soon as it is made
+        self._asked_to_end = False
         self._closed = False
         self._loop = asyncio.get_running_loop()
         self._exit: asyncio.Future[Exit] = self._loop.create_future()
-        self._loop.add_reader(pidfd, self._ended)
+        setup.setblocking(False)
 
     @property
     def exited(self) -> asyncio.Future[Exit]:
@@ -90,7 +118,7 @@ class Process:
 
     def stopped(self) -> bool:
         """Say whether the process is stopped (SIGSTOP and the like) right now. Cheap; meant for SIGCHLD."""
-        if self._exit.done():
+        if self._exit.done() or self.pidfd < 0:
             return False
         try:
             # WNOWAIT: look without taking, so that the answer is a state and not an event; without WEXITED nothing is
@@ -101,12 +129,10 @@ class Process:
         return state is not None
 
     def signal(self, number: int) -> None:
-        """Send a signal to the process itself; nothing happens if it is gone."""
-        if not self._exit.done():
-            try:
+        """Send a signal to the process itself; nothing happens if it is gone, or not there yet."""
+        if not self._exit.done() and self.pidfd >= 0:
+            with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.pidfd, number)
-            except ProcessLookupError:
-                return
 
     def kill(self) -> None:
         """Kill the whole process group at once; nothing happens if it is gone."""
@@ -117,8 +143,9 @@ class Process:
 
         May be called again, and while another call waits; the shortest grace wins.
         """
+        self._asked_to_end = True
         self._signal_group(signal.SIGTERM)
-        await asyncio.wait({self._exit}, timeout=self._grace_s if grace_s is None else grace_s)
+        await asyncio.wait({self._exit}, timeout=self._grant.stop_grace_s if grace_s is None else grace_s)
         self.kill()
         return await self.exited
 
@@ -134,35 +161,158 @@ class Process:
         self.channel.close()
         self._capture.close()
         if self._exit.done():
-            os.close(self.pidfd)
+            self._close_pidfd()
+
+    # ---- coming to be ------------------------------------------------------------------------------------------
+
+    def made(self, answer: Answer) -> None:
+        """The template has answered the order."""
+        assert self._template is not None
+        if self._grant.template == "one-shot":
+            self._template.close()
+        if answer.pid:
+            try:
+                self.pidfd = os.pidfd_open(answer.pid)
+            except OSError as error:
+                answer = Answer(0, f"it cannot be watched: {error}")
+        if not answer.pid:
+            self._never(f"could not be started: {answer.failure}")
+            return
+        self.pid = answer.pid
+        self._loop.add_reader(self.pidfd, self._ended)
+        self._loop.add_reader(self._setup, self._locked_in)
+        if self._doomed:
+            self._signal_group(self._doomed)
+
+    def _locked_in(self) -> None:
+        """The process has reported on its setup socket, or closed it."""
+        try:
+            data, received = descriptors.receive(self._setup)
+        except BlockingIOError:
+            return
+        except OSError:
+            data, received = b"", []
+        self._loop.remove_reader(self._setup)
+        if not data:
+            return  # it has ended, and its end is on its way
+        if received:
+            self._listener = received[0]
+            self._loop.add_reader(self._listener, self._tripped)
+        try:
+            report = Report.decode(data)
+        except msgspec.DecodeError as error:
+            self._refuse(f"reported what cannot be read: {error}")
+            return
+        if report.failure:
+            self._refuse(f"could not be isolated: {report.failure}")
+            return
+        self.open = report.open
+        wanted = {name for name, state in self.layers.items() if state == "on"}
+        required = self._grant.required
+        wrong = contradictions(self.pid, wanted)
+        wrong += [f"{kind} is required and open: {what}" for kind, what in report.open.items() if kind in required]
+        if wrong:
+            self._refuse(f"was not let in: {'; '.join(wrong)}")
+            return
+        with suppress(OSError):  # it is gone
+            self._setup.send(GO)
+        self._setup.close()
+
+    def _refuse(self, fault: str) -> None:
+        self._fault = self._fault or fault
+        self._setup.close()
+        self.kill()
+
+    def _tripped(self) -> None:
+        """A call that only an attack makes was told."""
+        with suppress(OSError):
+            call = fatal_call(self._listener)
+            self._fault = self._fault or f"was killed: it called {call}, which no driver may"
+            self.kill()
+        self._close_listener()
+
+    # ---- the end -----------------------------------------------------------------------------------------------
 
     def _signal_group(self, number: int) -> None:
-        if not self._exit.done():
-            try:
-                os.killpg(self.pid, number)
-            except ProcessLookupError:
-                return
+        if self._exit.done():
+            return
+        if self.pidfd < 0:
+            self._doomed = number
+            return
+        try:
+            os.killpg(self.pid, number)
+        except ProcessLookupError:  # it has not made its own group yet
+            self.signal(number)
+
+    def _never(self, fault: str) -> None:
+        """No process came of it."""
+        self._fault = self._fault or fault
+        self._finish(Exit(CANNOT_START, None, self._fault))
 
     def _ended(self) -> None:
         """The pidfd became readable: the process is dead and not yet reaped."""
         self._loop.remove_reader(self.pidfd)
         self._signal_group(signal.SIGKILL)
+        self._close_listener()
+        found = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
+        assert found is not None
+        status: int | None = None
+        number: int | None = None
+        if found.si_code == os.CLD_EXITED:
+            status = found.si_status
+        else:
+            number = found.si_status
+        if status == signal.SIGTERM and self._asked_to_end and self.layers.get("pid-namespace") == "on":
+            status, number = None, int(signal.SIGTERM)  # how process 1 of a namespace follows it (`child.py`)
+        self._finish(Exit(status, number, self._fault))
+
+    def _finish(self, end: Exit) -> None:
         self._capture.drain()
         self._capture.close()
-        code = self._child.wait()
-        self._exit.set_result(Exit(status=None, signal=-code) if code < 0 else Exit(status=code, signal=None))
+        if self._setup.fileno() >= 0:
+            self._loop.remove_reader(self._setup)
+            self._setup.close()
+        if self._template is not None:
+            if self._grant.template == "one-shot":
+                self._template.reap()
+            self._template = None
+        self._exit.set_result(end)
         if self._closed:
-            os.close(self.pidfd)
-        _remove(self._scratch)
+            self._close_pidfd()
+        _tidy(self._scratch, self._group)
         if self._on_exit is not None:
             self._on_exit(self)
 
+    def _close_listener(self) -> None:
+        if self._listener >= 0:
+            self._loop.remove_reader(self._listener)
+            os.close(self._listener)
+            self._listener = -1
 
-def _remove(folder: Path) -> None:
-    """Remove a scratch folder; one that the process filled with files is emptied in a thread, however long it takes."""
+    def _close_pidfd(self) -> None:
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+
+
+def _tidy(scratch: Path, group: Group | None) -> None:
+    """Remove what the process had; in a thread, however long it takes, what does not go at once."""
     try:
-        folder.rmdir()
+        scratch.rmdir()
+        emptied = True
+    except FileNotFoundError:
+        emptied = True
     except OSError:
-        threading.Thread(
-            target=shutil.rmtree, args=(folder,), kwargs={"ignore_errors": True}, name="byenatos-scratch"
-        ).start()
+        emptied = False
+    if not emptied or (group is not None and not group.remove()):
+        threading.Thread(target=_tidy_slowly, args=(scratch, group), name="byenatos-scratch").start()
+
+
+def _tidy_slowly(scratch: Path, group: Group | None) -> None:
+    shutil.rmtree(scratch, ignore_errors=True)
+    if group is not None:
+        pause = threading.Event()
+        for _ in range(_GONE_TRIES):
+            if group.remove():
+                return
+            pause.wait(_GONE_EVERY_S)

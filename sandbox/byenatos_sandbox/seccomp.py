@@ -5,7 +5,8 @@ Four kinds of calls:
 - **allowed**: what Python, numerical libraries and an event loop live on, with its arguments checked where they could
   reach out of the process (``ioctl``, ``prctl``, ``fcntl``, ``kill``, ``clone``, ``mmap`` and some more);
 - **refused** (``EPERM``): what honest libraries try and do without: fork, exec, ``socket``, ``chmod``;
-- **fatal**: what only an attack asks for: ``ptrace``, ``mount``, ``bpf``; the process is killed by SIGSYS;
+- **fatal**: what only an attack asks for: ``ptrace``, ``mount``, ``bpf``. The call is told to the launching process,
+  which names it and kills (``tripwire.py``); where the system cannot tell, the process is killed by SIGSYS;
 - **unknown** (``ENOSYS``): all others, those of later kernels included; the C library then takes an older way.
 
 No process is started and no program executed (``clone`` makes threads only) and no socket opened: the channel and what
@@ -16,7 +17,7 @@ one has other ways to run code of its own in its own process, a library in its s
 What honest libraries miss: ``shutil.copy`` and its kin end in ``PermissionError``, for they set modes and times
 (``copyfile`` works), and ``multiprocessing`` has no shared memory.
 
-There is no namespace for process ids around the sandbox yet, so signals and limits are bound to the process's own id.
+Signals and limits are bound to the process's own id, for where there is no namespace for process ids around it.
 
 Source of the lists: measured with llama.cpp, numpy, httpx and two vendors' SDKs.
 """
@@ -24,9 +25,10 @@ Source of the lists: measured with llama.cpp, numpy, httpx and two vendors' SDKs
 import ctypes
 import errno
 import struct
+from functools import cache
 from typing import Final
 
-from byenatos_sandbox.bpf import ALLOW, KILL, Verdict, all_bits, dispatch, either, no_bits, not_equal, one_of
+from byenatos_sandbox.bpf import ALLOW, KILL, TELL, Verdict, all_bits, dispatch, either, no_bits, not_equal, one_of
 from byenatos_sandbox.bpf import errno as failing
 from byenatos_sandbox.linux import MACHINE, system_call
 from byenatos_sandbox.syscalls import AUDIT_ARCHITECTURES, NUMBERS
@@ -89,16 +91,18 @@ _ARCHITECTURE_PRCTLS = [0x1002, 0x1003, 0x1021, 0x1022, 0x1023]  # thread-local 
 _ACCESS_AND_TRUNCATE, _READ_AND_TRUNCATE = 0o3 | 0o1000, 0o1000
 
 _SET_MODE_FILTER, _GET_ACTION_AVAILABLE = 1, 2
+_NEW_LISTENER = 1 << 3
 
 
-def program(pid: int, *, writable_code: bool, machine: str = MACHINE) -> bytes:
-    """Build the filter for the process ``pid`` on a machine (``x86_64`` or ``aarch64``).
+@cache
+def program(pid: int, *, writable_code: bool, fatal: int = KILL, machine: str = MACHINE) -> bytes:
+    """Build the filter for the process ``pid`` on a machine (``x86_64`` or ``aarch64``); ``fatal`` is KILL or TELL.
 
     Raises:
         KeyError: the machine is not known.
     """
     rules: dict[str, Verdict] = dict.fromkeys(_ALLOWED, ALLOW)
-    rules |= dict.fromkeys(_FATAL, KILL)
+    rules |= dict.fromkeys(_FATAL, fatal)
     rules |= dict.fromkeys(_REFUSED, _EPERM)
     rules |= dict.fromkeys(_NO_ATTRIBUTES, failing(errno.ENOTSUP))
     rules |= {
@@ -166,14 +170,24 @@ def available() -> bool:
     return True
 
 
-def install(filter_program: bytes) -> None:
-    """Bind the calling thread, and all that it starts, to a program, for good.
+def install(pid: int, *, writable_code: bool) -> int | None:
+    """Bind the calling thread, and all that it starts, to its program, for good.
+
+    Returns the descriptor on which fatal calls are told; nothing where the system cannot tell and kills at once.
 
     Call it in a process with one thread that has set no_new_privs, as the last step: nothing can be added afterwards.
 
     Raises:
         OSError: the kernel refuses.
     """
+    try:
+        return _load(program(pid, writable_code=writable_code, fatal=TELL), _NEW_LISTENER)
+    except OSError:
+        _load(program(pid, writable_code=writable_code), 0)
+        return None
+
+
+def _load(filter_program: bytes, flags: int) -> int:
     code = ctypes.create_string_buffer(filter_program, len(filter_program))
     header = ctypes.create_string_buffer(struct.pack("@HP", len(filter_program) // 8, ctypes.addressof(code)))
-    system_call("seccomp", _SET_MODE_FILTER, 0, header)
+    return system_call("seccomp", _SET_MODE_FILTER, flags, header)

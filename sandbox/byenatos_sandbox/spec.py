@@ -1,34 +1,53 @@
-"""What a sandboxed process is told before it locks itself in; it travels as msgpack on an inherited memory file."""
+"""What a sandboxed process is told before it locks itself in, and what it reports when it has.
+
+The spec travels as msgpack in a memory file; the descriptors that belong to it come with it, and are moved to fixed
+places, so that both sides know where they are: :data:`CHANNEL`, :data:`EGRESS`, then the granted files from
+:data:`FILES` on, in the grant's order.
+"""
 
 import os
-from typing import Self
+from collections.abc import Mapping
+from typing import Final, Self
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from byenatos_sandbox.limits import Limits
 
-__all__ = ["Spec"]
+__all__ = ["CHANNEL", "EGRESS", "FILES", "Report", "Spec"]
+
+CHANNEL: Final = 3
+EGRESS: Final = 4
+FILES: Final = 5
+
+_LARGEST_REPORT = 64 << 10
 
 
 class Spec(Struct, frozen=True):
     """Orders for the child.
 
-    ``parent`` is the process id that must still be its parent, ``channel`` the inherited listening descriptor,
-    ``entry`` the ``module:function`` to call with ``(channel, config)``, ``plugin`` a folder to import from (or empty).
-    ``files`` may be read, ``scratch`` be written to; ``layers`` are those to apply beyond what every child gets.
+    ``entry`` is the ``module:function`` to call with the channel's descriptor and ``config``. ``plugin`` is the folder
+    to import from (or empty), ``code`` its files if they are not to be read from there, ``imports`` further folders to
+    import from. ``files`` and ``devices`` are granted, ``scratch`` is the folder to write to, unless a private root
+    brings its own. ``layers`` are those to apply beyond what every child gets. ``user`` is whom root becomes (0: nobody
+    else); ``parent`` is the process that launches, as seen outside.
     """
 
-    parent: int
-    channel: int
     entry: str
-    plugin: str
     config: bytes
     limits: Limits
+    environment: dict[str, str]
+    scratch: str
+    plugin: str = ""
+    code: dict[str, bytes] | None = None
+    imports: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
-    scratch: str = ""
+    devices: tuple[str, ...] = ()
     layers: frozenset[str] = frozenset()
     writable_code: bool = False
+    scratch_mib: int = 16
+    user: int = 0
+    parent: int = 0
 
     def write(self) -> int:
         """Put the orders into a memory file and return its descriptor, which the caller closes."""
@@ -48,4 +67,25 @@ class Spec(Struct, frozen=True):
             data = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
         finally:
             os.close(descriptor)
+        return msgspec.msgpack.decode(data, type=cls)
+
+
+class Report(Struct, frozen=True):
+    """What a child says once it is locked in, or cannot be: then ``failure`` says why and it ends.
+
+    ``open`` names each kind of isolation that is *not* there, with what got through when the child tried.
+    """
+
+    failure: str = ""
+    open: Mapping[str, str] = field(default_factory=dict)
+
+    def encode(self) -> bytes:
+        """Encode it to bytes."""
+        return msgspec.msgpack.encode(self)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Decode it; raises ``msgspec.DecodeError`` for what is no report."""
+        if len(data) > _LARGEST_REPORT:
+            raise msgspec.DecodeError(f"expected a report of at most {_LARGEST_REPORT} bytes, found {len(data)}")
         return msgspec.msgpack.decode(data, type=cls)

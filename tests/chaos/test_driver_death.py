@@ -1,7 +1,6 @@
 """Drivers that are killed, stopped, stuck or crash again and again, with streams running."""
 
 import asyncio
-import os
 import signal
 
 import pytest
@@ -10,6 +9,7 @@ from kernel_process import (
     instance_of,
     is_counted,
     numbers,
+    signal_driver,
     slot_of,
     until,
     until_event,
@@ -23,10 +23,6 @@ from byenatos_sdk.protocol.errors import ByenatosError, DriverCrashed, Unavailab
 from byenatos_sdk.protocol.messages import InstanceState
 
 STREAMS = 64
-
-
-def signal_driver(status, model, number=signal.SIGKILL):
-    os.kill(instance_of(status, model).pid, number)
 
 
 async def until_both_are_ready(client):
@@ -106,9 +102,8 @@ async def test_a_request_to_a_driver_that_is_about_to_restart_waits_for_it(start
 
 
 async def test_a_crash_loop_backs_off_and_ends_in_quarantine_and_load_revives_it(start_kernel, home):
-    code = "import os, pathlib\nfrom byenatos_sdk.driver import Driver\n"
-    code += f"WELL = pathlib.Path({str(home.path / 'well')!r})\n"
-    code += "class Plugin(Driver):\n    async def start(self, model):\n        if not WELL.exists():\n"
+    code = "import os\nfrom byenatos_sdk.driver import Driver\nWELL = False\n"
+    code += "class Plugin(Driver):\n    async def start(self, model):\n        if not WELL:\n"
     code += "            print('not well', flush=True)\n            os._exit(7)\n"
     code += "    async def infer(self, request):\n        yield 'well'\n"
     write_plugin(home, "frail", code)
@@ -129,7 +124,7 @@ async def test_a_crash_loop_backs_off_and_ends_in_quarantine_and_load_revives_it
             await client.infer("x")
         with pytest.raises(Unavailable, match="not well"):
             await client.load("frail")
-        (home.path / "well").touch()
+        (home.plugins / "frail" / "plugin.py").write_text(code.replace("WELL = False", "WELL = True"))
         await client.load("frail")
         assert (await client.infer("x")).text == "well"
 

@@ -62,7 +62,7 @@ async def test_a_killed_kernel_leaves_no_process_behind(start_kernel, home):
     async with kernel.client() as client:
         await until(client, lambda status: sum(one.state.value == "ready" for one in status.instances) == 2)
         [stream] = await begin(client)
-        assert len(kernel.family()) == 3
+        assert len(kernel.family()) >= 3  # and what the next driver will be made from
         assert kernel.kill() == []
         error = await failure(stream)
         assert error.partial

@@ -6,7 +6,17 @@ import subprocess
 import sys
 
 import pytest
-from kernel_process import CEILING_S, counting, instance_of, is_counted, numbers, slot_of, until, until_ready
+from kernel_process import (
+    CEILING_S,
+    counting,
+    instance_of,
+    is_counted,
+    numbers,
+    signal_driver,
+    slot_of,
+    until,
+    until_ready,
+)
 from plugin_folder import write_plugin
 
 from byenatos_sdk.client import Client
@@ -23,14 +33,14 @@ from byenatos_sdk.protocol.frames import Bye, Cancel, Hello, Open, Pause, Refuse
 from byenatos_sdk.protocol.messages import Failure, Finish, InferenceRequest, assistant, user
 
 SLOW_START = """
-import pathlib, asyncio
+import asyncio, signal
 from byenatos_sdk.driver import Driver
-GO = pathlib.Path({go!r})
 
 class Plugin(Driver):
     async def start(self, model):
-        while not GO.exists():
-            await asyncio.sleep(0.01)
+        go = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, go.set)
+        await go.wait()
     async def infer(self, request):
         yield "loaded"
 """
@@ -80,18 +90,20 @@ async def test_a_megabyte_goes_there_and_back(kernel):
 
 
 async def test_a_request_waits_for_a_model_that_is_still_loading(start_kernel, home):
-    write_plugin(home, "slow", SLOW_START.format(go=str(home.path / "go")))
+    write_plugin(home, "slow", SLOW_START)
     kernel = start_kernel(default="slow")
     async with kernel.client() as client:
         await until(client, lambda status: slot_of(status).state == "loading")
         answers = [asyncio.create_task(client.infer("x")) for _ in range(10)]
         await until(client, lambda status: status.streams == 10)
-        (home.path / "go").touch()
+        await until(client, lambda status: instance_of(status, "slow").pid)
+        # a signal that comes before its handler is there is lost: sent until it is heeded
+        await until(client, lambda status: signal_driver(status, "slow", signal.SIGUSR1) or not status.streams)
         assert {(await answer).text for answer in answers} == {"loaded"}
 
 
 async def test_requests_for_a_model_that_is_unloaded_while_it_loads_are_told(start_kernel, home):
-    write_plugin(home, "slow", SLOW_START.format(go=str(home.path / "go")))
+    write_plugin(home, "slow", SLOW_START)
     kernel = start_kernel()
     async with kernel.client() as client, kernel.client() as other:
         await until_ready(client)
@@ -206,7 +218,7 @@ async def test_a_driver_really_stops_generating_when_its_stream_is_left(start_ke
 
 @pytest.mark.parametrize("moment", ["at once", "while it waits", "while it runs", "after its end", "twice", "unknown"])
 async def test_a_cancelled_stream_ends_in_exactly_one_terminal(start_kernel, raw, home, moment):
-    write_plugin(home, "slow", SLOW_START.format(go=str(home.path / "go")))
+    write_plugin(home, "slow", SLOW_START)
     kernel = start_kernel(slots={"slow": "slow"})
     async with kernel.client() as client:
         await until_ready(client)
@@ -325,7 +337,7 @@ async def test_a_driver_that_falls_silent_ends_the_stream_at_its_gap_limit(kerne
 
 
 async def test_a_limit_runs_while_the_request_waits_for_a_model(start_kernel, home):
-    write_plugin(home, "slow", SLOW_START.format(go=str(home.path / "go")))
+    write_plugin(home, "slow", SLOW_START)
     kernel = start_kernel(default="slow")
     async with kernel.client() as client:
         await until(client, lambda status: slot_of(status).state == "loading")

@@ -1,9 +1,10 @@
 """The control methods: loading, unloading, slots, events, and settings of the configuration that are in force."""
 
 import asyncio
+import signal
 
 import pytest
-from kernel_process import counting, instance_of, numbers, slot_of, until, until_ready, write_config
+from kernel_process import counting, instance_of, numbers, signal_driver, slot_of, until, until_ready, write_config
 from plugin_folder import write_plugin
 
 from byenatos_sdk.protocol.control import InstanceChanged, SwapAdvanced
@@ -155,20 +156,22 @@ async def test_the_configured_defaults_of_a_model_reach_its_driver_and_its_reque
 
 
 async def test_a_driver_that_says_it_is_not_well_is_degraded_until_it_is(start_kernel, home):
-    code = "import pathlib\nfrom byenatos_sdk.driver import Driver\n"
+    code = "import asyncio, signal\nfrom byenatos_sdk.driver import Driver\n"
     code += "from byenatos_sdk.protocol.messages import ModelHealthStatus\n"
-    code += f"ILL = pathlib.Path({str(home.path / 'ill')!r})\nclass Plugin(Driver):\n"
+    code += "class Plugin(Driver):\n    ill = False\n    async def start(self, model):\n"
+    code += "        loop = asyncio.get_running_loop()\n"
+    code += "        loop.add_signal_handler(signal.SIGUSR1, setattr, self, 'ill', True)\n"
+    code += "        loop.add_signal_handler(signal.SIGUSR2, setattr, self, 'ill', False)\n"
     code += "    async def health(self):\n"
-    code += "        return ModelHealthStatus('degraded', 'a cold') if ILL.exists() else ModelHealthStatus()\n"
+    code += "        return ModelHealthStatus('degraded', 'a cold') if self.ill else ModelHealthStatus()\n"
     code += "    async def infer(self, request):\n        yield 'x'\n"
     write_plugin(home, "sickly", code)
     async with start_kernel(default="sickly", health_check_interval=0.1).client() as client:
-        await until_ready(client)
-        (home.path / "ill").touch()
+        signal_driver(await until_ready(client), "sickly", signal.SIGUSR1)
         status = await until(client, lambda status: instance_of(status, "sickly").state is InstanceState.DEGRADED)
         assert instance_of(status, "sickly").detail == "a cold"
         assert (await client.infer("x")).text == "x"
-        (home.path / "ill").unlink()
+        signal_driver(status, "sickly", signal.SIGUSR2)
         await until(client, lambda status: instance_of(status, "sickly").state is InstanceState.READY)
 
 

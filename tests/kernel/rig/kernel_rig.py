@@ -11,16 +11,20 @@ from unittest import mock
 from scripted_driver import ScriptedDriver
 
 from byenatos_kernel import link
+from byenatos_kernel.access import Access
 from byenatos_kernel.clients import ClientState
 from byenatos_kernel.config import Config
 from byenatos_kernel.database import Database
 from byenatos_kernel.drivers import DriverManager
+from byenatos_kernel.grants import Grants
 from byenatos_kernel.hotswap import HotSwapManager
 from byenatos_kernel.instances import Instance
 from byenatos_kernel.places import Places
+from byenatos_kernel.profiles import Profiles
 from byenatos_kernel.registry import ModelRegistry
 from byenatos_kernel.routes import Routes
 from byenatos_kernel.sessions import SessionStore
+from byenatos_kernel.shipped import shipped
 from byenatos_kernel.supply import Supply
 from byenatos_kernel.switchboard import Switchboard
 from byenatos_kernel.turns import Turns
@@ -129,8 +133,9 @@ class Rig:
         self.wire = Wire()
         self.database = FailingDatabase(folder / "kernel.db")
         publish = self.events.append
-        self.registry = ModelRegistry([plugin.parent], folder / "models", folder, config or Config(), publish)
-        self.drivers = DriverManager(self.registry, publish, most_models=most_models)
+        grants = Grants(Access(), Profiles([shipped("policies") / "sandbox"]), folder)
+        self.registry = ModelRegistry([plugin.parent], folder / "models", grants, config or Config(), publish)
+        self.drivers = DriverManager(self.registry, grants, publish, most_models=most_models)
         self.routes = Routes(self.drivers, self.registry)
         self.sessions = SessionStore(self.database)
         self.turns = Turns(self.sessions)
@@ -146,7 +151,7 @@ class Rig:
         self._seam = mock.patch.object(link, "launch", self._launch)
         self._seam.start()
 
-    def _launch(self, grant: Grant, *, entry: str, config: bytes, on_exit: Any) -> ScriptedDriver:
+    def _launch(self, grant: Grant, *, entry: str, config: bytes, templates: None, on_exit: Any) -> ScriptedDriver:
         driver = ScriptedDriver(
             grant, config=config, on_exit=on_exit, obedient=self.obedient, probe_reply=self.probe_reply
         )

@@ -211,6 +211,14 @@ def slot_of(status: KernelStatus, name: str = "default") -> SlotInfo:
     return next(slot for slot in status.slots if slot.name == name)
 
 
+def signal_driver(status: KernelStatus, model: str, number: int = signal.SIGKILL) -> None:
+    """Send a signal to the process that serves ``model``."""
+    instance = instance_of(status, model)
+    assert instance is not None
+    assert instance.pid
+    os.kill(instance.pid, number)
+
+
 def instance_of(status: KernelStatus, model: str) -> InstanceInfo | None:
     """The newest instance of ``model``."""
     return max((one for one in status.instances if one.model == model), key=lambda one: one.epoch, default=None)

@@ -1,0 +1,64 @@
+"""What each sandbox gets: what a manifest requests, as far as the operator's files allow it.
+
+The operator's files are ``access.toml``, which names drivers, and the profiles, which bound kinds of drivers. Nothing
+is granted that only one side mentions.
+"""
+
+from pathlib import Path
+
+from byenatos_kernel.access import Access
+from byenatos_kernel.models import ModelEntry, PluginEntry
+from byenatos_kernel.profiles import Profiles, usual_profile
+from byenatos_sandbox import Grant, Templates
+
+__all__ = ["Grants"]
+
+
+class Grants:
+    """Makes grants. ``templates`` are what the processes are made from, nothing to start each one cold."""
+
+    def __init__(self, access: Access, profiles: Profiles, scratch: Path, templates: Templates | None = None) -> None:
+        self.access = access
+        self.templates = templates
+        self._profiles = profiles
+        self._scratch = scratch
+
+    def for_model(self, plugin: PluginEntry, model: ModelEntry) -> Grant:
+        """The grant of a process that serves ``model``.
+
+        Raises:
+            InvalidRequest: the operator's files or the manifest ask for what cannot be.
+        """
+        return self._make(plugin, f"{plugin.id}/{model.id}", model.path)
+
+    def for_probe(self, plugin: PluginEntry, path: Path) -> Grant:
+        """The grant of a process that only looks at a file.
+
+        Raises:
+            InvalidRequest: the operator's files or the manifest ask for what cannot be.
+        """
+        return self._make(plugin, f"{plugin.id} probing {path.name}", path)
+
+    def _make(self, plugin: PluginEntry, name: str, file: Path | None) -> Grant:
+        assert plugin.manifest is not None
+        wanted = plugin.manifest.permissions
+        rules = self.access.rules(plugin.id)
+        profile = self._profiles.find(rules.profile or usual_profile(plugin.manifest))
+        isolation = self.access.isolation
+        return Grant(
+            name=name,
+            plugin=str(plugin.path),
+            files=(str(file),) if file is not None and profile.model_files else (),
+            devices=rules.devices if profile.devices else (),
+            memory_mib=profile.memory(wanted.memory_mib),
+            threads=profile.thread_count(wanted.threads),
+            tasks=profile.tasks,
+            processors=profile.processors,
+            open_files=profile.open_files,
+            file_size_mib=profile.file_size_mib,
+            scratch_mib=profile.scratch_mib,
+            writable_code=wanted.writable_code and profile.writable_code,
+            template=rules.template,
+            required=frozenset() if isolation.uncontained else isolation.required,
+            scratch_root=str(self._scratch),
+        )

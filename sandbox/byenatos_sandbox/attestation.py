@@ -1,0 +1,36 @@
+"""A look from outside at a process that says it has locked itself in: what the system says of it, not what it says.
+
+Source: ``proc_pid_status(5)``.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+__all__ = ["contradictions"]
+
+_CAPABILITIES = ("CapInh", "CapPrm", "CapEff", "CapAmb")
+
+
+def contradictions(pid: int, layers: Iterable[str]) -> list[str]:
+    """Return what is wrong about a locked-in process, in words; nothing if all is as it must be.
+
+    ``pid`` must not have been reaped, so that the number is its own; ``layers`` are those that it was told to apply.
+    """
+    wanted = set(layers)
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return ["it is gone"]
+    status = {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    wrong = [f"it has capabilities ({name})" for name in _CAPABILITIES if int(status.get(name, "0"), 16)]
+    if status.get("NoNewPrivs") != "1":
+        wrong.append("it may gain privileges")
+    if status.get("Threads") != "1":
+        wrong.append(f"it has {status.get('Threads')} threads")
+    if "seccomp" in wanted and status.get("Seccomp") != "2":
+        wrong.append("its system calls are not filtered")
+    if "pid-namespace" in wanted and status.get("NSpid", "").split()[1:] != ["1"]:
+        wrong.append("it is not alone in a process namespace")
+    if "mount-namespace" in wanted and "0" in status.get("Uid", "0").split():
+        wrong.append("it is root")
+    return wrong

@@ -1,0 +1,110 @@
+"""Which namespaces this user can make on this machine, found out by making them; prints JSON: name to what is wrong.
+
+Run as a program of its own (``layers.py`` does): each try is a fork that does as a sandbox does and exits. Some systems
+let a user namespace be made and refuse what it is for, so the try goes as far as mounting.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import msgspec
+
+from byenatos_sandbox import namespaces
+from byenatos_sandbox.linux import prctl
+from byenatos_sandbox.namespaces import NAMESPACES
+from byenatos_sandbox.root import mount
+
+__all__ = ["main", "survey"]
+
+_USER = "user-namespace"
+_OUR_USER = 61183
+_PR_SET_DUMPABLE = 4
+_RECURSIVE_PRIVATE = 1 << 18 | 1 << 14
+
+
+def survey() -> dict[str, str]:
+    """Return the namespaces that cannot be made, each with the reason and what to do about it."""
+    others = [name for name in NAMESPACES if name != _USER]
+    if os.geteuid() == 0:
+        found = {}
+        if why := _try(_enter_as_root):
+            found[_USER] = _advice(why)
+        for name in others:
+            if why := _try(partial(_enter, [name])):
+                found[name] = f"{why}; this program has not the rights of root here (a container?)"
+        return found
+    if why := _try(lambda: _enter([_USER, "mount-namespace"])):
+        return dict.fromkeys(NAMESPACES, _advice(why))
+    found = {}
+    for name in others:
+        if why := _try(partial(_enter, [_USER, name])):
+            found[name] = why
+    return found
+
+
+def _enter(names: Iterable[str]) -> None:
+    names = list(names)
+    user, group = os.geteuid(), os.getegid()
+    namespaces.unshare(names)
+    proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
+    if _USER in names:
+        namespaces.map_user(proc, user, group)
+    if "mount-namespace" in names:
+        mount(None, "/", None, _RECURSIVE_PRIVATE)
+        mount("try", "/tmp", "tmpfs", 0, "size=64k")  # noqa: S108 - in a namespace that ends at once
+
+
+def _enter_as_root() -> None:
+    proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
+    namespaces.become(_OUR_USER)
+    prctl(_PR_SET_DUMPABLE, 1)
+    namespaces.unshare([_USER])
+    namespaces.map_user(proc, _OUR_USER, _OUR_USER)
+
+
+def _try(what: Callable[[], None]) -> str:
+    """Do something in a child; return why it failed, nothing if it did not."""
+    ours, its = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        with suppress(BaseException):
+            try:
+                what()
+            except OSError as error:
+                os.write(its, str(error).encode()[:1000])
+        os._exit(0)
+    os.close(its)
+    with os.fdopen(ours, "rb") as answer:
+        why = answer.read().decode(errors="replace")
+    os.waitpid(pid, 0)
+    return why
+
+
+def _advice(why: str) -> str:
+    """What an administrator can do about a user namespace that cannot be made."""
+    most = _read("/proc/sys/user/max_user_namespaces")
+    if most == "0":
+        return f"{why}: user namespaces are switched off; `sysctl user.max_user_namespaces=10000` switches them on"
+    if _read("/proc/sys/kernel/unprivileged_userns_clone") == "0":
+        return f"{why}: only root may make them; `sysctl kernel.unprivileged_userns_clone=1` lets every user"
+    if _read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1":
+        return (
+            f"{why}: AppArmor restricts user namespaces; give {sys.executable} a profile with `userns,`, or: "
+            "`sysctl kernel.apparmor_restrict_unprivileged_userns=0`"
+        )
+    return f"{why}: a container's seccomp profile or a security module forbids it; run the kernel outside of it"
+
+
+def _read(path: str) -> str:
+    with suppress(OSError):
+        return Path(path).read_text().strip()
+    return ""
+
+
+def main() -> None:
+    """Print the survey."""
+    sys.stdout.write(msgspec.json.encode(survey()).decode())

@@ -1,0 +1,97 @@
+"""The template process: a warm interpreter with one thread, nothing secret and nothing foreign, to make sandboxes from.
+
+It is started as ``python -c`` (see ``templates.py``) with the descriptor of its control socket and the modules to
+import beforehand. For each order it clones one process, hands it the three standard streams and the setup socket that
+came with the order, and answers with the process id. What a sandbox is told, its configuration and its token among it,
+goes through the setup socket and never through the template, whose memory later sandboxes share.
+
+A template must have one thread, because a fork copies only the one that forks, and the locks of the others as they are.
+So what starts threads is not imported here, a vendor's library least of all: it would be unreviewed code outside a
+sandbox.
+"""
+
+import gc
+import importlib
+import os
+import signal
+import socket
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from byenatos_sandbox import child, descriptors, namespaces, seccomp
+from byenatos_sandbox.bpf import TELL
+from byenatos_sandbox.linux import prctl
+
+__all__ = ["Answer", "Order", "main"]
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_LARGEST: Final = 4096
+
+
+class Order(Struct, frozen=True, array_like=True):
+    """Make one process in these ``namespaces``; ``once``: and end; ``plain``: become it, instead of cloning."""
+
+    namespaces: tuple[str, ...]
+    once: bool = True
+    plain: bool = False
+
+
+class Answer(Struct, frozen=True, array_like=True):
+    """The process id of what was made, or why nothing was."""
+
+    pid: int
+    failure: str = ""
+
+
+def main(arguments: list[str]) -> None:
+    """Serve orders on the control socket until it closes, or once."""
+    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    prctl(_PR_SET_DUMPABLE, 0)
+    descriptors.close_all_but([0, 1, 2, int(arguments[0])])
+    control = socket.socket(fileno=int(arguments[0]))
+    for name in arguments[1:]:
+        importlib.import_module(name)
+    for writable_code in (False, True):
+        seccomp.program(1, writable_code=writable_code, fatal=TELL)
+    threads = len(list(Path("/proc/self/task").iterdir()))
+    if threads != 1:
+        raise RuntimeError(f"expected one thread in a template, found {threads} after importing {arguments[1:]}")
+    gc.collect()
+    gc.freeze()
+    while _serve(control):
+        pass
+
+
+def _serve(control: socket.socket) -> bool:
+    data, received = descriptors.receive(control, _LARGEST)
+    if not data:
+        return False
+    order = msgspec.msgpack.decode(data, type=Order)
+    user, group = os.geteuid(), os.getegid()
+    try:
+        pid = _become(control, order) if order.plain else namespaces.clone(order.namespaces)
+    except OSError as error:
+        answer = Answer(0, str(error))
+    else:
+        if pid == 0:
+            setup, *streams = received
+            child.live(setup, streams, user, group)
+        answer = Answer(pid)
+    for descriptor in received:
+        os.close(descriptor)
+    try:
+        control.send(msgspec.msgpack.encode(answer))
+    except OSError:
+        return False  # whoever ordered is gone
+    return not order.once
+
+
+def _become(control: socket.socket, order: Order) -> int:
+    """Be the sandbox oneself, where nothing can be cloned; nobody is process 1 of a namespace then."""
+    namespaces.unshare(order.namespaces)
+    control.send(msgspec.msgpack.encode(Answer(os.getpid())))
+    return 0
