@@ -1,9 +1,10 @@
 """Control groups: memory, tasks and CPU time of one sandbox bounded as a whole, where this user may make groups.
 
 Version 2 needs a group that was delegated to this user (a systemd unit with ``Delegate=memory pids cpu``); version 1 is
-left to root. The launching process makes the group, sets its bounds and opens its list of members; the sandboxed
-process, which has inherited that descriptor, enters it by itself while it applies its other layers, because entering
-can take milliseconds that the launching process does not have. The group is removed after the process.
+left to root. The launching process only says what it wants (:class:`Group`): the template makes the group and puts the
+new process in, while that one is at its other layers, because both can take milliseconds that the launching process
+does not have. The launching process removes the group at the end; if it is killed itself, a *janitor* does, a shell
+that waits for that and for nothing else.
 
 Memory counts what the group's processes touch first, mapped files too, so a bound must leave room for the granted
 files.
@@ -13,18 +14,30 @@ Source: ``Documentation/admin-guide/cgroup-v2.rst`` and ``cgroup-v1/memory.rst``
 
 import os
 import re
+import signal
 from functools import cache
 from itertools import count
 from pathlib import Path
 
 from msgspec import Struct
 
-__all__ = ["Bounds", "Group", "make", "missing", "sweep"]
+__all__ = ["Bounds", "Group", "missing", "name_group", "sweep"]
 
 _MIB = 1 << 20
 _PERIOD_US = 100_000
 _NAME = re.compile(r"byenatos-(\d+)-\d+")
 _VERSION_1 = ("memory", "pids", "cpu")
+_JANITOR = """
+read _
+for _ in $(seq 200); do
+    left=
+    for folder in {folders}; do
+        test -d "$folder" && {{ rmdir "$folder" || left=1; }}
+    done
+    test "$left" || exit
+    sleep 0.01
+done
+"""
 _numbers = count(1)
 
 
@@ -36,49 +49,66 @@ class Bounds(Struct, frozen=True):
     processors: float = 0.0
 
 
-class Group:
-    """A group of one sandbox. ``members`` are the open lists that a process enters by writing ``0``."""
+class Group(Struct, frozen=True):
+    """A group of one sandbox: its folders, one for each controller, with what is to be written into their files."""
 
-    def __init__(self, folders: list[Path]) -> None:
-        self._folders = folders
-        self.members = [os.open(folder / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) for folder in folders]
+    folders: dict[str, dict[str, str]]
 
-    def release(self) -> None:
-        """Close the lists, which the sandboxed process has by now."""
-        for member in self.members:
-            os.close(member)
-        self.members = []
+    def make(self) -> None:
+        """Make it.
+
+        Raises:
+            OSError: the system refuses.
+        """
+        for folder, settings in self.folders.items():
+            Path(folder).mkdir()
+            for key, value in settings.items():
+                Path(folder, key).write_text(value)
+
+    def take_in(self, pid: int) -> None:
+        """Put a process into it.
+
+        Raises:
+            OSError: the process is gone, or the system refuses.
+        """
+        for folder in self.folders:
+            Path(folder, "cgroup.procs").write_text(str(pid))
 
     def remove(self) -> bool:
-        """Remove the group once its processes are gone; says whether it is, which may take another call or two."""
-        self.release()
-        self._folders = [folder for folder in self._folders if not _remove(folder)]
-        return not self._folders
+        """Remove it once its processes are gone; says whether it is, which may take another call or two."""
+        left = [folder for folder in self.folders if not _remove(Path(folder))]
+        return not left
 
 
-def make(bounds: Bounds) -> Group | None:
-    """Make a group with ``bounds``; nothing where this user may not.
-
-    Raises:
-        OSError: the system refuses a bound; no group is left then.
-    """
+def name_group(bounds: Bounds) -> Group | None:
+    """Say where a group with ``bounds`` is to be made; nothing where this user may not."""
     parents = _parents()
     if not parents:
         return None
+    _hire_janitor()
     name = f"byenatos-{os.getpid()}-{next(_numbers)}"
-    made: list[Path] = []
-    try:
-        for controller, parent in parents.items():
-            folder = parent / name
-            folder.mkdir(exist_ok=False)
-            made.append(folder)
-            for key, value in _settings(controller, bounds).items():
-                (folder / key).write_text(value)
-        return Group(made)
-    except OSError:
-        for folder in made:
-            _remove(folder)
-        raise
+    return Group({str(parent / name): _settings(controller, bounds) for controller, parent in parents.items()})
+
+
+@cache
+def _hire_janitor() -> int:
+    """Start the shell that removes this process's groups should it be killed; return what it listens to."""
+    ours, its = os.pipe()
+    folders = " ".join(f"{parent}/byenatos-{os.getpid()}-*" for parent in _parents().values())
+    os.posix_spawn(
+        "/bin/sh",
+        ["/bin/sh", "-c", _JANITOR.format(folders=folders)],
+        {"PATH": "/usr/bin:/bin"},
+        file_actions=[
+            (os.POSIX_SPAWN_DUP2, ours, 0),
+            (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,
+        setsigdef=[signal.SIGCHLD],
+    )
+    os.close(ours)
+    return its
 
 
 def missing() -> str:

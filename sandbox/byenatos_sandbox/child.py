@@ -5,7 +5,7 @@ descriptors that belong to it, reports, and is told to go on. Order, and why it 
 
 1. the parent-death signal, then the wait for the spec: a parent that died before has closed the socket;
 2. standard streams, session, descriptors: nothing of the process it was made from stays open;
-3. limits; the control group, which is entered through descriptors made for it;
+3. limits;
 4. the root file system, which takes capabilities, and paths that a namespace or Landlock hides later;
 5. root becomes an ordinary user, where its root file system is its own (elsewhere it could not even read the
    interpreter, which may lie in root's folders), and enters a user namespace, in which everybody else is since the
@@ -102,15 +102,12 @@ def _live(setup: int, streams: list[int], user: int, group: int) -> int:
 
 
 def _take(connection: socket.socket, spec: Spec, names: list[str], received: list[int]) -> socket.socket:
-    """Put the descriptors where they belong, close all others, enter the control group; return the setup socket."""
+    """Put the descriptors where they belong and close all others; return the setup socket."""
     files = FILES + len(spec.files)
     places = {files: connection.detach()}
     next_file = iter(range(FILES, files))
     for name, descriptor in zip(names[1:], received[1:], strict=True):
-        if name == "group":
-            os.write(descriptor, b"0")
-        else:
-            places[{"channel": CHANNEL, "egress": EGRESS}.get(name) or next(next_file)] = descriptor
+        places[{"channel": CHANNEL, "egress": EGRESS}.get(name) or next(next_file)] = descriptor
     descriptors.place(places)
     descriptors.close_all_but([0, 1, 2, *places])
     return socket.socket(fileno=files)

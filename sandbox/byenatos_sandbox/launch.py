@@ -160,12 +160,11 @@ class _Launch:
             setup, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             undo.callback(setup.close)
             childs.callback(its.close)
-            group = self._make_group()
+            group = self._group()
             spec = self._spec(entry, config, code, str(scratch)).write()
             childs.callback(os.close, spec)
             given = {"spec": [spec], "channel": [listener], "egress": [egress.fileno()] if egress is not None else []}
             given["file"] = [self._open(path, childs) for path in grant.files]
-            given["group"] = group.members if group is not None else []
             names = [name for name, numbers in given.items() for _ in numbers]
             descriptors.send(setup, " ".join(names).encode(), [one for numbers in given.values() for one in numbers])
             template = self._template()
@@ -189,7 +188,7 @@ class _Launch:
             wanted = [name for name in NAMESPACES if name in self._layers and not (plain and name == "pid-namespace")]
             if os.geteuid() == 0 and "user-namespace" in wanted:
                 wanted.remove("user-namespace")  # entered last, as an ordinary user
-            order = Order(tuple(wanted), once=grant.template == "one-shot", plain=plain)
+            order = Order(tuple(wanted), grant.template == "one-shot", plain, group)
             template.order(order, [its.fileno(), stdin, stdout_end, stderr_end], process.made)
             return process
 
@@ -202,16 +201,13 @@ class _Launch:
             self._undo.callback(template.close)
         return template
 
-    def _make_group(self) -> cgroup.Group | None:
+    def _group(self) -> cgroup.Group | None:
         if "cgroup" not in self._layers:
             return None
         grant = self._grant
         files = sum(Path(path).stat().st_size for path in grant.files)
         memory = grant.memory_mib and grant.memory_mib + grant.scratch_mib + (files >> 20)
-        group = cgroup.make(cgroup.Bounds(memory, grant.tasks, grant.processors))
-        if group is not None:
-            self._undo.callback(group.remove)
-        return group
+        return cgroup.name_group(cgroup.Bounds(memory, grant.tasks, grant.processors))
 
     def _spec(self, entry: str, config: bytes, code: Mapping[str, bytes] | None, scratch: str) -> Spec:
         grant = self._grant

@@ -175,8 +175,10 @@ class Process:
                 self.pidfd = os.pidfd_open(answer.pid)
             except OSError as error:
                 answer = Answer(0, f"it cannot be watched: {error}")
+        if answer.failure:
+            self._fault = self._fault or f"could not be started: {answer.failure}"
         if not answer.pid:
-            self._never(f"could not be started: {answer.failure}")
+            self._finish(Exit(CANNOT_START, None, self._fault))
             return
         self.pid = answer.pid
         self._loop.add_reader(self.pidfd, self._ended)
@@ -243,11 +245,6 @@ class Process:
             os.killpg(self.pid, number)
         except ProcessLookupError:  # it has not made its own group yet
             self.signal(number)
-
-    def _never(self, fault: str) -> None:
-        """No process came of it."""
-        self._fault = self._fault or fault
-        self._finish(Exit(CANNOT_START, None, self._fault))
 
     def _ended(self) -> None:
         """The pidfd became readable: the process is dead and not yet reaped."""

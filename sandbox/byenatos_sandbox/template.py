@@ -2,8 +2,9 @@
 
 It is started as ``python -c`` (see ``templates.py``) with the descriptor of its control socket and the modules to
 import beforehand. For each order it clones one process, hands it the three standard streams and the setup socket that
-came with the order, and answers with the process id. What a sandbox is told, its configuration and its token among it,
-goes through the setup socket and never through the template, whose memory later sandboxes share.
+came with the order, puts it into its control group, and answers with the process id. What a sandbox is told, its
+configuration and its token among it, goes through the setup socket and never through the template, whose memory later
+sandboxes share.
 
 A template must have one thread, because a fork copies only the one that forks, and the locks of the others as they are.
 So what starts threads is not imported here, a vendor's library least of all: it would be unreviewed code outside a
@@ -15,6 +16,7 @@ import importlib
 import os
 import signal
 import socket
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +25,7 @@ from msgspec import Struct
 
 from byenatos_sandbox import child, descriptors, namespaces, seccomp
 from byenatos_sandbox.bpf import TELL
+from byenatos_sandbox.cgroup import Group
 from byenatos_sandbox.linux import prctl
 
 __all__ = ["Answer", "Order", "main"]
@@ -33,15 +36,16 @@ _LARGEST: Final = 4096
 
 
 class Order(Struct, frozen=True, array_like=True):
-    """Make one process in these ``namespaces``; ``once``: and end; ``plain``: become it, instead of cloning."""
+    """Make one process in these ``namespaces`` and this ``group``; ``once``: and end; ``plain``: be it, no clone."""
 
     namespaces: tuple[str, ...]
     once: bool = True
     plain: bool = False
+    group: Group | None = None
 
 
 class Answer(Struct, frozen=True, array_like=True):
-    """The process id of what was made, or why nothing was."""
+    """The process id of what was made (0: nothing), and what went wrong."""
 
     pid: int
     failure: str = ""
@@ -55,6 +59,9 @@ def main(arguments: list[str]) -> None:
     control = socket.socket(fileno=int(arguments[0]))
     for name in arguments[1:]:
         importlib.import_module(name)
+    kept_out = [name for name in sys.modules if sys.modules[name] is None]  # by `templates.py`
+    for name in kept_out:
+        del sys.modules[name]  # a driver may want it
     for writable_code in (False, True):
         seccomp.program(1, writable_code=writable_code, fatal=TELL)
     threads = len(list(Path("/proc/self/task").iterdir()))
@@ -72,14 +79,22 @@ def _serve(control: socket.socket) -> bool:
         return False
     order = msgspec.msgpack.decode(data, type=Order)
     user, group = os.geteuid(), os.getegid()
+    setup, *streams = received
+    pid = 0
     try:
-        pid = _become(control, order) if order.plain else namespaces.clone(order.namespaces)
-    except OSError as error:
-        answer = Answer(0, str(error))
-    else:
+        if order.plain:
+            _make_group(order, os.getpid())
+            _become(control, order)
+        else:
+            pid = namespaces.clone(order.namespaces)
         if pid == 0:
-            setup, *streams = received
             child.live(setup, streams, user, group)
+        _make_group(order, pid)  # takes milliseconds, while the new process is at its other layers
+    except OSError as error:
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+        answer = Answer(pid, str(error))
+    else:
         answer = Answer(pid)
     for descriptor in received:
         os.close(descriptor)
@@ -90,8 +105,13 @@ def _serve(control: socket.socket) -> bool:
     return not order.once
 
 
-def _become(control: socket.socket, order: Order) -> int:
+def _become(control: socket.socket, order: Order) -> None:
     """Be the sandbox oneself, where nothing can be cloned; nobody is process 1 of a namespace then."""
     namespaces.unshare(order.namespaces)
     control.send(msgspec.msgpack.encode(Answer(os.getpid())))
-    return 0
+
+
+def _make_group(order: Order, pid: int) -> None:
+    if order.group is not None:
+        order.group.make()
+        order.group.take_in(pid)
