@@ -188,30 +188,14 @@ class Process:
 
     def _locked_in(self) -> None:
         """The process has reported on its setup socket, or closed it."""
-        try:
-            data, received = descriptors.receive(self._setup)
-        except BlockingIOError:
-            return
-        except OSError:
-            data, received = b"", []
         self._loop.remove_reader(self._setup)
-        if not data:
+        report = self._reported()
+        if report is None:
             return  # it has ended, and its end is on its way
-        if received:
-            self._listener = received[0]
-            self._loop.add_reader(self._listener, self._tripped)
-        try:
-            report = Report.decode(data)
-        except msgspec.DecodeError as error:
-            self._refuse(f"reported what cannot be read: {error}")
-            return
-        if report.failure:
-            self._refuse(f"could not be isolated: {report.failure}")
-            return
         self.open = report.open
-        wanted = {name for name, state in self.layers.items() if state == "on"}
         required = self._grant.required
-        wrong = contradictions(self.pid, wanted)
+        wrong = [report.failure] if report.failure else []
+        wrong += contradictions(self.pid, {name for name, state in self.layers.items() if state == "on"})
         wrong += [f"{kind} is required and open: {what}" for kind, what in report.open.items() if kind in required]
         if wrong:
             self._refuse(f"was not let in: {'; '.join(wrong)}")
@@ -219,6 +203,25 @@ class Process:
         with suppress(OSError):  # it is gone
             self._setup.send(GO)
         self._setup.close()
+
+    def _reported(self) -> Report | None:
+        """Take the report, if there is one to be taken; one of a failure is the fault that the process ends with."""
+        try:
+            data, received = descriptors.receive(self._setup)
+        except OSError:
+            return None
+        if received:
+            self._listener = received[0]
+            self._loop.add_reader(self._listener, self._tripped)
+        if not data:
+            return None
+        try:
+            report = Report.decode(data)
+        except msgspec.DecodeError as error:
+            report = Report(failure=f"it reported what cannot be read: {error}")
+        if report.failure:
+            self._fault = self._fault or f"could not be isolated: {report.failure}"
+        return report
 
     def _refuse(self, fault: str) -> None:
         self._fault = self._fault or fault
@@ -250,6 +253,9 @@ class Process:
         """The pidfd became readable: the process is dead and not yet reaped."""
         self._loop.remove_reader(self.pidfd)
         self._signal_group(signal.SIGKILL)
+        if self._setup.fileno() >= 0:
+            self._loop.remove_reader(self._setup)
+            self._reported()  # it may say why it ended
         self._close_listener()
         found = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
         assert found is not None
@@ -266,9 +272,7 @@ class Process:
     def _finish(self, end: Exit) -> None:
         self._capture.drain()
         self._capture.close()
-        if self._setup.fileno() >= 0:
-            self._loop.remove_reader(self._setup)
-            self._setup.close()
+        self._setup.close()
         if self._template is not None:
             if self._grant.template == "one-shot":
                 self._template.reap()

@@ -147,3 +147,77 @@ def print_endless_line(channel: int, config: bytes) -> None:
 
 def print_bytes(channel: int, config: bytes) -> None:
     os.write(1, config)
+
+
+def _mounts_of_scratch() -> dict[str, int]:
+    size = os.statvfs(".")
+    return {"mib": size.f_blocks * size.f_frsize >> 20, "files": size.f_files, "flags": size.f_flag}
+
+
+def surroundings(channel: int, config: bytes) -> None:
+    """What is there to be seen; ``config`` lists paths to ``look`` for, to read and to write."""
+    orders = json.loads(config)
+    known = {
+        "pid": os.getpid(),
+        "parent": os.getppid(),
+        "user": os.getuid(),
+        "host": os.uname().nodename,
+        "present": [path for path in orders.get("look", []) if os.path.lexists(path)],
+        "scratch": _mounts_of_scratch(),
+        "folder": str(Path.cwd()),
+        "threads": resource.getrlimit(resource.RLIMIT_NPROC)[0],
+        "read": {},
+        "written": [],
+        "descriptors": {},
+    }
+    for path in orders.get("paths", []):
+        try:
+            place = Path(path)
+            inside = place.read_text() if place.is_file() else sorted(entry.name for entry in place.iterdir())
+            known["read"][path] = inside
+        except OSError as error:
+            known["read"][path] = error.strerror
+    for path in orders.get("write", []):
+        try:
+            Path(path).write_text("written")
+            known["written"].append(path)
+        except OSError:
+            continue
+    for number in orders.get("descriptors", []):
+        known["descriptors"][str(number)] = os.pread(number, 100, 0).decode()
+    _tell(channel, known)
+
+
+def layout(channel: int, config: bytes) -> None:
+    """What a template gives all that it makes: addresses, the hash seed, the state of the random number generator."""
+    import random
+
+    text = ctypes.create_string_buffer(16)
+    found = {
+        "libc": ctypes.cast(ctypes.CDLL(None).malloc, ctypes.c_void_p).value,
+        "object": id(object),
+        "hash": hash("a text"),
+        "random": random.random(),
+        "buffer": ctypes.addressof(text),
+    }
+    _wait(_tell(channel, found))
+
+
+def import_and_tell(channel: int, config: bytes) -> None:
+    """Import the module that ``config`` names and say what it says."""
+    import importlib
+
+    module = importlib.import_module(config.decode())
+    _tell(channel, {"says": module.SAYS, "file": module.__file__})
+
+
+def end_by_itself(channel: int, config: bytes) -> None:
+    """Crash as a library does that finds itself in a state that it cannot be in."""
+    _accept(channel)
+    os.abort()
+
+
+def sends_egress(channel: int, config: bytes) -> None:
+    """Say something on descriptor 4."""
+    os.write(4, b"here")
+    _tell(channel, "sent")

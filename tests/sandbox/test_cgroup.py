@@ -1,0 +1,141 @@
+import asyncio
+import os
+import select
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from byenatos_sandbox import cgroup, launch
+from byenatos_sandbox.cgroup import Bounds, Group
+from byenatos_sandbox.layers import missing
+
+needs_groups = pytest.mark.skipif("cgroup" in missing(), reason=f"{missing().get('cgroup')}")
+
+
+def settings(monkeypatch, parents, bounds):
+    monkeypatch.setattr(cgroup, "_parents", lambda: {name: Path("/groups", name) for name in parents})
+    monkeypatch.setattr(cgroup, "_hire_janitor", lambda: -1)
+    group = cgroup.name_group(bounds)
+    return {Path(folder).parent.name: values for folder, values in group.folders.items()}
+
+
+def test_version_2_has_one_group_with_all_bounds(monkeypatch):
+    assert settings(monkeypatch, ["all"], Bounds(256, 32, 1.5)) == {
+        "all": {
+            "pids.max": "32",
+            "memory.oom.group": "1",
+            "memory.max": str(256 << 20),
+            "memory.swap.max": "0",
+            "cpu.max": "150000 100000",
+        }
+    }
+
+
+def test_version_1_has_one_group_for_each_controller(monkeypatch):
+    assert settings(monkeypatch, ["memory", "pids", "cpu"], Bounds(256, 32, 0.5)) == {
+        "memory": {"memory.limit_in_bytes": str(256 << 20)},
+        "pids": {"pids.max": "32"},
+        "cpu": {"cpu.cfs_quota_us": "50000"},
+    }
+
+
+def test_what_is_not_bounded_is_not_written(monkeypatch):
+    assert settings(monkeypatch, ["all"], Bounds(0, 32)) == {"all": {"pids.max": "32", "memory.oom.group": "1"}}
+
+
+def test_where_no_group_is_delegated_there_is_none_and_the_reason_is_said(monkeypatch):
+    monkeypatch.setattr(cgroup, "_parents", dict)
+    assert cgroup.name_group(Bounds(1, 1)) is None
+    assert "Delegate" in cgroup.missing()
+
+
+def test_a_delegated_group_passes_its_controllers_on_and_keeps_no_process(tmp_path):
+    """On a copy of what the system shows: no machine without root and version 2 is needed for it."""
+    (tmp_path / "cgroup.controllers").write_text("cpu memory pids\n")
+    (tmp_path / "cgroup.subtree_control").write_text("")
+    (tmp_path / "cgroup.procs").write_text("17\n18\n")
+    (tmp_path / "byenatos-kernel").mkdir()
+    (tmp_path / "byenatos-kernel" / "cgroup.procs").write_text("")
+    assert cgroup._delegated(tmp_path)
+    assert (tmp_path / "cgroup.subtree_control").read_text() == "+cpu +memory +pids"
+    assert (tmp_path / "byenatos-kernel" / "cgroup.procs").read_text() == "18"  # a real one takes each
+
+
+def test_a_group_without_its_controllers_is_not_used(tmp_path):
+    (tmp_path / "cgroup.controllers").write_text("cpuset\n")
+    (tmp_path / "cgroup.procs").write_text("")
+    assert not cgroup._delegated(tmp_path)
+    assert not cgroup._delegated(tmp_path / "missing")
+
+
+@needs_groups
+def test_a_sandbox_is_in_its_group_and_the_group_is_gone_with_it(grant, talk):
+    async def main():
+        fields = {"without": frozenset(), "memory_mib": 256, "tasks": 40}
+        process = launch(grant(**fields), entry="sandbox_entries:wait", config=b"")
+        await talk.answer(process)
+        lines = Path(f"/proc/{process.pid}/cgroup").read_text()
+        folders = [path for path in Path("/sys/fs/cgroup").glob("**/byenatos-*") if f"{os.getpid()}-" in path.name]
+        limits = [(path / "pids.max").read_text().strip() for path in folders if (path / "pids.max").exists()]
+        process.kill()
+        await talk.end(process)
+        process.close()
+        return lines, folders, limits
+
+    lines, folders, limits = asyncio.run(main())
+    assert f"byenatos-{os.getpid()}-" in lines
+    assert limits == ["40"]
+    for _ in range(cgroup_tries()):
+        if not any(folder.exists() for folder in folders):
+            return
+        select.select([], [], [], 0.01)
+    pytest.fail(f"still there: {[folder for folder in folders if folder.exists()]}")
+
+
+def cgroup_tries() -> int:
+    """A group may be busy for a moment after its last process; a thread removes it then."""
+    return 1000
+
+
+KILLED = """
+    import asyncio, os, sys
+    from byenatos_sandbox import Grant, launch
+
+    async def main():
+        grant = Grant("test/orphan", plugin=sys.argv[1], scratch_root=sys.argv[2])
+        process = launch(grant, entry="sandbox_entries:wait_for_ever", config=b"")
+        await asyncio.get_running_loop().sock_recv(process.channel, 100)
+        os.kill(os.getpid(), 9)
+
+    asyncio.run(main())
+"""
+
+
+@needs_groups
+def test_the_groups_of_a_launching_process_that_was_killed_are_removed(grant, tmp_path):
+    arguments = [sys.executable, "-c", textwrap.dedent(KILLED), grant().plugin, str(tmp_path)]
+    with subprocess.Popen(arguments) as parent:
+        parent.wait()
+    for _ in range(cgroup_tries()):
+        if not list(Path("/sys/fs/cgroup").glob(f"*/byenatos-{parent.pid}-*")):
+            return
+        select.select([], [], [], 0.01)
+    pytest.fail("its groups are still there")
+
+
+@needs_groups
+def test_what_earlier_kernels_left_is_swept_away_and_nothing_else(tmp_path):
+    parents = list(cgroup._parents().values())
+    with subprocess.Popen(["/bin/true"]) as dead:
+        dead.wait()
+    of_dead = Group({str(parent / f"byenatos-{dead.pid}-1"): {} for parent in parents})
+    of_ours = Group({str(parent / f"byenatos-{os.getpid()}-999999"): {} for parent in parents})
+    of_dead.make()
+    of_ours.make()
+    cgroup.sweep()
+    assert not any(Path(folder).exists() for folder in of_dead.folders)
+    assert all(Path(folder).exists() for folder in of_ours.folders)
+    assert of_ours.remove()

@@ -1,0 +1,169 @@
+"""The root of a sandbox's own: what was granted is there under its own name, and nothing else is."""
+
+import asyncio
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from byenatos_sandbox import Templates, launch
+from byenatos_sandbox.layers import missing
+
+pytestmark = pytest.mark.skipif(
+    "mount-namespace" in missing(), reason=f"no mount namespace: {missing().get('mount-namespace')}"
+)
+
+
+def look(grant, talk, orders=None, *, entry="surroundings", code=None, **fields):
+    """What a process with all layers sees."""
+
+    async def main():
+        config = json.dumps(orders or {}).encode() if entry == "surroundings" else orders
+        process = launch(
+            grant(without=frozenset(), **fields), entry=f"sandbox_entries:{entry}", config=config, code=code
+        )
+        known = await talk.answer(process)
+        await talk.end(process)
+        process.close()
+        return known
+
+    return asyncio.run(main())
+
+
+HOST = ["/proc", "/sys", "/etc/passwd", "/etc/hosts", "/run", "/var", "/boot", "/usr/bin", "/bin/sh", "/dev/zero"]
+"""Not where an interpreter may live: what leads to it is there, as empty folders."""
+
+
+def test_of_the_host_nothing_is_there_but_what_runs_python(grant, talk):
+    secret = str(Path(__file__))
+    known = look(grant, talk, {"look": [*HOST, secret, "/dev/null", "/dev/urandom"], "paths": [*HOST, secret]})
+    assert known["present"] == ["/dev/null", "/dev/urandom"]
+    assert set(known["read"].values()) <= {"No such file or directory", "Permission denied"}
+
+
+def test_it_is_process_1_of_a_nameless_host_and_nobodys_user(grant, talk):
+    known = look(grant, talk)
+    assert (known["pid"], known["parent"], known["user"], known["host"]) == (1, 0, 1000, "sandbox")
+
+
+def test_threads_and_scratch_are_bounded(grant, talk, tmp_path):
+    known = look(grant, talk, tasks=20, scratch_mib=3)
+    assert known["threads"] == 20
+    assert known["folder"] == "/scratch"
+    assert known["scratch"]["mib"] == 3
+    assert known["scratch"]["files"] == 1024
+    assert known["scratch"]["flags"] & os.ST_NOEXEC
+    assert not list(tmp_path.iterdir()), "a scratch folder was made on the disk"
+
+
+def test_a_granted_file_is_read_under_its_own_name_and_its_neighbours_are_not_there(grant, talk, tmp_path):
+    folder = tmp_path / "models"
+    folder.mkdir()
+    (folder / "granted").write_text("weights")
+    (folder / "other").write_text("of somebody else")
+    paths = [str(folder / "granted"), str(folder / "other"), str(folder)]
+    known = look(grant, talk, {"look": paths, "paths": paths, "write": [paths[0]]}, files=(paths[0],))
+    assert known["present"] == [paths[0], paths[2]]
+    assert known["read"][paths[0]] == "weights"
+    assert known["read"][paths[2]] == "Permission denied"
+    assert known["written"] == []
+    assert (folder / "granted").read_text() == "weights"
+
+
+def test_a_granted_file_is_found_through_links_too(grant, talk, tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "file").write_text("weights")
+    (tmp_path / "relative").symlink_to("real")
+    (tmp_path / "absolute").symlink_to(tmp_path / "relative")
+    path = str(tmp_path / "absolute" / "file")
+    assert look(grant, talk, {"paths": [path]}, files=(path,))["read"][path] == "weights"
+
+
+def test_a_granted_file_is_open_as_a_descriptor_whoever_may_read_it(grant, talk, tmp_path):
+    private = tmp_path / "private"
+    private.write_text("weights")
+    private.chmod(0o600)
+    known = look(grant, talk, {"descriptors": [5]}, files=(str(private),))
+    assert known["descriptors"]["5"] == "weights"
+
+
+def test_nothing_can_be_written_outside_the_scratch_folder(grant, talk):
+    folders = ["/", "/dev", "/tmp", sys.base_prefix, grant().plugin, "/usr/lib", "/etc"]
+    paths = [f"{folder}/made-in-a-sandbox" for folder in folders]
+    known = look(grant, talk, {"write": [*paths, "/scratch/allowed"]})
+    assert known["written"] == ["/scratch/allowed"]
+    assert not any(Path(path).exists() for path in paths)
+
+
+def test_code_comes_as_bytes_and_its_folder_is_not_looked_at(grant, talk, tmp_path):
+    folder = tmp_path / "plugin"
+    folder.mkdir()
+    (folder / "speaker.py").write_text("SAYS = 'changed meanwhile'")
+    (folder / "planted.py").write_text("SAYS = 'planted'")
+    code = {
+        "sandbox_entries.py": Path(grant().plugin, "sandbox_entries.py").read_bytes(),
+        "speaker.py": b"SAYS = 'verified'",
+        "package/__init__.py": b"",
+    }
+    known = look(grant, talk, b"speaker", entry="import_and_tell", code=code, plugin=str(folder))
+    assert known == {"says": "verified", "file": f"{folder}/speaker.py"}
+    paths = {"paths": [f"{folder}/planted.py", str(folder)], "write": [f"{folder}/speaker.py"]}
+    known = look(grant, talk, paths, code=code, plugin=str(folder))
+    assert known["read"][f"{folder}/planted.py"] == "No such file or directory"
+    assert known["read"][str(folder)] == ["package", "sandbox_entries.py", "speaker.py"]
+    assert known["written"] == []
+
+
+def test_further_folders_are_imported_from(grant, talk, tmp_path):
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "dependency.py").write_text("SAYS = 'of the site folder'")
+    known = look(grant, talk, b"dependency", entry="import_and_tell", imports=(str(site),))
+    assert known["says"] == "of the site folder"
+
+
+def test_code_that_would_leave_its_folder_is_refused(grant, talk):
+    async def main():
+        process = launch(grant(without=frozenset()), entry="a:b", config=b"", code={"../outside.py": b""})
+        end = await talk.end(process)
+        process.close()
+        return end
+
+    assert "expected the names of files below a folder, found '../outside.py'" in asyncio.run(main()).describe()
+
+
+def test_the_way_to_the_broker_is_descriptor_4(grant, talk):
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    async def main():
+        process = launch(grant(without=frozenset()), entry="sandbox_entries:sends_egress", config=b"", egress=its)
+        its.close()
+        answer = await talk.answer(process)
+        assert answer == "sent"
+        await talk.end(process)
+        process.close()
+
+    with ours:
+        asyncio.run(main())
+        assert ours.recv(100) == b"here"
+
+
+@pytest.mark.parametrize("template", ["shared", "plain"])
+def test_every_way_to_start_brings_the_same_root(grant, talk, template):
+    async def main():
+        templates = Templates()
+        fields = {"template": template, "without": frozenset()}
+        orders = json.dumps({"look": HOST}).encode()
+        process = launch(grant(**fields), entry="sandbox_entries:surroundings", config=orders, templates=templates)
+        known = await talk.answer(process)
+        end = await talk.end(process)
+        process.close()
+        templates.close()
+        return known, process.open, end.describe()
+
+    known, is_open, end = asyncio.run(main())
+    assert known["present"] == []
+    assert (is_open, end) == ({}, "exited with status 0")
