@@ -79,7 +79,15 @@ class DriverLink:
     def launch(self) -> None:
         """Start the process; raises ``LaunchError`` if it cannot be started."""
         plugin = self.manifest.plugin
-        config = RuntimeConfig(self._token, plugin.id, plugin.version, str(self.folder), plugin.entry, HEARTBEAT_S)
+        config = RuntimeConfig(
+            self._token,
+            plugin.id,
+            plugin.version,
+            str(self.folder),
+            plugin.entry,
+            HEARTBEAT_S,
+            self.grant.files,
+        )
         self.process = launch(
             self.grant,
             entry=_ENTRY,

@@ -7,10 +7,12 @@ engine's thread calls in.
 
 import ctypes
 import heapq
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from byenatos_sdk.files import open_file
 from byenatos_sdk.protocol.errors import InvalidRequest, Unavailable
 from llamacpp_library import llama, log
 from llamacpp_settings import CacheType, Settings
@@ -40,6 +42,28 @@ class Entry(NamedTuple):
     sampled: bool
 
 
+_libc = ctypes.CDLL(None)
+_libc.fdopen.restype = ctypes.c_void_p
+_libc.fclose.argtypes = [ctypes.c_void_p]
+
+
+def _load(path: Path, parameters: Any) -> Any:
+    """Load the weights from the open file that was granted, not from a name; ``None`` if llama.cpp cannot.
+
+    Raises:
+        InvalidRequest: it cannot be opened.
+    """
+    try:
+        with open_file(path) as file:
+            stream = ctypes.c_void_p(_libc.fdopen(os.dup(file.fileno()), b"rb"))
+    except OSError as error:
+        raise InvalidRequest(f"{path.name}: cannot be opened: {error.strerror}") from None
+    try:
+        return llama.llama_model_load_from_file_ptr(stream, parameters)
+    finally:
+        _libc.fclose(stream)
+
+
 class LlamaModel:
     """Weights, vocabulary and context.
 
@@ -53,7 +77,7 @@ class LlamaModel:
         llama.llama_backend_init()
         parameters = llama.llama_model_default_params()
         parameters.n_gpu_layers = settings.gpu_layers
-        self._model: Any = llama.llama_model_load_from_file(bytes(path), parameters)
+        self._model: Any = _load(path, parameters)
         if not self._model:
             raise InvalidRequest(f"{path.name}: llama.cpp cannot load it: {log.last_error()}")
         if llama.llama_model_has_encoder(self._model) or not llama.llama_model_has_decoder(self._model):

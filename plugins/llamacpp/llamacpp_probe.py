@@ -7,6 +7,7 @@ import hashlib
 from pathlib import Path
 from typing import BinaryIO
 
+from byenatos_sdk.files import open_file
 from byenatos_sdk.protocol.control import ProbeResult
 from byenatos_sdk.protocol.messages import ModelSpecification
 from llamacpp_gguf import Array, GGUFError, Header, read_header
@@ -33,7 +34,7 @@ _FILE_TYPES = {
 def probe_file(path: Path) -> ProbeResult:
     """Say whether the file at ``path`` is a model for this driver; never raises for what a file contains."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             return probe(path.stem, file)
     except OSError as error:
         return ProbeResult(reason=f"cannot be read: {error.strerror or error}")

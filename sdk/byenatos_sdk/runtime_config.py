@@ -16,7 +16,7 @@ class RuntimeConfig(Value, frozen=True):
 
     ``token`` proves once that the process is the one that was started. ``driver`` and ``version`` are the manifest's id
     and version, ``folder`` is the plugin folder, ``entry`` its ``module:Class``. A beat is sent every ``heartbeat_s``
-    seconds.
+    seconds. ``files`` are the granted files, in the order of their descriptors (``files.py``).
     """
 
     token: str
@@ -25,6 +25,7 @@ class RuntimeConfig(Value, frozen=True):
     folder: str
     entry: str
     heartbeat_s: float = 0.1
+    files: tuple[str, ...] = ()
 
 
 encode_config = msgspec.msgpack.Encoder().encode

@@ -59,7 +59,9 @@ async def test_a_real_model_that_is_dropped_into_an_empty_home_answers(start_ker
     kernel = start_kernel(default=None)
     async with kernel.client() as client:
         assert slot_of(await client.status()).state == "empty"
-        shutil.copy(files["smollm2"], home.models / "smollm2.gguf")
+        shutil.copy(files["smollm2"], home.models / ".arriving")
+        (home.models / ".arriving").chmod(0o600)  # the driver of a kernel that runs as root has another user
+        (home.models / ".arriving").rename(home.models / "smollm2.gguf")
         models = await until_models(
             client, lambda models: "smollm2" in models and models["smollm2"].state == "available"
         )

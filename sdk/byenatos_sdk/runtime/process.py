@@ -19,6 +19,7 @@ from pathlib import Path
 
 import msgspec
 
+from byenatos_sdk import files
 from byenatos_sdk.driver import Driver, Model
 from byenatos_sdk.protocol.control import LoadOrder, ProbeOrder, ProbeResult
 from byenatos_sdk.protocol.errors import Draining, InvalidRequest, NotFound, Unavailable
@@ -68,6 +69,7 @@ def run(channel_fd: int, config: bytes) -> None:
             refused the process; the reason stands on stderr.
     """
     order = decode_config(config)
+    files.granted.update({path: files.FIRST + position for position, path in enumerate(order.files)})
     try:
         channel = Channel(channel_fd)
     except (OSError, Violation) as error:

@@ -1,0 +1,33 @@
+"""Files that were granted to a driver: each is open in its process already, whoever may open it by its name.
+
+A kernel that runs as root gives its drivers a user of their own, who cannot open a model file of mode 0600; and what is
+open is the very file that was granted, whatever its name leads to by now.
+"""
+
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+__all__ = ["FIRST", "granted", "open_file"]
+
+FIRST = 5
+"""The descriptor of the first granted file; the others follow in the order of the grant."""
+
+granted: dict[str, int] = {}
+"""Descriptors by path; the runtime fills it before the driver is imported."""
+
+
+def open_file(path: Path | str) -> BinaryIO:
+    """Open a granted file to read it from its start; one that was not granted is opened by its name.
+
+    All that open the same granted file share one position in it: read it from one thread, and not two at a time.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    descriptor = granted.get(str(path))
+    if descriptor is None:
+        return Path(path).open("rb")
+    file = os.fdopen(os.dup(descriptor), "rb")
+    file.seek(0)
+    return file
