@@ -194,7 +194,7 @@ def layout(channel: int, config: bytes) -> None:
 
     text = ctypes.create_string_buffer(16)
     found = {
-        "libc": ctypes.cast(ctypes.CDLL(None).malloc, ctypes.c_void_p).value,
+        "libc": ctypes.cast(ctypes.CDLL("libc.so.6").malloc, ctypes.c_void_p).value,
         "object": id(object),
         "hash": hash("a text"),
         "random": random.random(),
