@@ -6,22 +6,26 @@ Source: ``proc_pid_status(5)``.
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["contradictions"]
+__all__ = ["contradictions", "thread_count"]
 
 _CAPABILITIES = ("CapInh", "CapPrm", "CapEff", "CapAmb")
 
 
-def contradictions(pid: int, layers: Iterable[str]) -> list[str]:
+def thread_count(pid: int) -> int:
+    """How many threads a process has; 0 if it is gone."""
+    return int(_status(pid).get("Threads", "0"))
+
+
+def contradictions(pid: int, layers: Iterable[str], *, first: bool = True) -> list[str]:
     """Return what is wrong about a locked-in process, in words; nothing if all is as it must be.
 
     ``pid`` must not have been reaped, so that the number is its own; ``layers`` are those that it was told to apply.
+    ``first`` says whether it is to be process 1 of its namespace, or was forked by that one.
     """
     wanted = set(layers)
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
+    status = _status(pid)
+    if not status:
         return ["it is gone"]
-    status = {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
     wrong = [f"it has capabilities ({name})" for name in _CAPABILITIES if int(status.get(name, "0"), 16)]
     if status.get("NoNewPrivs") != "1":
         wrong.append("it may gain privileges")
@@ -29,8 +33,17 @@ def contradictions(pid: int, layers: Iterable[str]) -> list[str]:
         wrong.append(f"it has {status.get('Threads')} threads")
     if "seccomp" in wanted and status.get("Seccomp") != "2":
         wrong.append("its system calls are not filtered")
-    if "pid-namespace" in wanted and status.get("NSpid", "").split()[1:] != ["1"]:
+    inside = status.get("NSpid", "").split()[1:]
+    if "pid-namespace" in wanted and (len(inside) != 1 or (inside == ["1"]) is not first):
         wrong.append("it is not alone in a process namespace")
     if "mount-namespace" in wanted and "0" in status.get("Uid", "0").split():
         wrong.append("it is root")
     return wrong
+
+
+def _status(pid: int) -> dict[str, str]:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return {}
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}

@@ -30,8 +30,9 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -41,9 +42,10 @@ from byenatos_sandbox.linux import prctl
 from byenatos_sandbox.root import DEVICES, SCRATCH, Root
 from byenatos_sandbox.spec import CHANNEL, EGRESS, FILES, Report, Spec
 
-__all__ = ["CANNOT_START", "GO", "live"]
+__all__ = ["CANNOT_START", "GO", "HERE", "join", "live"]
 
 GO = b"go"
+HERE = b"here"
 CANNOT_START = 70  # EX_SOFTWARE of sysexits.h: tells "never ran" from a driver's own exit status 1
 
 _PR_SET_PDEATHSIG = 1
@@ -63,9 +65,24 @@ def live(setup: int, streams: list[int], user: int, group: int) -> NoReturn:
     ``setup`` is its end of the setup socket, ``streams`` are its standard input, output and error. ``user`` and
     ``group`` are what it was before it entered its user namespace.
     """
+    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _end(lambda: _live(setup, streams, partial(_lock_in, user=user, group=group)))
+
+
+def join(setup: int, streams: list[int], scratch: str, *, alive: int) -> NoReturn:
+    """Be an instance that a sandboxed template has forked: all but the filter is there already.
+
+    It introduces itself with one message, which the system signs with its process id. ``scratch`` is its own folder;
+    ``alive`` is a descriptor that is kept open for as long as it lives.
+    """
+    os.write(setup, HERE)
+    _end(lambda: _live(setup, streams, partial(_lock_once_more, scratch=scratch), alive))
+
+
+def _end(life: Callable[[], int]) -> NoReturn:
     status = CANNOT_START
     try:
-        status = _live(setup, streams, user, group)
+        status = life()
         sys.stdout.flush()
     except BaseException:  # noqa: BLE001 - whatever it is, nothing may return into the template
         with suppress(BaseException):
@@ -74,8 +91,7 @@ def live(setup: int, streams: list[int], user: int, group: int) -> NoReturn:
     os._exit(status)
 
 
-def _live(setup: int, streams: list[int], user: int, group: int) -> int:
-    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def _live(setup: int, streams: list[int], lock_in: Callable[[Spec], int | None], *kept: int) -> int:
     with suppress(PermissionError):  # it leads a session already if it was started for itself
         os.setsid()
     for number, stream in enumerate(streams):
@@ -85,9 +101,9 @@ def _live(setup: int, streams: list[int], user: int, group: int) -> int:
     if not data:
         return CANNOT_START
     spec = Spec.read(received[0])
-    connection = _take(connection, spec, data.decode().split(), received)
+    connection = _take(connection, spec, data.decode().split(), received, kept)
     try:
-        listener = _lock_in(spec, user, group)
+        listener = lock_in(spec)
     except BaseException as error:
         connection.send(Report(failure=f"{type(error).__name__}: {error}"[:1000]).encode())
         raise
@@ -101,7 +117,9 @@ def _live(setup: int, streams: list[int], user: int, group: int) -> int:
     return _call(spec)
 
 
-def _take(connection: socket.socket, spec: Spec, names: list[str], received: list[int]) -> socket.socket:
+def _take(
+    connection: socket.socket, spec: Spec, names: list[str], received: list[int], kept: Iterable[int]
+) -> socket.socket:
     """Put the descriptors where they belong and close all others; return the setup socket."""
     files = FILES + len(spec.files)
     places = {files: connection.detach()}
@@ -109,11 +127,11 @@ def _take(connection: socket.socket, spec: Spec, names: list[str], received: lis
     for name, descriptor in zip(names[1:], received[1:], strict=True):
         places[{"channel": CHANNEL, "egress": EGRESS}.get(name) or next(next_file)] = descriptor
     descriptors.place(places)
-    descriptors.close_all_but([0, 1, 2, *places])
+    descriptors.close_all_but([0, 1, 2, *places, *kept])
     return socket.socket(fileno=files)
 
 
-def _lock_in(spec: Spec, user: int, group: int) -> int | None:
+def _lock_in(spec: Spec, *, user: int, group: int) -> int | None:
     """Apply everything; return the descriptor on which fatal calls are told, if there is one."""
     threads = len(list(Path("/proc/self/task").iterdir()))
     if threads != 1:
@@ -148,7 +166,14 @@ def _lock_in(spec: Spec, user: int, group: int) -> int | None:
     prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if "seccomp" not in spec.layers:
         return None
-    return seccomp.install(os.getpid(), writable_code=spec.writable_code)
+    return seccomp.install(os.getpid(), writable_code=spec.writable_code, forks=spec.forks)
+
+
+def _lock_once_more(spec: Spec, scratch: str) -> None:
+    """Add the filter that every driver has to the one of the template, which lets it fork."""
+    _set_up(spec, scratch)
+    if "seccomp" in spec.layers:
+        seccomp.install(os.getpid(), writable_code=spec.writable_code, tells=False)
 
 
 def _enter_root(spec: Spec) -> str:
@@ -185,7 +210,7 @@ def _set_up(spec: Spec, scratch: str) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if "pid-namespace" in spec.layers:
+    if os.getpid() == 1:
         # process 1 takes no notice of signals without a handler; a handler in Python would wait for the engine's C code
         libc = ctypes.CDLL(None)
         libc.signal(signal.SIGTERM, libc["_exit"])

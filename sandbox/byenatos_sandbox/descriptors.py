@@ -1,17 +1,20 @@
 """Descriptors in messages (``SCM_RIGHTS``) over a SEQPACKET socket, and the closing of all that is not wanted."""
 
 import array
+import errno
 import fcntl
 import os
 import socket
+import struct
 from collections.abc import Iterable, Sequence
 
 from byenatos_sandbox.linux import system_call
 
-__all__ = ["close_all_but", "place", "receive", "send"]
+__all__ = ["close_all_but", "place", "receive", "receive_introduction", "send"]
 
 _MOST = 253  # SCM_MAX_FD
 _LAST = (1 << 31) - 1
+_CREDENTIALS = struct.Struct("3i")
 
 
 def send(connection: socket.socket, data: bytes, descriptors: Sequence[int] = ()) -> None:
@@ -32,6 +35,19 @@ def receive(connection: socket.socket, size: int = 64 << 10) -> tuple[bytes, lis
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             found.frombytes(rights[: len(rights) - len(rights) % found.itemsize])
     return data, list(found)
+
+
+def receive_introduction(connection: socket.socket, words: bytes) -> int:
+    """Receive one message of exactly ``words`` and return who sent it, as the system says (``SO_PASSCRED`` is on).
+
+    Raises:
+        OSError: nothing is there, or something else.
+    """
+    data, ancillary, _, _ = connection.recvmsg(len(words) + 1, socket.CMSG_SPACE(_CREDENTIALS.size))
+    for level, kind, credentials in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS) and data == words:
+            return int(_CREDENTIALS.unpack(credentials[: _CREDENTIALS.size])[0])
+    raise OSError(errno.EPROTO, f"expected {words!r} with credentials, found {data!r}")
 
 
 def place(wanted: dict[int, int]) -> None:

@@ -41,10 +41,12 @@ import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
+
+import msgspec
 
 from byenatos_sandbox import cgroup, descriptors
 from byenatos_sandbox.capture import OutputCapture
@@ -53,6 +55,7 @@ from byenatos_sandbox.grant import Grant
 from byenatos_sandbox.layers import LAYERS, missing
 from byenatos_sandbox.limits import Limits
 from byenatos_sandbox.namespaces import NAMESPACES
+from byenatos_sandbox.nurseries import Nursery
 from byenatos_sandbox.output import OutputTail
 from byenatos_sandbox.process import Process
 from byenatos_sandbox.spec import Spec
@@ -60,7 +63,7 @@ from byenatos_sandbox.template import Order
 from byenatos_sandbox.templates import Template, Templates
 from byenatos_sdk.protocol.errors import ByenatosError
 
-__all__ = ["LaunchError", "launch"]
+__all__ = ["LaunchError", "launch", "open_nursery"]
 
 _ENTRY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _FIRST_USER, _USERS = 61184, 4096  # systemd's range of dynamic users
@@ -79,18 +82,79 @@ def launch(
     code: Mapping[str, bytes] | None = None,
     egress: socket.socket | None = None,
     templates: Templates | None = None,
+    nursery: Nursery | None = None,
     on_exit: Callable[[Process], None] | None = None,
 ) -> Process:
     """Start a sandboxed Python process that calls ``entry`` (``module:function``) with its channel and ``config``.
 
     Returns at once; what goes wrong from then on is seen as the process's exit and output. ``code`` are the files of
     the plugin, by path: what stands in its folder is not looked at then. ``egress`` becomes descriptor 4 inside.
-    Without ``templates`` a cold one is started. ``on_exit`` is called in the event loop after the process is gone and
-    reaped. Call it in the main thread, from a running event loop.
+    Without ``templates`` a cold one is started; with a ``nursery`` (:func:`open_nursery`) it is forked from that one.
+    ``on_exit`` is called in the event loop after the process is gone and reaped. Call it in the main thread, from a
+    running event loop.
 
     Raises:
         LaunchError: if the process cannot be started.
     """
+    return _launch(
+        grant,
+        entry=entry,
+        config=config,
+        code=code,
+        egress=egress,
+        templates=templates,
+        nursery=nursery,
+        on_exit=on_exit,
+        forks=False,
+    )
+
+
+def open_nursery(
+    grant: Grant,
+    *,
+    preload: Sequence[str],
+    code: Mapping[str, bytes] | None = None,
+    templates: Templates | None = None,
+) -> Nursery:
+    """Start a sandboxed template that imports ``preload``, for instances that are granted no files.
+
+    ``grant`` bounds it and all its instances together. Returns at once: orders wait for its imports.
+
+    Raises:
+        LaunchError: if it cannot be started.
+    """
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        with its:
+            process = _launch(
+                grant,
+                entry="byenatos_sandbox.nursery:serve",
+                config=msgspec.msgpack.encode(list(preload)),
+                code=code,
+                egress=its,
+                templates=templates,
+                nursery=None,
+                on_exit=Process.close,
+                forks=True,
+            )
+    except BaseException:
+        ours.close()
+        raise
+    return Nursery(process, ours)
+
+
+def _launch(
+    grant: Grant,
+    *,
+    entry: str,
+    config: bytes,
+    code: Mapping[str, bytes] | None,
+    egress: socket.socket | None,
+    templates: Templates | None,
+    nursery: Nursery | None,
+    on_exit: Callable[[Process], None] | None,
+    forks: bool,
+) -> Process:
     if threading.current_thread() is not threading.main_thread():
         raise LaunchError(
             f"{grant.name}: expected to be launched in the main thread, found {threading.current_thread().name!r}: "
@@ -111,7 +175,7 @@ def launch(
         raise LaunchError(f"{grant.name}: plugin: expected a folder, found none at {grant.plugin}")
     try:
         with ExitStack() as undo:
-            process = _Launch(grant, undo, loop, templates).go(
+            process = _Launch(grant, undo, loop, templates, nursery, forks=forks).go(
                 entry=entry, config=config, code=code, egress=egress, on_exit=on_exit
             )
             undo.pop_all()
@@ -124,13 +188,22 @@ class _Launch:
     """One launch: opens everything, ``undo`` holding what must be given back should a later step fail."""
 
     def __init__(
-        self, grant: Grant, undo: ExitStack, loop: asyncio.AbstractEventLoop, templates: Templates | None
+        self,
+        grant: Grant,
+        undo: ExitStack,
+        loop: asyncio.AbstractEventLoop,
+        templates: Templates | None,
+        nursery: Nursery | None,
+        *,
+        forks: bool,
     ) -> None:
         self._grant = grant
         self._undo = undo
         self._loop = loop
         self._templates = templates
-        self._states = _layers(grant)
+        self._nursery = nursery
+        self._forks = forks
+        self._states = _layers(grant) if nursery is None else nursery.process.layers
         self._layers = frozenset(name for name, state in self._states.items() if state == "on")
 
     def go(
@@ -167,7 +240,7 @@ class _Launch:
             given["file"] = [self._open(path, childs) for path in grant.files]
             names = [name for name, numbers in given.items() for _ in numbers]
             descriptors.send(setup, " ".join(names).encode(), [one for numbers in given.values() for one in numbers])
-            template = self._template()
+            template = self._template() if self._nursery is None else None
             capture = OutputCapture(
                 self._loop, (stdout, stderr), OutputTail(grant.output_lines), kib_per_s=grant.output_kib_per_s
             )
@@ -184,13 +257,20 @@ class _Launch:
                 layers={"process": "on"} | self._states,
                 on_exit=on_exit,
             )
-            plain = grant.template == "plain"
-            wanted = [name for name in NAMESPACES if name in self._layers and not (plain and name == "pid-namespace")]
-            if os.geteuid() == 0 and "user-namespace" in wanted:
-                wanted.remove("user-namespace")  # entered last, as an ordinary user
-            order = Order(tuple(wanted), grant.template == "one-shot", plain, group)
-            template.order(order, [its.fileno(), stdin, stdout_end, stderr_end], process.made)
+            streams = [its.fileno(), stdin, stdout_end, stderr_end]
+            if self._nursery is not None:
+                process.expect_introduction()
+                self._nursery.order(streams)
+            elif template is not None:
+                template.order(self._order(group), streams, process.made)
             return process
+
+    def _order(self, group: cgroup.Group | None) -> Order:
+        wanted = [name for name in NAMESPACES if name in self._layers]
+        if os.geteuid() == 0 and "user-namespace" in wanted:
+            wanted.remove("user-namespace")  # entered last, as an ordinary user
+        template = self._grant.template
+        return Order(tuple(wanted), template == "one-shot", template == "plain", group)
 
     def _template(self) -> Template:
         if self._templates is not None and self._grant.template != "plain":
@@ -202,7 +282,7 @@ class _Launch:
         return template
 
     def _group(self) -> cgroup.Group | None:
-        if "cgroup" not in self._layers:
+        if "cgroup" not in self._layers or self._nursery is not None:
             return None
         grant = self._grant
         files = sum(Path(path).stat().st_size for path in grant.files)
@@ -227,6 +307,7 @@ class _Launch:
             scratch_mib=grant.scratch_mib,
             user=self._private_user(),
             parent=os.getpid(),
+            forks=self._forks,
         )
 
     def _private_user(self) -> int:

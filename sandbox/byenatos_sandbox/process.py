@@ -29,8 +29,9 @@ from byenatos_sandbox import descriptors
 from byenatos_sandbox.attestation import contradictions
 from byenatos_sandbox.capture import OutputCapture
 from byenatos_sandbox.cgroup import Group
-from byenatos_sandbox.child import CANNOT_START, GO
+from byenatos_sandbox.child import CANNOT_START, GO, HERE
 from byenatos_sandbox.grant import Grant
+from byenatos_sandbox.pidfd import exit_of
 from byenatos_sandbox.spec import Report
 from byenatos_sandbox.template import Answer
 from byenatos_sandbox.templates import Template
@@ -53,7 +54,7 @@ class Exit(Struct, frozen=True):
         if self.fault:
             return self.fault
         if self.signal is None:
-            return f"exited with status {self.status}"
+            return "ended" if self.status is None else f"exited with status {self.status}"
         if self.signal == signal.SIGSYS:
             return "was killed by SIGSYS (it made a system call that a sandbox forbids)"
         try:
@@ -75,7 +76,7 @@ class Process:
         self,
         grant: Grant,
         *,
-        template: Template,
+        template: Template | None,
         setup: socket.socket,
         channel: socket.socket,
         capture: OutputCapture,
@@ -91,7 +92,7 @@ class Process:
         self.layers = dict(layers)
         self.open: Mapping[str, str] = {}
         self._grant = grant
-        self._template: Template | None = template
+        self._template = template
         self._setup = setup
         self._listener = -1
         self._capture = capture
@@ -167,8 +168,7 @@ class Process:
 
     def made(self, answer: Answer) -> None:
         """The template has answered the order."""
-        assert self._template is not None
-        if self._grant.template == "one-shot":
+        if self._template is not None and self._grant.template == "one-shot":
             self._template.close()
         if answer.pid:
             try:
@@ -186,6 +186,20 @@ class Process:
         if self._doomed:
             self._signal_group(self._doomed)
 
+    def expect_introduction(self) -> None:
+        """Wait for an instance of a sandboxed template to say that it is there; the system says which process it is."""
+        self._setup.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self._loop.add_reader(self._setup, self._introduced)
+
+    def _introduced(self) -> None:
+        self._loop.remove_reader(self._setup)
+        try:
+            pid = descriptors.receive_introduction(self._setup, HERE)
+        except OSError:
+            pid = 0
+        self._setup.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
+        self.made(Answer(pid, "" if pid else "its sandboxed template ended before it was there"))
+
     def _locked_in(self) -> None:
         """The process has reported on its setup socket, or closed it."""
         self._loop.remove_reader(self._setup)
@@ -195,7 +209,8 @@ class Process:
         self.open = report.open
         required = self._grant.required
         wrong = [report.failure] if report.failure else []
-        wrong += contradictions(self.pid, {name for name, state in self.layers.items() if state == "on"})
+        wanted = {name for name, state in self.layers.items() if state == "on"}
+        wrong += contradictions(self.pid, wanted, first=self._template is not None)
         wrong += [f"{kind} is required and open: {what}" for kind, what in report.open.items() if kind in required]
         if wrong:
             self._refuse(f"was not let in: {'; '.join(wrong)}")
@@ -257,14 +272,7 @@ class Process:
             self._loop.remove_reader(self._setup)
             self._reported()  # it may say why it ended
         self._close_listener()
-        found = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
-        assert found is not None
-        status: int | None = None
-        number: int | None = None
-        if found.si_code == os.CLD_EXITED:
-            status = found.si_status
-        else:
-            number = found.si_status
+        status, number = _reap(self.pidfd)
         if status == signal.SIGTERM and self._asked_to_end and self.layers.get("pid-namespace") == "on":
             status, number = None, int(signal.SIGTERM)  # how process 1 of a namespace follows it (`child.py`)
         self._finish(Exit(status, number, self._fault))
@@ -294,6 +302,16 @@ class Process:
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1
+
+
+def _reap(pidfd: int) -> tuple[int | None, int | None]:
+    """Take the exit of a dead child, or ask how one ended that somebody else has reaped: its status or its signal."""
+    try:
+        found = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+    except ChildProcessError:
+        return exit_of(pidfd)
+    assert found is not None
+    return (found.si_status, None) if found.si_code == os.CLD_EXITED else (None, found.si_status)
 
 
 def _tidy(scratch: Path, group: Group | None) -> None:

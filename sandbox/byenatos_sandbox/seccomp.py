@@ -25,6 +25,7 @@ Source of the lists: measured with llama.cpp, numpy, httpx and two vendors' SDKs
 import ctypes
 import errno
 import struct
+from contextlib import suppress
 from functools import cache
 from typing import Final
 
@@ -80,6 +81,7 @@ _NO_ATTRIBUTES: Final = _names("getxattr lgetxattr fgetxattr listxattr llistxatt
 _EPERM: Final = failing(errno.EPERM)
 _CLONE_THREAD_AND_MEMORY = 0x00010000 | 0x00000100
 _CLONE_NEW = 0x7E020000 | 0x80
+_CLONE_PARENT = 0x8000
 _UNIX, _STREAM, _SEQUENCED = 1, 1, 5
 _SOCKET_TYPE_FLAGS = 0o2000000 | 0o4000  # SOCK_CLOEXEC, SOCK_NONBLOCK
 _WRITE_EXECUTE, _EXECUTE, _SHARED_ANONYMOUS = 2 | 4, 4, 0x01 | 0x20
@@ -95,8 +97,10 @@ _NEW_LISTENER = 1 << 3
 
 
 @cache
-def program(pid: int, *, writable_code: bool, fatal: int = KILL, machine: str = MACHINE) -> bytes:
+def program(pid: int, *, writable_code: bool, fatal: int = KILL, forks: bool = False, machine: str = MACHINE) -> bytes:
     """Build the filter for the process ``pid`` on a machine (``x86_64`` or ``aarch64``); ``fatal`` is KILL or TELL.
+
+    ``forks`` is for a template: it may fork, and its forks may lead a session and add a filter of their own.
 
     Raises:
         KeyError: the machine is not known.
@@ -141,6 +145,13 @@ def program(pid: int, *, writable_code: bool, fatal: int = KILL, machine: str = 
     if not writable_code:
         rules["mmap"] = either(2, _WRITE_EXECUTE, _EPERM, rules["mmap"])
         rules["mprotect"] = no_bits(2, _EXECUTE, _EPERM)
+    if forks:
+        rules |= {
+            "clone": no_bits(0, _CLONE_NEW | _CLONE_PARENT, _EPERM),
+            "fork": ALLOW,
+            "setsid": ALLOW,
+            "seccomp": one_of(0, [_SET_MODE_FILTER], _EPERM, one_of(1, [0], _EPERM)),
+        }
     numbers = NUMBERS[machine]
     return dispatch(
         {numbers[name]: verdict for name, verdict in rules.items() if name in numbers},
@@ -170,21 +181,22 @@ def available() -> bool:
     return True
 
 
-def install(pid: int, *, writable_code: bool) -> int | None:
+def install(pid: int, *, writable_code: bool, forks: bool = False, tells: bool = True) -> int | None:
     """Bind the calling thread, and all that it starts, to its program, for good.
 
-    Returns the descriptor on which fatal calls are told; nothing where the system cannot tell and kills at once.
+    Returns the descriptor on which fatal calls are told; nothing without ``tells``, or where the system cannot tell:
+    the process is killed at once then.
 
     Call it in a process with one thread that has set no_new_privs, as the last step: nothing can be added afterwards.
 
     Raises:
         OSError: the kernel refuses.
     """
-    try:
-        return _load(program(pid, writable_code=writable_code, fatal=TELL), _NEW_LISTENER)
-    except OSError:
-        _load(program(pid, writable_code=writable_code), 0)
-        return None
+    if tells:
+        with suppress(OSError):
+            return _load(program(pid, writable_code=writable_code, fatal=TELL, forks=forks), _NEW_LISTENER)
+    _load(program(pid, writable_code=writable_code, forks=forks), 0)
+    return None
 
 
 def _load(filter_program: bytes, flags: int) -> int:

@@ -1,0 +1,86 @@
+"""The launching side of sandboxed templates (``nursery.py``): one for each driver that imports something ahead."""
+
+import asyncio
+import os
+import socket
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+
+from byenatos_sandbox import descriptors
+from byenatos_sandbox.attestation import thread_count
+from byenatos_sandbox.nursery import READY
+from byenatos_sandbox.process import Process
+
+__all__ = ["Nursery"]
+
+_ORDER = b"fork"
+
+
+class Nursery:
+    """A sandboxed template. ``process`` is its process; ``control`` our end of the socket behind its descriptor 4.
+
+    Orders wait until its imports are done. Once it has ended, by itself or by :meth:`close`, it takes no more.
+    """
+
+    def __init__(self, process: Process, control: socket.socket) -> None:
+        self.process = process
+        self._control = control
+        self._ready = False
+        self._waiting: deque[list[int]] = deque()
+        self._loop = asyncio.get_running_loop()
+        control.setblocking(False)
+        self._loop.add_reader(control, self._heard)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can be ordered from."""
+        return self._control.fileno() >= 0
+
+    def order(self, given: Sequence[int]) -> None:
+        """Have an instance made with the ``given`` descriptors (setup socket, stdin, stdout, stderr).
+
+        The instance speaks for itself on its setup socket; if the nursery ends first, that socket closes.
+
+        Raises:
+            OSError: the order cannot be sent.
+        """
+        if self._ready or not self.alive:
+            descriptors.send(self._control, _ORDER, given)
+        else:
+            self._waiting.append([os.dup(one) for one in given])
+
+    def close(self) -> None:
+        """End it, and with it all its instances; idempotent."""
+        self._hang_up()
+        self.process.kill()
+
+    def _heard(self) -> None:
+        try:
+            data = self._control.recv(len(READY))
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        threads = thread_count(self.process.pid)
+        if data != READY or self._ready or threads != 1:
+            self.close()  # it has ended, or what it imported has started threads, which a fork does not copy
+            return
+        self._ready = True
+        while self._waiting:
+            given = self._waiting.popleft()
+            with suppress(OSError):
+                descriptors.send(self._control, _ORDER, given)
+            _close(given)
+
+    def _hang_up(self) -> None:
+        if self.alive:
+            self._loop.remove_reader(self._control)
+            self._control.close()
+        while self._waiting:
+            _close(self._waiting.popleft())
+
+
+def _close(given: Sequence[int]) -> None:
+    for one in given:
+        os.close(one)

@@ -1,0 +1,81 @@
+"""What runs in a *sandboxed* template: a vendor's library is imported in it, once, and instances are forked from it.
+
+A library that takes a third of a second to import would cost that at every start, and must not be imported in a
+template outside of a sandbox, where its code would run unreviewed. So a sandbox is made as for any driver, with one
+difference: its filter lets it fork and lets its forks add a filter of their own. Each instance adds the one that every
+driver has. Instances share what one driver has anyway, its namespaces, its root, its limits and, with the template, its
+address layout: they are one trust domain. Each has a scratch folder, a channel and descriptors of its own. When the
+template ends, they end: it is process 1 of their namespace.
+
+The library may have changed this process at will. Nothing that matters is left to it: the filter is in force since
+before the import, and the launching process looks at each instance from outside.
+"""
+
+import gc
+import importlib
+import os
+import selectors
+import shutil
+import signal
+import socket
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from byenatos_sandbox import child, descriptors
+from byenatos_sandbox.root import SCRATCH
+from byenatos_sandbox.spec import EGRESS
+
+__all__ = ["READY", "serve"]
+
+READY: Final = b"ready"
+_LARGEST = 64
+
+
+def serve(_channel: int, config: bytes) -> None:
+    """Import the modules that ``config`` lists, then fork an instance for each message on descriptor 4 until it closes.
+
+    A message comes with four descriptors: setup socket, stdin, stdout, stderr.
+    """
+    control = socket.socket(fileno=EGRESS)
+    for name in msgspec.msgpack.decode(config, type=list[str]):
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody here asks how an instance ended: they are reaped at once
+    control.send(READY)
+    with selectors.DefaultSelector() as waiting:
+        waiting.register(control, selectors.EVENT_READ)
+        while True:
+            for key, _ in waiting.select():
+                if key.data is not None:
+                    _tidy(waiting, key)
+                elif not _fork(control, waiting):
+                    return
+
+
+def _fork(control: socket.socket, waiting: selectors.BaseSelector) -> bool:
+    data, received = descriptors.receive(control, _LARGEST)
+    if not data:
+        return False
+    ours, its = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        folder = Path(SCRATCH, f"instance-{os.getpid()}")
+        folder.mkdir(mode=0o700)
+        setup, *streams = received
+        child.join(setup, streams, str(folder), alive=its)
+    waiting.register(ours, selectors.EVENT_READ, Path(SCRATCH, f"instance-{pid}"))
+    for descriptor in (its, *received):
+        os.close(descriptor)
+    return True
+
+
+def _tidy(waiting: selectors.BaseSelector, key: selectors.SelectorKey) -> None:
+    """An instance, the only one that held the other end of this pipe, is gone."""
+    waiting.unregister(key.fileobj)
+    os.close(key.fd)
+    with suppress(OSError):
+        shutil.rmtree(key.data)

@@ -1,0 +1,182 @@
+"""Sandboxed templates: a library is imported once, inside, and every instance is as locked in as any driver."""
+
+import asyncio
+import os
+import signal
+
+import pytest
+
+from byenatos_sandbox import Templates, launch, open_nursery
+from byenatos_sandbox.layers import missing
+
+LACKING = sorted(set(missing()) - {"cgroup"})
+pytestmark = pytest.mark.skipif(bool(LACKING), reason=f"this machine lacks layers: {', '.join(LACKING)}")
+
+CODE = b"import os\nIMPORTED_BY = os.getpid()\n"
+ENTRIES = b"""
+import json, os, socket, subprocess, sys
+
+def tell(channel, config):
+    with socket.socket(fileno=channel) as listener:
+        connection = listener.accept()[0]
+    told = {"here": os.getpid(), "folder": os.getcwd(), "config": config.decode()}
+    told["imported by"] = sys.modules["slow_library"].IMPORTED_BY
+    attempts = {"fork": os.fork, "socket": socket.socket, "memory file": lambda: os.memfd_create("x")}
+    for name, attempt in attempts.items():
+        try:
+            attempt()
+            told[name] = "worked"
+        except OSError as error:
+            told[name] = error.strerror
+    connection.sendall(json.dumps(told).encode() + b"\\n")
+    while connection.recv(100):
+        pass
+
+def leave(channel, config):
+    os._exit(int(config))
+
+def trip(channel, config):
+    import ctypes
+    ctypes.CDLL(None).ptrace(0, 0, 0, 0)
+"""
+FILES = {"slow_library.py": CODE, "instance.py": ENTRIES}
+
+
+def nursery_of(grant, templates, preload=("slow_library",), files=FILES):
+    return open_nursery(grant(without=frozenset()), preload=preload, code=files, templates=templates)
+
+
+def test_instances_find_the_library_imported_and_are_locked_in(grant, talk):
+    async def main():
+        templates = Templates()
+        nursery = nursery_of(grant, templates)
+        whole = grant(without=frozenset())
+        processes = [
+            launch(whole, entry="instance:tell", config=str(number).encode(), nursery=nursery) for number in range(3)
+        ]
+        found = [(await talk.answer(process), process.open) for process in processes]
+        pids = {process.pid for process in processes}
+        ends = []
+        for process in processes:
+            process.kill()
+            ends.append((await talk.end(process)).describe())
+            process.close()
+        nursery.close()
+        await talk.end(nursery.process)
+        templates.close()
+        return found, pids, ends
+
+    found, pids, ends = asyncio.run(main())
+    assert [told["config"] for told, _ in found] == ["0", "1", "2"]
+    assert {told["imported by"] for told, _ in found} == {1}
+    assert len({told["here"] for told, _ in found}) == len({told["folder"] for told, _ in found}) == len(pids) == 3
+    for told, is_open in found:
+        assert told["here"] > 1
+        assert told["fork"] == told["socket"] == told["memory file"] == "Operation not permitted"
+        assert is_open == {}
+    assert set(ends) <= {"was killed by SIGKILL", "ended"}
+
+
+def ends_of(grant, talk, entry, config=b"", act=None):
+    """How an instance ends."""
+
+    async def main():
+        templates = Templates()
+        nursery = nursery_of(grant, templates)
+        process = launch(grant(without=frozenset()), entry=entry, config=config, nursery=nursery)
+        if act is not None:
+            await talk.answer(process)
+            act(nursery, process)
+        end = await talk.end(process)
+        process.close()
+        nursery.close()
+        await talk.end(nursery.process)
+        templates.close()
+        return end.describe()
+
+    return asyncio.run(main())
+
+
+def test_a_status_is_reported_where_the_system_tells_it(grant, talk):
+    assert ends_of(grant, talk, "instance:leave", b"7") in {"exited with status 7", "ended"}
+
+
+def test_a_fatal_call_of_an_instance_kills_it_alone(grant, talk):
+    async def main():
+        templates = Templates()
+        nursery = nursery_of(grant, templates)
+        bad = launch(grant(without=frozenset()), entry="instance:trip", config=b"", nursery=nursery)
+        end = await talk.end(bad)
+        good = launch(grant(without=frozenset()), entry="instance:tell", config=b"", nursery=nursery)
+        await talk.answer(good)
+        good.kill()
+        await talk.end(good)
+        good.close()
+        bad.close()
+        nursery.close()
+        await talk.end(nursery.process)
+        templates.close()
+        return end.describe()
+
+    assert asyncio.run(main()) in {"was killed by SIGSYS (it made a system call that a sandbox forbids)", "ended"}
+
+
+def test_an_instance_dies_with_its_template(grant, talk):
+    end = ends_of(grant, talk, "instance:tell", act=lambda nursery, _: os.kill(nursery.process.pid, signal.SIGKILL))
+    assert end in {"was killed by SIGKILL", "ended"}
+
+
+def test_a_library_that_cannot_be_imported_ends_its_instances_and_says_why(grant, talk):
+    async def main():
+        templates = Templates()
+        nursery = nursery_of(grant, templates, preload=("broken",), files=FILES | {"broken.py": b"1 / 0"})
+        process = launch(grant(without=frozenset()), entry="instance:tell", config=b"", nursery=nursery)
+        end = await talk.end(process)
+        process.close()
+        await talk.end(nursery.process)
+        said = nursery.process.output()
+        assert not nursery.alive
+        templates.close()
+        return end.describe(), said
+
+    end, said = asyncio.run(main())
+    assert "its sandboxed template ended before it was there" in end
+    assert said[-1] == "ZeroDivisionError: division by zero"
+
+
+def test_a_library_that_starts_threads_is_not_forked_from(grant, talk):
+    code = b"import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+
+    async def main():
+        templates = Templates()
+        nursery = nursery_of(grant, templates, preload=("threaded",), files=FILES | {"threaded.py": code})
+        process = launch(grant(without=frozenset()), entry="instance:tell", config=b"", nursery=nursery)
+        end = await talk.end(process)
+        process.close()
+        await talk.end(nursery.process)
+        templates.close()
+        return end.describe()
+
+    assert "its sandboxed template ended" in asyncio.run(main())
+
+
+def test_scratch_folders_of_instances_that_ended_are_removed(grant, talk):
+    async def main():
+        templates = Templates()
+        nursery = nursery_of(grant, templates)
+        for _ in range(40):
+            process = launch(grant(without=frozenset()), entry="instance:leave", config=b"0", nursery=nursery)
+            await talk.end(process)
+            process.close()
+        code = "instance:tell"
+        process = launch(grant(without=frozenset()), entry=code, config=b"", nursery=nursery)
+        told = await talk.answer(process)
+        process.kill()
+        await talk.end(process)
+        process.close()
+        nursery.close()
+        await talk.end(nursery.process)
+        templates.close()
+        return told
+
+    assert asyncio.run(main())["folder"].startswith("/scratch/instance-")
