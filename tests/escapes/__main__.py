@@ -7,7 +7,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-from attacks import ATTACKS, NOT_STOPPED_YET  # noqa: E402 - found in this folder only now
+from attacks.corpus import ATTACKS, NOT_STOPPED_YET  # noqa: E402 - found in this folder only now
 from attacks.registry import KINDS_OF_STOPPERS  # noqa: E402 - the same
 
 TABLE = HERE / "README.md"

@@ -16,7 +16,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from attacks import ATTACKS
+from attacks.corpus import ATTACKS
 from attacks.templates import MOVED_ON
 
 from byenatos_kernel.channel import Channel
@@ -187,8 +187,9 @@ async def inside(name: str, prey: Prey, scratch: Path, *, without: frozenset[str
         without=without,
     )
     before = _resident_mib()
-    config = json.dumps({"attack": name, "prey": prey.describe()}).encode()
-    process = launch(grant, entry="attacks:run", config=config)
+    category = ATTACKS[name].category.replace(" ", "_")
+    config = json.dumps({"attack": name, "category": category, "prey": prey.describe()}).encode()
+    process = launch(grant, entry="attacks.driver:run", config=config)
     loop = asyncio.get_running_loop()
     survived, cut_off = False, ""
     try:

@@ -12,7 +12,8 @@ import signal
 import socket
 import sys
 
-import attacks
+import attacks.corpus  # all of them, once
+import attacks.driver
 
 from byenatos_sandbox import capabilities
 
@@ -46,7 +47,7 @@ def _become(order: dict, wire: int) -> None:
         for which, most in ((resource.RLIMIT_AS, 256 * _GIB), (resource.RLIMIT_FSIZE, _GIB)):
             resource.setrlimit(which, (most, most))
         capabilities.drop()
-        attacks.make(order["attack"], order["prey"], socket.socket(fileno=wire))
+        attacks.driver.make(order["attack"], order["prey"], socket.socket(fileno=wire))
     finally:
         os._exit(1)
 

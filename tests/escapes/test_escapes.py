@@ -8,7 +8,7 @@ import asyncio
 
 import pytest
 from arena import Outcome, inside
-from attacks import ATTACKS, NOT_STOPPED_YET
+from attacks.corpus import ATTACKS, NOT_STOPPED_YET
 from attacks.registry import Attack
 from attacks.templates import ALIKE
 

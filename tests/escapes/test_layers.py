@@ -9,7 +9,7 @@ import asyncio
 
 import pytest
 from arena import inside
-from attacks import ATTACKS, NOT_STOPPED_YET
+from attacks.corpus import ATTACKS, NOT_STOPPED_YET
 from attacks.templates import ALIKE
 
 from byenatos_sandbox.layers import LAYERS, missing

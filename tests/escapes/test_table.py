@@ -4,7 +4,7 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from attacks import ATTACKS, NOT_STOPPED_YET
+from attacks.corpus import ATTACKS, NOT_STOPPED_YET
 
 from byenatos_sandbox.linux import MACHINE
 from byenatos_sandbox.syscalls import NUMBERS

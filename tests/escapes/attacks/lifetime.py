@@ -1,25 +1,12 @@
 """Refusing to die, and leaving something behind."""
 
-import contextlib
 import json
 import os
 import resource
 import signal
 import threading
 
-from attacks.registry import attack, call, check, libc
-
-_LONGEST_S = 20
-"""After which what an attack left behind ends by itself, should a test have failed to end it."""
-
-
-def answer_for_ever(wire: int) -> None:
-    """Say whoever asks that this process is still there."""
-    signal.alarm(_LONGEST_S)
-    with contextlib.suppress(OSError):
-        while os.read(wire, 1):
-            os.write(wire, b"!")
-    os._exit(0)
+from attacks.registry import answer_for_ever, attack, call, check, libc
 
 
 @attack("process", lasting=True)

@@ -38,7 +38,7 @@ def signals_a_thread_of_the_kernel(prey):
     return call("tgkill", prey["pid"], prey["pid"], 0) or "signalled"
 
 
-@attack("namespaces", "seccomp")
+@attack("namespaces", "landlock", "seccomp")
 def sends_a_signal_with_a_message(prey):
     information = (ctypes.c_int32 * 32)(0, 0, -1)
     return call("rt_sigqueueinfo", prey["batch"], 0, information) or "signalled"
