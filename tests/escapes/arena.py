@@ -28,7 +28,7 @@ HERE = Path(__file__).parent
 CEILING_S = 60
 _GRACE_S = 0.2
 _HEARD = 1 << 20
-_MEMORY_MIB, _OPEN_FILES, _FILE_MIB = 192, 128, 64
+_MEMORY_MIB, _SCRATCH_MIB, _OPEN_FILES, _FILE_MIB = 192, 64, 128, 64
 _ALIVE = b"alive\n"
 
 
@@ -118,6 +118,7 @@ class Prey:
             "victim": str(self.victim),
             "granted": str(self.granted),
             "neighbour": str(self.neighbour),
+            "neighbours_folder": str(self.neighbour.parent),
             "link": str(self.link),
             "folder": str(self._folder),
             "batch": self._batch.pid,
@@ -137,6 +138,7 @@ class Prey:
             "left_open": "the secret",
             "orders_moved_on": self.orders.encode().translate(MOVED_ON).decode("latin-1"),
             "memory_mib": _MEMORY_MIB,
+            "scratch_mib": _SCRATCH_MIB,
             "open_files": _OPEN_FILES,
             "file_mib": _FILE_MIB,
             "folders_may_stay": 0,
@@ -181,6 +183,7 @@ async def inside(name: str, prey: Prey, scratch: Path, *, without: frozenset[str
         plugin=str(HERE),
         files=(str(prey.granted),),
         memory_mib=_MEMORY_MIB,
+        scratch_mib=_SCRATCH_MIB,
         open_files=_OPEN_FILES,
         file_size_mib=_FILE_MIB,
         scratch_root=str(scratch),

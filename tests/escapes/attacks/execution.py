@@ -121,24 +121,24 @@ def loads_a_library_from_memory(prey):
     return ctypes.CDLL(f"/proc/self/fd/{library}")
 
 
-@attack("seccomp")
+@attack("seccomp", "process")
 def writes_and_runs_code(prey):
     return _map(_PAGE, _READ | _WRITE | _EXECUTE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) and "mapped"
 
 
-@attack("seccomp")
+@attack("seccomp", "process")
 def makes_what_it_wrote_code(prey):
     address = _map(_PAGE, _READ | _WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     return call("mprotect", address, _PAGE, _READ | _EXECUTE)
 
 
-@attack("seccomp", needs="a processor with protection keys is not needed, but a system that knows the call")
+@attack("seccomp", "process", needs="a processor with protection keys is not needed, but a system that knows the call")
 def makes_what_it_wrote_code_by_a_newer_way(prey):
     address = _map(_PAGE, _READ | _WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     return call("pkey_mprotect", address, _PAGE, _READ | _EXECUTE, -1)
 
 
-@attack("seccomp")
+@attack("seccomp", "process")
 def makes_code_of_the_system_writable(prey):
     address = ctypes.cast(libc().getpid, ctypes.c_void_p).value
     assert address is not None

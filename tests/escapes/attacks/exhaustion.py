@@ -15,15 +15,15 @@ from attacks.registry import Stopped, attack, call, check, libc
 _MIB = 1 << 20
 _ANONYMOUS = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 _GROWS_DOWN = 0x100
-_MANY_PROCESSES, _MANY_THREADS, _MANY_FILES, _MANY_TIMERS = 32, 300, 1500, 5000
+_MANY_PROCESSES, _MANY_THREADS, _MANY_FILES, _MANY_TIMERS = 200, 300, 1500, 5000
 _STACK = 64 << 10
 _HUGE_PAGES = 0x40000
 _DEEP = 1500
 
 
 def _more_than_granted(prey) -> int:
-    """MiB that nobody was granted, and that a machine can spare for the moment of a control."""
-    return int(prey["memory_mib"]) + 64
+    """MiB that nobody was granted, the scratch folder included, and that a machine can spare for a moment."""
+    return int(prey["memory_mib"]) + int(prey["scratch_mib"]) + 16
 
 
 def _touch(address: int, mib: int) -> str:
@@ -100,7 +100,7 @@ def fills_shared_memory(prey):
 
 @attack("cgroup", needs="a system that leaves the room between a stack and the rest as it has for long")
 def has_its_own_stack_grow(prey):
-    wanted, other = 104, int(prey["memory_mib"]) - 56  # that much is counted, and in sum it is more than was granted
+    wanted, other = 104, int(prey["memory_mib"]) - 36  # that much is counted, and in sum it is more than was granted
     _touch(_map(other * _MIB, _ANONYMOUS), other)
     _, hard = resource.getrlimit(resource.RLIMIT_STACK)
     if hard != resource.RLIM_INFINITY and hard < (wanted + 8) * _MIB:
@@ -133,7 +133,7 @@ def locks_memory_without_end(prey):
     return call("mlock", address, mib * _MIB) or f"{mib} MiB"
 
 
-@attack("seccomp", "namespaces", "cgroup")
+@attack("seccomp", "limits", "cgroup")
 def forks_without_end(prey):
     pids = []
     ours, its = os.pipe()
@@ -151,7 +151,7 @@ def forks_without_end(prey):
     return len(pids)
 
 
-@attack("namespaces", "cgroup")
+@attack("limits", "cgroup")
 def starts_threads_without_end(prey):
     threading.stack_size(_STACK)
     enough, started = threading.Event(), 0
@@ -209,7 +209,7 @@ def raises_its_own_limit(prey):
     return f"from {soft}"
 
 
-@attack("namespaces")
+@attack("limits")
 def sets_timers_without_end(prey):
     event = (ctypes.c_int32 * 16)()
     event[3] = 1  # SIGEV_NONE

@@ -76,12 +76,12 @@ def reads_what_another_driver_wrote(prey):
 
 @attack("private root", "landlock")
 def lists_a_foreign_folder(prey):
-    return os.listdir(prey["folder"])
+    return os.listdir(prey["neighbours_folder"])
 
 
 @attack("private root", "seccomp")
 def watches_a_foreign_folder(prey):
-    return call("inotify_add_watch", call("inotify_init1", 0), os.fsencode(prey["folder"]), 0x00000FFF)
+    return call("inotify_add_watch", call("inotify_init1", 0), os.fsencode(prey["neighbours_folder"]), 0x00000FFF)
 
 
 @attack("private root")
@@ -101,13 +101,13 @@ def learns_where_a_foreign_link_leads(prey):
 
 @attack("private root")
 def stands_in_a_foreign_folder(prey):
-    os.chdir(prey["folder"])
+    os.chdir(prey["neighbours_folder"])
     return os.getcwd()
 
 
 @attack("private root")
 def learns_how_full_the_disk_is(prey):
-    return os.statvfs(prey["folder"]).f_bavail
+    return os.statvfs(prey["neighbours_folder"]).f_bavail
 
 
 @attack("private root", "landlock")

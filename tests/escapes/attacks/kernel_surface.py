@@ -50,22 +50,22 @@ def handles_its_own_page_faults(prey):
     return call("userfaultfd", 1)
 
 
-@attack("seccomp", "namespaces")
+@attack("seccomp")
 def makes_memory_for_all(prey):
     return libc().shmctl(check(libc().shmget(0, 4096, 0o1600)), 0, None)
 
 
-@attack("seccomp", "namespaces")
+@attack("seccomp")
 def leaves_messages_for_others(prey):
     return libc().msgctl(check(libc().msgget(0, 0o1600)), 0, None)
 
 
-@attack("seccomp", "namespaces")
+@attack("seccomp")
 def makes_semaphores_for_all(prey):
     return libc().semctl(check(libc().semget(0, 1, 0o1600)), 0, 0)
 
 
-@attack("seccomp", "namespaces", "landlock", needs=_SWITCHED)
+@attack("seccomp", "landlock", needs=_SWITCHED)
 def opens_a_queue_for_all(prey):
     queue = call("mq_open", b"byenatos-attack", os.O_RDWR | os.O_CREAT, 0o600, None)
     call("mq_unlink", b"byenatos-attack")

@@ -87,7 +87,7 @@ def asks_for_a_core_file(prey):
     return resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
 
 
-@attack("seccomp", "namespaces")
+@attack("seccomp")
 def forks_by_the_oldest_call(prey):
     if call("fork") == 0:
         os._exit(0)

@@ -76,13 +76,13 @@ def listens_to_every_packet(prey):
     return socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0x0300)
 
 
-@attack("seccomp", "private root", "namespaces")
+@attack("seccomp", "private root")
 def connects_to_a_socket_file(prey):
     with socket.socket(socket.AF_UNIX) as one:
         return one.connect(prey["socket"])
 
 
-@attack("seccomp", "private root", "namespaces")
+@attack("seccomp", "private root")
 def sends_to_a_socket_file(prey):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as one:
         return one.sendto(b"x", prey["datagrams"])

@@ -35,7 +35,7 @@ KINDS_OF_STOPPERS = {
     "seccomp": "system calls that an honest driver does not make are refused or fatal",
     "namespaces": "processes, network, IPC, users and names of its own",
     "process": "what every sandbox gets: no capabilities, no new privileges, closed descriptors, clean environment, "
-    "not dumpable, killed with its group",
+    "not dumpable, no memory both written and executed, killed with its group",
     "limits": "resource limits of the process",
     "cgroup": "resource limits of the sandbox as a whole",
     "channel": "the kernel's end of the channel, which is strict and bounded",
