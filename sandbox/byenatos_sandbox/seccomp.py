@@ -42,10 +42,10 @@ def _names(text: str) -> list[str]:
 
 
 _ALLOWED: Final = _names("""
-    read write pread64 pwrite64 readv writev preadv pwritev preadv2 pwritev2 lseek close close_range dup dup2
+    read write pread64 pwrite64 readv writev preadv pwritev pwritev2 lseek close close_range dup dup2
     dup3 stat fstat lstat newfstatat statx access faccessat faccessat2 readlink readlinkat getcwd chdir fchdir
     getdents64 fsync fdatasync ftruncate fallocate flock umask fadvise64 rename renameat renameat2 mkdir mkdirat
-    rmdir unlink unlinkat statfs fstatfs munmap mremap brk madvise msync mlock munlock mlock2 futex rt_sigaction
+    rmdir unlink unlinkat statfs fstatfs munmap mremap brk msync mlock munlock mlock2 futex rt_sigaction
     rt_sigprocmask rt_sigreturn sigaltstack rt_sigtimedwait rt_sigpending rt_sigsuspend restart_syscall pause
     poll ppoll select pselect6 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2 eventfd
     eventfd2 timerfd_create timerfd_settime timerfd_gettime signalfd signalfd4 pipe pipe2 clock_gettime
@@ -90,7 +90,10 @@ _FCNTLS = [0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1032, 1034]  # no owner and
 _PRCTLS = [15, 16, 0x53564D41, 3, 21, 23, 39]  # thread and memory names; what may be asked and changes nothing
 _SOCKET_OPTIONS = [2, 7, 8, 9, 13, 20, 21]  # REUSEADDR SNDBUF RCVBUF KEEPALIVE LINGER RCVTIMEO SNDTIMEO
 _ARCHITECTURE_PRCTLS = [0x1002, 0x1003, 0x1021, 0x1022, 0x1023]  # thread-local storage; the use of AMX
+_ACCESS, _NEITHER = 0o3, 0o3
 _ACCESS_AND_TRUNCATE, _READ_AND_TRUNCATE = 0o3 | 0o1000, 0o1000
+_GROWS_DOWN, _HUGE_PAGES = 0x100, 0x40000
+_WITHOUT_WAITING, _MERGEABLE = 8, 12  # RWF_NOWAIT, MADV_MERGEABLE
 
 _SET_MODE_FILTER, _GET_ACTION_AVAILABLE = 1, 2
 _NEW_LISTENER = 1 << 3
@@ -123,9 +126,16 @@ def program(pid: int, *, writable_code: bool, fatal: int = KILL, forks: bool = F
                 failing(errno.EPROTONOSUPPORT),
             ),
         ),
-        # Landlock before its third version does not see that reading with this flag empties the file
-        "open": not_equal(1, _ACCESS_AND_TRUNCATE, _READ_AND_TRUNCATE, _EPERM),
-        "openat": not_equal(2, _ACCESS_AND_TRUNCATE, _READ_AND_TRUNCATE, _EPERM),
+        # Landlock before its third version does not see that reading with this flag empties the file; and no version
+        # asks about a file that is opened neither to read nor to write (both bits at once), which empties it as well
+        "open": not_equal(1, _ACCESS, _NEITHER, _EPERM, not_equal(1, _ACCESS_AND_TRUNCATE, _READ_AND_TRUNCATE, _EPERM)),
+        "openat": not_equal(
+            2, _ACCESS, _NEITHER, _EPERM, not_equal(2, _ACCESS_AND_TRUNCATE, _READ_AND_TRUNCATE, _EPERM)
+        ),
+        # to read what needs no waiting is to learn what others have read, as by mincore
+        "preadv2": no_bits(5, _WITHOUT_WAITING, failing(errno.EOPNOTSUPP)),
+        # so is to have memory merged with equal memory of others
+        "madvise": not_equal(2, 0xFFFFFFFF, _MERGEABLE, failing(errno.EINVAL)),
         "ioctl": one_of(1, _IOCTLS, failing(errno.ENOTTY)),
         "fcntl": one_of(1, _FCNTLS, _EPERM),
         "prctl": one_of(0, _PRCTLS, _EPERM),
@@ -138,8 +148,8 @@ def program(pid: int, *, writable_code: bool, fatal: int = KILL, forks: bool = F
         "kill": one_of(0, [pid], _EPERM),
         "tgkill": one_of(0, [pid], _EPERM),
         "arch_prctl": one_of(0, _ARCHITECTURE_PRCTLS, _EPERM),
-        # shared anonymous memory is counted by no limit
-        "mmap": either(3, _SHARED_ANONYMOUS, _EPERM),
+        # shared anonymous memory is counted by no limit, nor is what grows like a stack; huge pages are others' stock
+        "mmap": either(3, _SHARED_ANONYMOUS, _EPERM, no_bits(3, _GROWS_DOWN | _HUGE_PAGES, _EPERM)),
         "mprotect": ALLOW,
     }
     if not writable_code:

@@ -12,7 +12,7 @@ from byenatos_sandbox.syscalls import AUDIT_ARCHITECTURES, NUMBERS
 
 PID = 4242
 EPERM, ENOSYS = failing(errno.EPERM), failing(errno.ENOSYS)
-MAP_SHARED, MAP_PRIVATE, MAP_ANONYMOUS = 1, 2, 0x20
+MAP_SHARED, MAP_PRIVATE, MAP_ANONYMOUS, MAP_GROWSDOWN, MAP_HUGETLB = 1, 2, 0x20, 0x100, 0x40000
 THREAD = 0x3D0F00  # what the C library passes for a new thread
 
 CALLS = [
@@ -51,6 +51,8 @@ CALLS = [
     ("mmap", (0, 4096, 3, MAP_PRIVATE | MAP_ANONYMOUS), ALLOW),
     ("mmap", (0, 4096, 1, MAP_SHARED), ALLOW),
     ("mmap", (0, 4096, 3, MAP_SHARED | MAP_ANONYMOUS), EPERM),
+    ("mmap", (0, 4096, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN), EPERM),
+    ("mmap", (0, 4096, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB), EPERM),
     ("chmod", (), EPERM if "chmod" in NUMBERS["x86_64"] else ENOSYS),
     ("fchmodat", (), EPERM),
     ("memfd_create", (), EPERM),
@@ -60,6 +62,13 @@ CALLS = [
     ("openat", (0, 0, 0o1000 | 0o101), ALLOW),
     ("openat", (0, 0, 0o2000000), ALLOW),
     ("open", (0, 0o1000), EPERM),
+    ("openat", (0, 0, 0o3), EPERM),
+    ("openat", (0, 0, 0o3 | 0o1000), EPERM),
+    ("open", (0, 0o3 | 0o2000000), EPERM),
+    ("preadv2", (0, 0, 0, 0, 0, 0), ALLOW),
+    ("preadv2", (0, 0, 0, 0, 0, 8), failing(errno.EOPNOTSUPP)),
+    ("madvise", (0, 4096, 4), ALLOW),
+    ("madvise", (0, 4096, 12), failing(errno.EINVAL)),
     ("sched_setscheduler", (1, 0), failing(0)),
     ("sched_setscheduler", (0, 1), EPERM),
     ("listxattr", (), failing(errno.ENOTSUP)),
