@@ -68,6 +68,8 @@ __all__ = ["LaunchError", "launch", "open_nursery"]
 _ENTRY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _FIRST_USER, _USERS = 61184, 4096  # systemd's range of dynamic users
 _users = count(os.getpid())
+_ROOM_MIB = 16 << 10
+"""Address space beyond memory and files: what threads reserve, and not more page tables than 32 MiB."""
 
 
 class LaunchError(ByenatosError):
@@ -285,8 +287,7 @@ class _Launch:
         if "cgroup" not in self._layers or self._nursery is not None:
             return None
         grant = self._grant
-        files = sum(Path(path).stat().st_size for path in grant.files)
-        memory = grant.memory_mib and grant.memory_mib + grant.scratch_mib + (files >> 20)
+        memory = grant.memory_mib and grant.memory_mib + grant.scratch_mib + self._files_mib()
         return cgroup.name_group(cgroup.Bounds(memory, grant.tasks, grant.processors))
 
     def _spec(self, entry: str, config: bytes, code: Mapping[str, bytes] | None, scratch: str) -> Spec:
@@ -294,7 +295,7 @@ class _Launch:
         return Spec(
             entry=entry,
             config=config,
-            limits=Limits(grant.memory_mib, grant.open_files, grant.file_size_mib, grant.tasks),
+            limits=self._limits(),
             environment=_environment(grant),
             scratch=scratch,
             plugin=grant.plugin,
@@ -309,6 +310,16 @@ class _Launch:
             parent=os.getpid(),
             forks=self._forks,
         )
+
+    def _limits(self) -> Limits:
+        grant = self._grant
+        # device drivers map far more than they use
+        bounded = grant.memory_mib and not grant.devices
+        space = grant.memory_mib + self._files_mib() + _ROOM_MIB if bounded else 0
+        return Limits(grant.memory_mib, grant.open_files, grant.file_size_mib, grant.tasks, space)
+
+    def _files_mib(self) -> int:
+        return sum(Path(path).stat().st_size for path in self._grant.files) >> 20
 
     def _private_user(self) -> int:
         """Whom root becomes, where it can open what it needs beforehand."""

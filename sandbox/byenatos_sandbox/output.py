@@ -21,13 +21,14 @@ KEPT_BYTES = 4096
 
 _ESCAPE_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))")
 _HIDDEN = "[redacted]"
+# Nothing in it may look at the rest of a line from more than a few places in it: a driver chooses the line.
 _SECRET = re.compile(
     r"""
     (?P<label>
         (?i:\bBearer\s+) (?=[\w.~+/=-]{8})
       | (?i:\bAuthorization["']?\s*[:=]\s*["']? (?:(?:Basic|Bearer|Token)\s+)?)
       | (?i:(?:api[_-]?key|access[_-]?key|passw(?:or)?d|secret)["']?\s*[:=]\s*["']?)
-      | (?i:(?:key|token)\W{1,4}) (?=[\w+/=-]{20}) (?=\S*[0-9])
+      | (?i:(?:key|token)\W{1,4}) (?=[\w+/=-]{20}) (?=[^\s0-9]{0,200}[0-9])
       | ://[^\s/:@]*: (?=[^\s/@]+@)
     )
     [^\s"',;@]+
@@ -35,7 +36,7 @@ _SECRET = re.compile(
     | \b(?:AKIA|ASIA)[A-Z0-9]{8,}
     | \b(?:gh[opsur]_|github_pat_|hf_)\w{20,}
     | \b(?:AIza|xox[abprs]-)[\w-]{8,}
-    | \beyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?
+    | (?<![\w-])eyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?
     """,
     re.VERBOSE,
 )

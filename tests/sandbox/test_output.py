@@ -1,4 +1,5 @@
 import itertools
+import time
 
 import pytest
 from hypothesis import given
@@ -121,3 +122,20 @@ def test_what_does_not_look_like_a_key_is_left_alone(line):
 def test_a_key_across_the_shown_length_is_hidden():
     shown = printable(b"x" * (LONGEST_LINE - 10) + b" sk-abcdefgh12345678")
     assert "sk-" not in shown
+
+
+@pytest.mark.parametrize(
+    "piece", [b"key=", b"eyJ-", b"token=a", b"Bearer ", b"Authorization: ", b"://a:", b"sk-", b"secret=\"'"]
+)
+def test_no_line_takes_long_to_show(piece):
+    """Against a line of the same size without anything to find in it, in the same run."""
+
+    def cost(line):
+        begin = time.process_time()
+        for _ in range(20):
+            printable(line)
+        return time.process_time() - begin
+
+    line = (piece * KEPT_BYTES)[:KEPT_BYTES]
+    plain = b"x y " * (KEPT_BYTES // 4)
+    assert min(cost(line) for _ in range(3)) < 60 * max(min(cost(plain) for _ in range(3)), 1e-3)

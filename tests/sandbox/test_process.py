@@ -231,3 +231,12 @@ def test_a_file_beyond_the_grant_is_refused_and_the_scratch_folder_emptied(grant
         if thread.name == "byenatos-scratch":
             thread.join(60)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_scratch_folder_is_removed_however_deep_it_was_nested(grant, talk, tmp_path):
+    end, _ = run(grant, talk, "sandbox_entries:nest_folders", b"3000")
+    assert end.status == 0
+    for thread in threading.enumerate():
+        if thread.name == "byenatos-scratch":
+            thread.join(60)
+    assert not list(tmp_path.iterdir())

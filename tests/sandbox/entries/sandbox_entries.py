@@ -221,3 +221,14 @@ def sends_egress(channel: int, config: bytes) -> None:
     """Say something on descriptor 4."""
     os.write(4, b"here")
     _tell(channel, "sent")
+
+
+def nest_folders(channel: int, config: bytes) -> None:
+    """Nest so many folders, with a file, a link out and a locked folder among them."""
+    Path("link").symlink_to("/")
+    for number in range(int(config)):
+        Path("inner").mkdir()
+        Path("file").write_text("x")
+        if number == 5:
+            Path("locked").mkdir(mode=0)
+        os.chdir("inner")
