@@ -260,13 +260,13 @@ class PluginShelf:
         entry = PluginEntry(old.id, folder.path, None, verdict.reason, verdict=verdict)
         if not verdict.reason:
             try:
-                data = self._store.load(verdict.digest)
-                manifest = parse_manifest(data["plugin.toml"], folder.path)
-            except (ByenatosError, KeyError) as error:
-                entry.reason = str(error)
+                data, statement = self._store.glance(verdict.digest, "plugin.toml")
+                manifest = parse_manifest(data, folder.path)
+            except ByenatosError as error:
+                entry.reason = error.message
             else:
                 stored = self._store.files(verdict.digest)
-                vendored = any(name.startswith(f"{_VENDOR}/") for name in data)
+                vendored = any(one.name.startswith(f"{_VENDOR}/") for one in statement.subject)
                 imports = ((stored / _VENDOR,) if vendored else ()) + (
                     (Path(verdict.environment),) if verdict.environment else ()
                 )

@@ -16,11 +16,21 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from byenatos_sdk.protocol.errors import InvalidRequest
-from byenatos_sdk.signing import SIGNATURE, File, Untrusted, damage, decode_statement, read_tree
+from byenatos_sdk.signing import (
+    MAX_BYTES,
+    SIGNATURE,
+    File,
+    Statement,
+    Untrusted,
+    damage,
+    decode_statement,
+    read_tree,
+)
 from byenatos_sdk.signing.statement import MAX_STATEMENT
 from byenatos_sdk.signing.tree import read_file
 
@@ -48,23 +58,25 @@ class Store:
             Untrusted: it is missing, or a file was changed; the message names it.
         """
         place = self.folder / digest
-        try:
-            descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                payload = read_file(descriptor, _STATEMENT, MAX_STATEMENT).data
-            finally:
-                os.close(descriptor)
-            if hashlib.sha256(payload).hexdigest() != digest:
-                raise Untrusted(f"{place}: {_STATEMENT}: expected the statement of this address, found another")
+        with _named(place):
+            statement = _statement(place)
             files = read_tree(place / _FILES)
-        except InvalidRequest as error:
-            raise Untrusted(f"{place}: {error.message}") from None
-        except OSError as error:
-            raise Untrusted(f"{place}: cannot be read: {error.filename or ''} {error.strerror or error}") from None
-        wrong = damage(decode_statement(payload), files)
-        if wrong is not None:
-            raise Untrusted(f"{place}: {wrong}")
+            wrong = damage(statement, files)
+            if wrong is not None:
+                raise Untrusted(wrong)
         return {name: file.data for name, file in files.items()}
+
+    def glance(self, digest: str, name: str) -> tuple[bytes, Statement]:
+        """Read one file at the top of a version, and its statement; raises ``Untrusted`` as :meth:`load` does."""
+        place = self.folder / digest
+        with _named(place):
+            statement = _statement(place)
+            with _opened(place / _FILES) as folder:
+                file = read_file(folder, name, MAX_BYTES)
+            listed = [subject for subject in statement.subject if subject.name == name]
+            if not listed or hashlib.blake2b(file.data).hexdigest() != listed[0].digest.blake2b:
+                raise Untrusted(f"{name}: expected the content that is signed, found another")
+        return file.data, statement
 
     def ingest(self, payload: bytes, envelope: bytes | None, files: Mapping[str, File]) -> str:
         """Keep what was verified, and return its digest; a copy that was damaged since is replaced.
@@ -107,6 +119,35 @@ class Store:
                 if not entry.startswith(_UNFINISHED):
                     removed.append(entry)
         return removed
+
+
+def _statement(place: Path) -> Statement:
+    """Read the statement of a version, which must be the one that its address says."""
+    with _opened(place) as folder:
+        payload = read_file(folder, _STATEMENT, MAX_STATEMENT).data
+    if hashlib.sha256(payload).hexdigest() != place.name:
+        raise Untrusted(f"{_STATEMENT}: expected the statement of this address, found another")
+    return decode_statement(payload)
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _named(place: Path) -> Iterator[None]:
+    """Say of whatever is wrong in which version it is."""
+    try:
+        yield
+    except (InvalidRequest, Untrusted) as error:
+        raise Untrusted(f"{place}: {error.message}") from None
+    except OSError as error:
+        raise Untrusted(f"{place}: cannot be read: {error.filename or ''} {error.strerror or error}") from None
 
 
 def _write(root: Path, files: Mapping[str, bytes]) -> None:

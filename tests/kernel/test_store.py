@@ -40,6 +40,16 @@ def test_what_was_stored_is_loaded(store):
     assert (store.folder / DIGEST / "plugin.sig").read_bytes() == b"the envelope"
 
 
+def test_one_file_can_be_looked_at_and_is_what_was_stored(store):
+    data, statement = store.glance(DIGEST, "plugin.toml")
+    assert (data, statement.predicate.id) == (b"facts", "acme")
+    loosen(store.files(DIGEST) / "plugin.toml").write_bytes(b"facta")
+    with pytest.raises(Untrusted, match=r"plugin\.toml: expected the content"):
+        store.glance(DIGEST, "plugin.toml")
+    with pytest.raises(Untrusted):
+        store.glance(DIGEST, "nothing")
+
+
 def test_what_is_stored_can_be_read_and_nothing_else(store):
     for folder, _, files in os.walk(store.folder / DIGEST):
         assert stat.S_IMODE(Path(folder).stat().st_mode) == 0o555
