@@ -131,10 +131,11 @@ def _manifest(folder: Path, files: Mapping[str, File]) -> Manifest:
 
 def _signed(verdict: Verdict, files: Mapping[str, File], policy: Policy) -> tuple[bytes, bytes, Verdict]:
     """Find a valid signature: the publisher's, else the operator's."""
-    found: list[bytes] = [files[SIGNATURE].data] if SIGNATURE in files else []
+    found = {SIGNATURE: files[SIGNATURE].data} if SIGNATURE in files else {}
+    own = policy.home.signatures / f"{verdict.id}.sig"
     try:
-        with (policy.home.signatures / f"{verdict.id}.sig").open("rb") as file:
-            found.append(file.read(MAX_ENVELOPE + 1))
+        with own.open("rb") as file:
+            found[str(own)] = file.read(MAX_ENVELOPE + 1)
     except FileNotFoundError:
         pass
     if not found:
@@ -143,28 +144,33 @@ def _signed(verdict: Verdict, files: Mapping[str, File], policy: Policy) -> tupl
             "let all unsigned plugins run: unsigned = true under [plugins] in policies/access.toml of the home"
         )
     errors: list[Untrusted] = []
-    for data in found:
+    for name, data in found.items():
         try:
-            return _check(data, verdict, files, policy)
+            return _check(name, data, verdict, files, policy)
         except Untrusted as error:
             errors.append(error)
     again = f"; after a change that is meant: byenatos driver sign {verdict.id}" if len(found) == len(errors) else ""
     raise Untrusted(f"{'; '.join(error.message for error in errors)}{again}")
 
 
-def _check(data: bytes, verdict: Verdict, files: Mapping[str, File], policy: Policy) -> tuple[bytes, bytes, Verdict]:
-    envelope = decode_envelope(data)
-    key = policy.trust.check(envelope, policy.today)
-    statement = decode_statement(envelope.payload)
-    facts = statement.predicate
-    if facts.publisher != key.publisher:
-        raise Untrusted(f"publisher: expected {key.publisher}, whose key signed it, found {facts.publisher!r:.80}")
+def _check(
+    name: str, data: bytes, verdict: Verdict, files: Mapping[str, File], policy: Policy
+) -> tuple[bytes, bytes, Verdict]:
+    try:
+        envelope = decode_envelope(data)
+        key = policy.trust.check(envelope, policy.today)
+        statement = decode_statement(envelope.payload)
+        facts = statement.predicate
+        if facts.publisher != key.publisher:
+            raise Untrusted(f"publisher: expected {key.publisher}, whose key signed it, found {facts.publisher!r:.80}")
+    except PermissionDenied as error:
+        raise type(error)(f"{name}: {error.message}") from None
     wrong = difference(statement, files)
     if wrong is not None:
         raise Untrusted(wrong)
-    for name, expected, found in (("id", facts.id, verdict.id), ("version", facts.version, verdict.version)):
+    for fact, expected, found in (("id", facts.id, verdict.id), ("version", facts.version, verdict.version)):
         if expected != found:
-            raise Untrusted(f"plugin.toml: {name}: expected {expected!r:.80}, as it is signed, found {found!r:.80}")
+            raise Untrusted(f"plugin.toml: {fact}: expected {expected!r:.80}, as it is signed, found {found!r:.80}")
     return envelope.payload, data, _replace(verdict, publisher=key.publisher, key=key.id)
 
 
