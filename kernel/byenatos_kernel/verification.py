@@ -81,7 +81,7 @@ def verify(folder: Path, policy: Policy) -> Verified:
         files = read_tree(folder)
         manifest = _manifest(folder, files)
         plugin = manifest.plugin
-        verdict = Verdict(verdict.folder, plugin.id, plugin.version, plugin.publisher)
+        verdict = Verdict(verdict.folder, plugin.id, plugin.version)  # its publisher is who signed it
         unsigned = ""
         try:
             payload, envelope, verdict = _signed(verdict, files, policy)
