@@ -22,6 +22,7 @@ __all__ = ["FolderWatch", "Stamp", "is_being_written", "list_files", "stamp_of",
 QUIET_S = 0.3
 QUIET_WITHOUT_LEASE_S = 1.0
 MOST_FILES = 10_000
+MOST_CHANGES = 1000
 POLL_S = 1.0
 _TIMEOUT_MS = 500
 
@@ -32,9 +33,12 @@ log = logging.getLogger("byenatos")
 
 
 class FolderWatch:
-    """Calls ``on_change`` in the event loop soon after anything changed below the folders."""
+    """Calls ``on_change`` in the event loop soon after anything changed below the folders.
 
-    def __init__(self, folders: list[Path], on_change: Callable[[], None]) -> None:
+    It is given the paths that changed, or ``None`` if any may have.
+    """
+
+    def __init__(self, folders: list[Path], on_change: Callable[[set[str] | None], None]) -> None:
         self._folders = folders
         self._on_change = on_change
         self._loop = asyncio.get_running_loop()
@@ -61,7 +65,7 @@ class FolderWatch:
             except (OSError, RuntimeError) as error:  # the system's inotify watches are used up, for instance
                 log.warning("the folders are looked at every %g s: they cannot be watched: %s", POLL_S, error)
                 while not self._stop.wait(POLL_S) and not self._loop.is_closed():
-                    self._loop.call_soon_threadsafe(self._on_change)
+                    self._loop.call_soon_threadsafe(self._on_change, None)
 
     def _watch_these(self, watched: list[int]) -> None:
         """Watch the folders that there are, until one of them is another one: a watch stays with the old one."""
@@ -83,8 +87,10 @@ class FolderWatch:
                 return
             # Once in any case: what changed before the watch stood is announced by nobody.
             if changes or not looked:
+                # So many at once are more than the system may have kept.
+                changed = {path for _, path in changes} if looked and len(changes) < MOST_CHANGES else None
                 looked = True
-                self._loop.call_soon_threadsafe(self._on_change)
+                self._loop.call_soon_threadsafe(self._on_change, changed)
             if self._identities() != watched:
                 return
 

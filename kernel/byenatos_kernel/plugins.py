@@ -144,11 +144,14 @@ class PluginShelf:
                 retry_after_s=1.0,
             ) from None
 
-    def scan(self) -> None:
-        """Compare the folders with what is known, and have verified what is new; cheap, and harmless to repeat."""
+    def scan(self, changed: set[str] | None = None) -> None:
+        """Compare the folders with what is known, and have verified what is new; harmless to repeat.
+
+        ``changed`` are the paths that changed since; whatever is not among them is not looked at. ``None``: all is.
+        """
         if self._closed:
             return
-        rules = self._stamp_of_rules()
+        rules = self._stamp_of_rules() if any(_touches(changed, folder) for folder in self.rules) else self._rules
         if rules != self._rules:
             self._rules = rules
             for folder in self._known.values():
@@ -168,6 +171,8 @@ class PluginShelf:
                 self._unfit[name] = PluginEntry(name, path, None, reason)
                 continue
             folder = found[path] = self._known.get(path) or _Folder(path)
+            if folder.stamp == folder.verified and folder.stamp and not _touches(changed, path):
+                continue
             stamp = stamp_of_folder(path)
             if stamp != folder.stamp:
                 folder.stamp = stamp
@@ -213,7 +218,7 @@ class PluginShelf:
 
     def _on_timer(self) -> None:
         self._timer = None
-        self.scan()
+        self.scan(set())  # what is not settled is looked at in any case
 
     def _worked(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
@@ -307,6 +312,12 @@ class PluginShelf:
             if note not in self._notes:
                 log.warning("%s", note)
         self._notes = notes
+
+
+def _touches(changed: set[str] | None, folder: Path) -> bool:
+    """Whether one of the paths that changed is ``folder`` or below it."""
+    place = str(folder)
+    return changed is None or any(path == place or path.startswith(f"{place}/") for path in changed)
 
 
 def _log(entry: PluginEntry) -> None:

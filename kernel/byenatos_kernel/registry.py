@@ -127,11 +127,11 @@ class ModelRegistry:
 
     # ---- scanning ----------------------------------------------------------------------------------------------
 
-    def scan(self) -> None:
+    def scan(self, changed: set[str] | None = None) -> None:
         """Compare the folders with what is known; cheap, and harmless to repeat."""
         if self._closed:
             return
-        self.shelf.scan()
+        self.shelf.scan(changed)
         self._scan_models()
 
     def _take(self, found: dict[str, PluginEntry]) -> None:

@@ -88,6 +88,19 @@ async def test_a_folder_is_verified_once_for_each_change(made):
     assert first.info.version == "1"  # what runs keeps the entry that it was started with
 
 
+async def test_only_what_changed_is_looked_at_when_that_is_known(made):
+    made.write("other")
+    folder = made.write(version="1")
+    shelf = await made.open()
+    made.write(version="2")
+    shelf.scan({str(made.home.models / "a.gguf"), str(made.home.plugins / "other" / "driver.py"), f"{folder}x"})
+    await shelf.verified()
+    assert shelf.entries["acme"].info.version == "1"
+    shelf.scan({str(folder / "plugin.toml")})
+    await shelf.verified()
+    assert shelf.entries["acme"].info.version == "2"
+
+
 async def test_a_folder_that_changes_while_it_is_verified_is_verified_again(made):
     made.write(version="1")
     await made.open()
