@@ -17,7 +17,7 @@ from byenatos_sdk.protocol.errors import InvalidRequest
 from byenatos_sdk.signing import KeyPair, encode_statement, make_keys, read_keys, read_tree, sign
 from byenatos_sdk.signing.statement import decode_statement
 
-__all__ = ["OPERATOR", "is_new", "make_operator_key", "operator_keys", "sign_folder", "sign_for_home", "sign_shipped"]
+__all__ = ["OPERATOR", "initialise", "is_new", "operator_keys", "sign_folder", "sign_for_home", "sign_shipped"]
 
 OPERATOR = "operator"
 """The publisher's name of every operator's key; it means "whoever runs this kernel"."""
@@ -25,17 +25,26 @@ _YEARS = 10
 
 
 def is_new(home: Home) -> bool:
-    """Whether the operator's key has never been made; one whose private half was moved away is not made again."""
-    return not home.operator_key.exists() and not _public(home).exists()
+    """Whether the home has never been initialised. One whose private key was moved away has been."""
+    return not _public(home).exists()
 
 
-def make_operator_key(home: Home) -> KeyPair:
-    """Make the operator's key and trust it."""
+def initialise(home: Home) -> tuple[KeyPair, list[str]]:
+    """Make the operator's key, sign the shipped plugins, and trust the key; return it and the ids that were signed.
+
+    The last step is what makes a home one that is not new: what is interrupted before it is done again.
+    """
     home.create()
-    today = dt.datetime.now(dt.UTC).date()
-    pair = make_keys(home.operator_key, OPERATOR, today.replace(year=today.year + _YEARS, day=1))
-    _write(_public(home), home.operator_key.with_suffix(".pub").read_bytes())
-    return pair
+    half = home.operator_key.with_suffix(".pub")
+    if not half.exists():
+        home.operator_key.unlink(missing_ok=True)  # nobody has ever seen its public half
+        today = dt.datetime.now(dt.UTC).date()
+        keys = make_keys(home.operator_key, OPERATOR, today.replace(year=today.year + _YEARS, day=1))
+    else:
+        keys = read_keys(home.operator_key)
+    signed = sign_shipped(home, keys)
+    _write(_public(home), half.read_bytes())
+    return keys, signed
 
 
 def operator_keys(home: Home) -> KeyPair:

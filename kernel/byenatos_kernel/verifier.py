@@ -138,9 +138,11 @@ def main() -> int:
     home = Home(order.home)
     notes: tuple[str, ...] = ()
     if operator_key.is_new(home):
-        pair = operator_key.make_operator_key(home)
-        signed = ", ".join(operator_key.sign_shipped(home, pair)) or "nothing"
-        notes = (f"made the operator's key {pair.public.id} and signed {signed} with it",)
+        try:
+            pair, signed = operator_key.initialise(home)
+            notes = (f"made the operator's key {pair.public.id} and signed {', '.join(signed) or 'nothing'} with it",)
+        except (ByenatosError, OSError) as error:
+            notes = (f"the shipped plugins could not be signed: {error}; then run: byenatos init",)
     _lock_in(home)
     report = carry_out(order)
     sys.stdout.buffer.write(_encode(msgspec.structs.replace(report, notes=(*notes, *report.notes))))

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given
 
-from byenatos_kernel.operator_key import make_operator_key, sign_folder, sign_for_home
+from byenatos_kernel.operator_key import initialise, sign_folder, sign_for_home
 from byenatos_kernel.trust import DOWNGRADES, REVOKED, Downgrades, Revoked, read_trust, write_list
 from byenatos_kernel.verdicts import Verdict
 from byenatos_kernel.verification import is_older, read_policy, verify
@@ -220,7 +220,7 @@ def test_a_version_that_cannot_be_compared_is_not_signed(bench):
 @pytest.mark.parametrize("deed", [_no_signature, _unknown])
 def test_the_operator_can_sign_what_nobody_else_vouches_for(bench, deed):
     deed(bench)
-    keys = make_operator_key(bench.home)
+    keys, _ = initialise(bench.home)
     sign_for_home(bench.home, bench.folder, keys)
     verdict = bench.judge()
     assert (verdict.reason, verdict.publisher, verdict.key) == ("", "operator", keys.public.id)

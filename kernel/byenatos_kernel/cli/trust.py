@@ -29,14 +29,17 @@ def init(
     as_json: JsonOption = False,
 ) -> None:
     """Make a home with the operator's key and sign the plugins that ship with it; harmless to repeat."""
-    from byenatos_kernel.operator_key import is_new, make_operator_key, operator_keys, sign_shipped
+    from byenatos_kernel.operator_key import initialise, is_new, operator_keys, sign_shipped
 
     home = home_of(context)
     try:
         home.create()
         new = is_new(home)
-        keys = make_operator_key(home) if new else operator_keys(home)
-        signed = sign_shipped(home, keys) if new or resign else []
+        if new:
+            keys, signed = initialise(home)
+        else:
+            keys = operator_keys(home)
+            signed = sign_shipped(home, keys) if resign else []
     except OSError as error:
         raise InvalidRequest(f"{home.path} cannot be used as a home: {error}") from None
     if as_json:

@@ -46,6 +46,15 @@ def test_a_home_is_made_with_a_key_and_the_shipped_plugins_are_signed_once(run, 
     assert "echo" in json.loads(run("init", "--resign", "--json").out)["signed"]
 
 
+@pytest.mark.parametrize("lost", ["keys/operator.pub", "signatures/echo.sig", "policies/trust/operator.pub"])
+def test_a_home_that_was_interrupted_while_it_was_made_is_made_whole(run, home, lost):
+    run("init")
+    (home.trust / "operator.pub").unlink()  # it is written last
+    (home.path / lost).unlink(missing_ok=True)
+    assert json.loads(run("init", "--json").out)["new"]
+    assert run("driver", "verify", "echo").code == 0
+
+
 def test_a_key_whose_private_half_was_moved_away_is_not_made_again(run, home):
     run("init")
     home.operator_key.unlink()
