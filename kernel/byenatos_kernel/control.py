@@ -168,7 +168,7 @@ class Control:
             slots=tuple(await self._slots(Empty())),
             instances=instances,
             plugins=tuple(plugin.info for plugin in self._registry.plugins.values()),
-            warnings=(*self._warnings, *self._kernel.supply.warnings.values()),
+            warnings=(*self._warnings, *self._kernel.supply.warnings.values(), *self._kernel.shelf.warnings),
         )
 
     async def _models(self, _: Empty) -> list[ModelInfo]:

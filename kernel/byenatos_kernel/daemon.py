@@ -13,7 +13,7 @@ import sys
 
 from byenatos_kernel.access import Access, AccessError, read_access
 from byenatos_kernel.config import Config, ConfigError, read_config
-from byenatos_kernel.shipped import shipped
+from byenatos_kernel.shipped import access_file
 from byenatos_sdk.home import Home
 from byenatos_sdk.protocol.errors import ByenatosError, Unavailable
 
@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         home.create()
         config = read_config(home.config)
-        access = read_access(home.access if home.access.exists() else shipped("policies") / "access.toml")
+        access = read_access(access_file(home))
     except (AccessError, ConfigError) as error:
         sys.stderr.write(f"byenatos: {error.message}\n")
         return BAD_CONFIGURATION

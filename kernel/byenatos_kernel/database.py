@@ -18,7 +18,7 @@ from byenatos_sdk.protocol.frames import UNREADABLE
 
 __all__ = ["Database"]
 
-VERSION = 1
+VERSION = 2
 _SCHEMA = """
 CREATE TABLE sessions (
     id TEXT PRIMARY KEY, slot TEXT NOT NULL, owner TEXT NOT NULL, created_at REAL NOT NULL, updated_at REAL NOT NULL
@@ -34,6 +34,13 @@ CREATE TABLE swaps (
     id INTEGER PRIMARY KEY, slot TEXT NOT NULL, state TEXT NOT NULL, event BLOB NOT NULL
 ) STRICT;
 """
+_PLUGINS = """
+CREATE TABLE plugins (
+    id TEXT NOT NULL, publisher TEXT NOT NULL, highest TEXT NOT NULL, digest TEXT NOT NULL, previous TEXT NOT NULL,
+    PRIMARY KEY (id, publisher)
+) STRICT;
+"""
+"""Since version 2."""
 
 T = TypeVar("T")
 _Job = tuple[Callable[[sqlite3.Connection], object], asyncio.AbstractEventLoop, "asyncio.Future[object]"]
@@ -62,7 +69,9 @@ class Database:
             connection.execute("PRAGMA cache_size=-1024")
             found = connection.execute("PRAGMA user_version").fetchone()[0]
             if found == 0:
-                connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={VERSION}; COMMIT;")
+                connection.executescript(f"BEGIN; {_SCHEMA} {_PLUGINS} PRAGMA user_version={VERSION}; COMMIT;")
+            elif found == 1:
+                connection.executescript(f"BEGIN; {_PLUGINS} PRAGMA user_version={VERSION}; COMMIT;")
             elif found != VERSION:
                 connection.close()
                 raise Unavailable(

@@ -244,7 +244,7 @@ class DriverManager:
         self._unit_of[instance] = unit
         instance.advance(InstanceState.VERIFIED)
         try:
-            instance.start()
+            instance.start(self._registry.shelf.load(unit.plugin))
         except ByenatosError as error:
             instance.error = error
             instance.advance(InstanceState.FAILED, error.message)

@@ -8,6 +8,7 @@ time counts, and a longer one.
 
 import asyncio
 import fcntl
+import hashlib
 import logging
 import os
 import signal
@@ -16,11 +17,12 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-__all__ = ["FolderWatch", "Stamp", "is_being_written", "list_files", "stamp_of"]
+__all__ = ["FolderWatch", "Stamp", "is_being_written", "list_files", "stamp_of", "stamp_of_folder"]
 
 QUIET_S = 0.3
 QUIET_WITHOUT_LEASE_S = 1.0
 MOST_FILES = 10_000
+MOST_CHANGES = 1000
 POLL_S = 1.0
 _TIMEOUT_MS = 500
 
@@ -31,9 +33,12 @@ log = logging.getLogger("byenatos")
 
 
 class FolderWatch:
-    """Calls ``on_change`` in the event loop soon after anything changed below the folders."""
+    """Calls ``on_change`` in the event loop soon after anything changed below the folders.
 
-    def __init__(self, folders: list[Path], on_change: Callable[[], None]) -> None:
+    It is given the paths that changed, or ``None`` if any may have.
+    """
+
+    def __init__(self, folders: list[Path], on_change: Callable[[set[str] | None], None]) -> None:
         self._folders = folders
         self._on_change = on_change
         self._loop = asyncio.get_running_loop()
@@ -60,7 +65,7 @@ class FolderWatch:
             except (OSError, RuntimeError) as error:  # the system's inotify watches are used up, for instance
                 log.warning("the folders are looked at every %g s: they cannot be watched: %s", POLL_S, error)
                 while not self._stop.wait(POLL_S) and not self._loop.is_closed():
-                    self._loop.call_soon_threadsafe(self._on_change)
+                    self._loop.call_soon_threadsafe(self._on_change, None)
 
     def _watch_these(self, watched: list[int]) -> None:
         """Watch the folders that there are, until one of them is another one: a watch stays with the old one."""
@@ -82,8 +87,10 @@ class FolderWatch:
                 return
             # Once in any case: what changed before the watch stood is announced by nobody.
             if changes or not looked:
+                # So many at once are more than the system may have kept.
+                changed = {path for _, path in changes} if looked and len(changes) < MOST_CHANGES else None
                 looked = True
-                self._loop.call_soon_threadsafe(self._on_change)
+                self._loop.call_soon_threadsafe(self._on_change, changed)
             if self._identities() != watched:
                 return
 
@@ -119,6 +126,25 @@ def stamp_of(path: Path) -> Stamp | None:
     if found is None or not stat.S_ISREG(found.st_mode):
         return None
     return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def stamp_of_folder(folder: Path) -> str:
+    """Identify a folder's content without reading it: what is below it, how large, of what mode, changed when."""
+    digest = hashlib.sha256()
+    count = 0
+    for root, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name != "__pycache__")
+        for path in (root, *(f"{root}/{name}" for name in (*sorted(names), *folders))):
+            count += 1
+            try:
+                found = os.lstat(path)
+            except OSError:
+                continue
+            facts = (found.st_ino, found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+            digest.update(os.fsencode(path) + repr(facts).encode())
+        if count > MOST_FILES:
+            break
+    return digest.hexdigest()
 
 
 def is_being_written(path: Path) -> bool | None:

@@ -47,7 +47,8 @@ class Grants:
         isolation = self.access.isolation
         return Grant(
             name=name,
-            plugin=str(plugin.path),
+            plugin=str(plugin.stored),
+            imports=tuple(str(one) for one in plugin.imports if not one.is_relative_to(plugin.stored)),
             files=(str(file),) if file is not None and profile.model_files else (),
             devices=rules.devices if profile.devices else (),
             memory_mib=profile.memory(wanted.memory_mib),

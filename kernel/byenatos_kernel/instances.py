@@ -6,7 +6,7 @@ has a stream table of its own.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import msgspec
@@ -69,8 +69,7 @@ class Instance(DriverLink):
         wall_clock: Callable[[], float],
         templates: Templates | None = None,
     ) -> None:
-        assert plugin.manifest is not None
-        super().__init__(plugin.manifest, plugin.path, grant, templates)
+        super().__init__(plugin, grant, templates)
         self.model = model
         self.epoch = epoch
         self.state = InstanceState.DISCOVERED
@@ -125,10 +124,10 @@ class Instance(DriverLink):
         self.since = self._wall_clock()
         self._owner.instance_changed(self)
 
-    def start(self) -> None:
-        """Launch the process and have it load the model; the owner hears of the outcome."""
+    def start(self, code: Mapping[str, bytes]) -> None:
+        """Launch the process on the verified files and have it load the model; the owner hears of the outcome."""
         self.advance(InstanceState.STARTING)
-        self.launch()
+        self.launch(code)
         self._welcomed.add_done_callback(self._after_handshake)
 
     def retire(self, grace_s: float) -> None:

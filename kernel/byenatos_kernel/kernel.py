@@ -21,6 +21,7 @@ from byenatos_kernel.hotswap import HotSwapManager
 from byenatos_kernel.link import quoted
 from byenatos_kernel.models import ModelEntry
 from byenatos_kernel.places import Places
+from byenatos_kernel.plugins import PluginShelf
 from byenatos_kernel.profiles import Profiles
 from byenatos_kernel.registry import ModelRegistry
 from byenatos_kernel.routes import Routes
@@ -67,7 +68,8 @@ class Kernel:
         self.templates = Templates(_PRELOADED)
         profiles = Profiles([home.policies / "sandbox", shipped("policies") / "sandbox"])
         grants = Grants(access, profiles, home.scratch, self.templates)
-        self.registry = ModelRegistry([shipped("plugins"), home.plugins], home.models, grants, config, self._publish)
+        self.shelf = PluginShelf(home, [shipped("plugins"), home.plugins], self.database)
+        self.registry = ModelRegistry(self.shelf, home.models, grants, config, self._publish)
         self.drivers = DriverManager(
             self.registry, grants, self._publish, most_models=config.driver.max_concurrent_models
         )
@@ -85,6 +87,7 @@ class Kernel:
         self.control = Control(self, (*config.not_in_force(), *absent))
         self.drivers.owner = self.switchboard
         self.places.fallback = self.supply.fallback
+        self.shelf.in_use = lambda: {unit.plugin.digest for unit in self.drivers.units}
         self.registry.in_use = lambda model: any(unit.model.id == model for unit in self.drivers.units)
         self.registry.on_removed = self.supply.removed
         self.registry.on_judged = self._judged
@@ -100,7 +103,7 @@ class Kernel:
         self.templates.start()
         self.database.open()
         await self.swaps.recover(self._config.bindings)
-        self.registry.start()
+        await self.registry.start()
         await self.supply.start()
         self.bus.start()
         self.health.start()

@@ -7,14 +7,13 @@ the process is gone and all that it had written was taken in.
 
 import asyncio
 import os
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from byenatos_kernel.channel import Channel, ChannelFull
+from byenatos_kernel.models import PluginEntry
 from byenatos_sandbox import Grant, Process, Templates, launch
-from byenatos_sdk.manifest import Manifest
 from byenatos_sdk.protocol.errors import DriverCrashed, Overloaded, error_from_code
 from byenatos_sdk.protocol.frames import (
     MOST_EVENTS,
@@ -48,9 +47,10 @@ _ENTRY = "byenatos_sdk.runtime:run"
 class DriverLink:
     """One process of a driver, from launch to loss. Use it from the event loop's thread."""
 
-    def __init__(self, manifest: Manifest, folder: Path, grant: Grant, templates: Templates | None = None) -> None:
-        self.manifest = manifest
-        self.folder = folder
+    def __init__(self, plugin: PluginEntry, grant: Grant, templates: Templates | None = None) -> None:
+        assert plugin.manifest is not None
+        self.manifest = plugin.manifest
+        self.plugin = plugin
         self.grant = grant
         self.templates = templates
         self.process: Process | None = None
@@ -76,22 +76,24 @@ class DriverLink:
         """The last lines that the process printed."""
         return self.process.output() if self.process else ()
 
-    def launch(self) -> None:
-        """Start the process; raises ``LaunchError`` if it cannot be started."""
+    def launch(self, code: Mapping[str, bytes]) -> None:
+        """Start the process on ``code``, the plugin's verified files; raises ``LaunchError`` if that cannot be done."""
         plugin = self.manifest.plugin
         config = RuntimeConfig(
             self._token,
             plugin.id,
             plugin.version,
-            str(self.folder),
+            str(self.plugin.stored),
             plugin.entry,
             HEARTBEAT_S,
             self.grant.files,
+            tuple(map(str, self.plugin.imports)),
         )
         self.process = launch(
             self.grant,
             entry=_ENTRY,
             config=encode_config(config),
+            code=code,
             templates=self.templates,
             on_exit=self._exited,
         )

@@ -2,35 +2,69 @@
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from byenatos_kernel.verdicts import Verdict
 from byenatos_sdk.manifest import Manifest
-from byenatos_sdk.protocol.control import ModelInfo, ModelState, PluginInfo
+from byenatos_sdk.protocol.control import ModelInfo, ModelState, PluginInfo, PluginState
 from byenatos_sdk.protocol.messages import ModelSpecification
 
 __all__ = ["ModelEntry", "PluginEntry", "printable"]
 
 
 class PluginEntry:
-    """A plugin folder; ``manifest`` is ``None`` when it is refused, and ``reason`` says why."""
+    """A plugin folder, as it was last verified.
 
-    __slots__ = ("id", "manifest", "path", "reason")
+    ``path`` is the folder that the operator sees, ``stored`` the verified copy of it that drivers run from.
+    ``manifest`` is that of the copy, and ``None`` when the plugin may not run (``reason`` says why); ``declared`` is
+    the last that was good. ``imports`` are folders with packages of the driver's own.
+    """
 
-    def __init__(self, id: str, path: Path, manifest: Manifest | None, reason: str = "") -> None:
+    __slots__ = ("checking", "declared", "id", "imports", "manifest", "path", "reason", "stored", "verdict")
+
+    def __init__(
+        self,
+        id: str,
+        path: Path,
+        manifest: Manifest | None = None,
+        reason: str = "",
+        *,
+        verdict: Verdict | None = None,
+        stored: Path | None = None,
+        imports: tuple[Path, ...] = (),
+    ) -> None:
         self.id = id
         self.path = path
-        self.manifest = manifest
+        self.manifest = self.declared = manifest
         self.reason = reason
+        self.verdict = verdict or Verdict(printable(path), id, reason=reason)
+        self.stored = stored or path
+        self.imports = imports
+        self.checking = False
+
+    @property
+    def digest(self) -> str:
+        """The digest of the stored copy; empty if there is none."""
+        return self.verdict.digest
 
     @property
     def info(self) -> PluginInfo:
         """The plugin as clients see it."""
-        state: Literal["available", "refused"] = "available" if self.manifest else "refused"
-        if self.manifest is None:
-            return PluginInfo(self.id, printable(self.path), state=state, reason=self.reason)
-        plugin = self.manifest.plugin
+        verdict = self.verdict
+        plugin = self.manifest.plugin if self.manifest is not None else None
+        state: PluginState = "checking" if self.checking else "refused" if plugin is None else "available"
         return PluginInfo(
-            self.id, printable(self.path), plugin.kind, plugin.version, plugin.summary, state, self.reason
+            id=self.id,
+            path=printable(self.path),
+            kind=plugin.kind if plugin is not None else "",
+            version=verdict.version,
+            summary=plugin.summary if plugin is not None else "",
+            state=state,
+            reason=self.reason,
+            publisher=verdict.publisher,
+            key=verdict.key,
+            digest=verdict.digest,
+            unsigned=verdict.unsigned,
         )
 
 

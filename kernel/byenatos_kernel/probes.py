@@ -2,6 +2,7 @@
 
 import asyncio
 import fnmatch
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -32,8 +33,9 @@ class Verdict(Value, frozen=True):
 class Prober:
     """Judges files, two at a time."""
 
-    def __init__(self, grants: Grants) -> None:
+    def __init__(self, grants: Grants, load: Callable[[PluginEntry], Mapping[str, bytes]]) -> None:
         self._grants = grants
+        self._load = load
         self._slots = asyncio.Semaphore(PROBES_AT_ONCE)
 
     async def judge(self, path: Path, plugins: list[PluginEntry]) -> Verdict:
@@ -61,9 +63,9 @@ class Prober:
             grant = self._grants.for_probe(plugin, path)
         except ByenatosError as error:
             return ProbeResult(reason=f"could not be checked: {error}")
-        link = DriverLink(plugin.manifest, plugin.path, grant, self._grants.templates)
+        link = DriverLink(plugin, grant, self._grants.templates)
         try:
-            link.launch()
+            link.launch(self._load(plugin))
             await link.welcomed()
             return _decode_probe(await link.call("probe", ProbeOrder(str(path)), timeout_s=PROBE_TIMEOUT_S))
         except (ByenatosError, *UNREADABLE) as error:

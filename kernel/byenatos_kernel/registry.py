@@ -1,10 +1,10 @@
 """The model registry: which plugins and models there are, kept true while folders change.
 
-Plugins come from the folder that ships with the kernel and from ``<home>/plugins``; models from files dropped into
-``<home>/models``, from ``[[models]]`` in manifests, and from ``model_config``. Neither a plugin's code nor a model's
-file is ever read here: a manifest is data, and a file is judged by the driver that asks for files of its name, in a
-process of its own (``probe``). A file on its way in is ``copying``, then ``checking``, then ``available`` or
-``refused`` with the reason; one that was deleted is ``removed`` until nothing uses it any more.
+Plugins come from the shelf (``plugins.py``), which has them verified; models from files dropped into ``<home>/models``,
+from ``[[models]]`` in manifests, and from ``model_config``. Neither a plugin's code nor a model's file is ever read
+here: a manifest is data, and a file is judged by the driver that asks for files of its name, in a process of its own
+(``probe``). A file on its way in is ``copying``, then ``checking``, then ``available`` or ``refused`` with the reason;
+one that was deleted is ``removed`` until nothing uses it any more.
 """
 
 import asyncio
@@ -26,8 +26,8 @@ from byenatos_kernel.folders import (
 )
 from byenatos_kernel.grants import Grants
 from byenatos_kernel.models import ModelEntry, PluginEntry, printable
+from byenatos_kernel.plugins import PluginShelf
 from byenatos_kernel.probes import Prober, takes
-from byenatos_sdk.manifest import ManifestError, read_manifest
 from byenatos_sdk.protocol.control import Event, ModelChanged, ModelState
 from byenatos_sdk.protocol.errors import NotFound, Unavailable
 
@@ -43,7 +43,7 @@ class ModelRegistry:
 
     def __init__(
         self,
-        plugin_folders: list[Path],
+        shelf: PluginShelf,
         model_folder: Path,
         grants: Grants,
         config: Config,
@@ -54,21 +54,23 @@ class ModelRegistry:
         self.on_judged: Callable[[ModelEntry], None] = lambda _: None
         self.on_removed: Callable[[ModelEntry], None] = lambda _: None
         self.in_use: Callable[[str], bool] = lambda _: False
-        self._plugin_folders = plugin_folders
+        self.shelf = shelf
+        shelf.on_change = self._take
         self.folder = model_folder
         self._config = config
         self._publish = publish
         self._by_path: dict[Path, ModelEntry] = {}
         self._settling: dict[Path, tuple[Stamp, float]] = {}
         self._probes: set[asyncio.Task[None]] = set()
-        self._prober = Prober(grants)
+        self._prober = Prober(grants, shelf.load)
         self._loop = asyncio.get_running_loop()
-        self._watch = FolderWatch([model_folder, *plugin_folders], self.scan)
+        self._watch = FolderWatch([model_folder, *shelf.folders, *shelf.rules], self.scan)
         self._rescan: asyncio.TimerHandle | None = None
         self._closed = False
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Read what is there and begin to watch."""
+        await self.shelf.start()
         self.scan()
         self._watch.start()
 
@@ -76,6 +78,7 @@ class ModelRegistry:
         """Stop watching and probing."""
         self._closed = True
         self._watch.close()
+        self.shelf.close()
         if self._rescan is not None:
             self._rescan.cancel()
         for task in self._probes:
@@ -95,6 +98,10 @@ class ModelRegistry:
         plugin = self.plugins.get(model.driver)
         if plugin is None:
             raise NotFound(f"{model.id} wants the driver {model.driver!r}; there is {self._names(self.plugins)}")
+        if plugin.manifest is None and plugin.checking:
+            raise Unavailable(
+                f"the driver {plugin.id} is still being checked; try again in a moment", retry_after_s=1.0
+            )
         if plugin.manifest is None:
             raise Unavailable(f"the driver {plugin.id} is refused: {plugin.reason}")
         return plugin
@@ -120,53 +127,39 @@ class ModelRegistry:
 
     # ---- scanning ----------------------------------------------------------------------------------------------
 
-    def scan(self) -> None:
+    def scan(self, changed: set[str] | None = None) -> None:
         """Compare the folders with what is known; cheap, and harmless to repeat."""
         if self._closed:
             return
-        self._scan_plugins()
+        self.shelf.scan(changed)
         self._scan_models()
 
-    def _scan_plugins(self) -> None:
-        found: dict[str, PluginEntry] = {}
-        for parent in self._plugin_folders:
-            try:
-                folders = sorted(path for path in parent.iterdir() if path.is_dir())
-            except OSError:
-                continue
-            for folder in folders:
-                if folder.name.startswith((".", "_")) or not (folder / "plugin.toml").exists():
-                    continue
-                name = printable(folder.name)
-                earlier = found.get(name)
-                if earlier is not None:
-                    reason = f"the id {name!r} is taken by {printable(earlier.path)}"
-                    taken = PluginEntry(printable(folder), folder, None, reason)
-                    found[taken.id] = taken
-                    continue
-                try:
-                    found[name] = PluginEntry(name, folder, read_manifest(folder))
-                except ManifestError as error:
-                    found[name] = PluginEntry(name, folder, None, printable(error.message))
-        if _patterns(found) != _patterns(self.plugins):
-            for entry in self._by_path.values():
-                if entry.state == "refused":
-                    entry.stamp = None  # another driver may take it
+    def _take(self, found: dict[str, PluginEntry]) -> None:
+        """The shelf has something new to say."""
+        if self._closed:
+            return
+        renewed = _patterns(found) != _patterns(self.plugins)
+        for entry in self._by_path.values() if renewed else ():
+            if entry.state == "refused":
+                entry.stamp = None  # another driver may take it
         arrived = _usable(found) - _usable(self.plugins)
-        self.plugins = found
+        self.plugins = dict(found)
         self._declare()
         for entry in list(self.models.values()):
             if entry.path is None and entry.state == "available" and entry.driver in arrived:
                 self.on_judged(entry)  # a slot may have been waiting for it
+        if renewed:
+            self._scan_models()
 
     def _declare(self) -> None:
         """Enter the models that need no file: those of the manifests, then those of the configuration."""
         declared: dict[str, ModelEntry] = {}
         for plugin in self.plugins.values():
-            if plugin.manifest is not None:
-                for model in plugin.manifest.models:
+            manifest = plugin.declared  # of one that is refused by now too: what runs is still its model
+            if manifest is not None:
+                for model in manifest.models:
                     entry = ModelEntry(model.id, plugin.id)
-                    entry.settings = {**plugin.manifest.settings, **model.settings}
+                    entry.settings = {**manifest.settings, **model.settings}
                     declared.setdefault(model.id, entry)
         for configured in self._config.models:
             if configured.model_id not in declared and not self._has_file(configured):
@@ -187,7 +180,7 @@ class ModelRegistry:
 
     def _has_file(self, configured: ModelConfig) -> bool:
         plugin = self.plugins.get(configured.vendor)
-        return bool(plugin and plugin.manifest and plugin.manifest.permissions.model_files)
+        return bool(plugin and plugin.declared and plugin.declared.permissions.model_files)
 
     def _settings_of(self, plugin_id: str) -> dict[str, object]:
         plugin = self.plugins.get(plugin_id)

@@ -1,9 +1,16 @@
-"""Where the plugins and policies are that come with the kernel."""
+"""What comes with the kernel beside its code: the plugins, and the policies that count where the home has none."""
 
 import sys
 from pathlib import Path
 
-__all__ = ["shipped"]
+from byenatos_sdk.home import Home
+
+__all__ = ["access_file", "shipped"]
+
+
+def access_file(home: Home) -> Path:
+    """The operator's ``access.toml``: the home's own, else the shipped one."""
+    return home.access if home.access.exists() else shipped("policies") / "access.toml"
 
 
 def shipped(name: str) -> Path:

@@ -6,6 +6,11 @@
     <home>/models/        drop model files here
     <home>/plugins/       drop plugin folders here
     <home>/policies/      the operator's rules: access.toml and more
+    <home>/policies/trust/  publishers' keys (*.pub) and revoked.toml
+    <home>/keys/          mode 0700: the operator's own key
+    <home>/signatures/    what the operator signed: shipped plugins, and others after a look at them
+    <home>/store/         verified plugins, by digest, to read only; drivers run from here
+    <home>/environments/  packages of drivers that ask for some, by the digest of their lock
     <home>/state/         sessions and swaps (SQLite)
     <home>/run/           mode 0700: kernel.sock, kernel.lock, scratch/
     <home>/kernel.log     what a detached kernel printed
@@ -60,6 +65,31 @@ class Home:
         return self.policies / "access.toml"
 
     @property
+    def trust(self) -> Path:
+        """The folder of the publishers' keys and of what is revoked."""
+        return self.policies / "trust"
+
+    @property
+    def operator_key(self) -> Path:
+        """The operator's private key."""
+        return self.path / "keys" / "operator.key"
+
+    @property
+    def signatures(self) -> Path:
+        """The folder of what the operator signed: ``<plugin id>.sig``."""
+        return self.path / "signatures"
+
+    @property
+    def store(self) -> Path:
+        """The folder of the verified plugins."""
+        return self.path / "store"
+
+    @property
+    def environments(self) -> Path:
+        """The folder of the packages that drivers asked for."""
+        return self.path / "environments"
+
+    @property
     def database(self) -> Path:
         """The SQLite file with sessions and swaps."""
         return self.path / "state" / "kernel.db"
@@ -107,8 +137,10 @@ class Home:
         Raises:
             PermissionDenied: if ``run`` belongs to another user or is a link.
         """
-        for folder in (self.models, self.plugins, self.database.parent):
+        for folder in (self.models, self.plugins, self.database.parent, self.trust, self.signatures):
             folder.mkdir(parents=True, exist_ok=True)
+        for folder in (self.store, self.operator_key.parent, self.environments):
+            folder.mkdir(mode=0o700, exist_ok=True)
         self.run.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = self.run.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():

@@ -15,7 +15,16 @@ from msgspec import Struct, field
 from byenatos_sdk.protocol.errors import InvalidRequest
 from byenatos_sdk.protocol.versions import MAJORS
 
-__all__ = ["DeclaredModel", "Lifecycle", "Manifest", "ManifestError", "Permissions", "Plugin", "read_manifest"]
+__all__ = [
+    "DeclaredModel",
+    "Lifecycle",
+    "Manifest",
+    "ManifestError",
+    "Permissions",
+    "Plugin",
+    "parse_manifest",
+    "read_manifest",
+]
 
 MAX_MANIFEST = 256 << 10
 _ID = re.compile(r"[a-z][a-z0-9_-]{0,63}")
@@ -97,6 +106,12 @@ def read_manifest(folder: Path) -> Manifest:
             data = file.read(MAX_MANIFEST + 1)
     except OSError as error:
         raise ManifestError(f"{path}: cannot be read: {error.strerror or error}") from None
+    return parse_manifest(data, folder)
+
+
+def parse_manifest(data: bytes, folder: Path) -> Manifest:
+    """Read the content of the ``plugin.toml`` of ``folder``; raises ``ManifestError`` as :func:`read_manifest` does."""
+    path = folder / "plugin.toml"
     if len(data) > MAX_MANIFEST:
         raise ManifestError(f"{path}: expected at most {MAX_MANIFEST} bytes, found more")
     try:

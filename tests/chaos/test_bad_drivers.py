@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from kernel_process import counting, numbers, until, until_event, until_ready
+from kernel_process import counting, judged, numbers, until, until_event, until_ready
 from plugin_folder import write_plugin
 
 from byenatos_sdk.protocol.control import DriverFailed
@@ -105,7 +105,7 @@ async def test_a_driver_that_cannot_be_loaded_is_reported_with_its_last_words(ke
         await until_ready(client)
         before = kernel.rss
         write_plugin(kernel.home, bad, code, import_timeout_s=2.0)
-        await until(client, lambda status: bad in {plugin.id for plugin in status.plugins})
+        await until(client, lambda status: bad in judged(status))
         loading = []
         event = await until_event(
             watcher,
@@ -149,7 +149,7 @@ async def test_a_bad_manifest_is_refused_with_file_key_and_what_was_expected(ker
     async with kernel.client() as client:
         await until_ready(client)
         write_plugin(kernel.home, bad, **folder)
-        status = await until(client, lambda status: bad in {plugin.id for plugin in status.plugins})
+        status = await until(client, lambda status: bad in judged(status))
         [plugin] = [plugin for plugin in status.plugins if plugin.id == bad]
         assert plugin.state == "refused"
         for word in words:

@@ -9,7 +9,7 @@ import textwrap
 
 import pytest
 
-from byenatos_kernel.database import VERSION, Database
+from byenatos_kernel.database import _SCHEMA, VERSION, Database
 from byenatos_sdk.protocol.errors import ByenatosError, NotFound, Unavailable
 
 
@@ -127,6 +127,21 @@ def test_a_file_that_is_no_database_is_refused_with_its_name(tmp_path, content):
 def test_a_folder_that_is_missing_is_named(tmp_path):
     with pytest.raises(Unavailable, match=r"missing/kernel\.db: cannot be used"):
         Database(tmp_path / "missing" / "kernel.db").open()
+
+
+async def test_a_file_of_the_version_before_is_brought_up_to_date_and_keeps_what_it_holds(tmp_path):
+    path = tmp_path / "kernel.db"
+    connection = sqlite3.connect(path)
+    connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version=1; COMMIT;")
+    connection.execute("INSERT INTO slots VALUES ('kept', 'model', '')")
+    connection.commit()
+    connection.close()
+    database = Database(path)
+    database.open()
+    assert await database.run(names) == ["kept"]
+    assert await database.run(lambda c: c.execute("SELECT count(*) FROM plugins").fetchone()[0]) == 0
+    assert await database.run(lambda c: c.execute("PRAGMA user_version").fetchone()[0]) == VERSION
+    database.close()
 
 
 FULL_DISK = """

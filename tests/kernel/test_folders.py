@@ -124,7 +124,7 @@ async def test_a_change_in_any_of_the_folders_is_heard_of_though_one_is_missing(
     one.mkdir()
     two.mkdir()
     heard = asyncio.Event()
-    watch = FolderWatch([one, tmp_path / "missing", two], heard.set)
+    watch = FolderWatch([one, tmp_path / "missing", two], lambda _: heard.set())
     watch.start()
     try:
         for number, folder in enumerate((one, two)):

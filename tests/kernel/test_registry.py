@@ -25,6 +25,7 @@ async def test_a_broken_manifest_is_refused_by_name_and_the_others_stay(rig, tmp
         broken.mkdir()
         (broken / "plugin.toml").write_text("[plugin]\nid = 'other'\nversion = '1'\nentry = 'a:B'\n")
         kernel.registry.scan()
+        await kernel.shelf.verified()
         plugin = kernel.registry.plugins["broken"]
         assert plugin.info.state == "refused"
         assert "plugin.id: expected 'broken'" in plugin.info.reason
@@ -36,6 +37,7 @@ async def test_a_model_whose_declaration_is_gone_is_removed_once_nothing_uses_it
         manifest = tmp_path / "plugins" / "scripted" / "plugin.toml"
         manifest.write_text(manifest.read_text().replace('[[models]]\nid = "a"\n', "").replace('id = "b"', 'id = "d"'))
         kernel.registry.scan()
+        await kernel.shelf.verified()
         assert kernel.registry.models["a"].state == "removed"
         assert sorted(kernel.registry.models) == ["a", "c", "d"]
         with pytest.raises(NotFound):

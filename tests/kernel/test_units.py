@@ -1,6 +1,7 @@
 """Units: back-off and quarantine, and that nobody waits for one that will never come."""
 
 import asyncio
+from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
@@ -22,7 +23,7 @@ from byenatos_sdk.protocol.errors import DriverCrashed, Overloaded, Unavailable
 
 
 def new_unit() -> Unit:
-    plugin = PluginEntry("scripted", None, None)
+    plugin = PluginEntry("scripted", Path("/plugins/scripted"))
     return Unit(ModelEntry("a", "scripted"), plugin, Grant(name="scripted/a", plugin="/"), supervised=True)
 
 

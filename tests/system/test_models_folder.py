@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from kernel_process import CEILING_S, counting, numbers, slot_of, until, until_models, until_ready
+from kernel_process import CEILING_S, counting, judged, numbers, slot_of, until, until_models, until_ready
 from plugin_folder import write_plugin
 
 from byenatos_sdk.protocol.errors import NotFound, Unavailable
@@ -120,7 +120,7 @@ async def test_names_that_are_no_text_are_refused_with_the_name_made_visible_and
             client, lambda models: is_in("refused", r"\xff\xfe.toy")(models) and is_in("available", "plain")(models)
         )
         assert "expected a name in UTF-8" in models[r"\xff\xfe.toy"].reason
-        status = await client.status()
+        status = await until(client, lambda status: r"\xff\xfe" in judged(status))
         refused = next(plugin for plugin in status.plugins if plugin.id == r"\xff\xfe")
         assert refused.state == "refused"
         (home.models / f"{strange}.toy").unlink()

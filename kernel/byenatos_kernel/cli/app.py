@@ -5,7 +5,20 @@ from typing import Annotated
 
 import typer
 
-from byenatos_kernel.cli import chat, config, demo, events, models, power, sessions, status, swaps
+from byenatos_kernel.cli import (
+    chat,
+    config,
+    demo,
+    driver,
+    events,
+    install,
+    models,
+    power,
+    sessions,
+    status,
+    swaps,
+    trust,
+)
 from byenatos_sdk.home import Home
 
 __all__ = ["app"]
@@ -37,6 +50,7 @@ app = typer.Typer(
 app.callback()(_choose_home)
 app.command("up")(power.up)
 app.command("down")(power.down)
+app.command("init")(trust.init)
 app.command("status")(status.status)
 app.command("slots")(status.slots)
 app.command("swap")(swaps.swap)
@@ -52,6 +66,18 @@ _models.command("pull")(models.pull_models)
 _models.command("load")(models.load)
 _models.command("unload")(models.unload)
 app.add_typer(_models, name="models")
+
+_driver = typer.Typer(no_args_is_help=True, help="Plugins: who signed them, whom you trust, install and remove.")
+_driver.command("list")(driver.list_drivers)
+_driver.command("verify")(driver.verify)
+_driver.command("keygen")(driver.keygen)
+_driver.command("sign")(driver.sign)
+_driver.command("trust")(trust.trust)
+_driver.command("revoke")(trust.revoke)
+_driver.command("allow-downgrade")(trust.allow_downgrade)
+_driver.command("install")(install.install)
+_driver.command("remove")(install.remove)
+app.add_typer(_driver, name="driver")
 
 _sessions = typer.Typer(no_args_is_help=True, help="The conversations that the kernel keeps.")
 _sessions.command("list")(sessions.list_sessions)

@@ -6,7 +6,7 @@ import typer
 
 from byenatos_kernel.cli.options import JsonOption, home_of
 from byenatos_kernel.cli.screen import megabytes, printable, say, show_json, show_table
-from byenatos_sdk.protocol.control import KernelStatus, SlotInfo
+from byenatos_sdk.protocol.control import KernelStatus, PluginInfo, SlotInfo
 
 __all__ = ["show_slots", "slots", "status"]
 
@@ -68,8 +68,12 @@ def _show_status(found: KernelStatus) -> None:
         say()
         show_table(
             ("plugin", "version", "state", "summary"),
-            ((one.id, one.version, one.state, one.reason or one.summary) for one in found.plugins),
+            ((one.id, one.version, one.state, one.reason or _summary(one)) for one in found.plugins),
         )
+
+
+def _summary(plugin: PluginInfo) -> str:
+    return f"UNSIGNED: {plugin.summary}" if plugin.unsigned else plugin.summary
 
 
 def _duration(seconds: float) -> str:

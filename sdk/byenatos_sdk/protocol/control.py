@@ -34,6 +34,7 @@ __all__ = [
     "ModelState",
     "Named",
     "PluginInfo",
+    "PluginState",
     "ProbeOrder",
     "ProbeResult",
     "SessionTranscript",
@@ -44,6 +45,7 @@ __all__ = [
 ]
 
 ModelState: TypeAlias = Literal["copying", "checking", "available", "refused", "removed"]
+PluginState: TypeAlias = Literal["checking", "available", "refused"]
 
 
 # ---- parameters ------------------------------------------------------------------------------------------------
@@ -89,15 +91,23 @@ class ModelInfo(Value, frozen=True, omit_defaults=True):
 
 
 class PluginInfo(Value, frozen=True, omit_defaults=True):
-    """A plugin folder. ``reason`` says why it is refused."""
+    """A plugin folder. ``reason`` says why it is refused.
+
+    ``publisher`` signed it with ``key``; ``digest`` is the state of it that was verified and runs. ``unsigned`` says
+    why there is no valid signature, where the operator lets such a folder run.
+    """
 
     id: str
     path: str
     kind: str = ""
     version: str = ""
     summary: str = ""
-    state: Literal["available", "refused"] = "available"
+    state: PluginState = "available"
     reason: str = ""
+    publisher: str = ""
+    key: str = ""
+    digest: str = ""
+    unsigned: str = ""
 
 
 class InstanceInfo(Value, frozen=True, omit_defaults=True):

@@ -57,14 +57,14 @@ def cleaned(text: str) -> str:
 
 
 def import_driver(config: RuntimeConfig) -> type[Driver]:
-    """Import the plugin's entry, its folder before everything else on the path.
+    """Import the plugin's entry: its folder comes first on the path, then its own packages, then everything else.
 
     Raises:
         TypeError: the entry names something that is not a driver.
         Exception: whatever the plugin's code raises.
     """
-    if config.folder not in sys.path:
-        sys.path.insert(0, config.folder)
+    own = (config.folder, *config.imports)
+    sys.path[:] = [*own, *(place for place in sys.path if place not in own)]
     module, _, name = config.entry.partition(":")
     try:
         found: Any = getattr(importlib.import_module(module), name)

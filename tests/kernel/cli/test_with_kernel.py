@@ -16,7 +16,7 @@ import pytest
 
 from byenatos_kernel.cli.power import start_detached, stop
 from byenatos_sdk.home import Home
-from byenatos_sdk.protocol.control import KernelStatus, ModelInfo, SessionTranscript, SlotInfo
+from byenatos_sdk.protocol.control import KernelStatus, ModelInfo, PluginInfo, SessionTranscript, SlotInfo
 from byenatos_sdk.protocol.messages import InferenceResponse, SessionInfo, SwapEvent, SwapState
 
 WITHIN_S = 30.0
@@ -286,3 +286,13 @@ def test_a_wrong_configuration_is_told_before_a_kernel_is_started(tmp_path: Path
     assert outcome.code == 2
     assert "unknown" in outcome.error
     assert not other.log.exists()
+
+
+def test_the_plugins_are_listed_with_who_signed_them(run):
+    shown = run("driver", "list")
+    assert shown.code == 0
+    [line] = [line for line in shown.out.splitlines() if line.startswith("echo ")]
+    assert " operator " in line
+    assert " available " in line
+    [echo] = [one for one in read(list[PluginInfo], run("driver", "list", "--json").out) if one.id == "echo"]
+    assert (len(echo.key), len(echo.digest), echo.unsigned) == (16, 64, "")

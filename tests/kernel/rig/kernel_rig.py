@@ -20,6 +20,7 @@ from byenatos_kernel.grants import Grants
 from byenatos_kernel.hotswap import HotSwapManager
 from byenatos_kernel.instances import Instance
 from byenatos_kernel.places import Places
+from byenatos_kernel.plugins import PluginShelf
 from byenatos_kernel.profiles import Profiles
 from byenatos_kernel.registry import ModelRegistry
 from byenatos_kernel.routes import Routes
@@ -28,7 +29,10 @@ from byenatos_kernel.shipped import shipped
 from byenatos_kernel.supply import Supply
 from byenatos_kernel.switchboard import Switchboard
 from byenatos_kernel.turns import Turns
+from byenatos_kernel.verdicts import Order, Report
+from byenatos_kernel.verifier import carry_out
 from byenatos_sandbox import Grant
+from byenatos_sdk.home import Home
 from byenatos_sdk.protocol.control import ProbeResult
 from byenatos_sdk.protocol.errors import ByenatosError
 from byenatos_sdk.protocol.frames import Open, encode
@@ -44,6 +48,11 @@ entry = "driver:Scripted"
 [permissions]
 model_files = ["*.toy"]
 """ + "".join(f'[[models]]\nid = "{model}"\n' for model in MODELS)
+
+
+async def _ask(order: Order) -> Report:
+    """What the verifier's process does, without the process."""
+    return carry_out(order)
 
 
 class Wire:
@@ -121,10 +130,12 @@ class Rig:
         most_models: int = 9,
         config: Config | None = None,
     ) -> None:
-        plugin = folder / "plugins" / "scripted"
-        plugin.mkdir(parents=True, exist_ok=True)
+        home = Home(folder)
+        home.create()
+        home.access.write_text("[plugins]\nunsigned = true\n")
+        plugin = home.plugins / "scripted"
+        plugin.mkdir(exist_ok=True)
         (plugin / "plugin.toml").write_text(MANIFEST)
-        (folder / "models").mkdir(exist_ok=True)
         self.slots = slots
         self.drivers_made: list[ScriptedDriver] = []
         self.obedient = True
@@ -133,8 +144,9 @@ class Rig:
         self.wire = Wire()
         self.database = FailingDatabase(folder / "kernel.db")
         publish = self.events.append
+        self.shelf = PluginShelf(home, [home.plugins], self.database, ask=_ask, quiet_s=0.0)
         grants = Grants(Access(), Profiles([shipped("policies") / "sandbox"]), folder)
-        self.registry = ModelRegistry([plugin.parent], folder / "models", grants, config or Config(), publish)
+        self.registry = ModelRegistry(self.shelf, home.models, grants, config or Config(), publish)
         self.drivers = DriverManager(self.registry, grants, publish, most_models=most_models)
         self.routes = Routes(self.drivers, self.registry)
         self.sessions = SessionStore(self.database)
@@ -151,7 +163,9 @@ class Rig:
         self._seam = mock.patch.object(link, "launch", self._launch)
         self._seam.start()
 
-    def _launch(self, grant: Grant, *, entry: str, config: bytes, templates: None, on_exit: Any) -> ScriptedDriver:
+    def _launch(
+        self, grant: Grant, *, entry: str, config: bytes, code: Any, templates: None, on_exit: Any
+    ) -> ScriptedDriver:
         driver = ScriptedDriver(
             grant, config=config, on_exit=on_exit, obedient=self.obedient, probe_reply=self.probe_reply
         )
@@ -161,6 +175,7 @@ class Rig:
     async def start(self) -> "Rig":
         self.database.open()
         await self.swaps.recover(self.slots)
+        await self.shelf.start()
         self.registry.scan()
         await self.supply.start()
         return self
@@ -188,6 +203,7 @@ class Rig:
         for unit in self.drivers.units:
             if unit.restart is not None:
                 unit.restart.cancel()
+        self.shelf.close()
         self.drivers._closing = True
         for driver in self.alive:
             driver.exit()

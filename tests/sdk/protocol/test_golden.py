@@ -31,7 +31,10 @@ INSTANCE = control.InstanceInfo(
 )
 MODEL = control.ModelInfo("m", "llamacpp", "refused", "no header", "/models/m.gguf", SPECIFICATION, 1, ("default",))
 SLOT = control.SlotInfo("default", "m", "ready", (3,), 1, SWAP, "fine")
-PLUGIN = control.PluginInfo("echo", "/plugins/echo", "driver", "1.0.0", "Says it again", "refused", "too old")
+PLUGIN = control.PluginInfo(
+    *("echo", "/plugins/echo", "driver", "1.0.0", "Says it again", "refused", "too old"),
+    *("acme", "9f86d081884c7d65", "ab" * 32, "nobody signed it"),
+)
 TURN = control.Turn(1, MESSAGE, "partial", "m", 1.5, 1)
 
 VALUES = [

@@ -162,6 +162,13 @@ def write_config(
     ]
     home.path.mkdir(parents=True, exist_ok=True)
     home.config.write_text(json.dumps(table))
+    allow_unsigned(home)
+
+
+def allow_unsigned(home: Home) -> None:
+    """Let the plugin folders that a test writes run without a signature."""
+    home.policies.mkdir(parents=True, exist_ok=True)
+    home.access.write_text("[plugins]\nunsigned = true\n")
 
 
 # ---- waiting ---------------------------------------------------------------------------------------------------
@@ -206,6 +213,11 @@ async def _next(events: Any) -> None:
             await anext(events)
 
 
+def judged(status: KernelStatus) -> set[str]:
+    """The ids of the plugins that the kernel has made up its mind about."""
+    return {plugin.id for plugin in status.plugins if plugin.state != "checking"}
+
+
 def slot_of(status: KernelStatus, name: str = "default") -> SlotInfo:
     """The slot called ``name``."""
     return next(slot for slot in status.slots if slot.name == name)
@@ -244,9 +256,11 @@ __all__ = [
     "CEILING_S",
     "KernelProcess",
     "Relatives",
+    "allow_unsigned",
     "counting",
     "instance_of",
     "is_counted",
+    "judged",
     "numbers",
     "slot_of",
     "until",

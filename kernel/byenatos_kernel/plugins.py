@@ -1,0 +1,332 @@
+"""The plugin shelf: which plugin folders there are, and what the verifier says of each of them.
+
+A folder that appears or changes is ``checking`` until the verifier has read it, then ``available`` or ``refused`` with
+the reason. What may run lies in the store; a driver is started from there. So a folder that changes, is refused or goes
+away takes nothing from what runs, and a new version stands beside the old one: what runs stays on its version, what is
+started from now on gets the new one. All folders are looked at again when the operator's rules change, and once a day,
+because keys expire.
+
+A folder's *stamp* (names, sizes, modes, times) tells that it changed, nothing more: what may run is decided by its
+bytes.
+"""
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from byenatos_kernel.database import Database
+from byenatos_kernel.folders import QUIET_S, stamp_of_folder
+from byenatos_kernel.models import PluginEntry, printable
+from byenatos_kernel.operator_key import is_new
+from byenatos_kernel.shipped import shipped
+from byenatos_kernel.store import Store
+from byenatos_kernel.verdicts import Order, Report, Verdict
+from byenatos_kernel.verifier import ask
+from byenatos_sdk.home import Home
+from byenatos_sdk.manifest import parse_manifest
+from byenatos_sdk.protocol.errors import ByenatosError, PermissionDenied, Unavailable
+from byenatos_sdk.signing import Untrusted
+
+__all__ = ["PluginShelf"]
+
+AGAIN_S = 10.0
+"""After a verifier that failed."""
+DAILY_S = 86_400.0
+_VENDOR = "vendor"
+
+log = logging.getLogger("byenatos")
+
+
+class _Folder:
+    """A plugin folder: what it looks like, since when, as what it was verified, and the outcome."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.stamp = ""
+        self.since = 0.0
+        self.verified = ""
+        self.entry = PluginEntry(printable(path.name), path)
+        self.entry.checking = True
+
+
+class PluginShelf:
+    """Keeps ``entries`` true. Its owner sets ``on_change`` and ``in_use``, the digests that something runs from."""
+
+    def __init__(
+        self,
+        home: Home,
+        folders: list[Path],
+        database: Database,
+        *,
+        ask: Callable[[Order], Awaitable[Report]] = ask,
+        quiet_s: float = QUIET_S,
+    ) -> None:
+        self.entries: dict[str, PluginEntry] = {}
+        self.on_change: Callable[[dict[str, PluginEntry]], None] = lambda _: None
+        self.in_use: Callable[[], set[str]] = set
+        self.folders = folders
+        self.rules = [home.policies, home.signatures, shipped("policies")]
+        self._home = home
+        self._database = database
+        self._ask = ask
+        self._quiet_s = quiet_s
+        self._store = Store(home.store)
+        self._known: dict[Path, _Folder] = {}
+        self._unfit: dict[str, PluginEntry] = {}
+        self._rules = ""
+        self._revoked: dict[str, str] = {}
+        self._memory: dict[tuple[str, str], tuple[str, str, str]] = {}
+        self._notes: tuple[str, ...] = ()
+        self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._daily = self._loop.call_later(DAILY_S, self._look_again)
+        self._closed = False
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the operator should know."""
+        unsigned = [one.id for one in self.entries.values() if one.manifest is not None and one.verdict.unsigned]
+        return [*(f"the plugin {one} runs UNSIGNED, as policies/access.toml allows" for one in unsigned), *self._notes]
+
+    async def start(self) -> None:
+        """Remember what was here before, and verify what is here now."""
+
+        def job(connection: sqlite3.Connection) -> list[tuple[str, str, str, str, str]]:
+            return connection.execute("SELECT id, publisher, highest, digest, previous FROM plugins").fetchall()
+
+        for plugin, publisher, highest, digest, previous in await self._database.run(job):
+            self._memory[plugin, publisher] = (highest, digest, previous)
+        quiet_s, self._quiet_s = self._quiet_s, 0.0  # nobody waits for what may be half written; it will change again
+        new = is_new(self._home)
+        self.scan()
+        await self.verified()
+        self._quiet_s = quiet_s
+        if new:  # the verifier has made the operator's key: that is no change of the rules to look at again
+            self._rules = self._stamp_of_rules()
+
+    async def verified(self) -> None:
+        """Wait until everything that was due is verified."""
+        while self._task is not None and not self._task.done():
+            await asyncio.shield(self._task)
+
+    def close(self) -> None:
+        """Stop verifying."""
+        self._closed = True
+        self._daily.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+    def load(self, plugin: PluginEntry) -> dict[str, bytes]:
+        """Read the files that a driver is about to be started from, and make sure of them.
+
+        Raises:
+            PermissionDenied: they were revoked after they had been verified.
+            Unavailable: they were changed in the store; they are restored if the plugin's folder is as it was.
+        """
+        reason = self._revoked.get(plugin.digest) or self._revoked.get(plugin.verdict.key)
+        if reason is not None:
+            raise PermissionDenied(f"the driver {plugin.id} is not started: it is revoked: {reason}")
+        try:
+            return self._store.load(plugin.digest)
+        except Untrusted as error:
+            folder = self._known.get(plugin.path)
+            if folder is not None:
+                folder.verified = ""
+                self._loop.call_soon(self.scan)
+            raise Unavailable(
+                f"the driver {plugin.id} is not started: {error.message}; it is restored from {plugin.path} if that is "
+                "as it was verified: try again",
+                retry_after_s=1.0,
+            ) from None
+
+    def scan(self, changed: set[str] | None = None) -> None:
+        """Compare the folders with what is known, and have verified what is new; harmless to repeat.
+
+        ``changed`` are the paths that changed since; whatever is not among them is not looked at. ``None``: all is.
+        """
+        if self._closed:
+            return
+        rules = self._stamp_of_rules() if any(_touches(changed, folder) for folder in self.rules) else self._rules
+        if rules != self._rules:
+            self._rules = rules
+            for folder in self._known.values():
+                folder.verified = ""
+        found: dict[Path, _Folder] = {}
+        names: dict[str, Path] = {}
+        self._unfit = {}
+        for path in self._paths():
+            name = printable(path.name)
+            if name in names:
+                reason = f"the id {name!r} is taken by {printable(names[name])}"
+                self._unfit[printable(path)] = PluginEntry(printable(path), path, None, reason)
+                continue
+            names[name] = path
+            if printable(path) != str(path):
+                reason = f"expected a folder name in UTF-8, found {name}; rename the folder"
+                self._unfit[name] = PluginEntry(name, path, None, reason)
+                continue
+            folder = found[path] = self._known.get(path) or _Folder(path)
+            if folder.stamp == folder.verified and folder.stamp and not _touches(changed, path):
+                continue
+            stamp = stamp_of_folder(path)
+            if stamp != folder.stamp:
+                folder.stamp = stamp
+                folder.since = self._loop.time()
+        self._known = found
+        self._arrange()
+        self._work_soon()
+
+    def _stamp_of_rules(self) -> str:
+        return "".join(stamp_of_folder(folder) for folder in self.rules)
+
+    def _paths(self) -> list[Path]:
+        paths: list[Path] = []
+        for parent in self.folders:
+            try:
+                folders = sorted(path for path in parent.iterdir() if path.is_dir())
+            except OSError:
+                continue
+            paths += (one for one in folders if not one.name.startswith((".", "_")) and (one / "plugin.toml").exists())
+        return paths
+
+    def _arrange(self) -> None:
+        """Publish the entries as they are now."""
+        self.entries = {**{one.entry.id: one.entry for one in self._known.values()}, **self._unfit}
+        self.on_change(self.entries)
+
+    # ---- verifying ---------------------------------------------------------------------------------------------
+
+    def _work_soon(self) -> None:
+        """Begin with what is due, or wait until it has been quiet for long enough."""
+        if self._closed or (self._task is not None and not self._task.done()):
+            return
+        changed = [one for one in self._known.values() if one.stamp != one.verified]
+        if not changed:
+            return
+        wait_s = min(one.since for one in changed) + self._quiet_s - self._loop.time()
+        if wait_s > 0:
+            if self._timer is None:
+                self._timer = self._loop.call_later(wait_s, self._on_timer)
+            return
+        self._task = self._loop.create_task(self._work())
+        self._task.add_done_callback(self._worked)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self.scan(set())  # what is not settled is looked at in any case
+
+    def _worked(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            log.error("plugins could not be verified", exc_info=task.exception())
+        elif not task.cancelled():
+            self._work_soon()
+
+    async def _work(self) -> None:
+        latest = self._loop.time() - self._quiet_s
+        due = [one for one in self._known.values() if one.stamp != one.verified and one.since <= latest]
+        stamps = [one.stamp for one in due]
+        for folder in due:
+            folder.entry.checking = True
+        highest = tuple((*one, version) for one, (version, _, _) in self._memory.items())
+        order = Order(str(self._home.path), tuple(str(one.path) for one in due), highest, tuple(self._keep()))
+        try:
+            report = await self._ask(order)
+            if len(report.verdicts) != len(due):
+                raise Unavailable(f"the verifier judged {len(report.verdicts)} folders of {len(due)}")
+        except ByenatosError as error:
+            reason = f"could not be verified: {error.message}"
+            report = Report(tuple(Verdict(str(one.path), one.entry.id, reason=reason) for one in due), self._revoked)
+            self._loop.call_later(AGAIN_S, self._look_again)
+        self._revoked = report.revoked
+        self._note(report.notes)
+        for folder, stamp, verdict in zip(due, stamps, report.verdicts, strict=True):
+            folder.verified = stamp
+            folder.entry = self._entry(folder, verdict)
+            await self._remember(folder.entry)
+        self._arrange()
+
+    def _keep(self) -> set[str]:
+        """What must stay in the store: what is listed or runs, and of each plugin the version before, to go back to."""
+        listed = {one.entry.digest for one in self._known.values()} | self.in_use()
+        here = {one.entry.id for one in self._known.values()}
+        for (plugin, _), (_, digest, previous) in self._memory.items():
+            if plugin in here:
+                listed |= {digest, previous}
+        return listed - {""}
+
+    def _entry(self, folder: _Folder, verdict: Verdict) -> PluginEntry:
+        """Make an entry of a verdict; the manifest is read from the bytes that were stored."""
+        old = folder.entry
+        entry = PluginEntry(old.id, folder.path, None, verdict.reason, verdict=verdict)
+        if not verdict.reason:
+            try:
+                data, statement = self._store.glance(verdict.digest, "plugin.toml")
+                manifest = parse_manifest(data, folder.path)
+            except ByenatosError as error:
+                entry.reason = error.message
+            else:
+                stored = self._store.files(verdict.digest)
+                vendored = any(one.name.startswith(f"{_VENDOR}/") for one in statement.subject)
+                imports = ((stored / _VENDOR,) if vendored else ()) + (
+                    (Path(verdict.environment),) if verdict.environment else ()
+                )
+                entry = PluginEntry(old.id, folder.path, manifest, verdict=verdict, stored=stored, imports=imports)
+        entry.declared = entry.manifest or old.declared
+        _log(entry)
+        return entry
+
+    async def _remember(self, entry: PluginEntry) -> None:
+        if entry.manifest is None:
+            return
+        verdict = entry.verdict
+        publisher = "" if verdict.unsigned else verdict.publisher
+        highest, digest, previous = self._memory.get((entry.id, publisher), ("", "", ""))
+        if digest != verdict.digest:
+            digest, previous = verdict.digest, digest
+        row = (verdict.version if verdict.newest else highest, digest, previous)
+        self._memory[entry.id, publisher] = row
+
+        def job(connection: sqlite3.Connection) -> None:
+            connection.execute("INSERT OR REPLACE INTO plugins VALUES (?, ?, ?, ?, ?)", (entry.id, publisher, *row))
+
+        try:
+            await self._database.run(job)
+        except ByenatosError as error:
+            log.warning("the version of %s is not remembered: %s", entry.id, error.message)
+
+    def _look_again(self) -> None:
+        """Verify everything anew: a day is over, or the verifier failed."""
+        self._daily.cancel()
+        self._daily = self._loop.call_later(DAILY_S, self._look_again)
+        for folder in self._known.values():
+            folder.verified = ""
+        self.scan()
+
+    def _note(self, notes: tuple[str, ...]) -> None:
+        for note in notes:
+            if note not in self._notes:
+                log.warning("%s", note)
+        self._notes = notes
+
+
+def _touches(changed: set[str] | None, folder: Path) -> bool:
+    """Whether one of the paths that changed is ``folder`` or below it."""
+    place = str(folder)
+    return changed is None or any(path == place or path.startswith(f"{place}/") for path in changed)
+
+
+def _log(entry: PluginEntry) -> None:
+    verdict = entry.verdict
+    if entry.manifest is None:
+        log.warning("plugin %s is refused: %s", entry.id, entry.reason)
+    elif verdict.unsigned:
+        log.warning("plugin %s %s runs UNSIGNED, as policies/access.toml allows: %s", entry.id, verdict.version,
+                    verdict.unsigned)  # fmt: skip
+    else:
+        log.info("plugin %s %s is available: signed by %s with the key %s, digest %.16s…", entry.id, verdict.version,
+                 verdict.publisher, verdict.key, verdict.digest)  # fmt: skip
