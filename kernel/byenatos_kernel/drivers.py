@@ -237,7 +237,7 @@ class DriverManager:
             self,
             self.owner.deliver,
             time.time,
-            self._grants.templates,
+            self._grants.nurseries,
         )
         instance.restarts = unit.restarts
         unit.instance = instance

@@ -8,18 +8,19 @@ from pathlib import Path
 
 from byenatos_kernel.access import Access
 from byenatos_kernel.models import ModelEntry, PluginEntry
+from byenatos_kernel.nurseries import Nurseries
 from byenatos_kernel.profiles import Profiles, usual_profile
-from byenatos_sandbox import Grant, Templates
+from byenatos_sandbox import Grant
 
 __all__ = ["Grants"]
 
 
 class Grants:
-    """Makes grants. ``templates`` are what the processes are made from, nothing to start each one cold."""
+    """Makes grants. ``nurseries`` are what the processes are made from; without, each is started cold."""
 
-    def __init__(self, access: Access, profiles: Profiles, scratch: Path, templates: Templates | None = None) -> None:
+    def __init__(self, access: Access, profiles: Profiles, scratch: Path, nurseries: Nurseries | None = None) -> None:
         self.access = access
-        self.templates = templates
+        self.nurseries = nurseries
         self._profiles = profiles
         self._scratch = scratch
 

@@ -13,8 +13,9 @@ import msgspec
 
 from byenatos_kernel.link import DriverLink
 from byenatos_kernel.models import ModelEntry, PluginEntry
+from byenatos_kernel.nurseries import Nurseries
 from byenatos_kernel.streams import Stream
-from byenatos_sandbox import Grant, Templates
+from byenatos_sandbox import Grant
 from byenatos_sdk.protocol.control import InstanceInfo, LoadOrder
 from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, Overloaded, error_from_code
 from byenatos_sdk.protocol.frames import UNREADABLE, Beat, Drain, DriverEvent, Imported, Load, Ready, encode
@@ -67,9 +68,9 @@ class Instance(DriverLink):
         owner: InstanceOwner,
         deliver: Callable[["Instance", list[bytes]], None],
         wall_clock: Callable[[], float],
-        templates: Templates | None = None,
+        nurseries: Nurseries | None = None,
     ) -> None:
-        super().__init__(plugin, grant, templates)
+        super().__init__(plugin, grant, nurseries)
         self.model = model
         self.epoch = epoch
         self.state = InstanceState.DISCOVERED

@@ -20,6 +20,7 @@ from byenatos_kernel.health import HealthWatch
 from byenatos_kernel.hotswap import HotSwapManager
 from byenatos_kernel.link import quoted
 from byenatos_kernel.models import ModelEntry
+from byenatos_kernel.nurseries import Nurseries
 from byenatos_kernel.places import Places
 from byenatos_kernel.plugins import PluginShelf
 from byenatos_kernel.profiles import Profiles
@@ -65,9 +66,9 @@ class Kernel:
         self._tasks: set[asyncio.Task[None]] = set()
         self.database = Database(home.database)
         self.bus = Bus(home.socket, __version__)
-        self.templates = Templates(_PRELOADED)
+        self.nurseries = Nurseries(Templates(_PRELOADED))
         profiles = Profiles([home.policies / "sandbox", shipped("policies") / "sandbox"])
-        grants = Grants(access, profiles, home.scratch, self.templates)
+        grants = Grants(access, profiles, home.scratch, self.nurseries)
         self.shelf = PluginShelf(home, [shipped("plugins"), home.plugins], self.database)
         self.registry = ModelRegistry(self.shelf, home.models, grants, config, self._publish)
         self.drivers = DriverManager(
@@ -100,7 +101,7 @@ class Kernel:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._signalled)
         loop.add_signal_handler(signal.SIGCHLD, self.drivers.child_stopped)
-        self.templates.start()
+        self.nurseries.templates.start()
         self.database.open()
         await self.swaps.recover(self._config.bindings)
         await self.registry.start()
@@ -171,7 +172,7 @@ class Kernel:
         self.registry.close()
         await self.switchboard.drain(DRAIN_S)
         await self.drivers.close(STOP_S)
-        self.templates.close()
+        self.nurseries.close()
         self.bus.close()
         self.database.close()
         log.info("stopped")

@@ -13,7 +13,8 @@ import msgspec
 
 from byenatos_kernel.channel import Channel, ChannelFull
 from byenatos_kernel.models import PluginEntry
-from byenatos_sandbox import Grant, Process, Templates, launch
+from byenatos_kernel.nurseries import Nurseries
+from byenatos_sandbox import Grant, Nursery, Process, launch
 from byenatos_sdk.protocol.errors import DriverCrashed, Overloaded, error_from_code
 from byenatos_sdk.protocol.frames import (
     MOST_EVENTS,
@@ -47,12 +48,13 @@ _ENTRY = "byenatos_sdk.runtime:run"
 class DriverLink:
     """One process of a driver, from launch to loss. Use it from the event loop's thread."""
 
-    def __init__(self, plugin: PluginEntry, grant: Grant, templates: Templates | None = None) -> None:
+    def __init__(self, plugin: PluginEntry, grant: Grant, nurseries: Nurseries | None = None) -> None:
         assert plugin.manifest is not None
         self.manifest = plugin.manifest
         self.plugin = plugin
         self.grant = grant
-        self.templates = templates
+        self._nurseries = nurseries
+        self._nursery: Nursery | None = None
         self.process: Process | None = None
         self.channel: Channel | None = None
         self.last_seen = 0.0
@@ -89,12 +91,15 @@ class DriverLink:
             self.grant.files,
             tuple(map(str, self.plugin.imports)),
         )
+        if self._nurseries is not None:
+            self._nursery = self._nurseries.take(self.plugin, self.grant, code)
         self.process = launch(
             self.grant,
             entry=_ENTRY,
             config=encode_config(config),
             code=code,
-            templates=self.templates,
+            templates=self._nurseries.templates if self._nurseries is not None else None,
+            nursery=self._nursery,
             on_exit=self._exited,
         )
         self.channel = Channel(self.process.channel, self._frames, self._closed)
@@ -234,6 +239,8 @@ class DriverLink:
             if not future.done():
                 future.set_exception(error)
         process.close()
+        if self._nursery is not None and self._nurseries is not None:
+            self._nurseries.give_back(self._nursery)
         self._lost(reason)
 
 

@@ -63,7 +63,7 @@ class Prober:
             grant = self._grants.for_probe(plugin, path)
         except ByenatosError as error:
             return ProbeResult(reason=f"could not be checked: {error}")
-        link = DriverLink(plugin, grant, self._grants.templates)
+        link = DriverLink(plugin, grant, self._grants.nurseries)
         try:
             link.launch(self._load(plugin))
             await link.welcomed()

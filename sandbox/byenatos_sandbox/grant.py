@@ -41,6 +41,8 @@ class Grant(Struct, frozen=True):
     written. ``writable_code`` allows memory that is written and executed, which libraries with closures or compilers
     need.
 
+    ``instances`` is how many processes of the same kind share what is counted together (``open_nursery``).
+
     ``template`` is what the process is made from: ``one-shot``, a template of its own; ``shared``, the same one as
     others, whose address layout and hash seed it then shares; ``plain``, no clone at all, for systems that cannot.
     ``without`` names layers (:data:`LAYERS`) to leave out, for what cannot live inside them; whoever sets it says so.
@@ -66,6 +68,7 @@ class Grant(Struct, frozen=True):
     scratch_mib: int = 64
     tasks: int = 128
     processors: float = 0.0
+    instances: int = 1
     writable_code: bool = False
     template: Literal["one-shot", "shared", "plain"] = "one-shot"
     without: frozenset[str] = frozenset()
@@ -88,6 +91,7 @@ class Grant(Struct, frozen=True):
             ("file_size_mib", self.file_size_mib, 1),
             ("scratch_mib", self.scratch_mib, 1),
             ("tasks", self.tasks, _FEWEST_TASKS),
+            ("instances", self.instances, 1),
             ("processors", self.processors, 0),
             ("output_lines", self.output_lines, 1),
             ("output_kib_per_s", self.output_kib_per_s, 1),

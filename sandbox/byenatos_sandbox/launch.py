@@ -41,7 +41,7 @@ import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
@@ -56,6 +56,7 @@ from byenatos_sandbox.layers import LAYERS, missing
 from byenatos_sandbox.limits import Limits
 from byenatos_sandbox.namespaces import NAMESPACES
 from byenatos_sandbox.nurseries import Nursery
+from byenatos_sandbox.nursery import Preload
 from byenatos_sandbox.output import OutputTail
 from byenatos_sandbox.process import Process
 from byenatos_sandbox.spec import Spec
@@ -114,13 +115,15 @@ def launch(
 def open_nursery(
     grant: Grant,
     *,
-    preload: Sequence[str],
+    preload: Preload,
     code: Mapping[str, bytes] | None = None,
     templates: Templates | None = None,
+    on_exit: Callable[[Process], None] = Process.close,
 ) -> Nursery:
     """Start a sandboxed template that imports ``preload``, for instances that are granted no files.
 
-    ``grant`` bounds it and all its instances together. Returns at once: orders wait for its imports.
+    ``grant`` bounds it and all its instances together. Returns at once: orders wait for its imports. ``on_exit`` is
+    called when it has ended, and closes it.
 
     Raises:
         LaunchError: if it cannot be started.
@@ -131,12 +134,12 @@ def open_nursery(
             process = _launch(
                 grant,
                 entry="byenatos_sandbox.nursery:serve",
-                config=msgspec.msgpack.encode(list(preload)),
+                config=msgspec.msgpack.encode(preload),
                 code=code,
                 egress=its,
                 templates=templates,
                 nursery=None,
-                on_exit=Process.close,
+                on_exit=on_exit,
                 forks=True,
             )
     except BaseException:
@@ -288,7 +291,10 @@ class _Launch:
             return None
         grant = self._grant
         memory = grant.memory_mib and grant.memory_mib + grant.scratch_mib + self._files_mib()
-        return cgroup.name_group(cgroup.Bounds(memory, grant.tasks, grant.processors))
+        bounds = cgroup.Bounds(
+            memory * grant.instances, grant.tasks * grant.instances, grant.processors * grant.instances
+        )
+        return cgroup.name_group(bounds)
 
     def _spec(self, entry: str, config: bytes, code: Mapping[str, bytes] | None, scratch: str) -> Spec:
         grant = self._grant
@@ -305,7 +311,7 @@ class _Launch:
             devices=grant.devices,
             layers=self._layers,
             writable_code=grant.writable_code,
-            scratch_mib=grant.scratch_mib,
+            scratch_mib=grant.scratch_mib * grant.instances,
             user=self._private_user(),
             parent=os.getpid(),
             forks=self._forks,
@@ -316,7 +322,8 @@ class _Launch:
         # device drivers map far more than they use
         bounded = grant.memory_mib and not grant.devices
         space = grant.memory_mib + self._files_mib() + _ROOM_MIB if bounded else 0
-        return Limits(grant.memory_mib, grant.open_files, grant.file_size_mib, grant.tasks, space)
+        tasks = grant.tasks * grant.instances
+        return Limits(grant.memory_mib, grant.open_files, grant.file_size_mib, tasks, space)
 
     def _files_mib(self) -> int:
         return sum(Path(path).stat().st_size for path in self._grant.files) >> 20

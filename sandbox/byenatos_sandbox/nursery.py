@@ -18,29 +18,40 @@ import selectors
 import shutil
 import signal
 import socket
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import msgspec
+from msgspec import Struct
 
 from byenatos_sandbox import child, descriptors
 from byenatos_sandbox.root import SCRATCH
 from byenatos_sandbox.spec import EGRESS
 
-__all__ = ["READY", "serve"]
+__all__ = ["READY", "Preload", "serve"]
 
 READY: Final = b"ready"
 _LARGEST = 64
 
 
-def serve(_channel: int, config: bytes) -> None:
-    """Import the modules that ``config`` lists, then fork an instance for each message on descriptor 4 until it closes.
+class Preload(Struct, frozen=True):
+    """What a sandboxed template imports: ``modules``, found in ``paths`` before anywhere else."""
 
-    A message comes with four descriptors: setup socket, stdin, stdout, stderr.
+    modules: tuple[str, ...]
+    paths: tuple[str, ...] = ()
+
+
+def serve(_channel: int, config: bytes) -> None:
+    """Import what ``config`` (a :class:`Preload`) names, then fork an instance for each message on descriptor 4.
+
+    A message comes with four descriptors: setup socket, stdin, stdout, stderr. Returns when that socket closes.
     """
     control = socket.socket(fileno=EGRESS)
-    for name in msgspec.msgpack.decode(config, type=list[str]):
+    preload = msgspec.msgpack.decode(config, type=Preload)
+    sys.path[:0] = preload.paths
+    for name in preload.modules:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()

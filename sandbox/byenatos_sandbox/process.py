@@ -198,7 +198,7 @@ class Process:
         except OSError:
             pid = 0
         self._setup.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
-        self.made(Answer(pid, "" if pid else "its sandboxed template ended before it was there"))
+        self.made(Answer(pid, "" if pid else "its sandboxed template ended before"))
 
     def _locked_in(self) -> None:
         """The process has reported on its setup socket, or closed it."""

@@ -28,6 +28,7 @@ __all__ = [
 
 MAX_MANIFEST = 256 << 10
 _ID = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _ENTRY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
@@ -68,9 +69,14 @@ class Permissions(_Strict, frozen=True):
 
 
 class Lifecycle(_Strict, frozen=True):
-    """``[lifecycle]``: how long importing the code and loading a model may take, in seconds."""
+    """``[lifecycle]``: how long importing the code and loading a model may take, in seconds.
+
+    ``preload`` names modules that take long to import: they are imported once, in a sandbox of their own, from which
+    the driver's processes are forked. Only for drivers that are granted no files; a module must start no threads.
+    """
 
     import_timeout_s: float = 20.0
+    preload: list[str] = field(default_factory=list)
     start_timeout_s: float = 300.0
 
 
@@ -142,6 +148,9 @@ def _check(manifest: Manifest, folder: Path, path: Path) -> None:
     ):
         if not value > 0:
             raise ManifestError(f"{path}: {key}: expected more than 0 seconds, found {value}")
+    for module in manifest.lifecycle.preload:
+        if not _MODULE.fullmatch(module):
+            raise ManifestError(f"{path}: lifecycle.preload: expected names of modules, found {module!r}")
     ids = [model.id for model in manifest.models]
     if len(set(ids)) != len(ids):
         raise ManifestError(f"{path}: models: expected each id once, found {ids}")

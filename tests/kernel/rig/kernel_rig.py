@@ -164,7 +164,7 @@ class Rig:
         self._seam.start()
 
     def _launch(
-        self, grant: Grant, *, entry: str, config: bytes, code: Any, templates: None, on_exit: Any
+        self, grant: Grant, *, entry: str, config: bytes, code: Any, on_exit: Any, **_nothing: None
     ) -> ScriptedDriver:
         driver = ScriptedDriver(
             grant, config=config, on_exit=on_exit, obedient=self.obedient, probe_reply=self.probe_reply

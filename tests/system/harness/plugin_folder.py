@@ -27,12 +27,18 @@ def write_plugin(
     model_files: str = "[]",
     models: bool = True,
     extra: str = "",
+    more: dict[str, str] | None = None,
 ) -> str:
-    """Write a plugin folder with one model called as the plugin is, and move it into place at once; returns its id."""
+    """Write a plugin folder with one model called as the plugin is, and move it into place at once; returns its id.
+
+    ``extra`` are further lines of the manifest, ``more`` further files by name.
+    """
     home.plugins.mkdir(parents=True, exist_ok=True)
     folder = home.path / f"{id}.written"
     folder.mkdir()
     (folder / "plugin.py").write_text(code)
+    for name, text in (more or {}).items():
+        (folder / name).write_text(text)
     manifest = f"""
 [plugin]
 id = "{id}"
