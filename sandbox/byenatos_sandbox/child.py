@@ -16,6 +16,7 @@ Order, and why it must be so:
 A step that the system refuses ends the process before the entry is imported: a sandbox is whole or does not run.
 """
 
+import fcntl
 import importlib
 import os
 import signal
@@ -29,7 +30,10 @@ from byenatos_sandbox.landlock import READ, READ_DEVICE, READ_WRITE, Rule
 from byenatos_sandbox.linux import prctl
 from byenatos_sandbox.spec import Spec
 
-__all__ = ["main"]
+__all__ = ["CHANNEL", "EGRESS", "main"]
+
+CHANNEL, EGRESS = 3, 4
+"""Where every sandboxed process finds its channel and, if it has one, its port of the broker."""
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -56,7 +60,7 @@ def main(arguments: list[str]) -> int:
 def _lock_in(spec: Spec) -> None:
     prctl(_PR_SET_NO_NEW_PRIVS, 1)
     spec.limits.apply()
-    _close_descriptors(keep=spec.channel)
+    _place_descriptors({CHANNEL: spec.channel} | ({EGRESS: spec.egress} if spec.egress >= 0 else {}))
     os.umask(0o077)
     # dispositions and mask are inherited through exec: a parent that ignores TERM must not make drivers unstoppable
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -89,7 +93,7 @@ def _call(spec: Spec) -> int:
             sys.path.append(spec.plugin)
         module, _, function = spec.entry.partition(":")
         entry: Callable[[int, bytes], None] = getattr(importlib.import_module(module), function)
-        entry(spec.channel, spec.config)
+        entry(CHANNEL, spec.config)
     except SystemExit as leaving:
         if leaving.code is None or isinstance(leaving.code, int):
             return leaving.code or 0
@@ -101,15 +105,17 @@ def _call(spec: Spec) -> int:
     return 0
 
 
-def _close_descriptors(*, keep: int) -> None:
-    wanted = {0, 1, 2, keep}
+def _place_descriptors(wanted: dict[int, int]) -> None:
+    """Have the descriptors at the numbers they are wanted at, none inherited further, and close all others."""
+    aside = {place: fcntl.fcntl(found, fcntl.F_DUPFD_CLOEXEC, EGRESS + 1) for place, found in wanted.items()}
+    for place, copy in aside.items():
+        os.dup2(copy, place, inheritable=False)
     for descriptor in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
-        if descriptor not in wanted:
+        if descriptor not in {0, 1, 2, *wanted}:
             try:
                 os.close(descriptor)
             except OSError:
                 continue  # the descriptor of the listing itself is gone by now
-    os.set_inheritable(keep, False)
 
 
 if __name__ == "__main__":

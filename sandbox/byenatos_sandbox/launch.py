@@ -36,6 +36,7 @@ import asyncio
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -71,9 +72,18 @@ class LaunchError(ByenatosError):
     """No process could be started; nothing is left of the attempt. The message says what failed and what to do."""
 
 
-def launch(grant: Grant, *, entry: str, config: bytes, on_exit: Callable[[Process], None] | None = None) -> Process:
+def launch(
+    grant: Grant,
+    *,
+    entry: str,
+    config: bytes,
+    egress: socket.socket | None = None,
+    on_exit: Callable[[Process], None] | None = None,
+) -> Process:
     """Start a sandboxed Python process that calls ``entry`` (``module:function``) with its channel and ``config``.
 
+    ``egress`` is the driver's end of a port of the broker, which stays the caller's; the process finds it at descriptor
+    4, as it finds its channel at 3.
     Returns at once; what goes wrong from then on is seen as the process's exit and output. ``on_exit`` is called in the
     event loop after the process is gone and reaped. Call it in the main thread, from a running event loop.
 
@@ -100,7 +110,7 @@ def launch(grant: Grant, *, entry: str, config: bytes, on_exit: Callable[[Proces
         raise LaunchError(f"{grant.name}: plugin: expected a folder, found none at {grant.plugin}")
     try:
         with ExitStack() as undo:
-            process = _start(grant, undo, loop, entry=entry, config=config, on_exit=on_exit)
+            process = _start(grant, undo, loop, entry=entry, config=config, egress=egress, on_exit=on_exit)
             undo.pop_all()
     except OSError as error:
         raise LaunchError(f"{grant.name}: cannot start a process: {error}") from error
@@ -114,6 +124,7 @@ def _start(
     *,
     entry: str,
     config: bytes,
+    egress: socket.socket | None,
     on_exit: Callable[[Process], None] | None,
 ) -> Process:
     """Open everything, ``undo`` holding what must be given back should a later step fail."""
@@ -135,6 +146,7 @@ def _start(
             grant.plugin,
             config,
             limits,
+            egress=egress.fileno() if egress is not None else -1,
             files=grant.files,
             scratch=str(scratch),
             layers=frozenset(name for name, state in layers.items() if state == "on"),
@@ -149,7 +161,7 @@ def _start(
             stdout=stdout_end,
             stderr=stderr_end,
             close_fds=True,
-            pass_fds=(listener, spec),
+            pass_fds=(listener, spec, *([egress.fileno()] if egress is not None else [])),
             start_new_session=True,
             cwd=scratch,
             env=_environment(grant, scratch),

@@ -16,6 +16,7 @@ class Spec(Struct, frozen=True):
 
     ``parent`` is the process id that must still be its parent, ``channel`` the inherited listening descriptor,
     ``entry`` the ``module:function`` to call with ``(channel, config)``, ``plugin`` a folder to import from (or empty).
+    ``egress`` is the inherited end of the broker's port (-1: none).
     ``files`` may be read, ``scratch`` be written to; ``layers`` are those to apply beyond what every child gets.
     """
 
@@ -25,6 +26,7 @@ class Spec(Struct, frozen=True):
     plugin: str
     config: bytes
     limits: Limits
+    egress: int = -1
     files: tuple[str, ...] = ()
     scratch: str = ""
     layers: frozenset[str] = frozenset()
