@@ -24,6 +24,7 @@ Source of the lists: measured with llama.cpp, numpy, httpx and two vendors' SDKs
 import ctypes
 import errno
 import struct
+from collections.abc import Mapping
 from typing import Final
 
 from byenatos_sandbox.bpf import ALLOW, KILL, Verdict, all_bits, dispatch, either, no_bits, not_equal, one_of
@@ -91,8 +92,12 @@ _ACCESS_AND_TRUNCATE, _READ_AND_TRUNCATE = 0o3 | 0o1000, 0o1000
 _SET_MODE_FILTER, _GET_ACTION_AVAILABLE = 1, 2
 
 
-def program(pid: int, *, writable_code: bool, machine: str = MACHINE) -> bytes:
+def program(
+    pid: int, *, writable_code: bool, more: Mapping[str, Verdict] | None = None, machine: str = MACHINE
+) -> bytes:
     """Build the filter for the process ``pid`` on a machine (``x86_64`` or ``aarch64``).
+
+    ``more`` are the verdicts, by name, in which another kind of process than a driver differs from one.
 
     Raises:
         KeyError: the machine is not known.
@@ -137,6 +142,7 @@ def program(pid: int, *, writable_code: bool, machine: str = MACHINE) -> bytes:
     if not writable_code:
         rules["mmap"] = either(2, _WRITE_EXECUTE, _EPERM, rules["mmap"])
         rules["mprotect"] = no_bits(2, _EXECUTE, _EPERM)
+    rules |= more or {}
     numbers = NUMBERS[machine]
     return dispatch(
         {numbers[name]: verdict for name, verdict in rules.items() if name in numbers},
