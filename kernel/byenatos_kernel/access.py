@@ -7,6 +7,7 @@ the file, the key, what was expected and what was found. The shipped file explai
 
 import ipaddress
 import re
+import sys
 import tomllib
 from pathlib import Path, PurePath
 from typing import Literal
@@ -14,9 +15,19 @@ from typing import Literal
 import msgspec
 from msgspec import Struct, field
 
+from byenatos_sdk.home import Home
 from byenatos_sdk.protocol.errors import InvalidRequest
 
-__all__ = ["Access", "AccessError", "DriverRules", "Isolation", "PluginRules", "SecretSource", "read_access"]
+__all__ = [
+    "Access",
+    "AccessError",
+    "DriverRules",
+    "Isolation",
+    "PluginRules",
+    "SecretSource",
+    "find_access",
+    "read_access",
+]
 
 MAX_ACCESS = 1 << 20
 ISOLATION = ("filesystem", "network", "system-calls", "processes", "resources")
@@ -84,6 +95,15 @@ class Access(_Strict, frozen=True):
     def rules(self, driver: str) -> DriverRules:
         """What is granted to ``driver``: nothing, if the file does not name it."""
         return self.drivers.get(driver, DriverRules())
+
+
+def find_access(home: Home) -> Path:
+    """Return the operator's own file, or the one that ships with the kernel if there is none."""
+    if home.access.exists():
+        return home.access
+    checkout = Path(__file__).resolve().parents[2] / "policies"
+    shipped = checkout if checkout.is_dir() else Path(sys.prefix) / "share" / "byenatos" / "policies"
+    return shipped / "access.toml"
 
 
 def read_access(path: Path) -> Access:

@@ -11,6 +11,7 @@ import os
 import resource
 import sys
 
+from byenatos_kernel.access import Access, AccessError, find_access, read_access
 from byenatos_kernel.config import Config, ConfigError, read_config
 from byenatos_sdk.home import Home
 from byenatos_sdk.protocol.errors import ByenatosError, Unavailable
@@ -19,6 +20,8 @@ __all__ = ["ALREADY_RUNNING", "BAD_CONFIGURATION", "main"]
 
 BAD_CONFIGURATION = 2
 ALREADY_RUNNING = 3
+_BROKER = "BYENATOS_BROKER"
+"""Tells a kernel that executed itself where the broker is that it started before."""
 
 log = logging.getLogger("byenatos")
 
@@ -56,11 +59,17 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         home.create()
         config = read_config(home.config)
-    except ConfigError as error:
+        access = read_access(find_access(home))
+    except (AccessError, ConfigError) as error:
         sys.stderr.write(f"byenatos: {error.message}\n")
         return BAD_CONFIGURATION
     except (OSError, ByenatosError) as error:
         sys.stderr.write(f"byenatos: {home.path} cannot be used as a home: {error}\n")
+        return 1
+    try:
+        _part_with_keys(access)
+    except OSError as error:
+        sys.stderr.write(f"byenatos: the egress broker cannot be started: {error}\n")
         return 1
     try:
         lock = _hold(home)
@@ -79,7 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
     for layer, sentence in missing().items():
         log.warning("drivers run without %s: %s", layer, sentence)
     try:
-        _run(home, config)
+        _run(home, config, access)
     except ByenatosError as error:
         sys.stderr.write(f"byenatos: {error.message}\n")
         return 1
@@ -104,13 +113,35 @@ def _allow_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _run(home: Home, config: Config) -> None:
+def _part_with_keys(access: Access) -> None:
+    """Hand the keys in the environment to the broker and begin anew without them, if there are any.
+
+    Deleting a variable leaves its bytes in memory, where the program's environment was, and in whatever read it. A
+    process that executes itself keeps nothing: the broker, its child, stays, and so do two sockets to it.
+    """
+    named = {source.environment for source in access.secrets.values() if source.environment is not None}
+    keys = {name: os.environ[name] for name in named if name in os.environ}
+    if not keys:
+        return
+    from byenatos_sandbox.broker import start_broker
+
+    broker = start_broker(keys)
+    left = {name: value for name, value in os.environ.items() if name not in keys}
+    sys.stderr.flush()
+    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], left | {_BROKER: broker.hand_over()})  # noqa: S606 - our own interpreter
+
+
+def _run(home: Home, config: Config, access: Access) -> None:
     import asyncio
 
     from byenatos_kernel.kernel import Kernel
+    from byenatos_sandbox.broker import Broker
+
+    words = os.environ.pop(_BROKER, "")
+    broker = Broker.take_over(words) if words else None
 
     async def serve() -> None:
-        await Kernel(home, config).run()
+        await Kernel(home, config, access, broker).run()
 
     asyncio.run(serve())
 

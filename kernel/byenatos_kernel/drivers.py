@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from byenatos_kernel.egress import Egress
 from byenatos_kernel.instances import Instance
 from byenatos_kernel.link import quoted
 from byenatos_kernel.models import ModelEntry, PluginEntry
@@ -55,6 +56,7 @@ class DriverManager:
     def __init__(self, registry: ModelRegistry, publish: Callable[[Event], None], *, most_models: int) -> None:
         self.units: list[Unit] = []
         self.owner: UnitOwner | None = None
+        self.egress: Egress | None = None
         self._registry = registry
         self._publish = publish
         self._most_models = most_models
@@ -246,6 +248,7 @@ class DriverManager:
         self._unit_of[instance] = unit
         instance.advance(InstanceState.VERIFIED)
         try:
+            instance.port = self.egress.open(instance.manifest) if self.egress is not None else None
             instance.start()
         except ByenatosError as error:
             instance.error = error

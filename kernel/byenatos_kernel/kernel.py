@@ -10,12 +10,14 @@ import sys
 from pathlib import Path
 
 from byenatos_kernel import __version__
+from byenatos_kernel.access import Access
 from byenatos_kernel.bus import Bus
 from byenatos_kernel.clients import ClientState
 from byenatos_kernel.config import Config
 from byenatos_kernel.control import Control
 from byenatos_kernel.database import Database
 from byenatos_kernel.drivers import DriverManager
+from byenatos_kernel.egress import Egress
 from byenatos_kernel.health import HealthWatch
 from byenatos_kernel.hotswap import HotSwapManager
 from byenatos_kernel.link import quoted
@@ -27,6 +29,7 @@ from byenatos_kernel.sessions import SessionStore
 from byenatos_kernel.supply import Supply
 from byenatos_kernel.switchboard import Switchboard
 from byenatos_kernel.turns import Turns
+from byenatos_sandbox.broker import Broker
 from byenatos_sandbox.layers import missing
 from byenatos_sdk.home import Home
 from byenatos_sdk.protocol.control import (
@@ -51,7 +54,7 @@ log = logging.getLogger("byenatos")
 class Kernel:
     """All parts of a running kernel. Make it inside the event loop, then ``await run()``."""
 
-    def __init__(self, home: Home, config: Config) -> None:
+    def __init__(self, home: Home, config: Config, access: Access | None = None, broker: Broker | None = None) -> None:
         self.home = home
         self._stopping = asyncio.Event()
         self._signals = 0
@@ -62,6 +65,7 @@ class Kernel:
             [shipped_plugins(), home.plugins], home.models, home.scratch, config, self._publish
         )
         self.drivers = DriverManager(self.registry, self._publish, most_models=config.driver.max_concurrent_models)
+        self.egress = Egress(home, access or Access(), broker)
         self.routes = Routes(self.drivers, self.registry)
         self.sessions = SessionStore(self.database)
         self.places = Places(self.drivers, self.routes)
@@ -75,6 +79,7 @@ class Kernel:
         absent = (f"drivers run without {layer}: {sentence}" for layer, sentence in missing().items())
         self.control = Control(self, (*config.not_in_force(), *absent))
         self.drivers.owner = self.switchboard
+        self.drivers.egress = self.egress
         self.places.fallback = self.supply.fallback
         self.registry.in_use = lambda model: any(unit.model.id == model for unit in self.drivers.units)
         self.registry.on_removed = self.supply.removed
@@ -158,6 +163,7 @@ class Kernel:
         self.registry.close()
         await self.switchboard.drain(DRAIN_S)
         await self.drivers.close(STOP_S)
+        self.egress.close()
         self.bus.close()
         self.database.close()
         log.info("stopped")

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from byenatos_kernel.channel import Channel, ChannelFull
+from byenatos_kernel.egress import EgressPort
 from byenatos_sandbox import Grant, Process, launch
 from byenatos_sdk.manifest import Manifest
 from byenatos_sdk.protocol.errors import DriverCrashed, Overloaded, error_from_code
@@ -54,6 +55,7 @@ class DriverLink:
         self.grant = grant
         self.process: Process | None = None
         self.channel: Channel | None = None
+        self.port: EgressPort | None = None
         self.last_seen = 0.0
         self.reason = ""
         self._token = os.urandom(16).hex()  # not `secrets`: it loads OpenSSL, 3.5 MB
@@ -79,7 +81,19 @@ class DriverLink:
         """Start the process; raises ``LaunchError`` if it cannot be started."""
         plugin = self.manifest.plugin
         config = RuntimeConfig(self._token, plugin.id, plugin.version, str(self.folder), plugin.entry, HEARTBEAT_S)
-        self.process = launch(self.grant, entry=_ENTRY, config=encode_config(config), on_exit=self._exited)
+        try:
+            self.process = launch(
+                self.grant,
+                entry=_ENTRY,
+                config=encode_config(config),
+                egress=self.port.driver_end if self.port is not None else None,
+                on_exit=self._exited,
+            )
+        finally:
+            if self.port is not None:
+                self.port.launched()
+                if self.process is None:
+                    self.port.close()
         self.channel = Channel(self.process.channel, self._frames, self._closed)
         self.last_seen = self._loop.time()
         self.expect("the handshake", HELLO_TIMEOUT_S)
@@ -204,6 +218,8 @@ class DriverLink:
         if self.channel is not None:
             self.channel.drain_input()
             self.channel.close()
+        if self.port is not None:
+            self.port.close()
         self._gone = True
         self.reached()
         exit_ = process.exited.result()

@@ -16,6 +16,9 @@ from byenatos_sandbox.broker.messages import (
     Serving,
     Settings,
     Source,
+    decode_from_keeper,
+    decode_from_server,
+    encode,
 )
 from byenatos_sandbox.broker.start import Broker, start_broker
 
@@ -32,5 +35,8 @@ __all__ = [
     "Serving",
     "Settings",
     "Source",
+    "decode_from_keeper",
+    "decode_from_server",
+    "encode",
     "start_broker",
 ]

@@ -18,6 +18,7 @@ _BARE_LF: Final = re.compile(rb"(?<!\r)\n")
 _BARE_CR: Final = re.compile(rb"\r(?!\n)")
 _UPGRADE: Final = re.compile(rb"\r\n(?:upgrade|http2-settings)[ \t]*:", re.IGNORECASE)
 _CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n", re.IGNORECASE)
+_DIGITS: Final = re.compile(rb"\r\ncontent-length:[ \t]*[0-9]{1,15}[ \t]*\r\n", re.IGNORECASE)
 _REQUEST_LINE: Final = re.compile(rb"[A-Z]{1,20} [!-~]+ HTTP/1\.1")
 
 
@@ -48,6 +49,8 @@ def check_head(head: bytes) -> None:
     lengths, encodings = len(_LENGTH.findall(head)), len(_ENCODING.findall(head))
     if lengths + encodings > 1:
         raise Refused(400, "expected at most one of Content-Length and Transfer-Encoding, once")
+    if lengths and not _DIGITS.search(head):
+        raise Refused(400, "expected Content-Length to be one number")
     if encodings and not _CHUNKED.search(head):
         raise Refused(400, "expected no Transfer-Encoding but chunked")
     if _UPGRADE.search(head):

@@ -93,7 +93,8 @@ class Http1:
         """Keep the connection for the next exchange if this one is over; else break it off."""
         self._busy = False
         over = self._http.our_state is h11.DONE and self._http.their_state is h11.DONE
-        if over and self._wire.open and not self._queued:
+        unasked = self._http.trailing_data[0] or not self._wire.quiet  # would be taken for the next answer
+        if over and self._wire.open and not self._queued and not unasked:
             self._http.start_next_cycle()
             self.idle_since = self._loop.time()
         else:

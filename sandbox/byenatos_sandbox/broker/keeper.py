@@ -94,14 +94,10 @@ class Keeper:
             self._keeping.send(encode(message), socket.MSG_DONTWAIT)
 
     def _configure(self, settings: Settings) -> None:
-        before, self._settings = self._settings, settings
-        self._sources.replace(settings.sources)
-        if before is None:
+        if self._settings is None:
+            self._settings = settings
+            self._sources.replace(settings.sources)
             self._start()
-        elif (before.ports, before.audit) != (settings.ports, settings.audit) and self._pidfd >= 0:
-            # Landlock binds for good: another process, with other bounds
-            self._delay_s = FIRST_DELAY_S
-            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     # ---- the server --------------------------------------------------------------------------------------------
 

@@ -30,6 +30,7 @@ __all__ = [
     "ToKeeper",
     "decode_from_keeper",
     "decode_from_kernel",
+    "decode_from_server",
     "decode_to_keeper",
     "encode",
 ]
@@ -67,7 +68,7 @@ class Rule(Struct, frozen=True):
 
 
 class OpenPort(Struct, frozen=True, tag="open"):
-    """Serve a port for an instance of ``driver``; a number that is open already is replaced.
+    """Serve a port for an instance of ``driver``; a number that is open already is left as it is.
 
     ``addresses`` are the networks that its hosts may resolve to although they are not public. With ``ca`` a
     second descriptor comes along, of a file of certificates to trust instead of the system's.
@@ -103,7 +104,7 @@ class Source(Struct, frozen=True):
 class Settings(Struct, frozen=True, tag="settings"):
     """Where keys come from, which TCP ports may be connected to, and the folder that the audit is written to.
 
-    Other ``ports`` than before end the running server: what it may connect to cannot be widened.
+    Sent once, first: the server is confined to the ports for good.
     """
 
     sources: dict[str, Source]
@@ -145,5 +146,6 @@ FromKeeper = Listed | Ended
 
 encode = msgspec.msgpack.Encoder().encode
 decode_from_kernel = msgspec.msgpack.Decoder(FromKernel).decode
+decode_from_server = msgspec.msgpack.Decoder(Serving).decode
 decode_to_keeper = msgspec.msgpack.Decoder(ToKeeper).decode
 decode_from_keeper = msgspec.msgpack.Decoder(FromKeeper).decode

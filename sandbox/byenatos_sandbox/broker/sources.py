@@ -38,7 +38,7 @@ class Sources:
         return f"Sources({sorted(self._table)})"
 
     def replace(self, table: Mapping[str, Source]) -> None:
-        """Read from other places from now on."""
+        """Read from these places from now on."""
         self._table = dict(table)
         self._keyring.clear()
         self._files.clear()

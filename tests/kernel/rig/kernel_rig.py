@@ -146,7 +146,7 @@ class Rig:
         self._seam = mock.patch.object(link, "launch", self._launch)
         self._seam.start()
 
-    def _launch(self, grant: Grant, *, entry: str, config: bytes, on_exit: Any) -> ScriptedDriver:
+    def _launch(self, grant: Grant, *, entry: str, config: bytes, egress: Any, on_exit: Any) -> ScriptedDriver:
         driver = ScriptedDriver(
             grant, config=config, on_exit=on_exit, obedient=self.obedient, probe_reply=self.probe_reply
         )

@@ -16,6 +16,10 @@ HOST = "api.vendor.test"
 AUTHORITY = trustme.CA()
 
 
+_ORDINARY = (asyncio.CancelledError, ConnectionError, asyncio.IncompleteReadError, ssl.SSLError, h11.ProtocolError)
+"""How a connection ends that its other side, or the test, is done with."""
+
+
 class Call:
     """One request that came to the vendor, and how it is answered."""
 
@@ -86,7 +90,7 @@ class Vendor:
         self.connections += 1
         self._tasks.add(asyncio.current_task())
         try:
-            with suppress(ConnectionError, asyncio.IncompleteReadError, ssl.SSLError, h11.RemoteProtocolError):
+            with suppress(*_ORDINARY):
                 if self.raw is not None:
                     await self.raw(reader, writer)
                 elif self._http2:
