@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-from tests.bench import cancel, death, memory, requests, slow_client, streams
+from tests.bench import broker, cancel, death, memory, requests, slow_client, streams
 from tests.bench.figures import Figure, Section, Table, best_of
 from tests.bench.machine import describe_machine
 
@@ -25,6 +25,7 @@ SECTIONS: Final[dict[str, Callable[..., Section]]] = {
     "death": death.measure,
     "memory": memory.measure,
     "slow-client": slow_client.measure,
+    "broker": broker.measure,
 }
 
 

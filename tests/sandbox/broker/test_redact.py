@@ -2,6 +2,7 @@
 
 import base64
 import html
+import itertools
 import json
 import urllib.parse
 
@@ -10,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from byenatos_sandbox.broker.redact import Redactor
-import itertools
 
 KEY = 'sk-ca"n/ary+0123=456\\789<a&b>'
 KEYS = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=8, max_size=60)

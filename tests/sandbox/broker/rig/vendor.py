@@ -73,6 +73,7 @@ class Vendor:
         AUTHORITY.issue_cert(*names).configure_cert(self._context)
         self._context.set_alpn_protocols(["h2"] if http2 else ["http/1.1"])
         self._tasks = set()
+        self._writers = []
 
     async def __aenter__(self):
         context = None if self._plain else self._context
@@ -85,9 +86,14 @@ class Vendor:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for writer in self._writers:
+            writer.transport.abort()
+        for _ in range(4):  # turns of the loop in which TLS and then its socket are let go
+            await asyncio.sleep(0)
 
     async def _accept(self, reader, writer):
         self.connections += 1
+        self._writers.append(writer)
         self._tasks.add(asyncio.current_task())
         try:
             with suppress(*_ORDINARY):
