@@ -134,11 +134,9 @@ def _section(requests: dict[str, list[int]], lags: dict[str, list[int]], bursts:
         return percentile(values, percent) / 1e6
 
     rows: list[tuple[str | float, ...]] = []
-    for way in requests:
+    for way, taken in requests.items():
         best = max(bursts[way])
-        rows.append(
-            (way, *(ms(requests[way], one) for one in (50, 90, 99)), *(ms(lags[way], one) for one in (50, 99)), best)
-        )
+        rows.append((way, *(ms(taken, one) for one in (50, 90, 99)), *(ms(lags[way], one) for one in (50, 99)), best))
     ratio = [second / first for first, second in zip(rows[0][1:], rows[1][1:], strict=True)]  # type: ignore[operator]
     rows.append(("broker / direct", *ratio))
     table = Table(

@@ -76,14 +76,20 @@ class Http1:
             if not isinstance(event, h11.InformationalResponse) or event.status_code == 101:
                 raise UpstreamError("the vendor sent what is no answer")
 
-    async def read(self) -> bytes | None:
-        """Return a piece of the answer; nothing at its end."""
-        event = await self._next()
+    def take(self) -> bytes | None:
+        """Return what is here of the answer, empty if that is nothing yet; ``None`` at its end."""
+        event = self._ready()
         if isinstance(event, h11.Data):
             return bytes(event.data)
+        if event is h11.NEED_DATA:
+            return b""
         if isinstance(event, h11.EndOfMessage):
             return None
         raise UpstreamError("the vendor broke the connection off in the middle of an answer")
+
+    async def more(self) -> None:
+        """Wait until there may be something to take."""
+        await self._wire.readable()
 
     def close(self) -> None:
         """Close the connection, and break off what goes on over it."""
@@ -111,9 +117,14 @@ class Http1:
             self._queued.append(data)
 
     async def _next(self) -> object:
+        while (event := self._ready()) is h11.NEED_DATA:
+            await self._wire.readable()
+        return event
+
+    def _ready(self) -> object:
         try:
-            while (event := self._http.next_event()) is h11.NEED_DATA:
-                self._http.receive_data(await self._wire.read())
+            while (event := self._http.next_event()) is h11.NEED_DATA and (not self._wire.quiet or self._wire.ended):
+                self._http.receive_data(self._wire.take())
         except (h11.RemoteProtocolError, h11.LocalProtocolError):
             reason = "sent what is no HTTP/1.1" if self._wire.open else "broke the connection off"
             raise UpstreamError(f"the vendor {reason}") from None

@@ -133,7 +133,7 @@ class Http2:
             return
         found = self._exchanges.get(getattr(event, "stream_id", None) or 0)
         if found is not None:
-            found.take(event)
+            found.note(event)
         elif isinstance(event, h2.events.DataReceived) and event.flow_controlled_length:
             # of an exchange that was broken off: the connection's window is given back
             self.http.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
@@ -201,13 +201,13 @@ class _Exchange:
             await self._change()
         return self._head
 
-    async def read(self) -> bytes | None:
-        """Return a piece of the answer and open the window again by as much; nothing at its end."""
-        while not self._data:
+    def take(self) -> bytes | None:
+        """Return what is here of the answer and open the window again by as much; ``None`` at its end."""
+        if not self._data:
             if self._ended:
                 return None
             self._check()
-            await self._change()
+            return b""
         pieces, credit = [], 0
         while self._data:
             data, size = self._data.popleft()
@@ -218,6 +218,10 @@ class _Exchange:
                 self._connection.http.acknowledge_received_data(credit, self._number)
             self._connection.flush()
         return b"".join(pieces)
+
+    async def more(self) -> None:
+        """Wait until there may be something to take."""
+        await self._change()
 
     def release(self) -> None:
         """Be done with it; one that is not over is reset."""
@@ -234,7 +238,7 @@ class _Exchange:
 
     # ---- what the connection calls -----------------------------------------------------------------------------
 
-    def take(self, event: h2.events.Event) -> None:
+    def note(self, event: h2.events.Event) -> None:
         """Take an event of this stream."""
         if isinstance(event, h2.events.DataReceived):
             self._data.append((event.data or b"", event.flow_controlled_length or 0))

@@ -53,14 +53,17 @@ class Line:
                 await Relay(self, request).run()
                 if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
                     break
-                self._rest = self._http.trailing_data[0]  # whose head is to be read as strictly
-                self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
+                self._rest = self._http.trailing_data[0]
+                if self._rest:  # whose head is to be read as strictly, and not by the one that has it
+                    self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
+                else:
+                    self._http.start_next_cycle()
         except asyncio.CancelledError:
             self.wire.abort()
         except ConnectionError:
             pass
         finally:
-            self._flush()
+            self.flush()
             self.wire.close()
 
     def touch(self) -> None:
@@ -129,8 +132,17 @@ class Line:
     async def finish(self) -> None:
         """End the answer; one that does not end the request ends the connection."""
         self._queue(h11.EndOfMessage())
-        self._flush()
+        self.flush()
         await self.wire.drain()
+
+    def flush(self) -> None:
+        """Write what is queued now: there is nothing to wait for that could go with it."""
+        if self._queued:
+            data = self._queued[0] if len(self._queued) == 1 else b"".join(self._queued)
+            self._queued.clear()
+            self._size = 0
+            self.touch()
+            self.wire.write(data)
 
     async def refuse(self, refused: Refused) -> None:
         """Answer for the broker, having taken the request in: a driver that is still sending would hear nothing."""
@@ -208,19 +220,11 @@ class Line:
         if not data:
             return
         if not self._queued:
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
         self._queued.append(data)
         self._size += len(data)
         if self._size > HIGH_WATER:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._queued:
-            data = self._queued[0] if len(self._queued) == 1 else b"".join(self._queued)
-            self._queued.clear()
-            self._size = 0
-            self.touch()
-            self.wire.write(data)
+            self.flush()
 
     def _left(self) -> None:
         self._end("the driver left")

@@ -183,7 +183,11 @@ class Relay:
         self._entry.status = head.status
         redaction = redactor.stream()
         most = rule.max_response_mib << 20
-        while (data := await exchange.read()) is not None:
+        while (data := exchange.take()) is not None:
+            if not data:
+                self._line.flush()
+                await exchange.more()
+                continue
             self._entry.bytes_down += len(data)
             if self._entry.bytes_down > most:
                 raise UpstreamError(f"the answer is larger than {rule.max_response_mib} MiB (max_response_mib)")

@@ -5,6 +5,7 @@ ends with its keeper; a message of the kernel's that cannot be read ends it as w
 """
 
 import asyncio
+import gc
 import os
 import socket
 import ssl
@@ -47,6 +48,8 @@ def serve(control: socket.socket, keeper: socket.socket, settings: Settings) -> 
     warn_about_proxies()
     for sentence in confinement.lock_in(Path(settings.audit), [*settings.ports, *proxy_ports()]):
         sys.stderr.write(f"broker: it runs less confined than it should: {sentence}\n")
+    gc.collect()
+    gc.freeze()  # what was imported is not looked through again while requests wait
     asyncio.run(_run(control, keeper, settings, context))
     os._exit(0)
 

@@ -44,8 +44,15 @@ class Exchange(Protocol):
     async def head(self) -> Head:
         """Wait for the answer to begin; raises ``UpstreamError``."""
 
-    async def read(self) -> bytes | None:
-        """Return a piece of the answer, waiting for one; nothing at its end. Raises ``UpstreamError``."""
+    def take(self) -> bytes | None:
+        """Return what is here of the answer, empty if that is nothing yet; ``None`` at its end.
+
+        Raises:
+            UpstreamError: there will be no end.
+        """
+
+    async def more(self) -> None:
+        """Wait until there may be something to take."""
 
     def release(self) -> None:
         """Be done with it. An exchange that is not over is broken off, which its vendor is told at once."""

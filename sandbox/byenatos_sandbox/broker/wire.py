@@ -81,16 +81,29 @@ class Wire(asyncio.Protocol):
         """Whether nothing came that nobody read."""
         return not self._chunks
 
-    async def read(self) -> bytes:
-        """Return what came, waiting for something; empty at the end."""
-        while not self._chunks:
-            if self._eof:
-                return b""
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come than has come."""
+        return self._eof
+
+    async def readable(self) -> None:
+        """Wait until something came or nothing more will come."""
+        if not self._chunks and not self._eof:
             self._readable = asyncio.get_running_loop().create_future()
             try:
                 await self._readable
             finally:
                 self._readable = None
+
+    async def read(self) -> bytes:
+        """Return what came, waiting for something; empty at the end."""
+        await self.readable()
+        return self.take()
+
+    def take(self) -> bytes:
+        """Return what came; empty if that is nothing."""
+        if not self._chunks:
+            return b""
         data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         self._chunks.clear()
         if self._held > HIGH_WATER and self._transport is not None and not self._transport.is_closing():
