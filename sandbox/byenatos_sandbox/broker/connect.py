@@ -7,6 +7,7 @@ written as an address. The certificate is checked through it all the same.
 
 import asyncio
 import base64
+import re
 import socket
 import ssl
 import sys
@@ -30,6 +31,8 @@ __all__ = ["Connector", "proxy_ports", "trust", "warn_about_proxies"]
 CONNECT_S = 15.0
 ONE_ADDRESS_S = 6.0
 _MAX_PROXY_ANSWER = 16 << 10
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+"""The last label of what is an address, in whichever spelling the C library takes."""
 
 
 def trust(certificates: str | None = None) -> ssl.SSLContext:
@@ -117,28 +120,22 @@ class Connector:
         proxy = _proxy_for(rule)
         if proxy is not None:
             return await self._tunnel(rule, *proxy)
-        failure: OSError | TimeoutError | None = None
-        for address in await public_addresses(rule.host, rule.port, self._addresses, self._look_up):
-            try:
-                async with asyncio.timeout(ONE_ADDRESS_S):
-                    return await _connect(address, rule.port)
-            except (OSError, TimeoutError) as error:
-                failure = error
-        assert failure is not None
-        raise failure
+        addresses = await public_addresses(rule.host, rule.port, self._addresses, self._look_up)
+        return await _first(addresses, rule.port)
 
     async def _tunnel(self, rule: Rule, host: str, port: int, credentials: bytes) -> socket.socket:
         """Have a proxy connect to the vendor (``CONNECT``)."""
-        with suppress(ValueError):
-            socket.inet_pton(socket.AF_INET, rule.host)
-            if wrong := judge(rule.host, self._addresses):
-                raise Refused(403, f"{rule.host} is {wrong}")
+        if _NUMBER.fullmatch(rule.host.rpartition(".")[2]) and (wrong := judge(rule.host, self._addresses)):
+            raise Refused(403, f"{rule.host} is {wrong}")
         loop = asyncio.get_running_loop()
         try:
-            found = (await resolve(host, port))[0]
+            found = await resolve(host, port)
         except (OSError, UnicodeError):
             raise Refused(502, "the proxy that the environment names cannot be looked up") from None
-        raw = await _connect(found, port)
+        try:
+            raw = await _first(found, port)
+        except (OSError, TimeoutError):
+            raise Refused(502, "the proxy that the environment names does not answer") from None
         try:
             authority = f"{rule.host}:{rule.port}".encode()
             headers = [(b"host", authority)]
@@ -159,6 +156,22 @@ class Connector:
             raw.close()
             raise
         return raw
+
+
+async def _first(addresses: Sequence[str], port: int) -> socket.socket:
+    """Connect to the first of several addresses that answers.
+
+    Raises:
+        OSError, TimeoutError: none does.
+    """
+    failure: OSError | TimeoutError = ConnectionError("there is no address")
+    for address in addresses:
+        try:
+            async with asyncio.timeout(ONE_ADDRESS_S):
+                return await _connect(address, port)
+        except (OSError, TimeoutError) as error:
+            failure = error
+    raise failure
 
 
 async def _connect(address: str, port: int) -> socket.socket:
