@@ -107,19 +107,21 @@ class Http2:
 
     async def _read(self) -> None:
         reason = "the vendor broke the connection off"
-        while data := await self._wire.read():
-            try:
-                events = self.http.receive_data(data)
-            except h2.exceptions.ProtocolError:
-                reason = "the vendor sent what is no HTTP/2"
+        try:
+            while data := await self._wire.read():
+                for event in self.http.receive_data(data):
+                    self._take(event)
                 self.flush()
-                break
-            for event in events:
-                self._take(event)
+                await self._wire.drain()  # a vendor that asks for answers has to read them
+        except h2.exceptions.ProtocolError:
+            reason = "the vendor sent what is no HTTP/2"
             self.flush()
-        self._leaving = True
-        self._wire.close()
-        self._fail(reason)
+        except ConnectionError:
+            pass
+        finally:
+            self._leaving = True
+            self._wire.close()
+            self._fail(reason)
 
     def _take(self, event: h2.events.Event) -> None:
         if isinstance(event, h2.events.ConnectionTerminated):

@@ -27,6 +27,7 @@ __all__ = ["HANDED", "MOST_LINES", "Port"]
 MOST_LINES = 64
 """Connections of one driver at a time."""
 _DIALS_A_TURN = 8
+_SIGNED_AT_ONCE = 4  # each is kept whole in memory
 HANDED, BUSY = b"+", b"-"
 
 
@@ -50,6 +51,7 @@ class Port:
         addresses = [ipaddress.ip_network(one) for one in order.addresses]
         self.pool = Pool(Connector(addresses, context, look_up))
         self.lines: set[Line] = set()
+        self.signing = asyncio.Semaphore(_SIGNED_AT_ONCE)
         self._secrets = tuple(sorted({rule.key.secret for rule in order.rules if rule.key and not rule.refused}))
         self._socket = descriptor
         self._tasks: set[asyncio.Task[None]] = set()

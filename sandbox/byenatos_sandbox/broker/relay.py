@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["MAX_SIGNED", "Relay"]
 
 AT_ONCE = 64 << 10
-MAX_SIGNED = 8 << 20
+MAX_SIGNED = 4 << 20
 """A body that the key signs is kept whole until it is sent: it may be this long."""
 
 _NOT_PASSED_BACK: Final = frozenset(
@@ -86,14 +86,28 @@ class Relay:
         if not announced.isdigit() or int(announced[:20]) > rule.max_request_mib << 20:
             raise Refused(413, f"the request is larger than {rule.max_request_mib} MiB (max_request_mib)")
         headers = forwarded(self._request.headers, rule.key)
-        target, body = self._request.target, None
+        target = self._request.target
         if rule.key is not None:
-            value = await self._port.vault.key(rule.key.secret)
             if rule.key.scheme:
-                body = await self._whole(min(rule.max_request_mib << 20, MAX_SIGNED))
-                headers = [one for one in headers if one[0] != b"content-length"]
-                headers.append((b"content-length", str(len(body)).encode()))
-            target, headers = inject(rule, value, self._method, target, headers, body or b"")
+                async with self._port.signing:
+                    await self._sign(rule, headers)
+                return
+            value = await self._port.vault.key(rule.key.secret)
+            target, headers = inject(rule, value, self._method, target, headers, b"")
+        await self._exchange(rule, target, headers, None)
+
+    async def _sign(self, rule: Rule, headers: list[Header]) -> None:
+        """Take the whole request in, for the key to sign."""
+        assert rule.key is not None
+        body = await self._whole(min(rule.max_request_mib << 20, MAX_SIGNED))
+        value = await self._port.vault.key(rule.key.secret)
+        headers = [one for one in headers if one[0] != b"content-length"]
+        headers.append((b"content-length", str(len(body)).encode()))
+        target, headers = inject(rule, value, self._method, self._request.target, headers, body)
+        await self._exchange(rule, target, headers, body)
+
+    async def _exchange(self, rule: Rule, target: bytes, headers: list[Header], body: bytes | None) -> None:
+        """Send the request, its body if that is whole already, and pass the answer back."""
         redactor = self._port.redactor()
         upstream = await self._port.pool.get(rule)
         authority = rule.host if rule.port == DEFAULT_PORTS[rule.scheme] else f"{rule.host}:{rule.port}"
