@@ -123,7 +123,9 @@ class Http1:
 
     def _ready(self) -> object:
         try:
-            while (event := self._http.next_event()) is h11.NEED_DATA and (not self._wire.quiet or self._wire.ended):
+            if not self._wire.quiet:  # asking h11 first would cost as much again
+                self._http.receive_data(self._wire.take())
+            while (event := self._http.next_event()) is h11.NEED_DATA and self._wire.ended:
                 self._http.receive_data(self._wire.take())
         except (h11.RemoteProtocolError, h11.LocalProtocolError):
             reason = "sent what is no HTTP/1.1" if self._wire.open else "broke the connection off"

@@ -42,6 +42,7 @@ class Line:
         self._heads = HeadReader()
         self._rest = b""
         self._queued: list[bytes] = []
+        self._due: asyncio.Handle | None = None
         self._size = 0
         self._task: asyncio.Task[None] | None = None
 
@@ -137,6 +138,9 @@ class Line:
 
     def flush(self) -> None:
         """Write what is queued now: there is nothing to wait for that could go with it."""
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
         if self._queued:
             data = self._queued[0] if len(self._queued) == 1 else b"".join(self._queued)
             self._queued.clear()
@@ -219,8 +223,8 @@ class Line:
             raise ConnectionResetError("the answer cannot be sent as it is") from None
         if not data:
             return
-        if not self._queued:
-            self._loop.call_soon(self.flush)
+        if self._due is None:
+            self._due = self._loop.call_soon(self.flush)
         self._queued.append(data)
         self._size += len(data)
         if self._size > HIGH_WATER:
