@@ -45,6 +45,7 @@ __all__ = ["Egress", "EgressPort", "granted_rules"]
 
 MAX_PACKET = 128 << 10
 ANSWER_S = 60.0
+STOP_S = 2.0
 FIRST_DELAY_S, MOST_DELAY_S = 0.1, 10.0
 
 log = logging.getLogger("byenatos")
@@ -176,14 +177,27 @@ class Egress:
         finally:
             self._asked.pop(number, None)
 
-    def close(self) -> None:
-        """Stop the broker."""
+    async def close(self) -> None:
+        """Stop the broker, and wait until its keeper is gone: its end is a signal, which needs the loop to be there."""
         self._closing = True
         if self._restart is not None:
             self._restart.cancel()
         for port in list(self._ports.values()):
             port.close()
+        keeper = os.dup(self._broker.pidfd) if self._broker is not None else -1
         self._detach()
+        if keeper >= 0:
+            gone = asyncio.Event()
+            self._loop.add_reader(keeper, gone.set)
+            try:
+                await asyncio.wait_for(gone.wait(), STOP_S)
+            except TimeoutError:
+                signal.pidfd_send_signal(keeper, signal.SIGKILL)
+                await gone.wait()
+            self._loop.remove_reader(keeper)
+            with contextlib.suppress(ChildProcessError):
+                os.waitid(os.P_PIDFD, keeper, os.WEXITED)  # noqa: ASYNC222 - it is gone: this only reaps it
+            os.close(keeper)
 
     # ---- the broker's life -------------------------------------------------------------------------------------
 

@@ -163,7 +163,7 @@ class Kernel:
         self.registry.close()
         await self.switchboard.drain(DRAIN_S)
         await self.drivers.close(STOP_S)
-        self.egress.close()
+        await self.egress.close()
         self.bus.close()
         self.database.close()
         log.info("stopped")

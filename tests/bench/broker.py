@@ -93,7 +93,7 @@ async def _sandboxed(url: str, port: int, ca: Path, folder: Path) -> AsyncIterat
             process.kill()
             await process.exited
             process.close()
-        egress.close()
+        await egress.close()
 
 
 def measure(*, quick: bool) -> Section:

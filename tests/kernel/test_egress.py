@@ -56,10 +56,7 @@ def with_egress(tmp_path: Path, access: Access, doing):
             async with asyncio.timeout(CEILING_S):
                 await doing(egress)
         finally:
-            pid = egress.pid
-            egress.close()
-            if pid:
-                os.waitpid(pid, 0)
+            await egress.close()
 
     asyncio.run(main())
 
