@@ -16,7 +16,15 @@ from msgspec import Struct, field
 
 from byenatos_sdk.protocol.errors import InvalidRequest
 
-__all__ = ["Access", "AccessError", "DriverRules", "Isolation", "PluginRules", "SecretSource", "read_access"]
+__all__ = [
+    "Access",
+    "AccessError",
+    "DriverRules",
+    "Isolation",
+    "PluginRules",
+    "SecretSource",
+    "read_access",
+]
 
 MAX_ACCESS = 1 << 20
 ISOLATION = ("filesystem", "network", "system-calls", "processes", "resources")

@@ -19,6 +19,7 @@ from byenatos_sdk.protocol.control import (
     KernelStatus,
     ModelInfo,
     Named,
+    SecretInfo,
     SessionTranscript,
     SlotInfo,
     SwapAdvanced,
@@ -62,6 +63,7 @@ class Control:
             "sessions": self._list_sessions,
             "session": self._session,
             "session_remove": self._session_remove,
+            "secrets": self._secrets,
             "shutdown": self._shutdown,
         }
 
@@ -201,6 +203,9 @@ class Control:
             raise InvalidRequest(f"session {named.name!r} is being answered; wait for it or cancel it")
         await self._kernel.sessions.remove(named.name)
         return Empty()
+
+    async def _secrets(self, _: Empty) -> list[SecretInfo]:
+        return await self._kernel.egress.secrets()
 
     async def _shutdown(self, _: Empty) -> Empty:
         asyncio.get_running_loop().call_soon(self._kernel.stop)

@@ -21,6 +21,8 @@ __all__ = ["ALREADY_RUNNING", "BAD_CONFIGURATION", "main"]
 
 BAD_CONFIGURATION = 2
 ALREADY_RUNNING = 3
+_BROKER = "BYENATOS_BROKER"
+"""Tells a kernel that executed itself where the broker is that it started before."""
 
 log = logging.getLogger("byenatos")
 
@@ -66,6 +68,11 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"byenatos: {home.path} cannot be used as a home: {error}\n")
         return 1
     try:
+        _part_with_keys(access)
+    except OSError as error:
+        sys.stderr.write(f"byenatos: the egress broker cannot be started: {error}\n")
+        return 1
+    try:
         lock = _hold(home)
     except Unavailable as error:
         sys.stderr.write(f"byenatos: {error.message}\n")
@@ -109,13 +116,35 @@ def _allow_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
+def _part_with_keys(access: Access) -> None:
+    """Hand the keys in the environment to the broker and begin anew without them, if there are any.
+
+    Deleting a variable leaves its bytes in memory, where the program's environment was, and in whatever read it. A
+    process that executes itself keeps nothing: the broker, its child, stays, and so do two sockets to it.
+    """
+    named = {source.environment for source in access.secrets.values() if source.environment is not None}
+    keys = {name: os.environ[name] for name in named if name in os.environ}
+    if not keys:
+        return
+    from byenatos_sandbox.broker import start_broker
+
+    broker = start_broker(keys)
+    left = {name: value for name, value in os.environ.items() if name not in keys}
+    sys.stderr.flush()
+    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], left | {_BROKER: broker.hand_over()})  # noqa: S606 - our own interpreter
+
+
 def _run(home: Home, config: Config, access: Access) -> None:
     import asyncio
 
     from byenatos_kernel.kernel import Kernel
+    from byenatos_sandbox.broker import Broker
+
+    words = os.environ.pop(_BROKER, "")
+    broker = Broker.take_over(words) if words else None
 
     async def serve() -> None:
-        await Kernel(home, config, access).run()
+        await Kernel(home, config, access, broker).run()
 
     asyncio.run(serve())
 

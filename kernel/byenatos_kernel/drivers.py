@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from byenatos_kernel.egress import Egress
 from byenatos_kernel.grants import Grants
 from byenatos_kernel.instances import Instance
 from byenatos_kernel.link import quoted
@@ -57,6 +58,7 @@ class DriverManager:
     ) -> None:
         self.units: list[Unit] = []
         self.owner: UnitOwner | None = None
+        self.egress: Egress | None = None
         self._registry = registry
         self._grants = grants
         self._publish = publish
@@ -244,7 +246,9 @@ class DriverManager:
         self._unit_of[instance] = unit
         instance.advance(InstanceState.VERIFIED)
         try:
-            instance.start(self._registry.shelf.load(unit.plugin))
+            code = self._registry.shelf.load(unit.plugin)
+            instance.port = self.egress.open(instance.manifest) if self.egress is not None else None
+            instance.start(code)
         except ByenatosError as error:
             instance.error = error
             instance.advance(InstanceState.FAILED, error.message)

@@ -15,6 +15,7 @@ from byenatos_kernel.config import Config
 from byenatos_kernel.control import Control
 from byenatos_kernel.database import Database
 from byenatos_kernel.drivers import DriverManager
+from byenatos_kernel.egress import Egress
 from byenatos_kernel.grants import Grants
 from byenatos_kernel.health import HealthWatch
 from byenatos_kernel.hotswap import HotSwapManager
@@ -32,6 +33,7 @@ from byenatos_kernel.supply import Supply
 from byenatos_kernel.switchboard import Switchboard
 from byenatos_kernel.turns import Turns
 from byenatos_sandbox import Templates
+from byenatos_sandbox.broker import Broker
 from byenatos_sandbox.layers import missing
 from byenatos_sdk.home import Home
 from byenatos_sdk.protocol.control import (
@@ -59,7 +61,7 @@ log = logging.getLogger("byenatos")
 class Kernel:
     """All parts of a running kernel. Make it inside the event loop, then ``await run()``."""
 
-    def __init__(self, home: Home, config: Config, access: Access) -> None:
+    def __init__(self, home: Home, config: Config, access: Access, broker: Broker | None = None) -> None:
         self.home = home
         self._stopping = asyncio.Event()
         self._signals = 0
@@ -74,6 +76,7 @@ class Kernel:
         self.drivers = DriverManager(
             self.registry, grants, self._publish, most_models=config.driver.max_concurrent_models
         )
+        self.egress = Egress(home, access, broker)
         self.routes = Routes(self.drivers, self.registry)
         self.sessions = SessionStore(self.database)
         self.places = Places(self.drivers, self.routes)
@@ -87,6 +90,7 @@ class Kernel:
         absent = (f"drivers run without {layer}: {sentence}" for layer, sentence in missing().items())
         self.control = Control(self, (*config.not_in_force(), *absent))
         self.drivers.owner = self.switchboard
+        self.drivers.egress = self.egress
         self.places.fallback = self.supply.fallback
         self.shelf.in_use = lambda: {unit.plugin.digest for unit in self.drivers.units}
         self.registry.in_use = lambda model: any(unit.model.id == model for unit in self.drivers.units)
@@ -172,6 +176,7 @@ class Kernel:
         self.registry.close()
         await self.switchboard.drain(DRAIN_S)
         await self.drivers.close(STOP_S)
+        await self.egress.close()
         self.nurseries.close()
         self.bus.close()
         self.database.close()

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from byenatos_kernel.channel import Channel, ChannelFull
+from byenatos_kernel.egress import EgressPort
 from byenatos_kernel.models import PluginEntry
 from byenatos_kernel.nurseries import Nurseries
 from byenatos_sandbox import Grant, Nursery, Process, launch
@@ -57,6 +58,7 @@ class DriverLink:
         self._nursery: Nursery | None = None
         self.process: Process | None = None
         self.channel: Channel | None = None
+        self.port: EgressPort | None = None
         self.last_seen = 0.0
         self.reason = ""
         self._token = os.urandom(16).hex()  # not `secrets`: it loads OpenSSL, 3.5 MB
@@ -91,17 +93,24 @@ class DriverLink:
             self.grant.files,
             tuple(map(str, self.plugin.imports)),
         )
-        if self._nurseries is not None:
-            self._nursery = self._nurseries.take(self.plugin, self.grant, code)
-        self.process = launch(
-            self.grant,
-            entry=_ENTRY,
-            config=encode_config(config),
-            code=code,
-            templates=self._nurseries.templates if self._nurseries is not None else None,
-            nursery=self._nursery,
-            on_exit=self._exited,
-        )
+        try:
+            if self._nurseries is not None:
+                self._nursery = self._nurseries.take(self.plugin, self.grant, code)
+            self.process = launch(
+                self.grant,
+                entry=_ENTRY,
+                config=encode_config(config),
+                code=code,
+                egress=self.port.driver_end if self.port is not None else None,
+                templates=self._nurseries.templates if self._nurseries is not None else None,
+                nursery=self._nursery,
+                on_exit=self._exited,
+            )
+        finally:
+            if self.port is not None:
+                self.port.launched()
+                if self.process is None:
+                    self.port.close()
         self.channel = Channel(self.process.channel, self._frames, self._closed)
         self.last_seen = self._loop.time()
         self.expect("the handshake", HELLO_TIMEOUT_S)
@@ -226,6 +235,8 @@ class DriverLink:
         if self.channel is not None:
             self.channel.drain_input()
             self.channel.close()
+        if self.port is not None:
+            self.port.close()
         self._gone = True
         self.reached()
         exit_ = process.exited.result()

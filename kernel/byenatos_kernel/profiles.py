@@ -77,7 +77,7 @@ def usual_profile(manifest: Manifest) -> str:
     """The profile of a plugin for which the operator names none, by what its manifest asks for."""
     if manifest.plugin.kind == "front":
         return "front"
-    return "cloud-api" if manifest.permissions.network else "local-model"
+    return "cloud-api" if manifest.egress else "local-model"
 
 
 def _read(path: Path) -> Profile:

@@ -20,7 +20,7 @@ from byenatos_sandbox.linux import system_call
 
 __all__ = ["READ", "READ_DEVICE", "READ_WRITE", "USE_DEVICE", "Access", "Rule", "abi", "restrict"]
 
-_VERSION, _PATH_BENEATH = 1, 1
+_VERSION, _PATH_BENEATH, _NET_PORT = 1, 1, 2
 
 
 class Access(IntFlag):
@@ -47,7 +47,7 @@ class Access(IntFlag):
 
 _SINCE = {Access.REFER: 2, Access.TRUNCATE: 3, Access.IOCTL_DEV: 5, Access.RESOLVE_UNIX: 9}
 _OF_FILES = Access.EXECUTE | Access.WRITE_FILE | Access.READ_FILE | Access.TRUNCATE | Access.IOCTL_DEV
-_TCP, _TCP_AND_UDP = 0b11, 0b1111
+_TCP, _TCP_AND_UDP, _CONNECT_TCP = 0b11, 0b1111, 0b10
 _ABSTRACT_SOCKETS_AND_SIGNALS = 0b11
 
 READ = Access.READ_FILE | Access.READ_DIR
@@ -80,8 +80,11 @@ def abi() -> int:
         return 0
 
 
-def restrict(rules: Iterable[Rule]) -> None:
+def restrict(rules: Iterable[Rule], connect: Iterable[int] | None = None) -> None:
     """Bind the calling thread, and all that it starts, to ``rules``, for good; paths that do not exist are left out.
+
+    Without ``connect`` there is no network. With it, TCP connections to these ports can be made, as far as Landlock
+    knows of TCP (Linux 6.7), and UDP is left alone: names are looked up by it.
 
     Call it in a process with one thread that has set no_new_privs.
 
@@ -93,13 +96,15 @@ def restrict(rules: Iterable[Rule]) -> None:
     for access in Access:
         if _SINCE.get(access, 1) <= version:
             handled |= access
-    network = 0 if version < 4 else _TCP if version < 10 else _TCP_AND_UDP
+    network = 0 if version < 4 else _TCP if version < 10 or connect is not None else _TCP_AND_UDP
     scoped = _ABSTRACT_SOCKETS_AND_SIGNALS if version >= 6 else 0
     attributes = struct.pack("QQQ", handled, network, scoped)[: 8 if version < 4 else 16 if version < 6 else 24]
     ruleset = system_call("landlock_create_ruleset", attributes, len(attributes), 0)
     try:
         for rule in rules:
             _add(ruleset, rule, handled)
+        for port in set(connect or ()) if network else ():
+            system_call("landlock_add_rule", ruleset, _NET_PORT, struct.pack("<QQ", _CONNECT_TCP, port), 0)
         system_call("landlock_restrict_self", ruleset, 0)
     finally:
         os.close(ruleset)

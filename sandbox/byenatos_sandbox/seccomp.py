@@ -25,6 +25,7 @@ Source of the lists: measured with llama.cpp, numpy, httpx and two vendors' SDKs
 import ctypes
 import errno
 import struct
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from typing import Final
@@ -100,10 +101,20 @@ _NEW_LISTENER = 1 << 3
 
 
 @cache
-def program(pid: int, *, writable_code: bool, fatal: int = KILL, forks: bool = False, machine: str = MACHINE) -> bytes:
+def program(
+    pid: int,
+    *,
+    writable_code: bool,
+    fatal: int = KILL,
+    forks: bool = False,
+    more: tuple[tuple[str, Verdict], ...] = (),
+    machine: str = MACHINE,
+) -> bytes:
     """Build the filter for the process ``pid`` on a machine (``x86_64`` or ``aarch64``); ``fatal`` is KILL or TELL.
 
     ``forks`` is for a template: it may fork, and its forks may lead a session and add a filter of their own.
+
+    ``more`` are the verdicts, by name, in which another kind of process than a driver differs from one.
 
     Raises:
         KeyError: the machine is not known.
@@ -162,6 +173,7 @@ def program(pid: int, *, writable_code: bool, fatal: int = KILL, forks: bool = F
             "setsid": ALLOW,
             "seccomp": one_of(0, [_SET_MODE_FILTER], _EPERM, one_of(1, [0], _EPERM)),
         }
+    rules |= dict(more)
     numbers = NUMBERS[machine]
     return dispatch(
         {numbers[name]: verdict for name, verdict in rules.items() if name in numbers},
@@ -191,7 +203,14 @@ def available() -> bool:
     return True
 
 
-def install(pid: int, *, writable_code: bool, forks: bool = False, tells: bool = True) -> int | None:
+def install(
+    pid: int,
+    *,
+    writable_code: bool,
+    forks: bool = False,
+    tells: bool = True,
+    more: Mapping[str, Verdict] | None = None,
+) -> int | None:
     """Bind the calling thread, and all that it starts, to its program, for good.
 
     Returns the descriptor on which fatal calls are told; nothing without ``tells``, or where the system cannot tell:
@@ -202,10 +221,11 @@ def install(pid: int, *, writable_code: bool, forks: bool = False, tells: bool =
     Raises:
         OSError: the kernel refuses.
     """
+    others = tuple((more or {}).items())
     if tells:
         with suppress(OSError):
-            return _load(program(pid, writable_code=writable_code, fatal=TELL, forks=forks), _NEW_LISTENER)
-    _load(program(pid, writable_code=writable_code, forks=forks), 0)
+            return _load(program(pid, writable_code=writable_code, fatal=TELL, forks=forks, more=others), _NEW_LISTENER)
+    _load(program(pid, writable_code=writable_code, forks=forks, more=others), 0)
     return None
 
 

@@ -17,6 +17,8 @@ from byenatos_sdk.protocol.versions import MAJORS
 
 __all__ = [
     "DeclaredModel",
+    "Egress",
+    "EgressKey",
     "Lifecycle",
     "Manifest",
     "ManifestError",
@@ -28,6 +30,13 @@ __all__ = [
 
 MAX_MANIFEST = 256 << 10
 _ID = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+MOST_EGRESS = 32
+_HOST = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
+_SECRET = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_PREFIX = re.compile(r"[!-~ ]{0,32}")
+_PATH = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@/]*")
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _ENTRY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
@@ -60,12 +69,47 @@ class Permissions(_Strict, frozen=True):
     executed, which compilers at run time and closures of ctypes need and an attack likes.
     """
 
-    network: list[str] = field(default_factory=list)
-    secrets: list[str] = field(default_factory=list)
     model_files: list[str] = field(default_factory=list)
     memory_mib: int = 0
     threads: int = 1
     writable_code: bool = False
+
+
+class EgressKey(_Strict, frozen=True):
+    """``key`` of an ``[[egress]]`` table: where the broker puts the operator's key named ``secret``.
+
+    One of ``header`` (with a ``prefix``), ``query`` (a parameter's name) and ``scheme`` (``tc3``, Tencent's signature
+    for a ``service``; the key is then ``id:secret``).
+    """
+
+    secret: str
+    header: str = ""
+    prefix: str = ""
+    query: str = ""
+    scheme: Literal["", "tc3"] = ""
+    service: str = ""
+
+
+class Egress(_Strict, frozen=True):
+    """``[[egress]]``: requests that the plugin wants to make, by the broker; the operator grants host and key.
+
+    ``paths`` are prefixes: ``/v1/`` is everything below it, ``/v1/chat`` also itself and ``/v1/chat:x``. A host that
+    speaks plain ``http`` gets no key.
+    """
+
+    host: str
+    port: int = 0
+    scheme: Literal["https", "http"] = "https"
+    methods: list[str] = field(default_factory=lambda: ["GET", "POST"])
+    paths: list[str] = field(default_factory=lambda: ["/"])
+    max_request_mib: int = 32
+    max_response_mib: int = 256
+    key: EgressKey | None = None
+
+    @property
+    def place(self) -> str:
+        """``host:port``, as the operator grants it."""
+        return f"{self.host}:{self.port or (443 if self.scheme == 'https' else 80)}"
 
 
 class Lifecycle(_Strict, frozen=True):
@@ -97,6 +141,7 @@ class Manifest(_Strict, frozen=True):
     settings: dict[str, Any] = field(default_factory=dict)
     permissions: Permissions = Permissions()
     lifecycle: Lifecycle = Lifecycle()
+    egress: list[Egress] = field(default_factory=list)
     models: list[DeclaredModel] = field(default_factory=list)
 
 
@@ -151,6 +196,51 @@ def _check(manifest: Manifest, folder: Path, path: Path) -> None:
     for module in manifest.lifecycle.preload:
         if not _MODULE.fullmatch(module):
             raise ManifestError(f"{path}: lifecycle.preload: expected names of modules, found {module!r}")
+    if len(manifest.egress) > MOST_EGRESS:
+        raise ManifestError(f"{path}: egress: expected at most {MOST_EGRESS} tables, found {len(manifest.egress)}")
+    for number, egress in enumerate(manifest.egress):
+        if wrong := _wrong_egress(egress):
+            raise ManifestError(f"{path}: egress[{number}].{wrong}")
     ids = [model.id for model in manifest.models]
     if len(set(ids)) != len(ids):
         raise ManifestError(f"{path}: models: expected each id once, found {ids}")
+
+
+def _wrong_egress(egress: Egress) -> str | None:
+    """Say what is wrong with a table, if anything is."""
+    if not _HOST.fullmatch(egress.host):
+        return f"host: expected a lower-case host name, found {egress.host!r}"
+    if not 0 <= egress.port <= 65535:
+        return f"port: expected 1 to 65535, found {egress.port}"
+    for method in egress.methods:
+        if method not in _METHODS:
+            return f"methods: expected some of {', '.join(_METHODS)}, found {method!r}"
+    for prefix in egress.paths:
+        if not _PATH.fullmatch(prefix) or "//" in prefix or {".", ".."} & set(prefix.split("/")):
+            return f"paths: expected prefixes like '/v1/', in their one plain spelling, found {prefix!r}"
+    if not egress.methods or not egress.paths:
+        return "methods, paths: expected at least one of each, found none"
+    for key in ("max_request_mib", "max_response_mib"):
+        if not 1 <= getattr(egress, key) <= 4096:
+            return f"{key}: expected 1 to 4096, found {getattr(egress, key)}"
+    return _wrong_key(egress) if egress.key is not None else None
+
+
+def _wrong_key(egress: Egress) -> str | None:
+    key = egress.key
+    assert key is not None
+    if egress.scheme == "http":
+        return "key: expected none where the scheme is http: a key is sent encrypted or not at all"
+    if not _SECRET.fullmatch(key.secret):
+        return f"key.secret: expected lower-case letters, digits, - and _, found {key.secret!r}"
+    given = [name for name in ("header", "query", "scheme") if getattr(key, name)]
+    if len(given) != 1:
+        return f"key: expected one of header, query and scheme, found {' and '.join(given) or 'none'}"
+    for name in ("header", "query", "service"):
+        if getattr(key, name) and not _TOKEN.fullmatch(getattr(key, name)):
+            return f"key.{name}: expected letters, digits, - and _, found {getattr(key, name)!r}"
+    if key.prefix and (not key.header or not _PREFIX.fullmatch(key.prefix)):
+        return f"key.prefix: expected up to 32 characters beside header, found {key.prefix!r}"
+    if (key.scheme == "tc3") != bool(key.service):
+        return "key.service: expected one beside scheme = 'tc3', and only there"
+    return None

@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 
 from byenatos_kernel.profiles import ProfileError, Profiles, usual_profile
 from byenatos_kernel.shipped import shipped
-from byenatos_sdk.manifest import Manifest, Permissions, Plugin
+from byenatos_sdk.manifest import Egress, Manifest, Plugin
 
 SHIPPED = shipped("policies") / "sandbox"
 NAMES = ("local-model", "cloud-api", "front", "development")
 
 
-def manifest(kind="driver", **permissions):
-    return Manifest(Plugin("acme", "1", "a:B", kind=kind), permissions=Permissions(**permissions))
+def manifest(kind="driver", *, egress=()):
+    return Manifest(Plugin("acme", "1", "a:B", kind=kind), egress=list(egress))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -32,7 +32,7 @@ def test_only_local_models_may_write_code_and_only_cloud_drivers_use_the_network
 
 def test_a_plugin_gets_the_profile_of_what_it_asks_for():
     assert usual_profile(manifest()) == "local-model"
-    assert usual_profile(manifest(network=["a.example:443"])) == "cloud-api"
+    assert usual_profile(manifest(egress=[Egress("a.example")])) == "cloud-api"
     assert usual_profile(manifest("front")) == "front"
 
 

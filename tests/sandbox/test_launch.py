@@ -3,6 +3,7 @@ import gc
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -277,3 +278,17 @@ def test_a_launch_from_another_thread_is_refused(grant):
     thread.start()
     thread.join()
     assert "expected to be launched in the main thread, found 'worker'" in found[0]
+
+
+def test_the_port_of_the_broker_is_found_at_descriptor_4_and_the_channel_at_3(grant, talk):
+    async def main():
+        ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours, its:
+            process = launch(grant(), entry="sandbox_entries:egress", config=b"", egress=its)
+            ours.send(b"a word")
+            known = await talk.answer(process)
+            await talk.end(process)
+            process.close()
+        return known
+
+    assert asyncio.run(main()) == {"channel": 3, "heard": "a word"}

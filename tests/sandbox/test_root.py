@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import socket
 import sys
 from pathlib import Path
 
@@ -133,22 +132,6 @@ def test_code_that_would_leave_its_folder_is_refused(grant, talk):
         return end
 
     assert "expected the names of files below a folder, found '../outside.py'" in asyncio.run(main()).describe()
-
-
-def test_the_way_to_the_broker_is_descriptor_4(grant, talk):
-    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-
-    async def main():
-        process = launch(grant(without=frozenset()), entry="sandbox_entries:sends_egress", config=b"", egress=its)
-        its.close()
-        answer = await talk.answer(process)
-        assert answer == "sent"
-        await talk.end(process)
-        process.close()
-
-    with ours:
-        asyncio.run(main())
-        assert ours.recv(100) == b"here"
 
 
 @pytest.mark.parametrize("template", ["shared", "plain"])

@@ -12,6 +12,7 @@ import pytest
 from byenatos_sdk.home import Home
 
 sys.path.insert(0, str(Path(__file__).parent / "harness"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "sandbox" / "broker" / "rig"))
 
 from kernel_process import CEILING_S, KernelProcess, write_config
 from raw_client import RawClient

@@ -14,6 +14,7 @@ from byenatos_kernel.cli import (
     install,
     models,
     power,
+    secrets,
     sessions,
     status,
     swaps,
@@ -84,6 +85,10 @@ _sessions.command("list")(sessions.list_sessions)
 _sessions.command("show")(sessions.show)
 _sessions.command("rm")(sessions.remove)
 app.add_typer(_sessions, name="sessions")
+
+_secrets = typer.Typer(no_args_is_help=True, help="The keys that the broker puts into drivers' requests.")
+_secrets.command("list")(secrets.list_secrets)
+app.add_typer(_secrets, name="secrets")
 
 _config = typer.Typer(no_args_is_help=True, help="The kernel's configuration, HOME/config.json.")
 _config.command("check")(config.check)

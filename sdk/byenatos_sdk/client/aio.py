@@ -27,6 +27,7 @@ from byenatos_sdk.protocol.control import (
     LoadRequest,
     ModelInfo,
     Named,
+    SecretInfo,
     SessionTranscript,
     SlotInfo,
     SwapAdvanced,
@@ -221,6 +222,10 @@ class AsyncClient:
         """Follow what happens in the kernel from now on; leaving the iterator ends it."""
         pump = self._connected()
         return AsyncEvents(pump, pump.call("events", Empty()))
+
+    async def secrets(self) -> list[SecretInfo]:
+        """List the keys that the operator named, and whether they can be used; never what they are."""
+        return await self._call("secrets", Empty(), list[SecretInfo])
 
     async def shutdown(self) -> None:
         """Drain and stop the kernel. Returns when it has agreed or is gone."""

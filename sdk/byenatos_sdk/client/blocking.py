@@ -28,6 +28,7 @@ from byenatos_sdk.protocol.control import (
     LoadRequest,
     ModelInfo,
     Named,
+    SecretInfo,
     SessionTranscript,
     SlotInfo,
     SwapAdvanced,
@@ -163,6 +164,10 @@ class Client:
     def slots(self) -> list[SlotInfo]:
         """List every slot and what it is bound to."""
         return self._call("slots", Empty(), list[SlotInfo])
+
+    def secrets(self) -> list[SecretInfo]:
+        """List the keys that the operator named, and whether they can be used; never what they are."""
+        return self._call("secrets", Empty(), list[SecretInfo])
 
     def load(self, model: str, slot: str | None = None) -> InstanceInfo:
         """Load a model and keep it loaded; with ``slot``, bind a new slot to it. Returns when it serves."""

@@ -221,6 +221,14 @@ class SwapAdvanced(Value, frozen=True, tag="swap_advanced"):
     swap: SwapEvent
 
 
+class SecretInfo(Value, frozen=True):
+    """A key that the operator named: where it comes from, and why it cannot be used (empty: it can)."""
+
+    name: str
+    source: str
+    problem: str = ""
+
+
 Event: TypeAlias = InstanceChanged | DriverFailed | DriverRestarting | ModelChanged | SwapAdvanced
 
 METHODS: Final[dict[str, tuple[type[Struct], Any]]] = {
@@ -234,6 +242,7 @@ METHODS: Final[dict[str, tuple[type[Struct], Any]]] = {
     "sessions": (Empty, list[SessionInfo]),
     "session": (Named, SessionTranscript),
     "session_remove": (Named, Empty),
+    "secrets": (Empty, list[SecretInfo]),
     "events": (Empty, Empty),
     "shutdown": (Empty, Empty),
 }

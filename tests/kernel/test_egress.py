@@ -1,0 +1,152 @@
+"""What is granted of what is asked for, and a real broker that the kernel keeps up."""
+
+import array
+import asyncio
+import os
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from byenatos_kernel.access import Access, DriverRules, SecretSource
+from byenatos_kernel.egress import Egress, granted_rules
+from byenatos_sandbox.broker import Key
+from byenatos_sdk.home import Home
+from byenatos_sdk.manifest import Egress as Asked
+from byenatos_sdk.manifest import EgressKey, Manifest, Plugin
+
+CEILING_S = 60
+
+
+def manifest(*asked: Asked) -> Manifest:
+    return Manifest(Plugin("acme", "1", "driver:Acme"), egress=list(asked))
+
+
+def test_what_is_asked_for_and_granted_is_a_rule():
+    asked = Asked("api.acme.test", paths=["/v1/"], key=EgressKey("acme", header="x-api-key"))
+    granted = DriverRules(network=("api.acme.test:443",), secrets=("acme",))
+    (rule,) = granted_rules(manifest(asked), granted)
+    assert (rule.host, rule.port, rule.paths, rule.refused) == ("api.acme.test", 443, ("/v1/",), "")
+    assert rule.key == Key("acme", header="x-api-key")
+
+
+@pytest.mark.parametrize(
+    ("granted", "reason"),
+    [
+        (DriverRules(), "api.acme.test:443 is not granted: it is missing in `network` of [drivers.acme]"),
+        (DriverRules(network=("api.acme.test:8443",)), "is missing in `network`"),
+        (DriverRules(network=("api.acme.test:443",)), "key 'acme' is not granted: it is missing in `secrets`"),
+    ],
+)
+def test_what_is_not_granted_is_a_rule_that_says_what_is_missing(granted, reason):
+    asked = Asked("api.acme.test", key=EgressKey("acme", header="x-api-key"))
+    (rule,) = granted_rules(manifest(asked), granted)
+    assert reason in rule.refused
+
+
+def test_what_is_granted_and_not_asked_for_is_no_rule():
+    assert granted_rules(manifest(), DriverRules(network=("api.acme.test:443",))) == ()
+
+
+def with_egress(tmp_path: Path, access: Access, doing):
+    async def main():
+        egress = Egress(Home(tmp_path), access)
+        try:
+            async with asyncio.timeout(CEILING_S):
+                await doing(egress)
+        finally:
+            await egress.close()
+
+    asyncio.run(main())
+
+
+async def ask(end: socket.socket) -> bytes:
+    """Dial on a driver's end and make a request; the answer's head."""
+    loop = asyncio.get_running_loop()
+    end.setblocking(False)
+    end.send(b"?")
+    readable = asyncio.Event()
+    loop.add_reader(end, readable.set)
+    await readable.wait()
+    loop.remove_reader(end)
+    _, ancillary, _, _ = end.recvmsg(300, socket.CMSG_SPACE(4))
+    numbers = array.array("i")
+    numbers.frombytes(ancillary[0][2])
+    reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=numbers[0]))
+    writer.write(b"GET / HTTP/1.1\r\nhost: api.acme.test\r\n\r\n")
+    try:
+        return await reader.readuntil(b"\r\n\r\n")
+    finally:
+        writer.close()
+
+
+def test_a_driver_that_asks_for_nothing_gets_no_port_and_starts_no_broker(tmp_path):
+    async def doing(egress):
+        assert egress.open(manifest()) is None
+        assert egress.pid == 0
+
+    with_egress(tmp_path, Access(), doing)
+
+
+def test_a_port_outlives_the_server_and_the_keeper_that_served_it(tmp_path):
+    async def doing(egress):
+        port = egress.open(manifest(Asked("api.acme.test")))
+        assert (await ask(port.driver_end)).startswith(b"HTTP/1.1 403 ")
+        for _ in range(3):
+            (server,) = Path(f"/proc/{egress.pid}/task/{egress.pid}/children").read_text().split()
+            os.kill(int(server), signal.SIGKILL)
+            assert (await ask(port.driver_end)).startswith(b"HTTP/1.1 403 ")
+        keeper = egress.pid
+        os.kill(keeper, signal.SIGKILL)
+        while egress.pid in {keeper, 0}:
+            await asyncio.sleep(0)
+        assert (await ask(port.driver_end)).startswith(b"HTTP/1.1 403 ")
+
+    with_egress(tmp_path, Access(), doing)
+
+
+def test_a_closed_port_is_closed_at_the_broker_as_well(tmp_path):
+    async def doing(egress):
+        first, second = (egress.open(manifest(Asked("api.acme.test"))) for _ in range(2))
+        end = socket.socket(fileno=os.dup(first.driver_end.fileno()))
+        assert (await ask(end)).startswith(b"HTTP/1.1 403 ")
+        first.close()
+        with end:
+            end.setblocking(False)
+            gone = asyncio.Event()
+            asyncio.get_running_loop().add_reader(end, gone.set)
+            await gone.wait()
+            asyncio.get_running_loop().remove_reader(end)
+            assert end.recv(1) == b""
+        assert (await ask(second.driver_end)).startswith(b"HTTP/1.1 403 ")
+
+    with_egress(tmp_path, Access(), doing)
+
+
+def test_many_ports_are_opened_before_the_broker_listens(tmp_path):
+    async def doing(egress):
+        asked = [Asked("api.acme.test", paths=[f"/{'x' * 60}/{number}/" for number in range(30)])]
+        ports = [egress.open(manifest(*asked)) for _ in range(200)]
+        for port in (ports[0], ports[99], ports[-1]):
+            assert (await ask(port.driver_end)).startswith(b"HTTP/1.1 403 ")
+
+    with_egress(tmp_path, Access(), doing)
+
+
+def test_keys_are_listed_by_name_with_what_is_wrong_with_them(tmp_path):
+    key = tmp_path / "key"
+    key.touch(0o644)
+    key.write_text("sk-0123456789")
+    sources = {
+        "absent": SecretSource(environment="ACME_NOT_SET"),
+        "loose": SecretSource(file=str(key)),
+    }
+
+    async def doing(egress):
+        absent, loose = await egress.secrets()
+        assert (absent.name, absent.source) == ("absent", "variable ACME_NOT_SET")
+        assert "start the kernel again" in absent.problem
+        assert "chmod 600" in loose.problem
+
+    with_egress(tmp_path, Access(secrets=sources), doing)

@@ -1,0 +1,71 @@
+"""``[[egress]]`` of ``plugin.toml``: what a plugin may ask for, and how it is told what it may not."""
+
+import pytest
+
+from byenatos_sdk.manifest import EgressKey, Manifest, ManifestError, read_manifest
+
+HEAD = '[plugin]\nid = "acme"\nversion = "1"\nentry = "driver:Acme"\n'
+
+
+def read(tmp_path, egress: str) -> Manifest:
+    folder = tmp_path / "acme"
+    folder.mkdir()
+    (folder / "plugin.toml").write_text(f"{HEAD}{egress}")
+    return read_manifest(folder)
+
+
+def test_a_whole_table_is_read(tmp_path):
+    (found,) = read(
+        tmp_path,
+        """
+[[egress]]
+host = "api.acme.example"
+methods = ["POST"]
+paths = ["/v1/chat/completions", "/v1/models/"]
+max_request_mib = 8
+key = {secret = "acme", header = "authorization", prefix = "Bearer "}
+""",
+    ).egress
+    assert found.place == "api.acme.example:443"
+    assert found.key == EgressKey("acme", header="authorization", prefix="Bearer ")
+
+
+def test_a_plain_host_has_the_port_of_plain_http(tmp_path):
+    (found,) = read(tmp_path, '[[egress]]\nhost = "box"\nscheme = "http"').egress
+    assert found.place == "box:80"
+
+
+@pytest.mark.parametrize(
+    ("table", "reason"),
+    [
+        ('host = "API.example"', "egress[0].host: expected a lower-case host name"),
+        ('host = "*.example"', "host: expected"),
+        ('host = "a"\nport = 70000', "port: expected 1 to 65535"),
+        ('host = "a"\nmethods = ["CONNECT"]', "methods: expected some of"),
+        ('host = "a"\nmethods = []', "expected at least one of each"),
+        ('host = "a"\npaths = ["v1"]', "paths: expected prefixes"),
+        ('host = "a"\npaths = ["/v1/../x"]', "paths: expected prefixes"),
+        ('host = "a"\npaths = ["//"]', "paths: expected prefixes"),
+        ('host = "a"\npaths = ["/%2e"]', "paths: expected prefixes"),
+        ('host = "a"\nmax_response_mib = 0', "max_response_mib: expected 1 to 4096"),
+        ('host = "a"\nscheme = "ftp"', "scheme"),
+        ('host = "a"\nscheme = "http"\nkey = {secret = "a", header = "x"}', "a key is sent encrypted or not at all"),
+        ('host = "a"\nkey = {secret = "a"}', "expected one of header, query and scheme, found none"),
+        ('host = "a"\nkey = {secret = "a", header = "x", query = "y"}', "found header and query"),
+        ('host = "a"\nkey = {secret = "a", header = "x: y"}', "key.header"),
+        ('host = "a"\nkey = {secret = "a", header = "x", prefix = "a\\nb"}', "key.prefix"),
+        ('host = "a"\nkey = {secret = "a", query = "x", prefix = "y"}', "key.prefix"),
+        ('host = "a"\nkey = {secret = "a", scheme = "tc3"}', "key.service"),
+        ('host = "a"\nkey = {secret = "A b", header = "x"}', "key.secret"),
+        ('host = "a"\nsecret = "sk-1"', "unknown field"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path, table, reason):
+    with pytest.raises(ManifestError) as error:
+        read(tmp_path, f"[[egress]]\n{table}\n")
+    assert reason in str(error.value)
+
+
+def test_the_keys_that_were_never_acted_on_are_gone(tmp_path):
+    with pytest.raises(ManifestError, match="network"):
+        read(tmp_path, '[permissions]\nnetwork = ["a:443"]')
