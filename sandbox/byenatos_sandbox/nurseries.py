@@ -64,7 +64,9 @@ class Nursery:
             data = b""
         threads = thread_count(self.process.pid)
         if data != READY or self._ready or threads != 1:
-            self.close()  # it has ended, or what it imported has started threads, which a fork does not copy
+            if data:
+                self.process.condemn(f"was ended: it has {threads} threads, and a fork copies only one")
+            self._hang_up()
             return
         self._ready = True
         while self._waiting:

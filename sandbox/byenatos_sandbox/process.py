@@ -139,6 +139,14 @@ class Process:
         """Kill the whole process group at once; nothing happens if it is gone."""
         self._signal_group(signal.SIGKILL)
 
+    def condemn(self, fault: str) -> None:
+        """Kill it for a reason, in words that fit behind its name, which its exit then tells."""
+        self._fault = self._fault or fault
+        if self._setup.fileno() >= 0:
+            self._loop.remove_reader(self._setup)
+            self._setup.close()
+        self.kill()
+
     async def stop(self, grace_s: float | None = None) -> Exit:
         """Ask the group to end (SIGTERM), kill it after ``grace_s`` (the grant's, if ``None``), return how it ended.
 
@@ -186,19 +194,25 @@ class Process:
         if self._doomed:
             self._signal_group(self._doomed)
 
-    def expect_introduction(self) -> None:
+    def expect_introduction(self, template: "Process") -> None:
         """Wait for an instance of a sandboxed template to say that it is there; the system says which process it is."""
         self._setup.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        self._loop.add_reader(self._setup, self._introduced)
+        self._loop.add_reader(self._setup, self._introduced, template)
 
-    def _introduced(self) -> None:
+    def _introduced(self, template: "Process") -> None:
         self._loop.remove_reader(self._setup)
         try:
             pid = descriptors.receive_introduction(self._setup, HERE)
-        except OSError:
-            pid = 0
+        except OSError:  # the template is at its end: why, it has said by then
+            template.exited.add_done_callback(lambda end: self._orphaned(template, end.result()))
+            return
         self._setup.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
-        self.made(Answer(pid, "" if pid else "its sandboxed template ended before"))
+        self.made(Answer(pid))
+
+    def _orphaned(self, template: "Process", end: Exit) -> None:
+        if not self._exit.done():
+            said = template.output()[-1:]
+            self.made(Answer(0, f"its sandboxed template {end.describe()}{''.join(f': {line}' for line in said)}"))
 
     def _locked_in(self) -> None:
         """The process has reported on its setup socket, or closed it."""
@@ -213,7 +227,7 @@ class Process:
         wrong += contradictions(self.pid, wanted, first=self._template is not None)
         wrong += [f"{kind} is required and open: {what}" for kind, what in report.open.items() if kind in required]
         if wrong:
-            self._refuse(f"was not let in: {'; '.join(wrong)}")
+            self.condemn(f"was not let in: {'; '.join(wrong)}")
             return
         with suppress(OSError):  # it is gone
             self._setup.send(GO)
@@ -237,11 +251,6 @@ class Process:
         if report.failure:
             self._fault = self._fault or f"could not be isolated: {report.failure}"
         return report
-
-    def _refuse(self, fault: str) -> None:
-        self._fault = self._fault or fault
-        self._setup.close()
-        self.kill()
 
     def _tripped(self) -> None:
         """A call that only an attack makes was told."""

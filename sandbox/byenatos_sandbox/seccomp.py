@@ -100,14 +100,13 @@ _SET_MODE_FILTER, _GET_ACTION_AVAILABLE = 1, 2
 _NEW_LISTENER = 1 << 3
 
 
-@cache
 def program(
     pid: int,
     *,
     writable_code: bool,
     fatal: int = KILL,
     forks: bool = False,
-    more: tuple[tuple[str, Verdict], ...] = (),
+    more: Mapping[str, Verdict] | None = None,
     machine: str = MACHINE,
 ) -> bytes:
     """Build the filter for the process ``pid`` on a machine (``x86_64`` or ``aarch64``); ``fatal`` is KILL or TELL.
@@ -119,6 +118,18 @@ def program(
     Raises:
         KeyError: the machine is not known.
     """
+    return _build(pid, writable_code, fatal, forks, tuple((more or {}).items()), machine)
+
+
+@cache
+def _build(
+    pid: int,
+    writable_code: bool,  # noqa: FBT001 - positional, for the cache
+    fatal: int,
+    forks: bool,  # noqa: FBT001
+    more: tuple[tuple[str, Verdict], ...],
+    machine: str,
+) -> bytes:
     rules: dict[str, Verdict] = dict.fromkeys(_ALLOWED, ALLOW)
     rules |= dict.fromkeys(_FATAL, fatal)
     rules |= dict.fromkeys(_REFUSED, _EPERM)
@@ -221,11 +232,10 @@ def install(
     Raises:
         OSError: the kernel refuses.
     """
-    others = tuple((more or {}).items())
     if tells:
         with suppress(OSError):
-            return _load(program(pid, writable_code=writable_code, fatal=TELL, forks=forks, more=others), _NEW_LISTENER)
-    _load(program(pid, writable_code=writable_code, forks=forks, more=others), 0)
+            return _load(program(pid, writable_code=writable_code, fatal=TELL, forks=forks, more=more), _NEW_LISTENER)
+    _load(program(pid, writable_code=writable_code, forks=forks, more=more), 0)
     return None
 
 

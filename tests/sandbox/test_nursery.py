@@ -140,7 +140,7 @@ def test_a_library_that_cannot_be_imported_ends_its_instances_and_says_why(grant
         return end.describe(), said
 
     end, said = asyncio.run(main())
-    assert "its sandboxed template ended before" in end
+    assert end.startswith("could not be started: its sandboxed template exited with status 1: ZeroDivisionError")
     assert said[-1] == "ZeroDivisionError: division by zero"
 
 
@@ -157,7 +157,7 @@ def test_a_library_that_starts_threads_is_not_forked_from(grant, talk):
         templates.close()
         return end.describe()
 
-    assert "its sandboxed template ended" in asyncio.run(main())
+    assert "its sandboxed template was ended: it has 2 threads" in asyncio.run(main())
 
 
 def test_scratch_folders_of_instances_that_ended_are_removed(grant, talk):

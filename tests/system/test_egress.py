@@ -71,6 +71,8 @@ class Setup:
         granted = json.dumps([f"localhost:{vendor.port}"] if network is None else network)
         home.access.write_text(
             f"""
+[plugins]
+unsigned = true
 [drivers.acme]
 network = {granted}
 addresses = ["127.0.0.1/32", "::1/128"]

@@ -158,7 +158,10 @@ class Keeper:
 def main(arguments: list[str]) -> int:
     """Run the keeper: ``PARENT KEEPING CONTROL ENVIRONMENT``, three of them inherited descriptors."""
     parent, keeping, control, environment = map(int, arguments)
-    confinement.hide(parent)
+    try:
+        confinement.hide(parent)
+    except ProcessLookupError:
+        return 0  # the kernel is gone: there is nothing to keep, and nobody to tell
     variables = _environment(environment)
     _close_others({keeping, control})
     signal.signal(signal.SIGINT, signal.SIG_IGN)

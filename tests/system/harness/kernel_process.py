@@ -166,9 +166,10 @@ def write_config(
 
 
 def allow_unsigned(home: Home) -> None:
-    """Let the plugin folders that a test writes run without a signature."""
+    """Let the plugin folders that a test writes run without a signature, unless it has rules of its own."""
     home.policies.mkdir(parents=True, exist_ok=True)
-    home.access.write_text("[plugins]\nunsigned = true\n")
+    if not home.access.exists():
+        home.access.write_text("[plugins]\nunsigned = true\n")
 
 
 # ---- waiting ---------------------------------------------------------------------------------------------------
