@@ -124,7 +124,9 @@ async def test_a_crash_loop_backs_off_and_ends_in_quarantine_and_load_revives_it
             await client.infer("x")
         with pytest.raises(Unavailable, match="not well"):
             await client.load("frail")
+        [ill] = [plugin.digest for plugin in (await client.status()).plugins if plugin.id == "frail"]
         (home.plugins / "frail" / "plugin.py").write_text(code.replace("WELL = False", "WELL = True"))
+        await until(client, lambda status: {one.id: one.digest for one in status.plugins}["frail"] not in {"", ill})
         await client.load("frail")
         assert (await client.infer("x")).text == "well"
 
