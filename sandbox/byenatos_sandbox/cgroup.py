@@ -21,6 +21,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from byenatos_sandbox.lack import Lack
+
 __all__ = ["Bounds", "Group", "missing", "name_group", "sweep"]
 
 _MIB = 1 << 20
@@ -111,15 +113,11 @@ def _hire_janitor() -> int:
     return its
 
 
-def missing() -> str:
-    """Say why no groups can be made here; empty if they can."""
+def missing() -> Lack | None:
+    """Say why no groups can be made here; nothing if they can."""
     if _parents():
-        return ""
-    return (
-        "no control group is delegated to this user: memory and tasks are bounded per process only; "
-        "run the kernel in a systemd unit with `Delegate=memory pids cpu` (`systemd-run --user --scope -p "
-        "Delegate=yes byenatos up`)"
-    )
+        return None
+    return Lack("no control group is delegated to this user", "systemd-run --user --scope -p Delegate=yes byenatos up")
 
 
 def sweep() -> None:
