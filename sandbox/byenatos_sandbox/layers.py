@@ -53,7 +53,6 @@ LAYERS: Final = {
         "process namespace",
         ("processes",),
         "a driver is among the processes of the machine, and what it forks may outlive it",
-        ("processes",),
     ),
     "network-namespace": Layer(
         "network namespace",
@@ -70,13 +69,13 @@ LAYERS: Final = {
         "Landlock",
         ("filesystem", "network", "processes"),
         "files are protected by the private root alone",
-        ("filesystem", "processes"),
+        ("filesystem",),
     ),
     "seccomp": Layer(
         "system call filter",
         ("system-calls", "network", "processes"),
         "all of the system's kernel can be attacked, its rarely used and badly tested calls too",
-        ("system-calls", "network", "processes"),
+        ("system-calls", "network"),
     ),
     "cgroup": Layer(
         "control group", ("resources",), "memory and CPU time are bounded for each process and not for what it shares"
@@ -115,7 +114,8 @@ def missing() -> dict[str, str]:
 def hopeless(required: Iterable[str], absent: Collection[str]) -> dict[str, str]:
     """Return the ``required`` kinds that nothing can give where the layers ``absent`` are missing, with the reason.
 
-    A kind that is not named here may still turn out not to be there: that is found out in each process.
+    A kind that is not named here may still turn out not to be there, which is found out in each process; ``processes``
+    always is, because a user of its own gives it as well.
     """
     found = {}
     for kind in sorted(required):
