@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from byenatos_kernel.link import DriverLink
+from byenatos_kernel.models import PluginEntry
 from byenatos_sandbox import Grant, Templates
 from byenatos_sandbox.layers import LAYERS
 from byenatos_sdk.manifest import read_manifest
@@ -26,6 +27,7 @@ __all__ = ["EchoLink", "Kind", "Sandboxes", "end", "sandboxes", "share_of"]
 
 Kind = Literal["plain", "shared", "one-shot"]
 ECHO = Path(__file__).parents[2] / "plugins" / "echo"
+CODE = {path.name: path.read_bytes() for path in ECHO.glob("*.py")}
 PRELOADED = ("byenatos_sdk.runtime",)
 CALM_S = 0.06
 CEILING_S = 30.0
@@ -35,7 +37,7 @@ class EchoLink(DriverLink):
     """A link that loads the echo driver and makes requests, one at a time."""
 
     def __init__(self, grant: Grant, templates: Templates | None) -> None:
-        super().__init__(read_manifest(ECHO), ECHO, grant, templates)
+        super().__init__(PluginEntry("echo", ECHO, read_manifest(ECHO), stored=ECHO), grant, templates)
         self._heard: asyncio.Future[None] = self._loop.create_future()
         self._number = 0
 
@@ -79,7 +81,7 @@ class Sandboxes:
     async def start(self, kind: Kind, *, layers: bool = True) -> EchoLink:
         """Launch one and wait until it has said Hello."""
         link = self.link(kind, layers=layers)
-        link.launch()
+        link.launch(CODE)
         await link.welcomed()
         self._started.add(link.pid)
         return link
@@ -88,7 +90,7 @@ class Sandboxes:
         """Launch one, wait for its Hello, end it; return the nanoseconds up to the Hello."""
         link = self.link(kind, layers=layers)
         began = time.perf_counter_ns()
-        link.launch()
+        link.launch(CODE)
         await link.welcomed()
         took = time.perf_counter_ns() - began
         await end(link)
