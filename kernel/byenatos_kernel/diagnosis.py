@@ -135,6 +135,7 @@ def _look_at_home(home: Home) -> tuple[tuple[HomeFinding, ...], Access | None]:
         found.append(HomeFinding("access.toml", ok=False, found=error.message, fix=f"correct {rules}"))
     found += _look_at_profiles([home.policies / "sandbox", shipped("policies") / "sandbox"])
     found += _look_at_plugins()
+    found += (_look_at_key(path.stem, path) for path in sorted(home.operator_key.parent.glob("*.key")))
     if access is not None:
         found += (
             _look_at_key(name, Path(source.file)) for name, source in access.secrets.items() if source.file is not None
