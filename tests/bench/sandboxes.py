@@ -16,6 +16,7 @@ from typing import Literal
 
 from byenatos_kernel.link import DriverLink
 from byenatos_kernel.models import PluginEntry
+from byenatos_kernel.nurseries import Nurseries
 from byenatos_sandbox import Grant, Templates
 from byenatos_sandbox.layers import LAYERS
 from byenatos_sdk.manifest import read_manifest
@@ -36,8 +37,8 @@ CEILING_S = 30.0
 class EchoLink(DriverLink):
     """A link that loads the echo driver and makes requests, one at a time."""
 
-    def __init__(self, grant: Grant, templates: Templates | None) -> None:
-        super().__init__(PluginEntry("echo", ECHO, read_manifest(ECHO), stored=ECHO), grant, templates)
+    def __init__(self, grant: Grant, nurseries: Nurseries) -> None:
+        super().__init__(PluginEntry("echo", ECHO, read_manifest(ECHO), stored=ECHO), grant, nurseries)
         self._heard: asyncio.Future[None] = self._loop.create_future()
         self._number = 0
 
@@ -66,7 +67,7 @@ class Sandboxes:
     """Starts them. ``warm`` one-shot templates are kept."""
 
     def __init__(self, scratch: str, warm: int) -> None:
-        self.templates = Templates(PRELOADED, warm=warm)
+        self.nurseries = Nurseries(Templates(PRELOADED, warm=warm))
         self._scratch = scratch
         self._started: set[int] = set()
 
@@ -76,7 +77,7 @@ class Sandboxes:
         grant = Grant(
             "bench/echo", plugin=str(ECHO), template=kind, without=without, scratch_root=self._scratch, memory_mib=512
         )
-        return EchoLink(grant, self.templates)
+        return EchoLink(grant, self.nurseries)
 
     async def start(self, kind: Kind, *, layers: bool = True) -> EchoLink:
         """Launch one and wait until it has said Hello."""
@@ -120,11 +121,11 @@ async def sandboxes(*, warm: int = 1) -> AsyncIterator[Sandboxes]:
     """Make a :class:`Sandboxes` with a folder of its own; all are gone at the end."""
     with tempfile.TemporaryDirectory(prefix="byenatos-bench-") as scratch:
         made = Sandboxes(scratch, warm)
-        made.templates.start()
+        made.nurseries.templates.start()
         try:
             yield made
         finally:
-            made.templates.close()
+            made.nurseries.close()
 
 
 def share_of(pid: int) -> dict[str, float]:
