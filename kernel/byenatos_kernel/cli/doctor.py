@@ -1,18 +1,19 @@
 """``byenatos doctor``: what isolates drivers on this machine, what is missing, why, and what would change it."""
 
-import asyncio
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-import msgspec
 import typer
 
 from byenatos_kernel import __version__
 from byenatos_kernel.cli.options import JsonOption, home_of
 from byenatos_kernel.cli.power import running_kernel
 from byenatos_kernel.cli.screen import printable, say, show_json, show_table
-from byenatos_kernel.diagnosis import Diagnosis, HomeFinding, LayerFinding, diagnose
 from byenatos_sdk.home import Home
 from byenatos_sdk.protocol.errors import ByenatosError
+
+if TYPE_CHECKING:
+    from byenatos_kernel.diagnosis import Diagnosis, HomeFinding, LayerFinding
 
 __all__ = ["HELP", "doctor"]
 
@@ -33,6 +34,12 @@ HELP = (
 
 def doctor(context: typer.Context, *, as_json: JsonOption = False) -> None:
     """Print what :func:`~byenatos_kernel.diagnosis.diagnose` finds; the exit code says whether it is enough."""
+    import asyncio
+
+    import msgspec
+
+    from byenatos_kernel.diagnosis import diagnose
+
     home = home_of(context)
     found = asyncio.run(diagnose(home))
     found = msgspec.structs.replace(found, home=(*found.home, _look_at_kernel(home)))
@@ -44,7 +51,9 @@ def doctor(context: typer.Context, *, as_json: JsonOption = False) -> None:
         raise typer.Exit(1)
 
 
-def _look_at_kernel(home: Home) -> HomeFinding:
+def _look_at_kernel(home: Home) -> "HomeFinding":
+    from byenatos_kernel.diagnosis import HomeFinding
+
     try:
         status = running_kernel(home)
     except ByenatosError as error:
@@ -57,7 +66,7 @@ def _look_at_kernel(home: Home) -> HomeFinding:
     return HomeFinding("kernel", ok=True, found=f"version {status.version} is running, pid {status.pid}")
 
 
-def _show(found: Diagnosis) -> None:
+def _show(found: "Diagnosis") -> None:
     say(printable(found.machine))
     say()
     show_table(
@@ -84,7 +93,7 @@ def _show(found: Diagnosis) -> None:
     _show_verdict(found)
 
 
-def _show_missing(layers: Iterable[LayerFinding]) -> None:
+def _show_missing(layers: "Iterable[LayerFinding]") -> None:
     """Print what is missing, and once what several lack for the same reason."""
     groups: dict[tuple[str, str], list[LayerFinding]] = {}
     for one in layers:
@@ -99,7 +108,7 @@ def _show_missing(layers: Iterable[LayerFinding]) -> None:
         say(printable(f"  to fix:  {fix}"))
 
 
-def _show_verdict(found: Diagnosis) -> None:
+def _show_verdict(found: "Diagnosis") -> None:
     required = [kind.name for kind in found.kinds if kind.required]
     if found.failure:
         say(printable(f"drivers do NOT start here: {found.failure}"))

@@ -7,7 +7,6 @@ from msgspec import Struct
 
 from byenatos_kernel.cli.options import JsonOption, home_of
 from byenatos_kernel.cli.screen import megabytes, printable, say, show_json, show_table
-from byenatos_sandbox import isolation_level
 from byenatos_sdk.protocol.control import InstanceInfo
 
 __all__ = ["HELP", "Entry", "ps"]
@@ -63,6 +62,8 @@ def ps(context: typer.Context, *, as_json: JsonOption = False) -> None:
 
 
 def _look_at(instance: InstanceInfo) -> Entry:
+    from byenatos_sandbox import isolation_level
+
     serves = instance.state.value in {"ready", "degraded"}
     level = isolation_level(instance.layers, instance.open) if serves else "-"
     share = _read(instance.pid, "smaps_rollup")
