@@ -93,6 +93,16 @@ class Access(_Strict, frozen=True):
         """What is granted to ``driver``: nothing, if the file does not name it."""
         return self.drivers.get(driver, DriverRules())
 
+    def warnings(self) -> tuple[str, ...]:
+        """What the file allows that an operator should be reminded of."""
+        if not self.isolation.uncontained:
+            return ()
+        sentence = (
+            "policies/access.toml says uncontained = true: drivers run even where nothing isolates them from your "
+            "files, keys and network; set it to false once `byenatos doctor` finds what is required"
+        )
+        return (sentence,)
+
 
 def read_access(path: Path) -> Access:
     """Read ``path``.

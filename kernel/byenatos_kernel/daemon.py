@@ -80,16 +80,15 @@ def main(arguments: list[str] | None = None) -> int:
     _allow_descriptors()
     import shutil
 
-    from byenatos_sandbox import cgroup
-    from byenatos_sandbox.layers import missing
+    from byenatos_sandbox import cgroup, missing_layers
 
     cgroup.sweep()  # a kernel that was killed could not tidy up
     shutil.rmtree(home.scratch, ignore_errors=True)
     home.scratch.mkdir(mode=0o700)
     for sentence in config.not_in_force():
         log.warning("%s: %s", home.config, sentence)
-    for layer, sentence in missing().items():
-        log.warning("drivers run without %s: %s", layer, sentence)
+    for sentence in (*access.warnings(), *missing_layers()):
+        log.warning("%s", sentence)
     try:
         _run(home, config, access)
     except ByenatosError as error:

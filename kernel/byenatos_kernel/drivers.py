@@ -16,6 +16,7 @@ from byenatos_kernel.link import quoted
 from byenatos_kernel.models import ModelEntry
 from byenatos_kernel.registry import ModelRegistry
 from byenatos_kernel.units import CRASH_LIMIT, CRASH_WINDOW_S, Unit
+from byenatos_sandbox import NotIsolated
 from byenatos_sdk.protocol.control import DriverFailed, DriverRestarting, Event, InstanceChanged
 from byenatos_sdk.protocol.errors import (
     ByenatosError,
@@ -202,7 +203,7 @@ class DriverManager:
         """Decide what follows a crash: schedule a restart and return its delay, or let the unit die."""
         if unit.leaving:
             return None
-        hopeless = isinstance(instance.error, InvalidRequest)
+        hopeless = isinstance(instance.error, InvalidRequest | NotIsolated)
         if not unit.supervised or hopeless:
             unit.die(instance.error or crash)
             return None
@@ -252,7 +253,8 @@ class DriverManager:
         except ByenatosError as error:
             instance.error = error
             instance.advance(InstanceState.FAILED, error.message)
-            self._loop.call_soon(self.instance_lost, instance, error.message)
+            reason = error.message.removeprefix(f"{unit.grant.name} ")
+            self._loop.call_soon(self.instance_lost, instance, reason)
 
     def _forget(self, unit: Unit) -> None:
         if unit in self.units:

@@ -6,6 +6,7 @@ has a stream table of its own.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -15,7 +16,7 @@ from byenatos_kernel.link import DriverLink
 from byenatos_kernel.models import ModelEntry, PluginEntry
 from byenatos_kernel.nurseries import Nurseries
 from byenatos_kernel.streams import Stream
-from byenatos_sandbox import Grant
+from byenatos_sandbox import Grant, isolation_level
 from byenatos_sdk.protocol.control import InstanceInfo, LoadOrder
 from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, Overloaded, error_from_code
 from byenatos_sdk.protocol.frames import UNREADABLE, Beat, Drain, DriverEvent, Imported, Load, Ready, encode
@@ -37,6 +38,8 @@ TRANSITIONS: dict[InstanceState, frozenset[InstanceState]] = {
 
 MOST_STRAYS = 4096
 """Events without a stream between two sweeps: beats, replies, and what was on its way when streams were stopped."""
+
+log = logging.getLogger("byenatos")
 
 SERVING = (InstanceState.READY, InstanceState.DEGRADED)
 
@@ -115,6 +118,9 @@ class Instance(DriverLink):
             detail=self.detail,
             specification=self.specification,
             last_output=self.last_output,
+            template=self.grant.template,
+            layers=self.process.lacking if self.serving and self.process is not None else {},
+            open=dict(self.process.open) if self.serving and self.process is not None else {},
         )
 
     def advance(self, state: InstanceState, detail: str = "") -> None:
@@ -154,6 +160,7 @@ class Instance(DriverLink):
     def _after_handshake(self, welcomed: "asyncio.Future[None]") -> None:
         if welcomed.exception() is not None:
             return  # the loss of the process tells the rest
+        self._say_how_isolated()
         model = self.model
         order = LoadOrder(
             model.id,
@@ -168,6 +175,13 @@ class Instance(DriverLink):
         except (OverflowError, TypeError) as error:
             self.error = InvalidRequest(f"the settings of {model.id} cannot be sent to its driver: {error}")
             self.fail(self.error.message)
+
+    def _say_how_isolated(self) -> None:
+        assert self.process is not None
+        level = isolation_level(self.process.lacking, self.process.open)
+        how = log.warning if self.process.open else log.info
+        what = "".join(f"\n  {kind}: {got}" for kind, got in self.process.open.items())
+        how("%s (epoch %d, pid %d) isolation %s%s", self.grant.name, self.epoch, self.pid, level, what)
 
     def _frames(self, frames: list[bytes]) -> None:
         self.last_seen = self._loop.time()
@@ -208,6 +222,8 @@ class Instance(DriverLink):
             self.fail(f"could not load the model: {event.message}")
 
     def _lost(self, reason: str) -> None:
+        if self.process is not None and self.process.refusal is not None:
+            self.error = self.process.refusal
         if self.state is InstanceState.DRAINING and self._expected_exit:
             self.advance(InstanceState.RETIRED, reason)
         elif self.state not in {InstanceState.FAILED, InstanceState.RETIRED}:

@@ -32,9 +32,8 @@ from byenatos_kernel.shipped import shipped
 from byenatos_kernel.supply import Supply
 from byenatos_kernel.switchboard import Switchboard
 from byenatos_kernel.turns import Turns
-from byenatos_sandbox import Templates
+from byenatos_sandbox import Templates, missing_layers
 from byenatos_sandbox.broker import Broker
-from byenatos_sandbox.layers import missing
 from byenatos_sdk.home import Home
 from byenatos_sdk.protocol.control import (
     DriverFailed,
@@ -87,8 +86,8 @@ class Kernel:
         )
         self.supply = Supply(self.registry, self.drivers, self.routes, self.swaps, config.driver.fallback_model)
         self.health = HealthWatch(self.drivers, config.driver.health_check_interval)
-        absent = (f"drivers run without {layer}: {sentence}" for layer, sentence in missing().items())
-        self.control = Control(self, (*config.not_in_force(), *absent))
+        warnings = (*config.not_in_force(), *access.warnings(), *missing_layers())
+        self.control = Control(self, warnings)
         self.drivers.owner = self.switchboard
         self.drivers.egress = self.egress
         self.places.fallback = self.supply.fallback

@@ -116,7 +116,7 @@ class DriverLink:
         self.expect("the handshake", HELLO_TIMEOUT_S)
 
     async def welcomed(self) -> None:
-        """Wait for the handshake; raises ``DriverCrashed`` if it fails."""
+        """Wait for the handshake; raises ``DriverCrashed`` if it fails, ``NotIsolated`` if the process may not run."""
         await asyncio.shield(self._welcomed)
 
     def expect(self, what: str, timeout_s: float) -> None:
@@ -242,7 +242,7 @@ class DriverLink:
         exit_ = process.exited.result()
         reason = self.reason or ("stopped" if self._expected_exit else exit_.describe())
         self.reason = reason
-        error = DriverCrashed(f"{self.grant.name} {reason}{quoted(process.output())}")
+        error = process.refusal or DriverCrashed(f"{self.grant.name} {reason}{quoted(process.output())}")
         if not self._welcomed.done():
             self._welcomed.set_exception(error)
             self._welcomed.exception()  # whoever launched may not be waiting

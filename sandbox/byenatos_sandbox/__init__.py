@@ -1,6 +1,7 @@
 """Runs one untrusted process: a grant goes in, a supervised process with one channel comes out."""
 
 from byenatos_sandbox.grant import Grant, GrantError
+from byenatos_sandbox.isolation import NotIsolated, isolation_level, missing_layers
 from byenatos_sandbox.launch import LaunchError, launch, open_nursery
 from byenatos_sandbox.nurseries import Nursery
 from byenatos_sandbox.nursery import Preload
@@ -12,10 +13,13 @@ __all__ = [
     "Grant",
     "GrantError",
     "LaunchError",
+    "NotIsolated",
     "Nursery",
     "Preload",
     "Process",
     "Templates",
+    "isolation_level",
     "launch",
+    "missing_layers",
     "open_nursery",
 ]

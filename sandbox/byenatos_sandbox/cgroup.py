@@ -1,10 +1,10 @@
 """Control groups: memory, tasks and CPU time of one sandbox bounded as a whole, where this user may make groups.
 
 Version 2 needs a group that was delegated to this user (a systemd unit with ``Delegate=memory pids cpu``); version 1 is
-left to root. The launching process only says what it wants (:class:`Group`): the template makes the group and puts the
-new process in, while that one is at its other layers, because both can take milliseconds that the launching process
-does not have. The launching process removes the group at the end; if it is killed itself, a *janitor* does, a shell
-that waits for that and for nothing else.
+left to root. The launching process only says what it wants (:class:`Group`): the template makes the group, and the new
+process goes in by itself or is put in while it is at its other layers, because that can take milliseconds that the
+launching process does not have. The launching process removes the group at the end; if it is killed itself, a
+*janitor* does, a shell that waits for that and for nothing else.
 
 Memory counts what the group's processes touch first, mapped files too, so a bound must leave room for the granted
 files.
@@ -20,6 +20,8 @@ from itertools import count
 from pathlib import Path
 
 from msgspec import Struct
+
+from byenatos_sandbox.lack import Lack
 
 __all__ = ["Bounds", "Group", "missing", "name_group", "sweep"]
 
@@ -50,9 +52,15 @@ class Bounds(Struct, frozen=True):
 
 
 class Group(Struct, frozen=True):
-    """A group of one sandbox: its folders, one for each controller, with what is to be written into their files."""
+    """A group of one sandbox: its folders, one for each controller, with what is to be written into their files.
+
+    ``entered`` says that a process goes in by itself. It can where groups are of version 1, and is not held up: who is
+    put in by another process waits until the system's kernel has seen all processors pause, 10 ms and more. Version 2
+    would not let it, because its namespace begins beside the group.
+    """
 
     folders: dict[str, dict[str, str]]
+    entered: bool = False
 
     def make(self) -> None:
         """Make it.
@@ -74,6 +82,15 @@ class Group(Struct, frozen=True):
         for folder in self.folders:
             Path(folder, "cgroup.procs").write_text(str(pid))
 
+    def enter(self) -> None:
+        """Go in, as a process of one thread.
+
+        Raises:
+            OSError: the system refuses.
+        """
+        for folder in self.folders:
+            Path(folder, "tasks").write_text("0")
+
     def remove(self) -> bool:
         """Remove it once its processes are gone; says whether it is, which may take another call or two."""
         left = [folder for folder in self.folders if not _remove(Path(folder))]
@@ -87,7 +104,8 @@ def name_group(bounds: Bounds) -> Group | None:
         return None
     _hire_janitor()
     name = f"byenatos-{os.getpid()}-{next(_numbers)}"
-    return Group({str(parent / name): _settings(controller, bounds) for controller, parent in parents.items()})
+    folders = {str(parent / name): _settings(controller, bounds) for controller, parent in parents.items()}
+    return Group(folders, entered="all" not in parents)
 
 
 @cache
@@ -111,15 +129,11 @@ def _hire_janitor() -> int:
     return its
 
 
-def missing() -> str:
-    """Say why no groups can be made here; empty if they can."""
+def missing() -> Lack | None:
+    """Say why no groups can be made here; nothing if they can."""
     if _parents():
-        return ""
-    return (
-        "no control group is delegated to this user: memory and tasks are bounded per process only; "
-        "run the kernel in a systemd unit with `Delegate=memory pids cpu` (`systemd-run --user --scope -p "
-        "Delegate=yes byenatos up`)"
-    )
+        return None
+    return Lack("no control group is delegated to this user", "systemd-run --user --scope -p Delegate=yes byenatos up")
 
 
 def sweep() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 __all__ = ["open_channel", "refuse_descriptors"]
 
-_PASS_RIGHTS = 83  # SO_PASSRIGHTS of Linux 6.16, for which Python has no name yet
+PASS_RIGHTS = 83  # SO_PASSRIGHTS of Linux 6.16, for which Python has no name yet
 
 
 def open_channel(folder: Path) -> tuple[socket.socket, int]:
@@ -53,4 +53,4 @@ def refuse_descriptors(receiver: socket.socket) -> None:
     it. Systems before Linux 6.16 cannot refuse them.
     """
     with contextlib.suppress(OSError):
-        receiver.setsockopt(socket.SOL_SOCKET, _PASS_RIGHTS, 0)
+        receiver.setsockopt(socket.SOL_SOCKET, PASS_RIGHTS, 0)

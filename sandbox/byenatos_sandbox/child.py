@@ -5,7 +5,7 @@ descriptors that belong to it, reports, and is told to go on. Order, and why it 
 
 1. the parent-death signal, then the wait for the spec: a parent that died before has closed the socket;
 2. standard streams, session, descriptors: nothing of the process it was made from stays open;
-3. limits;
+3. limits, and the control group where one enters it by oneself;
 4. the root file system, which takes capabilities, and paths that a namespace or Landlock hides later;
 5. root becomes an ordinary user, where its root file system is its own (elsewhere it could not even read the
    interpreter, which may lie in root's folders), and enters a user namespace, in which everybody else is since the
@@ -37,6 +37,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from byenatos_sandbox import capabilities, descriptors, landlock, namespaces, seccomp, trial
+from byenatos_sandbox.cgroup import Group
 from byenatos_sandbox.landlock import READ, READ_DEVICE, READ_WRITE, USE_DEVICE, Rule
 from byenatos_sandbox.linux import prctl
 from byenatos_sandbox.root import DEVICES, SCRATCH, Root
@@ -59,14 +60,15 @@ _LIBRARIES = (
 """What the dynamic loader and the standard library read outside the interpreter's own folders."""
 
 
-def live(setup: int, streams: list[int], user: int, group: int) -> NoReturn:
+def live(setup: int, streams: list[int], user: int, group: int, control_group: Group | None = None) -> NoReturn:
     """Be a sandboxed process from here to the end.
 
     ``setup`` is its end of the setup socket, ``streams`` are its standard input, output and error. ``user`` and
-    ``group`` are what it was before it entered its user namespace.
+    ``group`` are what it was before it entered its user namespace; ``control_group`` has been made for it.
     """
     prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    _end(lambda: _live(setup, streams, partial(_lock_in, user=user, group=group)))
+    lock_in = partial(_lock_in, user=user, group=group, control_group=control_group)
+    _end(lambda: _live(setup, streams, lock_in))
 
 
 def join(setup: int, streams: list[int], scratch: str, *, alive: int) -> NoReturn:
@@ -131,8 +133,10 @@ def _take(
     return socket.socket(fileno=files)
 
 
-def _lock_in(spec: Spec, *, user: int, group: int) -> int | None:
+def _lock_in(spec: Spec, *, user: int, group: int, control_group: Group | None) -> int | None:
     """Apply everything; return the descriptor on which fatal calls are told, if there is one."""
+    if control_group is not None and control_group.entered:
+        control_group.enter()
     threads = len(list(Path("/proc/self/task").iterdir()))
     if threads != 1:
         raise RuntimeError(f"expected one thread, found {threads}: Landlock and seccomp bind the calling one only")

@@ -10,13 +10,10 @@ from typing import Literal
 
 from msgspec import Struct, field
 
-from byenatos_sandbox.layers import LAYERS
+from byenatos_sandbox.layers import KINDS, LAYERS
 from byenatos_sdk.protocol.errors import InvalidRequest
 
-__all__ = ["FIXED_VARIABLES", "KINDS", "Grant", "GrantError"]
-
-KINDS = ("filesystem", "network", "system-calls", "processes", "resources")
-"""The kinds of isolation, as an operator thinks of them; ``trial.py`` finds out whether each is there."""
+__all__ = ["FIXED_VARIABLES", "Grant", "GrantError"]
 
 FIXED_VARIABLES = frozenset({"HOME", "LANG", "LC_ALL", "LOGNAME", "OMP_NUM_THREADS", "PATH", "TMPDIR", "TZ", "USER"})
 """Environment variables that the sandbox sets itself; a grant may not name them."""

@@ -16,9 +16,16 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from byenatos_sandbox.lack import Lack
 from byenatos_sandbox.linux import system_call
 
-__all__ = ["READ", "READ_DEVICE", "READ_WRITE", "USE_DEVICE", "Access", "Rule", "abi", "restrict"]
+__all__ = ["LACK", "READ", "READ_DEVICE", "READ_WRITE", "USE_DEVICE", "Access", "Rule", "abi", "restrict"]
+
+LACK = Lack(
+    "this kernel has no Landlock (Linux 5.13 and newer do), or it is switched off",
+    "add `landlock` to the boot parameter lsm= (now: cat /sys/kernel/security/lsm)",
+)
+"""What is said where there is no Landlock."""
 
 _VERSION, _PATH_BENEATH, _NET_PORT = 1, 1, 2
 

@@ -52,7 +52,8 @@ from byenatos_sandbox import cgroup, descriptors
 from byenatos_sandbox.capture import OutputCapture
 from byenatos_sandbox.channel import open_channel
 from byenatos_sandbox.grant import Grant
-from byenatos_sandbox.layers import LAYERS, missing
+from byenatos_sandbox.isolation import NotIsolated
+from byenatos_sandbox.layers import LAYERS, hopeless, lacks, missing
 from byenatos_sandbox.limits import Limits
 from byenatos_sandbox.namespaces import NAMESPACES
 from byenatos_sandbox.nurseries import Nursery
@@ -97,6 +98,7 @@ def launch(
     running event loop.
 
     Raises:
+        NotIsolated: if the grant requires a kind of isolation that nothing on this machine gives.
         LaunchError: if the process cannot be started.
     """
     return _launch(
@@ -178,6 +180,8 @@ def _launch(
         raise LaunchError(f"{grant.name}: entry: expected 'module:function', found {entry!r}")
     if grant.plugin and code is None and not Path(grant.plugin).is_dir():
         raise LaunchError(f"{grant.name}: plugin: expected a folder, found none at {grant.plugin}")
+    if grant.required and (nowhere := hopeless(grant.required, lacks())):
+        raise NotIsolated.of(grant.name, nowhere)
     try:
         with ExitStack() as undo:
             process = _Launch(grant, undo, loop, templates, nursery, forks=forks).go(

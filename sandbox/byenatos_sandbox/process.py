@@ -31,6 +31,7 @@ from byenatos_sandbox.capture import OutputCapture
 from byenatos_sandbox.cgroup import Group
 from byenatos_sandbox.child import CANNOT_START, GO, HERE
 from byenatos_sandbox.grant import Grant
+from byenatos_sandbox.isolation import NotIsolated
 from byenatos_sandbox.pidfd import exit_of
 from byenatos_sandbox.spec import Report
 from byenatos_sandbox.template import Answer
@@ -68,8 +69,8 @@ class Process:
 
     ``pid`` and ``pidfd`` are 0 and -1 until it is made. ``channel`` is our non-blocking end of the one socket.
     ``layers`` says of each layer whether it is on, ``open`` which kinds of isolation are not there once it is locked
-    in, with what got through. Nothing is released before :meth:`close`, so that what the process still sent can be read
-    after its end.
+    in, with what got through; ``refusal`` says which of them are required, if it was killed for that. Nothing is
+    released before :meth:`close`, so that what the process still sent can be read after its end.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Process:
         self.channel = channel
         self.layers = dict(layers)
         self.open: Mapping[str, str] = {}
+        self.refusal: NotIsolated | None = None
         self._grant = grant
         self._template = template
         self._setup = setup
@@ -112,6 +114,11 @@ class Process:
         """Resolves when the process is gone and reaped and its group killed. Cancelling it harms nothing."""
         # a future of the caller's own: a `wait_for` that runs out cancels what it waits for
         return asyncio.shield(self._exit)
+
+    @property
+    def lacking(self) -> dict[str, str]:
+        """The layers that it does not have, each with the reason."""
+        return {name: state for name, state in self.layers.items() if state != "on"}
 
     def output(self) -> tuple[str, ...]:
         """Return the last lines of stdout and stderr, printable and redacted."""
@@ -221,13 +228,15 @@ class Process:
         if report is None:
             return  # it has ended, and its end is on its way
         self.open = report.open
-        required = self._grant.required
         wrong = [report.failure] if report.failure else []
         wanted = {name for name, state in self.layers.items() if state == "on"}
         wrong += contradictions(self.pid, wanted, first=self._template is not None)
-        wrong += [f"{kind} is required and open: {what}" for kind, what in report.open.items() if kind in required]
         if wrong:
             self.condemn(f"was not let in: {'; '.join(wrong)}")
+            return
+        if lacking := {kind: what for kind, what in report.open.items() if kind in self._grant.required}:
+            self.refusal = NotIsolated.of(self.name, lacking)
+            self._refuse(NotIsolated.reason(lacking))
             return
         with suppress(OSError):  # it is gone
             self._setup.send(GO)

@@ -1,4 +1,4 @@
-"""Which namespaces this user can make on this machine, found out by making them; prints JSON: name to what is wrong.
+"""Which namespaces this user can make on this machine, found out by making them; prints JSON: name to what it lacks.
 
 Run as a program of its own (``layers.py`` does): each try is a fork that does as a sandbox does and exits. Some systems
 let a user namespace be made and refuse what it is for, so the try goes as far as mounting.
@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from byenatos_sandbox import namespaces
+from byenatos_sandbox.lack import Lack
 from byenatos_sandbox.linux import prctl
 from byenatos_sandbox.namespaces import NAMESPACES
 from byenatos_sandbox.root import mount
@@ -24,9 +25,10 @@ _USER = "user-namespace"
 _OUR_USER = 61183
 _PR_SET_DUMPABLE = 4
 _RECURSIVE_PRIVATE = 1 << 18 | 1 << 14
+_OUTSIDE = "run the kernel outside of the container: byenatos up"
 
 
-def survey() -> dict[str, str]:
+def survey() -> dict[str, Lack]:
     """Return the namespaces that cannot be made, each with the reason and what to do about it."""
     others = [name for name in NAMESPACES if name != _USER]
     if os.geteuid() == 0:
@@ -35,14 +37,14 @@ def survey() -> dict[str, str]:
             found[_USER] = _advice(why)
         for name in others:
             if why := _try(partial(_enter, [name])):
-                found[name] = f"{why}; this program has not the rights of root here (a container?)"
+                found[name] = Lack(f"{why}: this program has not the rights of root here (a container?)", _OUTSIDE)
         return found
     if why := _try(lambda: _enter([_USER, "mount-namespace"])):
         return dict.fromkeys(NAMESPACES, _advice(why))
     found = {}
     for name in others:
         if why := _try(partial(_enter, [_USER, name])):
-            found[name] = why
+            found[name] = Lack(f"{why}: a container's seccomp profile or a security module forbids it", _OUTSIDE)
     return found
 
 
@@ -84,19 +86,19 @@ def _try(what: Callable[[], None]) -> str:
     return why
 
 
-def _advice(why: str) -> str:
+def _advice(why: str) -> Lack:
     """What an administrator can do about a user namespace that cannot be made."""
-    most = _read("/proc/sys/user/max_user_namespaces")
-    if most == "0":
-        return f"{why}: user namespaces are switched off; `sysctl user.max_user_namespaces=10000` switches them on"
+    if _read("/proc/sys/user/max_user_namespaces") == "0":
+        return Lack(f"{why}: user namespaces are switched off", "sysctl user.max_user_namespaces=10000")
     if _read("/proc/sys/kernel/unprivileged_userns_clone") == "0":
-        return f"{why}: only root may make them; `sysctl kernel.unprivileged_userns_clone=1` lets every user"
+        return Lack(f"{why}: only root may make them", "sysctl kernel.unprivileged_userns_clone=1")
     if _read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1":
-        return (
-            f"{why}: AppArmor restricts user namespaces; give {sys.executable} a profile with `userns,`, or: "
-            "`sysctl kernel.apparmor_restrict_unprivileged_userns=0`"
+        return Lack(
+            f"{why}: AppArmor restricts user namespaces (a profile with `userns,` for {sys.executable} allows them to "
+            "this program alone)",
+            "sysctl kernel.apparmor_restrict_unprivileged_userns=0",
         )
-    return f"{why}: a container's seccomp profile or a security module forbids it; run the kernel outside of it"
+    return Lack(f"{why}: a container's seccomp profile or a security module forbids it", _OUTSIDE)
 
 
 def _read(path: str) -> str:

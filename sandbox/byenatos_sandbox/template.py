@@ -63,7 +63,9 @@ def main(arguments: list[str]) -> None:
     for name in kept_out:
         del sys.modules[name]  # a driver may want it
     for writable_code in (False, True):
-        seccomp.program(1, writable_code=writable_code, fatal=TELL)
+        seccomp.program(
+            1, writable_code=writable_code, fatal=TELL, forks=False
+        )  # as `install` asks for it, to the letter
     threads = len(list(Path("/proc/self/task").iterdir()))
     if threads != 1:
         raise RuntimeError(f"expected one thread in a template, found {threads} after importing {arguments[1:]}")
@@ -82,14 +84,16 @@ def _serve(control: socket.socket) -> bool:
     setup, *streams = received
     pid = 0
     try:
+        if order.group is not None:
+            order.group.make()
         if order.plain:
-            _make_group(order, os.getpid())
+            _take_in(order, os.getpid())
             _become(control, order)
         else:
             pid = namespaces.clone(order.namespaces)
         if pid == 0:
-            child.live(setup, streams, user, group)
-        _make_group(order, pid)  # takes milliseconds, while the new process is at its other layers
+            child.live(setup, streams, user, group, order.group)
+        _take_in(order, pid)  # takes milliseconds, while the new process is at its other layers
     except OSError as error:
         if pid:
             os.kill(pid, signal.SIGKILL)
@@ -111,7 +115,6 @@ def _become(control: socket.socket, order: Order) -> None:
     control.send(msgspec.msgpack.encode(Answer(os.getpid())))
 
 
-def _make_group(order: Order, pid: int) -> None:
-    if order.group is not None:
-        order.group.make()
+def _take_in(order: Order, pid: int) -> None:
+    if order.group is not None and not order.group.entered:
         order.group.take_in(pid)

@@ -27,13 +27,16 @@ __all__ = ["Template", "Templates"]
 _FIRST_WORDS = """
 import ctypes
 ctypes.CDLL(None).prctl(1, 9)
-import sys
+import importlib.util, sys
 sys.modules.update(dict.fromkeys(("ssl", "bz2", "lzma")))
+found = importlib.util.find_spec("byenatos_sandbox")
+sys.modules[found.name] = importlib.util.module_from_spec(found)
 from byenatos_sandbox.template import main
 main(sys.argv[1:])
 """
 """The parent-death signal comes before the imports: until it is set, a parent that dies leaves an orphan behind. What
 asyncio and shutil would load and nothing in a sandbox needs, TLS above all, is kept out while they are imported: 4 MB.
+Of this package the modules are there and its ``__init__`` is not run: it would load the launching side.
 """
 
 _REFILL_S = 0.1

@@ -7,7 +7,7 @@ from scripted_driver import ScriptedDriver
 
 from byenatos_kernel import link
 from byenatos_kernel.drivers import BLOCKED_S, DEAD_S, SILENT_S
-from byenatos_sandbox import LaunchError
+from byenatos_sandbox import LaunchError, NotIsolated
 from byenatos_sdk.protocol.control import DriverFailed, DriverRestarting
 from byenatos_sdk.protocol.errors import DriverCrashed, NotFound, Overloaded
 from byenatos_sdk.protocol.messages import InstanceState
@@ -50,6 +50,33 @@ async def test_a_model_that_never_loaded_is_not_tried_again(rig):
         assert unit.restart is None
         kernel.drivers.drop(unit)
         assert not kernel.drivers.units
+
+
+async def test_a_driver_that_may_not_run_here_is_not_tried_again(rig):
+    async with rig({}) as kernel:
+        await kernel.settle()
+        unit = kernel.drivers.load(kernel.registry.model("b"), supervised=True)
+        await kernel.settle()
+        driver = kernel.driver("b")
+        driver.refusal = NotIsolated.of("scripted/b", {"network": "a datagram could be sent"})
+        driver.exit(9)
+        await kernel.settle()
+        assert unit.restart is None
+        with pytest.raises(NotIsolated, match="a datagram could be sent"):
+            await unit.until_ready()
+        assert not any(isinstance(event, DriverRestarting) for event in kernel.events)
+
+
+async def test_clients_see_how_a_serving_instance_is_isolated(rig):
+    async with rig() as kernel:
+        await kernel.settle()
+        driver = kernel.driver("a")
+        driver.lacking, driver.open = {"cgroup": "missing: none is delegated"}, {"resources": "no bound"}
+        info = kernel.instance("a").info
+        assert (info.template, info.layers, info.open) == ("one-shot", driver.lacking, driver.open)
+        kernel.drivers.kill_all()
+        await kernel.settle()
+        assert not kernel.drivers.instances
 
 
 async def test_a_hopeless_model_is_given_up_though_it_is_wanted(rig):

@@ -49,7 +49,7 @@ def test_what_is_not_bounded_is_not_written(monkeypatch):
 def test_where_no_group_is_delegated_there_is_none_and_the_reason_is_said(monkeypatch):
     monkeypatch.setattr(cgroup, "_parents", dict)
     assert cgroup.name_group(Bounds(1, 1)) is None
-    assert "Delegate" in cgroup.missing()
+    assert "Delegate" in cgroup.missing().fix
 
 
 def test_a_delegated_group_passes_its_controllers_on_and_keeps_no_process(tmp_path):

@@ -46,7 +46,7 @@ def test_without_layers_everything_is_open_and_named(grant, talk):
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_required_and_open_is_refused_before_the_entry_is_imported(grant, talk, kind):
     _, end = run(grant, talk, required=frozenset({kind}))
-    assert end.describe().startswith(f"was not let in: {kind} is required and open: ")
+    assert end.describe().startswith(f"may not run here: it must have {kind} isolation (")
 
 
 @needs_layers

@@ -9,11 +9,13 @@ from byenatos_kernel.cli import (
     chat,
     config,
     demo,
+    doctor,
     driver,
     events,
     install,
     models,
     power,
+    ps,
     secrets,
     sessions,
     status,
@@ -54,6 +56,8 @@ app.command("down")(power.down)
 app.command("init")(trust.init)
 app.command("status")(status.status)
 app.command("slots")(status.slots)
+app.command("ps", help=ps.HELP)(ps.ps)
+app.command("doctor", help=doctor.HELP)(doctor.doctor)
 app.command("swap")(swaps.swap)
 app.command("swaps")(swaps.swaps)
 app.command("chat")(chat.chat)

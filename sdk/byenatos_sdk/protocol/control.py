@@ -111,7 +111,11 @@ class PluginInfo(Value, frozen=True, omit_defaults=True):
 
 
 class InstanceInfo(Value, frozen=True, omit_defaults=True):
-    """One driver process. ``since`` in seconds since the epoch; ``last_output`` is what it printed last."""
+    """One driver process. ``since`` in seconds since the epoch; ``last_output`` is what it printed last.
+
+    ``template`` is what the process was made from. Once it serves, ``layers`` are the layers of isolation that are not
+    on, each with the reason, and ``open`` the kinds of isolation that it does not have, each with what got through.
+    """
 
     epoch: int
     driver: str
@@ -124,6 +128,9 @@ class InstanceInfo(Value, frozen=True, omit_defaults=True):
     detail: str = ""
     specification: ModelSpecification | None = None
     last_output: tuple[str, ...] = ()
+    template: str = ""
+    layers: dict[str, str] = {}
+    open: dict[str, str] = {}
 
 
 class SlotInfo(Value, frozen=True, omit_defaults=True):

@@ -15,6 +15,8 @@ import msgspec
 import pytest
 
 from byenatos_kernel.cli.power import start_detached, stop
+from byenatos_kernel.cli.ps import Entry
+from byenatos_kernel.diagnosis import Diagnosis
 from byenatos_sdk.home import Home
 from byenatos_sdk.protocol.control import KernelStatus, ModelInfo, PluginInfo, SessionTranscript, SlotInfo
 from byenatos_sdk.protocol.messages import InferenceResponse, SessionInfo, SwapEvent, SwapState
@@ -77,6 +79,23 @@ def test_a_second_kernel_in_the_foreground_is_refused_with_3(start):
 def test_status_speaks_to_people_and_to_programs(run, ready, home):
     assert "SLOT" in run("status").out
     assert read(KernelStatus, run("status", "--json").out).home == str(home.path)
+
+
+def test_ps_lists_the_processes_with_how_they_are_isolated(run, ready):
+    entries = read(list[Entry], run("ps", "--json").out)
+    assert {one.instance.model for one in entries} == {"echo", "echo-two"}
+    assert all(one.threads and one.memory_bytes and one.instance.template == "one-shot" for one in entries)
+    shown = run("ps").out
+    assert all(f"echo/{one.instance.model}" in shown and one.isolation in shown for one in entries)
+
+
+def test_doctor_ends_in_a_verdict_that_its_exit_code_agrees_with(run, ready):
+    shown = run("doctor")
+    found = read(Diagnosis, run("doctor", "--json").out)
+    assert shown.code == (0 if found.healthy else 1)
+    assert shown.out.splitlines()[-1].startswith("drivers start here" if found.drivers_start else "drivers do NOT")
+    assert all(one.words in shown.out for one in (*found.layers, *found.parts))
+    assert found.home[-1].found.startswith("version ")
 
 
 def test_models_and_slots_are_listed_as_the_protocols_structs(run, ready):

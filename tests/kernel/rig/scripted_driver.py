@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable
 
 from byenatos_kernel.channel import Channel, Peer
-from byenatos_sandbox import Exit, Grant
+from byenatos_sandbox import Exit, Grant, NotIsolated
 from byenatos_sdk.protocol.control import LoadOrder
 from byenatos_sdk.protocol.frames import (
     Beat,
@@ -56,6 +56,9 @@ class ScriptedDriver:
         self.streams: dict[int, int] = {}
         self.drained = False
         self.closed = False
+        self.refusal: NotIsolated | None = None
+        self.lacking: dict[str, str] = {}
+        self.open: dict[str, str] = {}
         self.token = decode_config(config).token
         self.channel, theirs = socket.socketpair()
         self.wire = Channel(theirs, self._frames, lambda _: None, Peer("kernel", b"PAIR", (64 << 20,), 64 << 20))
