@@ -236,7 +236,7 @@ class Process:
             return
         if lacking := {kind: what for kind, what in report.open.items() if kind in self._grant.required}:
             self.refusal = NotIsolated.of(self.name, lacking)
-            self._refuse(NotIsolated.reason(lacking))
+            self.condemn(NotIsolated.reason(lacking))
             return
         with suppress(OSError):  # it is gone
             self._setup.send(GO)
