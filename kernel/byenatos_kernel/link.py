@@ -111,9 +111,17 @@ class DriverLink:
                 self.port.launched()
                 if self.process is None:
                     self.port.close()
+            if self.process is None:
+                self._give_back(made=True)
         self.channel = Channel(self.process.channel, self._frames, self._closed)
         self.last_seen = self._loop.time()
-        self.expect("the handshake", HELLO_TIMEOUT_S)
+        imports_s = self.manifest.lifecycle.import_timeout_s if self._nursery is not None else 0
+        self.expect("the handshake", HELLO_TIMEOUT_S + imports_s)
+
+    def _give_back(self, *, made: bool) -> None:
+        if self._nursery is not None and self._nurseries is not None:
+            self._nurseries.give_back(self._nursery, made=made)
+            self._nursery = None
 
     async def welcomed(self) -> None:
         """Wait for the handshake; raises ``DriverCrashed`` if it fails, ``NotIsolated`` if the process may not run."""
@@ -250,8 +258,7 @@ class DriverLink:
             if not future.done():
                 future.set_exception(error)
         process.close()
-        if self._nursery is not None and self._nurseries is not None:
-            self._nurseries.give_back(self._nursery)
+        self._give_back(made=process.pid != 0)
         self._lost(reason)
 
 

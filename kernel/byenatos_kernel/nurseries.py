@@ -23,7 +23,8 @@ log = logging.getLogger("byenatos")
 IDLE_S = 60.0
 _LAST_LINES = 10
 _INSTANCES = 16
-_NEEDED = frozenset({*NAMESPACES, "seccomp"})
+_NEEDED = frozenset({*NAMESPACES, "seccomp", "cgroup"})
+"""A template can fork, and only a control group counts the memory of its forks together."""
 
 
 class Nurseries:
@@ -65,10 +66,14 @@ class Nurseries:
             timer.cancel()
         return nursery
 
-    def give_back(self, nursery: Nursery) -> None:
-        """A process that was forked from it is gone."""
+    def give_back(self, nursery: Nursery, *, made: bool) -> None:
+        """A process that was to be forked from it is gone; one that never was there condemns the template."""
+        if nursery not in self._users:
+            return
         self._users[nursery] -= 1
-        if not self._users[nursery]:
+        if not made:
+            self._end(nursery)
+        elif not self._users[nursery]:
             self._idle[nursery] = self._loop.call_later(IDLE_S, self._end, nursery)
 
     def close(self) -> None:

@@ -25,7 +25,7 @@ def contradictions(pid: int, layers: Iterable[str], *, first: bool = True) -> li
     wanted = set(layers)
     status = _status(pid)
     if not status:
-        return ["it is gone"]
+        return ["it cannot be looked at in /proc: it is gone, or /proc is mounted with hidepid"]
     wrong = [f"it has capabilities ({name})" for name in _CAPABILITIES if int(status.get(name, "0"), 16)]
     if status.get("NoNewPrivs") != "1":
         wrong.append("it may gain privileges")
@@ -43,7 +43,8 @@ def contradictions(pid: int, layers: Iterable[str], *, first: bool = True) -> li
 
 def _status(pid: int) -> dict[str, str]:
     try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        # its name is its own to choose, and need be no text
+        lines = Path(f"/proc/{pid}/status").read_bytes().decode(errors="replace").split("\n")
     except OSError:
         return {}
     return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}

@@ -268,8 +268,8 @@ class _Launch:
             )
             streams = [its.fileno(), stdin, stdout_end, stderr_end]
             if self._nursery is not None:
-                process.expect_introduction(self._nursery.process)
                 self._nursery.order(streams)
+                process.expect_introduction(self._nursery.process)
             elif template is not None:
                 template.order(self._order(group), streams, process.made)
             return process

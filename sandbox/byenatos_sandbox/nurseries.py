@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from byenatos_sandbox import descriptors
 from byenatos_sandbox.attestation import thread_count
+from byenatos_sandbox.channel import refuse_descriptors
 from byenatos_sandbox.nursery import READY
 from byenatos_sandbox.process import Process
 
@@ -30,6 +31,7 @@ class Nursery:
         self._waiting: deque[list[int]] = deque()
         self._loop = asyncio.get_running_loop()
         control.setblocking(False)
+        refuse_descriptors(control)
         self._loop.add_reader(control, self._heard)
 
     @property
@@ -48,7 +50,15 @@ class Nursery:
         if self._ready or not self.alive:
             descriptors.send(self._control, _ORDER, given)
         else:
-            self._waiting.append([os.dup(one) for one in given])
+            copies: list[int] = []
+            self._waiting.append(copies)
+            try:
+                for one in given:
+                    copies.append(os.dup(one))  # noqa: PERF401 - what there is must be closed if one fails
+            except OSError:
+                self._waiting.remove(copies)
+                descriptors.close_all(copies)
+                raise
 
     def close(self) -> None:
         """End it, and with it all its instances; idempotent."""
@@ -63,9 +73,11 @@ class Nursery:
         except OSError:
             data = b""
         threads = thread_count(self.process.pid)
-        if data != READY or self._ready or threads != 1:
-            if data:
-                self.process.condemn(f"was ended: it has {threads} threads, and a fork copies only one")
+        if data and (data != READY or self._ready):
+            self.process.condemn("was killed: it said what no template says")
+        elif data and threads != 1:
+            self.process.condemn(f"was ended: it has {threads} threads, and a fork copies only one")
+        if not data or data != READY or self._ready or threads != 1:
             self._hang_up()
             return
         self._ready = True
@@ -73,16 +85,11 @@ class Nursery:
             given = self._waiting.popleft()
             with suppress(OSError):
                 descriptors.send(self._control, _ORDER, given)
-            _close(given)
+            descriptors.close_all(given)
 
     def _hang_up(self) -> None:
         if self.alive:
             self._loop.remove_reader(self._control)
             self._control.close()
         while self._waiting:
-            _close(self._waiting.popleft())
-
-
-def _close(given: Sequence[int]) -> None:
-    for one in given:
-        os.close(one)
+            descriptors.close_all(self._waiting.popleft())

@@ -7,8 +7,10 @@ driver has. Instances share what one driver has anyway, its namespaces, its root
 address layout: they are one trust domain. Each has a scratch folder, a channel and descriptors of its own. When the
 template ends, they end: it is process 1 of their namespace.
 
-The library may have changed this process at will. Nothing that matters is left to it: the filter is in force since
-before the import, and the launching process looks at each instance from outside.
+The library may have changed this process at will, and with it every instance. What is left to them is what one driver
+has anyway: the namespaces, the root, Landlock, the limits and this process's filter are in force since before the
+import. The one thing more is that they can fork; how often, the limits say, and all of it ends with this process. The
+launching process believes neither: which process an instance is, the system says, and it looks at each from outside.
 """
 
 import gc
@@ -72,15 +74,18 @@ def _fork(control: socket.socket, waiting: selectors.BaseSelector) -> bool:
     if not data:
         return False
     ours, its = os.pipe()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:  # as many as may be are there: this one is told by the end of its setup socket
+        descriptors.close_all([ours, its, *received])
+        return True
     if pid == 0:
         folder = Path(SCRATCH, f"instance-{os.getpid()}")
         folder.mkdir(mode=0o700)
         setup, *streams = received
         child.join(setup, streams, str(folder), alive=its)
     waiting.register(ours, selectors.EVENT_READ, Path(SCRATCH, f"instance-{pid}"))
-    for descriptor in (its, *received):
-        os.close(descriptor)
+    descriptors.close_all([its, *received])
     return True
 
 

@@ -8,7 +8,9 @@ Invariants:
 
 - The child is reaped in one place, :meth:`Process._ended`, and nowhere before: as long as it is not reaped its pid, and
   with it the number of its process group, cannot be given to anybody else, so a signal always reaches the right group.
-- Its group is killed before it is reaped: what it forked inside its group does not outlive it.
+  An instance of a sandboxed template is no child of this process: it is signalled by its pidfd only.
+- Its group is killed before it is reaped: what it forked inside its group does not outlive it. What an instance forked
+  (its template may have betrayed its filter) ends with the template.
 - ``exited`` resolves exactly once, always, whatever closed or failed before.
 """
 
@@ -32,14 +34,18 @@ from byenatos_sandbox.cgroup import Group
 from byenatos_sandbox.child import CANNOT_START, GO, HERE
 from byenatos_sandbox.grant import Grant
 from byenatos_sandbox.isolation import NotIsolated
+from byenatos_sandbox.layers import KINDS
+from byenatos_sandbox.output import printable
 from byenatos_sandbox.pidfd import exit_of
 from byenatos_sandbox.spec import Report
 from byenatos_sandbox.template import Answer
 from byenatos_sandbox.templates import Template
-from byenatos_sandbox.tripwire import fatal_call
+from byenatos_sandbox.tripwire import fatal_call, is_hung_up
 
 __all__ = ["Exit", "Process"]
 
+_LONGEST = 1000
+_LAST_WORDS_S = 1.0
 _GONE_TRIES, _GONE_EVERY_S = 200, 0.01
 
 
@@ -95,6 +101,7 @@ class Process:
         self.refusal: NotIsolated | None = None
         self._grant = grant
         self._template = template
+        self._own = template is not None
         self._setup = setup
         self._listener = -1
         self._capture = capture
@@ -185,15 +192,17 @@ class Process:
         """The template has answered the order."""
         if self._template is not None and self._grant.template == "one-shot":
             self._template.close()
-        if answer.pid:
+        if answer.pid and self._own:
             try:
                 self.pidfd = os.pidfd_open(answer.pid)
             except OSError as error:
+                os.kill(answer.pid, signal.SIGKILL)  # a child that was not reaped: the number is its own
+                os.waitpid(answer.pid, 0)
                 answer = Answer(0, f"it cannot be watched: {error}")
         if answer.failure:
             self._fault = self._fault or f"could not be started: {answer.failure}"
         if not answer.pid:
-            self._finish(Exit(CANNOT_START, None, self._fault))
+            self._give_up(self._fault)
             return
         self.pid = answer.pid
         self._loop.add_reader(self.pidfd, self._ended)
@@ -202,24 +211,42 @@ class Process:
             self._signal_group(self._doomed)
 
     def expect_introduction(self, template: "Process") -> None:
-        """Wait for an instance of a sandboxed template to say that it is there; the system says which process it is."""
-        self._setup.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        """Wait for an instance of a sandboxed template to say that it is there; the system says which process it is.
+
+        Neither is trusted: the template's library may have changed both at will.
+
+        Raises:
+            OSError: this system cannot say it.
+        """
+        descriptors.ask_who_sends(self._setup)
         self._loop.add_reader(self._setup, self._introduced, template)
 
     def _introduced(self, template: "Process") -> None:
         self._loop.remove_reader(self._setup)
         try:
-            pid = descriptors.receive_introduction(self._setup, HERE)
-        except OSError:  # the template is at its end: why, it has said by then
+            pid, self.pidfd = descriptors.receive_introduction(self._setup, HERE)
+        except OSError:
+            # a template at its end closes its descriptors first; why it ended, it has said by the time it is gone
             template.exited.add_done_callback(lambda end: self._orphaned(template, end.result()))
+            self._loop.call_later(
+                _LAST_WORDS_S, self._give_up, "could not be started: its sandboxed template did not make it"
+            )
             return
-        self._setup.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
+        descriptors.take_none(self._setup)
         self.made(Answer(pid))
 
     def _orphaned(self, template: "Process", end: Exit) -> None:
-        if not self._exit.done():
-            said = template.output()[-1:]
-            self.made(Answer(0, f"its sandboxed template {end.describe()}{''.join(f': {line}' for line in said)}"))
+        said = "".join(f": {line}" for line in template.output()[-1:])
+        self._give_up(f"could not be started: its sandboxed template {end.describe()}{said}")
+
+    def _give_up(self, fault: str) -> None:
+        """Nothing came of it, or nothing that is known."""
+        if self._exit.done():
+            return
+        self._fault = self._fault or fault
+        if self._setup.fileno() >= 0:
+            self._loop.remove_reader(self._setup)
+        self._finish(Exit(CANNOT_START, None, self._fault))
 
     def _locked_in(self) -> None:
         """The process has reported on its setup socket, or closed it."""
@@ -227,14 +254,14 @@ class Process:
         report = self._reported()
         if report is None:
             return  # it has ended, and its end is on its way
-        self.open = report.open
-        wrong = [report.failure] if report.failure else []
+        self.open = {kind: _quoted(report.open[kind]) for kind in KINDS if kind in report.open}
+        wrong = [_quoted(report.failure)] if report.failure else []
         wanted = {name for name, state in self.layers.items() if state == "on"}
-        wrong += contradictions(self.pid, wanted, first=self._template is not None)
+        wrong += contradictions(self.pid, wanted, first=self._own)
         if wrong:
             self.condemn(f"was not let in: {'; '.join(wrong)}")
             return
-        if lacking := {kind: what for kind, what in report.open.items() if kind in self._grant.required}:
+        if lacking := {kind: what for kind, what in self.open.items() if kind in self._grant.required}:
             self.refusal = NotIsolated.of(self.name, lacking)
             self.condemn(NotIsolated.reason(lacking))
             return
@@ -248,25 +275,35 @@ class Process:
             data, received = descriptors.receive(self._setup)
         except OSError:
             return None
-        if received:
-            self._listener = received[0]
-            self._loop.add_reader(self._listener, self._tripped)
+        for descriptor in received:
+            self._watch(descriptor)
         if not data:
             return None
         try:
             report = Report.decode(data)
-        except msgspec.DecodeError as error:
-            report = Report(failure=f"it reported what cannot be read: {error}")
+        except (msgspec.DecodeError, ValueError, RecursionError):
+            report = Report(failure="it reported what cannot be read")
         if report.failure:
-            self._fault = self._fault or f"could not be isolated: {report.failure}"
+            self._fault = self._fault or f"could not be isolated: {_quoted(report.failure)}"
         return report
 
+    def _watch(self, descriptor: int) -> None:
+        """Watch the one descriptor on which fatal calls are told; whatever else was sent is closed."""
+        if self._own and self._listener < 0:
+            with suppress(OSError):  # nothing that could be watched
+                self._loop.add_reader(descriptor, self._tripped)
+                self._listener = descriptor
+                return
+        os.close(descriptor)
+
     def _tripped(self) -> None:
-        """A call that only an attack makes was told."""
-        with suppress(OSError):
-            call = fatal_call(self._listener)
-            self._fault = self._fault or f"was killed: it called {call}, which no driver may"
-            self.kill()
+        """A call that only an attack makes was told, or the process is gone."""
+        if not is_hung_up(self._listener):
+            try:
+                call = fatal_call(self._listener)
+            except OSError:  # interrupted meanwhile, on purpose: it was made all the same
+                call = "what cannot be told any more"
+            self.condemn(f"was killed: it called {call}, which no driver may")
         self._close_listener()
 
     # ---- the end -----------------------------------------------------------------------------------------------
@@ -276,6 +313,11 @@ class Process:
             return
         if self.pidfd < 0:
             self._doomed = number
+            if not self._own and number == signal.SIGKILL:
+                self._loop.call_soon(self._give_up, "was given up before it was there")
+            return
+        if not self._own:  # it may have been reaped, and its number be another's
+            self.signal(number)
             return
         try:
             os.killpg(self.pid, number)
@@ -320,6 +362,11 @@ class Process:
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1
+
+
+def _quoted(text: str) -> str:
+    """What a process says, so that it can do no harm where it is shown."""
+    return printable(text[:_LONGEST].encode("utf-8", "replace"))
 
 
 def _reap(pidfd: int) -> tuple[int | None, int | None]:

@@ -7,6 +7,7 @@ Source: ``seccomp_unotify(2)``.
 """
 
 import fcntl
+import select
 import struct
 from collections.abc import Mapping
 from typing import Final
@@ -14,11 +15,18 @@ from typing import Final
 from byenatos_sandbox.linux import MACHINE
 from byenatos_sandbox.syscalls import NUMBERS
 
-__all__ = ["fatal_call"]
+__all__ = ["fatal_call", "is_hung_up"]
 
 _RECEIVE = 0xC0502100
 _NOTIFICATION: Final = struct.Struct("<QIIiIQ6Q")
 _NAMES: Mapping[int, str] = {number: name for name, number in NUMBERS.get(MACHINE, {}).items()}
+
+
+def is_hung_up(listener: int) -> bool:
+    """Whether nobody is left who could call."""
+    poll = select.poll()
+    poll.register(listener, select.POLLIN)
+    return all(flags & select.POLLHUP for _, flags in poll.poll(0))
 
 
 def fatal_call(listener: int) -> str:

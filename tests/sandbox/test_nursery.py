@@ -1,12 +1,14 @@
 """Sandboxed templates: a library is imported once, inside, and every instance is as locked in as any driver."""
 
 import asyncio
+import errno
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
-from byenatos_sandbox import Preload, Templates, launch, open_nursery
+from byenatos_sandbox import LaunchError, Preload, Templates, launch, open_nursery
 from byenatos_sandbox.layers import missing
 
 LACKING = sorted(set(missing()) - {"cgroup"})
@@ -180,3 +182,92 @@ def test_scratch_folders_of_instances_that_ended_are_removed(grant, talk):
         return told
 
     assert asyncio.run(main())["folder"].startswith("/scratch/instance-")
+
+
+HOSTILE = b"""
+import array, os, signal, socket, sys
+from byenatos_sandbox import child, descriptors
+
+def keep_silent(setup, streams, folder, *, alive):
+    signal.pause()
+
+def hang_up(setup, streams, folder, *, alive):
+    os._exit(0)
+
+def send(setup, data, given=()):
+    with socket.socket(fileno=os.dup(setup)) as connection:
+        connection.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", given))] if given else [])
+
+def lie(setup, streams, folder, *, alive):
+    send(setup, b"here")
+    send(setup, b"\\x82\\xa7failure\\xa0\\xa4open\\x81\\xb1\\x1b[31mfilesystem!\\xa1x")
+    signal.pause()
+
+def flood_with_files(setup, streams, folder, *, alive):
+    send(setup, b"here")
+    send(setup, b"\\x80", [os.open(os.devnull, os.O_RDWR) for _ in range(100)])
+    signal.pause()
+
+def send_garbage(setup, streams, folder, *, alive):
+    send(setup, b"here")
+    send(setup, b"\\xc1" * 1000)
+    signal.pause()
+
+def be_the_template(setup, streams, folder, *, alive):
+    os._exit(0)
+
+child.join = globals()[NAME]
+"""
+
+
+@pytest.mark.parametrize("deed", ["keep_silent", "hang_up", "lie", "flood_with_files", "send_garbage"])
+def test_a_hostile_template_cannot_keep_a_process_from_ending_nor_leave_anything(grant, talk, deed):
+    files = FILES | {"hostile.py": HOSTILE.replace(b"NAME", f'"{deed}"'.encode())}
+
+    async def main():
+        templates = Templates()
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        nursery = nursery_of(grant, templates, preload=("hostile",), files=files)
+        process = launch(grant(without=frozenset()), entry="instance:tell", config=b"", nursery=nursery)
+        loop = asyncio.get_running_loop()
+        if deed != "hang_up":
+            given_up = loop.create_future()
+            loop.call_later(2, given_up.set_result, None)
+            await asyncio.wait([process.exited, given_up], return_when=asyncio.FIRST_COMPLETED)
+            process.kill()
+        end = await talk.end(process)
+        process.close()
+        nursery.close()
+        await talk.end(nursery.process)
+        templates.close()
+        return end.describe(), len(list(Path("/proc/self/fd").iterdir())) - before
+
+    described, left = asyncio.run(main())
+    assert described.isprintable()
+    assert left <= 0
+
+
+def test_descriptors_that_run_out_while_an_order_waits_are_given_back(grant, talk, monkeypatch):
+    async def main():
+        templates = Templates()
+        nursery = nursery_of(grant, templates)
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        real, left = os.dup, [2]
+
+        def dup(descriptor):
+            left[0] -= 1
+            if left[0] < 0:
+                raise OSError(errno.EMFILE, "too many")
+            return real(descriptor)
+
+        monkeypatch.setattr(os, "dup", dup)
+        with pytest.raises(LaunchError, match="too many"):
+            launch(grant(without=frozenset()), entry="instance:tell", config=b"", nursery=nursery)
+        monkeypatch.undo()
+        after = len(list(Path("/proc/self/fd").iterdir()))
+        nursery.close()
+        await talk.end(nursery.process)
+        templates.close()
+        return after - before
+
+    assert asyncio.run(main()) == 0
