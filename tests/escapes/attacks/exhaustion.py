@@ -98,7 +98,7 @@ def fills_shared_memory(prey):
     return "96 MiB"
 
 
-@attack("cgroup", needs="a system that leaves the room between a stack and the rest as it has for long")
+@attack("limits", "cgroup", needs="a system that leaves the room between a stack and the rest as it has for long")
 def has_its_own_stack_grow(prey):
     wanted, other = 104, int(prey["memory_mib"]) - 36  # that much is counted, and in sum it is more than was granted
     _touch(_map(other * _MIB, _ANONYMOUS), other)
@@ -110,7 +110,7 @@ def has_its_own_stack_grow(prey):
     return _touch(top - wanted * _MIB, wanted - 1)
 
 
-@attack("cgroup")
+@attack("limits", "cgroup")
 def fills_memory_with_the_tables_of_its_pages(prey):
     # two MiB of empty memory, read and never written, take a page for their table: no limit of a process counts it
     mib = _more_than_granted(prey)
