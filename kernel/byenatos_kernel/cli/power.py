@@ -86,14 +86,17 @@ def start_detached(home: Home, *, wait_s: float, verbose: bool = False) -> Kerne
     """Start a kernel in a session of its own, its output in ``home.log``, and wait until it answers.
 
     Raises:
-        ConfigError: if the home's configuration is wrong.
+        ConfigError, AccessError: if the home's configuration or access.toml is wrong.
         ByenatosError: if it ends before; with the last lines of its log.
         DeadlineExceeded: if it does not answer within ``wait_s`` seconds; it is stopped again.
     """
+    from byenatos_kernel.access import read_access
     from byenatos_kernel.config import read_config
+    from byenatos_kernel.shipped import access_file
 
     try:
         home.create()
+        read_access(access_file(home))
         read_config(home.config)  # what is wrong with it is said here rather than in the log
         with home.log.open("ab") as log:
             begin = log.tell()

@@ -121,3 +121,11 @@ def test_sigterm_ends_a_command_without_a_traceback(start, tmp_path: Path):
     os.close(writer)
     assert process.returncode == 128 + signal.SIGTERM
     assert "Traceback" not in out + error
+
+
+def test_a_wrong_access_file_is_wrong_configuration(tmp_path, run):
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies" / "access.toml").write_text("[isolation]\nrequire = []\n")
+    outcome = run("--home", str(tmp_path), "up", "--detach")
+    assert outcome.code == 2
+    assert "unknown field `require`" in outcome.err
