@@ -128,4 +128,4 @@ def test_a_wrong_access_file_is_wrong_configuration(tmp_path, run):
     (tmp_path / "policies" / "access.toml").write_text("[isolation]\nrequire = []\n")
     outcome = run("--home", str(tmp_path), "up", "--detach")
     assert outcome.code == 2
-    assert "unknown field `require`" in outcome.err
+    assert "unknown field `require`" in outcome.error
