@@ -1,15 +1,16 @@
 """A root file system of a sandbox's own: a small read-only one in memory that shows what was granted and nothing else.
 
 Every granted path stands in it under its own name, bound read-only; symbolic links on the way to it are made anew, so
-that an interpreter is found wherever it lives. There is no ``/proc``, no ``/sys`` and no ``/etc`` but the loader's
-cache. The scratch folder is memory too, with a bound on its size and on the number of its files, and nothing in it can
-be executed or mapped for execution. The driver's own code is either bound like the rest or written, from bytes that
+that an interpreter is found wherever it lives. There is no ``/proc``, no ``/sys`` and of ``/etc`` only what
+``child.py`` names: the loader's cache and the types of files. The scratch folder is memory too, with a bound on its
+size and on the number of its files, and nothing in it can be executed or mapped for execution. The driver's own code is either bound like the rest or written, from bytes that
 were verified, into memory that only this sandbox sees and that is read-only from then on.
 
 The order: private mounts, so that nothing of this is seen outside; open every source before the new root covers one;
 fill it; pivot; detach the old root; make the new one read-only. Source: ``mount_setattr(2)``, ``pivot_root(2)``.
 """
 
+import errno
 import os
 import stat
 import struct
@@ -68,12 +69,13 @@ class Root(Struct, frozen=True):
             for path, more in shown:
                 places.add(path, _DATA | more, opened)
             for path in (*DEVICES, *self.devices):
-                places.add(path, _ATTRIBUTE_NOSUID | _ATTRIBUTE_NOEXEC, opened)
+                places.add(path, _ATTRIBUTE_NOSUID | _ATTRIBUTE_NOEXEC, opened, device=True)
+            folder = places.resolve(self.folder) if self.code is not None else ""
             new = next(folder for folder in ("/tmp", "/mnt", "/var", "/usr") if Path(folder).is_dir())  # noqa: S108
             mount("root", new, "tmpfs", _NOSUID | _NODEV, f"size=1m,nr_inodes={_FILES_IN_ROOT},mode=755")
             places.show(new)
             if self.code is not None:
-                _write_code(f"{new}{self.folder}", self.code)
+                _write_code(f"{new}{folder}", self.code)
             Path(f"{new}{SCRATCH}").mkdir()
             mount(
                 "scratch",
@@ -96,8 +98,23 @@ class _Places:
         self._sources: dict[str, tuple[int, int]] = {}
         self._links: dict[str, str] = {}
 
-    def add(self, path: str, attributes: int, opened: ExitStack) -> None:
-        """Open ``path``; one that does not exist is left out."""
+    def resolve(self, path: str) -> str:
+        """Return the real name of ``path``, and make the links that lead to it with the others.
+
+        Raises:
+            OSError: there are too many of them.
+        """
+        real = _follow(path, self._links)
+        if real is None:
+            raise OSError(errno.ELOOP, f"{path}: {os.strerror(errno.ELOOP)}")
+        return real
+
+    def add(self, path: str, attributes: int, opened: ExitStack, *, device: bool = False) -> None:
+        """Open ``path``; one that does not exist is left out.
+
+        Raises:
+            OSError: it cannot be opened, or is no ``device`` although it must be: it would be there to be written.
+        """
         real = _follow(path, self._links)
         if real is None or real == "/" or real in self._sources:
             return
@@ -106,6 +123,8 @@ class _Places:
         except (FileNotFoundError, NotADirectoryError):
             return
         opened.callback(os.close, source)
+        if device and not stat.S_ISCHR(os.fstat(source).st_mode):
+            raise OSError(errno.ENODEV, f"{path}: expected a character device, found something else")
         self._sources[real] = (source, attributes)
 
     def show(self, root: str) -> None:
