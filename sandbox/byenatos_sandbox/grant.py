@@ -113,6 +113,10 @@ class Grant(Struct, frozen=True):
             # relative paths would change their meaning with the working directory of whoever launches
             if "\0" in path or not PurePath(path).is_absolute():
                 raise self._error(key, "an absolute path", path)
+            try:
+                path.encode()
+            except UnicodeEncodeError:
+                raise self._error(key, "a path in UTF-8", path) from None
 
     def _check_environment(self) -> None:
         for name, value in self.environment.items():
