@@ -36,7 +36,7 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from byenatos_sandbox import capabilities, descriptors, landlock, namespaces, seccomp, trial
+from byenatos_sandbox import capabilities, descriptors, landlock, namespaces, seccomp, trial, verified
 from byenatos_sandbox.cgroup import Group
 from byenatos_sandbox.landlock import READ, READ_DEVICE, READ_WRITE, USE_DEVICE, Rule
 from byenatos_sandbox.linux import prctl
@@ -181,8 +181,10 @@ def _lock_once_more(spec: Spec, scratch: str) -> None:
 
 
 def _enter_root(spec: Spec) -> str:
-    """Enter the private root, if it is to have one; return where the scratch folder is."""
+    """Enter the private root, if it is to have one, with the code; return where the scratch folder is."""
     if "mount-namespace" not in spec.layers:
+        if spec.code is not None:
+            verified.import_copies(spec.plugin, spec.code, spec.scratch)
         return spec.scratch
     owner, group = (spec.user, spec.user) if spec.user else (os.getuid(), os.getgid())
     root = Root(
@@ -222,7 +224,9 @@ def _set_up(spec: Spec, scratch: str) -> None:
 
 
 def _rules(spec: Spec, scratch: str) -> list[Rule]:
-    readable = [*_readable(spec), *spec.files, *([spec.plugin] if spec.plugin else [])]
+    readable = [*_readable(spec), *spec.files]
+    if spec.plugin and (spec.code is None or "mount-namespace" in spec.layers):
+        readable.append(spec.plugin)  # otherwise what lies there is not what was verified
     rules = [Rule(Path(path), READ) for path in readable]
     rules += [Rule(Path(path), READ_DEVICE if path == "/dev/null" else READ) for path in DEVICES]
     rules += [Rule(Path(path), USE_DEVICE) for path in spec.devices]

@@ -3,8 +3,9 @@
 Every granted path stands in it under its own name, bound read-only; symbolic links on the way to it are made anew, so
 that an interpreter is found wherever it lives. There is no ``/proc``, no ``/sys`` and of ``/etc`` only what
 ``child.py`` names: the loader's cache and the types of files. The scratch folder is memory too, with a bound on its
-size and on the number of its files, and nothing in it can be executed or mapped for execution. The driver's own code is either bound like the rest or written, from bytes that
-were verified, into memory that only this sandbox sees and that is read-only from then on.
+size and on the number of its files, and nothing in it can be executed or mapped for execution. The driver's own code is
+either bound like the rest or written, from bytes that were verified, into memory that only this sandbox sees and that
+is read-only from then on.
 
 The order: private mounts, so that nothing of this is seen outside; open every source before the new root covers one;
 fill it; pivot; detach the old root; make the new one read-only. Source: ``mount_setattr(2)``, ``pivot_root(2)``.
@@ -22,7 +23,7 @@ from msgspec import Struct
 
 from byenatos_sandbox.linux import system_call
 
-__all__ = ["DEVICES", "SCRATCH", "Root"]
+__all__ = ["DEVICES", "SCRATCH", "Root", "write_files"]
 
 SCRATCH = "/scratch"
 """The scratch folder inside."""
@@ -183,13 +184,23 @@ def _write_code(folder: str, code: Mapping[str, bytes]) -> None:
     Path(folder).mkdir(parents=True, exist_ok=True)
     size = (pages + len(folders) + 1) * _PAGE
     mount("code", folder, "tmpfs", _NOSUID | _NODEV, f"size={size},nr_inodes={len(code) + len(folders) + 8},mode=755")
-    for name, data in code.items():
+    write_files(folder, code)
+    _set_attributes(_HERE, folder, _DATA)
+
+
+def write_files(folder: str, files: Mapping[str, bytes]) -> None:
+    """Write ``files``, by their path below ``folder``.
+
+    Raises:
+        OSError: they cannot be written.
+        ValueError: a name leads out of the folder.
+    """
+    for name, data in files.items():
         target = Path(folder, name)
         if ".." in target.parts or Path(name).is_absolute():
             raise ValueError(f"expected the names of files below a folder, found {name!r}")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)
-    _set_attributes(_HERE, folder, _DATA)
 
 
 def mount(source: str | None, target: str, kind: str | None, flags: int, options: str = "") -> None:

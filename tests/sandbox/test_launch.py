@@ -267,7 +267,7 @@ def test_a_granted_pipe_is_refused_and_holds_nothing_up(grant, tmp_path):
 
 def test_code_without_a_folder_to_show_it_in_is_refused(grant):
     async def main():
-        with pytest.raises(LaunchError, match="plugin: expected the folder in which the files .* found none"):
+        with pytest.raises(LaunchError, match=r"plugin: expected the folder in which the files .* found none"):
             launch(grant(plugin=""), entry="a:b", config=b"", code={"a.py": b""})
 
     asyncio.run(main())
@@ -280,7 +280,7 @@ def test_a_granted_file_that_the_code_would_cover_is_refused(grant, tmp_path):
 
     async def main():
         covered = grant(plugin=str(tmp_path / "plugin"), files=(str(tmp_path / "link" / "weights"),))
-        with pytest.raises(LaunchError, match="files: expected them outside of the plugin folder, .*link/weights"):
+        with pytest.raises(LaunchError, match=r"files: expected them outside of the plugin folder, .*link/weights"):
             launch(covered, entry="a:b", config=b"", code={"a.py": b""})
 
     asyncio.run(main())
@@ -288,7 +288,7 @@ def test_a_granted_file_that_the_code_would_cover_is_refused(grant, tmp_path):
 
 def test_a_granted_device_that_is_none_is_refused(grant, tmp_path):
     async def main():
-        with pytest.raises(LaunchError, match=f"devices: expected character devices, found .* at {tmp_path}"):
+        with pytest.raises(LaunchError, match=r"devices: expected character devices, found .* at /"):
             launch(grant(devices=("/dev/null", str(tmp_path))), entry="a:b", config=b"")
 
     asyncio.run(main())
