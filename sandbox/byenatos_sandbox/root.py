@@ -31,6 +31,7 @@ SCRATCH = "/scratch"
 DEVICES = ("/dev/null", "/dev/urandom", "/dev/random")
 """What every sandbox has of the devices. Not ``/dev/zero``: a shared mapping of it is memory that no limit counts."""
 
+_PLACES = ("/tmp", "/mnt", "/var", "/usr")  # noqa: S108 - covered, not written to
 _PRIVATE, _RECURSIVE = 1 << 18, 1 << 14
 _NOSUID, _NODEV, _NOEXEC = 2, 4, 8
 _ATTRIBUTE_READ_ONLY, _ATTRIBUTE_NOSUID, _ATTRIBUTE_NODEV, _ATTRIBUTE_NOEXEC = 1, 2, 4, 8
@@ -72,7 +73,9 @@ class Root(Struct, frozen=True):
             for path in (*DEVICES, *self.devices):
                 places.add(path, _ATTRIBUTE_NOSUID | _ATTRIBUTE_NOEXEC, opened, device=True)
             folder = places.resolve(self.folder) if self.code is not None else ""
-            new = next(folder for folder in ("/tmp", "/mnt", "/var", "/usr") if Path(folder).is_dir())  # noqa: S108
+            new = next((folder for folder in _PLACES if Path(folder).is_dir()), None)
+            if new is None:
+                raise OSError(errno.ENOENT, f"root: expected one of the folders {', '.join(_PLACES)}, found none")
             mount("root", new, "tmpfs", _NOSUID | _NODEV, f"size=1m,nr_inodes={_FILES_IN_ROOT},mode=755")
             places.show(new)
             if self.code is not None:
