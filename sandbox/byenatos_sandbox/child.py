@@ -123,14 +123,13 @@ def _take(
     connection: socket.socket, spec: Spec, names: list[str], received: list[int], kept: Iterable[int]
 ) -> socket.socket:
     """Put the descriptors where they belong and close all others; return the setup socket."""
-    files = FILES + len(spec.files)
-    places = {files: connection.detach()}
-    next_file = iter(range(FILES, files))
+    places = {spec.setup: connection.detach()}
+    next_file = iter(range(FILES, spec.setup))
     for name, descriptor in zip(names[1:], received[1:], strict=True):
         places[{"channel": CHANNEL, "egress": EGRESS}.get(name) or next(next_file)] = descriptor
     descriptors.place(places)
     descriptors.close_all_but([0, 1, 2, *places, *kept])
-    return socket.socket(fileno=files)
+    return socket.socket(fileno=spec.setup)
 
 
 def _lock_in(spec: Spec, *, user: int, group: int, control_group: Group | None) -> int | None:

@@ -321,7 +321,6 @@ class _Launch:
             writable_code=grant.writable_code,
             scratch_mib=grant.scratch_mib * grant.instances,
             user=self._private_user(),
-            parent=os.getpid(),
             forks=self._forks,
         )
 
