@@ -164,7 +164,8 @@ def _wrong_rules(rules: DriverRules, access: Access) -> str | None:
         if "\0" in path or not PurePath(path).is_absolute():
             return f"devices, ca: expected absolute paths, found {path!r}"
     for device in rules.devices:
-        if not PurePath(device).is_relative_to("/dev"):
+        node = PurePath(device)
+        if PurePath("/dev") not in node.parents or ".." in node.parts:
             return f"devices: expected nodes below /dev, found {device!r}"
     return None
 

@@ -4,7 +4,9 @@ Version 2 needs a group that was delegated to this user (a systemd unit with ``D
 left to root. The launching process only says what it wants (:class:`Group`): the template makes the group, and the new
 process goes in by itself or is put in while it is at its other layers, because that can take milliseconds that the
 launching process does not have. The launching process removes the group at the end; if it is killed itself, a
-*janitor* does, a shell that waits for that and for nothing else.
+*janitor* does, a shell that waits for that and for nothing else. Templates outlive it for a moment and may still make
+one, so the janitor ends only when there has been none for a second. A group's name says who launched it by process id
+and start time: the next kernel may have the same id, as in a container it always has.
 
 Memory counts what the group's processes touch first, mapped files too, so a bound must leave room for the granted
 files.
@@ -27,17 +29,19 @@ __all__ = ["Bounds", "Group", "missing", "name_group", "sweep"]
 
 _MIB = 1 << 20
 _PERIOD_US = 100_000
-_NAME = re.compile(r"byenatos-(\d+)-\d+")
+_NAME = re.compile(r"byenatos-(\d+)-(\d+)-\d+")
+_STARTED = 19  # the field of /proc/PID/stat, counted from after the command
 _VERSION_1 = ("memory", "pids", "cpu")
 _JANITOR = """
 read _
+empty=0
 for _ in $(seq 200); do
-    left=
+    empty=$((empty + 1))
     for folder in {folders}; do
-        test -d "$folder" && {{ rmdir "$folder" || left=1; }}
+        test -d "$folder" && {{ rmdir "$folder"; empty=0; }}
     done
-    test "$left" || exit
-    sleep 0.01
+    test "$empty" -lt 20 || exit
+    sleep 0.05
 done
 """
 _numbers = count(1)
@@ -103,7 +107,7 @@ def name_group(bounds: Bounds) -> Group | None:
     if not parents:
         return None
     _hire_janitor()
-    name = f"byenatos-{os.getpid()}-{next(_numbers)}"
+    name = f"{_prefix()}{next(_numbers)}"
     folders = {str(parent / name): _settings(controller, bounds) for controller, parent in parents.items()}
     return Group(folders, entered="all" not in parents)
 
@@ -112,7 +116,7 @@ def name_group(bounds: Bounds) -> Group | None:
 def _hire_janitor() -> int:
     """Start the shell that removes this process's groups should it be killed; return what it listens to."""
     ours, its = os.pipe()
-    folders = " ".join(f"{parent}/byenatos-{os.getpid()}-*" for parent in _parents().values())
+    folders = " ".join(f"{_quoted(f'{parent}/{_prefix()}')}*" for parent in _parents().values())
     os.posix_spawn(
         "/bin/sh",
         ["/bin/sh", "-c", _JANITOR.format(folders=folders)],
@@ -129,6 +133,25 @@ def _hire_janitor() -> int:
     return its
 
 
+def _prefix() -> str:
+    """What the names of this process's groups begin with."""
+    return f"byenatos-{os.getpid()}-{_start_of(os.getpid())}-"
+
+
+def _start_of(pid: int) -> str:
+    """When a process was started, in the system's ticks; nothing if there is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return ""
+    return stat.rpartition(b")")[2].split()[_STARTED].decode()
+
+
+def _quoted(text: str) -> str:
+    """As one word of the shell (``shlex`` would cost the kernel memory)."""
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
 def missing() -> Lack | None:
     """Say why no groups can be made here; nothing if they can."""
     if _parents():
@@ -141,7 +164,7 @@ def sweep() -> None:
     for parent in _parents().values():
         for folder in parent.glob("byenatos-*"):
             found = _NAME.fullmatch(folder.name)
-            if found is not None and not Path("/proc", found[1]).exists():
+            if found is not None and _start_of(int(found[1])) != found[2]:
                 _remove(folder)
 
 

@@ -7,6 +7,7 @@ attributes, ``stat``) is seccomp's to deny.
 Source: ``linux/landlock.h`` and ``Documentation/userspace-api/landlock.rst``.
 """
 
+import errno
 import os
 import stat
 import struct
@@ -28,6 +29,7 @@ LACK = Lack(
 """What is said where there is no Landlock."""
 
 _VERSION, _PATH_BENEATH, _NET_PORT = 1, 1, 2
+_LEADS_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
 class Access(IntFlag):
@@ -88,7 +90,7 @@ def abi() -> int:
 
 
 def restrict(rules: Iterable[Rule], connect: Iterable[int] | None = None) -> None:
-    """Bind the calling thread, and all that it starts, to ``rules``, for good; paths that do not exist are left out.
+    """Bind the calling thread, and all that it starts, to ``rules``, for good; paths that lead nowhere are left out.
 
     Without ``connect`` there is no network. With it, TCP connections to these ports can be made, as far as Landlock
     knows of TCP (Linux 6.7), and UDP is left alone: names are looked up by it.
@@ -120,8 +122,10 @@ def restrict(rules: Iterable[Rule], connect: Iterable[int] | None = None) -> Non
 def _add(ruleset: int, rule: Rule, handled: Access) -> None:
     try:
         place = os.open(rule.path, os.O_PATH | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
+    except OSError as error:
+        if error.errno in _LEADS_NOWHERE:
+            return
+        raise
     try:
         access = rule.access & handled
         if not stat.S_ISDIR(os.fstat(place).st_mode):

@@ -35,10 +35,12 @@ launched from a worker of a thread pool would be killed when the pool shrinks.
 """
 
 import asyncio
+import errno
 import os
 import re
 import signal
 import socket
+import stat
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
@@ -180,6 +182,8 @@ def _launch(
         raise LaunchError(f"{grant.name}: entry: expected 'module:function', found {entry!r}")
     if grant.plugin and code is None and not Path(grant.plugin).is_dir():
         raise LaunchError(f"{grant.name}: plugin: expected a folder, found none at {grant.plugin}")
+    if wrong := _contradiction(grant, code):
+        raise LaunchError(f"{grant.name}: {wrong}")
     if grant.required and (nowhere := hopeless(grant.required, lacks())):
         raise NotIsolated.of(grant.name, nowhere)
     try:
@@ -317,7 +321,6 @@ class _Launch:
             writable_code=grant.writable_code,
             scratch_mib=grant.scratch_mib * grant.instances,
             user=self._private_user(),
-            parent=os.getpid(),
             forks=self._forks,
         )
 
@@ -327,7 +330,8 @@ class _Launch:
         bounded = grant.memory_mib and not grant.devices
         space = grant.memory_mib + self._files_mib() + _ROOM_MIB if bounded else 0
         tasks = grant.tasks * grant.instances
-        return Limits(grant.memory_mib, grant.open_files, grant.file_size_mib, tasks, space)
+        open_files = grant.open_files + (grant.instances if self._forks else 0)  # one for each instance
+        return Limits(grant.memory_mib, open_files, grant.file_size_mib, tasks, space)
 
     def _files_mib(self) -> int:
         return sum(Path(path).stat().st_size for path in self._grant.files) >> 20
@@ -340,9 +344,27 @@ class _Launch:
 
     @staticmethod
     def _open(path: str, childs: ExitStack) -> int:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # a pipe or a terminal would hold up the event loop, for good if nobody is at its other end
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
         childs.callback(os.close, descriptor)
+        mode = os.fstat(descriptor).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise OSError(errno.EINVAL, f"files: expected a regular file or a folder at {path}, found something else")
         return descriptor
+
+
+def _contradiction(grant: Grant, code: Mapping[str, bytes] | None) -> str:
+    """What in a grant does not go together, or not with what stands on the disk; nothing if all does."""
+    if code is not None and not grant.plugin:
+        return "plugin: expected the folder in which the files of the plugin are shown, found none"
+    folder = os.path.realpath(grant.plugin)
+    for path in grant.files if code is not None else ():
+        if os.path.realpath(path).startswith(f"{folder}/"):
+            return f"files: expected them outside of the plugin folder, which its code covers, found {path}; move it"
+    for path in grant.devices:
+        if Path(path).exists() and not Path(path).is_char_device():
+            return f"devices: expected character devices, found something else at {path}"
+    return ""
 
 
 def _layers(grant: Grant) -> dict[str, str]:

@@ -1,15 +1,17 @@
 """A root file system of a sandbox's own: a small read-only one in memory that shows what was granted and nothing else.
 
 Every granted path stands in it under its own name, bound read-only; symbolic links on the way to it are made anew, so
-that an interpreter is found wherever it lives. There is no ``/proc``, no ``/sys`` and no ``/etc`` but the loader's
-cache. The scratch folder is memory too, with a bound on its size and on the number of its files, and nothing in it can
-be executed or mapped for execution. The driver's own code is either bound like the rest or written, from bytes that
-were verified, into memory that only this sandbox sees and that is read-only from then on.
+that an interpreter is found wherever it lives. There is no ``/proc``, no ``/sys`` and of ``/etc`` only what
+``child.py`` names: the loader's cache and the types of files. The scratch folder is memory too, with a bound on its
+size and on the number of its files, and nothing in it can be executed or mapped for execution. The driver's own code is
+either bound like the rest or written, from bytes that were verified, into memory that only this sandbox sees and that
+is read-only from then on.
 
 The order: private mounts, so that nothing of this is seen outside; open every source before the new root covers one;
 fill it; pivot; detach the old root; make the new one read-only. Source: ``mount_setattr(2)``, ``pivot_root(2)``.
 """
 
+import errno
 import os
 import stat
 import struct
@@ -21,7 +23,7 @@ from msgspec import Struct
 
 from byenatos_sandbox.linux import system_call
 
-__all__ = ["DEVICES", "SCRATCH", "Root"]
+__all__ = ["DEVICES", "SCRATCH", "Root", "write_files"]
 
 SCRATCH = "/scratch"
 """The scratch folder inside."""
@@ -29,6 +31,7 @@ SCRATCH = "/scratch"
 DEVICES = ("/dev/null", "/dev/urandom", "/dev/random")
 """What every sandbox has of the devices. Not ``/dev/zero``: a shared mapping of it is memory that no limit counts."""
 
+_PLACES = ("/tmp", "/mnt", "/var", "/usr")  # noqa: S108 - covered, not written to
 _PRIVATE, _RECURSIVE = 1 << 18, 1 << 14
 _NOSUID, _NODEV, _NOEXEC = 2, 4, 8
 _ATTRIBUTE_READ_ONLY, _ATTRIBUTE_NOSUID, _ATTRIBUTE_NODEV, _ATTRIBUTE_NOEXEC = 1, 2, 4, 8
@@ -68,12 +71,15 @@ class Root(Struct, frozen=True):
             for path, more in shown:
                 places.add(path, _DATA | more, opened)
             for path in (*DEVICES, *self.devices):
-                places.add(path, _ATTRIBUTE_NOSUID | _ATTRIBUTE_NOEXEC, opened)
-            new = next(folder for folder in ("/tmp", "/mnt", "/var", "/usr") if Path(folder).is_dir())  # noqa: S108
+                places.add(path, _ATTRIBUTE_NOSUID | _ATTRIBUTE_NOEXEC, opened, device=True)
+            folder = places.resolve(self.folder) if self.code is not None else ""
+            new = next((folder for folder in _PLACES if Path(folder).is_dir()), None)
+            if new is None:
+                raise OSError(errno.ENOENT, f"root: expected one of the folders {', '.join(_PLACES)}, found none")
             mount("root", new, "tmpfs", _NOSUID | _NODEV, f"size=1m,nr_inodes={_FILES_IN_ROOT},mode=755")
             places.show(new)
             if self.code is not None:
-                _write_code(f"{new}{self.folder}", self.code)
+                _write_code(f"{new}{folder}", self.code)
             Path(f"{new}{SCRATCH}").mkdir()
             mount(
                 "scratch",
@@ -96,8 +102,23 @@ class _Places:
         self._sources: dict[str, tuple[int, int]] = {}
         self._links: dict[str, str] = {}
 
-    def add(self, path: str, attributes: int, opened: ExitStack) -> None:
-        """Open ``path``; one that does not exist is left out."""
+    def resolve(self, path: str) -> str:
+        """Return the real name of ``path``, and make the links that lead to it with the others.
+
+        Raises:
+            OSError: there are too many of them.
+        """
+        real = _follow(path, self._links)
+        if real is None:
+            raise OSError(errno.ELOOP, f"{path}: {os.strerror(errno.ELOOP)}")
+        return real
+
+    def add(self, path: str, attributes: int, opened: ExitStack, *, device: bool = False) -> None:
+        """Open ``path``; one that does not exist is left out.
+
+        Raises:
+            OSError: it cannot be opened, or is no ``device`` although it must be: it would be there to be written.
+        """
         real = _follow(path, self._links)
         if real is None or real == "/" or real in self._sources:
             return
@@ -106,6 +127,8 @@ class _Places:
         except (FileNotFoundError, NotADirectoryError):
             return
         opened.callback(os.close, source)
+        if device and not stat.S_ISCHR(os.fstat(source).st_mode):
+            raise OSError(errno.ENODEV, f"{path}: expected a character device, found something else")
         self._sources[real] = (source, attributes)
 
     def show(self, root: str) -> None:
@@ -164,13 +187,23 @@ def _write_code(folder: str, code: Mapping[str, bytes]) -> None:
     Path(folder).mkdir(parents=True, exist_ok=True)
     size = (pages + len(folders) + 1) * _PAGE
     mount("code", folder, "tmpfs", _NOSUID | _NODEV, f"size={size},nr_inodes={len(code) + len(folders) + 8},mode=755")
-    for name, data in code.items():
+    write_files(folder, code)
+    _set_attributes(_HERE, folder, _DATA)
+
+
+def write_files(folder: str, files: Mapping[str, bytes]) -> None:
+    """Write ``files``, by their path below ``folder``.
+
+    Raises:
+        OSError: they cannot be written.
+        ValueError: a name leads out of the folder.
+    """
+    for name, data in files.items():
         target = Path(folder, name)
         if ".." in target.parts or Path(name).is_absolute():
             raise ValueError(f"expected the names of files below a folder, found {name!r}")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)
-    _set_attributes(_HERE, folder, _DATA)
 
 
 def mount(source: str | None, target: str, kind: str | None, flags: int, options: str = "") -> None:

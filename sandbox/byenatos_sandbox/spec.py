@@ -30,8 +30,7 @@ class Spec(Struct, frozen=True):
     to import from (or empty), ``code`` its files if they are not to be read from there, ``imports`` further folders to
     import from. ``files`` and ``devices`` are granted, ``scratch`` is the folder to write to, unless a private root
     brings its own. ``layers`` are those to apply beyond what every child gets. ``user`` is whom root becomes (0: nobody
-    else); ``parent`` is the process that launches, as seen outside. ``forks`` is for a sandboxed template
-    (``nursery.py``).
+    else). ``forks`` is for a sandboxed template (``nursery.py``).
     """
 
     entry: str
@@ -48,8 +47,12 @@ class Spec(Struct, frozen=True):
     writable_code: bool = False
     scratch_mib: int = 16
     user: int = 0
-    parent: int = 0
     forks: bool = False
+
+    @property
+    def setup(self) -> int:
+        """Where the setup socket is until leave is given: behind the files."""
+        return FILES + len(self.files)
 
     def write(self) -> int:
         """Put the orders into a memory file and return its descriptor, which the caller closes."""

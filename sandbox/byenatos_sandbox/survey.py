@@ -1,9 +1,11 @@
 """Which namespaces this user can make on this machine, found out by making them; prints JSON: name to what it lacks.
 
 Run as a program of its own (``layers.py`` does): each try is a fork that does as a sandbox does and exits. Some systems
-let a user namespace be made and refuse what it is for, so the try goes as far as mounting.
+let a user namespace be made and refuse what it is for, so the try goes as far as mounting, and for the mount namespace
+as far as a root of its own, which older kernels and some root file systems do not allow.
 """
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -17,7 +19,7 @@ from byenatos_sandbox import namespaces
 from byenatos_sandbox.lack import Lack
 from byenatos_sandbox.linux import prctl
 from byenatos_sandbox.namespaces import NAMESPACES
-from byenatos_sandbox.root import mount
+from byenatos_sandbox.root import Root, mount
 
 __all__ = ["main", "survey"]
 
@@ -26,6 +28,7 @@ _OUR_USER = 61183
 _PR_SET_DUMPABLE = 4
 _RECURSIVE_PRIVATE = 1 << 18 | 1 << 14
 _OUTSIDE = "run the kernel outside of the container: byenatos up"
+_FORBIDDEN = "a container's seccomp profile or a security module forbids it"
 
 
 def survey() -> dict[str, Lack]:
@@ -37,14 +40,14 @@ def survey() -> dict[str, Lack]:
             found[_USER] = _advice(why)
         for name in others:
             if why := _try(partial(_enter, [name])):
-                found[name] = Lack(f"{why}: this program has not the rights of root here (a container?)", _OUTSIDE)
+                found[name] = _lack(why, "this program has not the rights of root here (a container?)")
         return found
-    if why := _try(lambda: _enter([_USER, "mount-namespace"])):
+    if why := _try(_mount_as_user):
         return dict.fromkeys(NAMESPACES, _advice(why))
     found = {}
     for name in others:
         if why := _try(partial(_enter, [_USER, name])):
-            found[name] = Lack(f"{why}: a container's seccomp profile or a security module forbids it", _OUTSIDE)
+            found[name] = _lack(why, _FORBIDDEN)
     return found
 
 
@@ -56,8 +59,13 @@ def _enter(names: Iterable[str]) -> None:
     if _USER in names:
         namespaces.map_user(proc, user, group)
     if "mount-namespace" in names:
-        mount(None, "/", None, _RECURSIVE_PRIVATE)
-        mount("try", "/tmp", "tmpfs", 0, "size=64k")  # noqa: S108 - in a namespace that ends at once
+        Root(trees=()).enter(os.getuid(), os.getgid())
+
+
+def _mount_as_user() -> None:
+    _enter([_USER])
+    namespaces.unshare(["mount-namespace"])
+    mount(None, "/", None, _RECURSIVE_PRIVATE)
 
 
 def _enter_as_root() -> None:
@@ -76,14 +84,23 @@ def _try(what: Callable[[], None]) -> str:
         with suppress(BaseException):
             try:
                 what()
-            except OSError as error:
-                os.write(its, str(error).encode()[:1000])
+            except Exception as error:  # noqa: BLE001 - whatever it is, a sandbox would meet it too
+                os.write(its, (str(error) or type(error).__name__).encode(errors="replace")[:1000])
         os._exit(0)
     os.close(its)
     with os.fdopen(ours, "rb") as answer:
         why = answer.read().decode(errors="replace")
-    os.waitpid(pid, 0)
-    return why
+    _, status = os.waitpid(pid, 0)
+    return why or (f"the try was killed by signal {os.WTERMSIG(status)}" if status else "")
+
+
+def _lack(why: str, usual: str) -> Lack:
+    """What can be done about a namespace that cannot be made, where users are not the matter."""
+    if os.strerror(errno.ENOSYS) in why:
+        return Lack(f"{why}: this system's kernel is too old for it", "use Linux 5.12 or newer")
+    if f"pivot_root: {os.strerror(errno.EINVAL)}" in why:
+        return Lack(f"{why}: the root file system is the initial ramdisk, which cannot be left", "boot from a disk")
+    return Lack(f"{why}: {usual}", _OUTSIDE)
 
 
 def _advice(why: str) -> Lack:
@@ -98,7 +115,7 @@ def _advice(why: str) -> Lack:
             "this program alone)",
             "sysctl kernel.apparmor_restrict_unprivileged_userns=0",
         )
-    return Lack(f"{why}: a container's seccomp profile or a security module forbids it", _OUTSIDE)
+    return Lack(f"{why}: {_FORBIDDEN}", _OUTSIDE)
 
 
 def _read(path: str) -> str:

@@ -85,8 +85,8 @@ class Template:
     def order(self, order: Order, given: Sequence[int], answered: Answered) -> None:
         """Have a process made with the ``given`` descriptors (setup socket, stdin, stdout, stderr).
 
-        ``answered`` is called once, later, in the event loop, whatever happens. A template that becomes the process
-        itself (``plain``) is left to whoever is answered.
+        ``answered`` is called once, whatever happens: later, in the event loop, or by :meth:`close` before it returns.
+        A template that becomes the process itself (``plain``) is left to whoever is answered.
 
         Raises:
             OSError: the order cannot be sent.

@@ -126,13 +126,49 @@ def test_the_groups_of_a_launching_process_that_was_killed_are_removed(grant, tm
     pytest.fail("its groups are still there")
 
 
+def test_a_group_that_is_made_after_the_first_look_is_removed_too_whatever_its_folder_is_called(monkeypatch, tmp_path):
+    """On plain folders: the shell sees no difference."""
+    parent = tmp_path / "it's a\\x2dslice $HOME"
+    parent.mkdir()
+    monkeypatch.setattr(cgroup, "_parents", lambda: {"all": parent})
+    janitor = cgroup._hire_janitor.__wrapped__()
+    first, late, foreign = (
+        parent / name for name in (f"{cgroup._prefix()}1", f"{cgroup._prefix()}2", "byenatos-7-7-7")
+    )
+    first.mkdir()
+    foreign.mkdir()
+    os.close(janitor)
+    assert gone(first)
+    late.mkdir()
+    assert gone(late)
+    assert foreign.exists()
+
+
+def gone(folder: Path) -> bool:
+    for _ in range(cgroup_tries()):
+        if not folder.exists():
+            return True
+        select.select([], [], [], 0.01)
+    return False
+
+
+def test_what_a_kernel_of_the_same_process_id_left_is_swept_away(monkeypatch, tmp_path):
+    monkeypatch.setattr(cgroup, "_parents", lambda: {"all": tmp_path})
+    earlier, ours = tmp_path / f"byenatos-{os.getpid()}-1-1", tmp_path / f"{cgroup._prefix()}1"
+    earlier.mkdir()
+    ours.mkdir()
+    cgroup.sweep()
+    assert not earlier.exists()
+    assert ours.exists()
+
+
 @needs_groups
 def test_what_earlier_kernels_left_is_swept_away_and_nothing_else(tmp_path):
     parents = list(cgroup._parents().values())
     with subprocess.Popen(["/bin/true"]) as dead:
         dead.wait()
-    of_dead = Group({str(parent / f"byenatos-{dead.pid}-1"): {} for parent in parents})
-    of_ours = Group({str(parent / f"byenatos-{os.getpid()}-999999"): {} for parent in parents})
+    of_dead = Group({str(parent / f"byenatos-{dead.pid}-1-1"): {} for parent in parents})
+    of_ours = Group({str(parent / f"{cgroup._prefix()}999999"): {} for parent in parents})
     of_dead.make()
     of_ours.make()
     cgroup.sweep()

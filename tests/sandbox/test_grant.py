@@ -15,11 +15,13 @@ def test_a_grant_of_a_name_alone_gives_nothing_but_bounds():
     [
         ({"plugin": "plugins/echo"}, "plugin: expected an absolute path, found 'plugins/echo'"),
         ({"files": ("/models/a.gguf", "b.gguf")}, "files: expected an absolute path, found 'b.gguf'"),
+        ({"files": ("/models/\udcff.gguf",)}, "files: expected a path in UTF-8, found "),
         ({"scratch_root": "run"}, "scratch_root: expected an absolute path, found 'run'"),
         ({"memory_mib": 3}, r"memory_mib: expected 0 \(no bound\) or at least 64, found 3"),
         ({"memory_mib": -1}, "memory_mib: expected"),
         ({"threads": 0}, "threads: expected at least 1, found 0"),
         ({"open_files": 3}, "open_files: expected at least 16, found 3"),
+        ({"open_files": 16, "files": ("/a", "/b")}, "open_files: expected at least 18, found 16"),
         ({"file_size_mib": 0}, "file_size_mib: expected at least 1, found 0"),
         ({"output_lines": 0}, "output_lines: expected at least 1, found 0"),
         ({"output_kib_per_s": 0}, "output_kib_per_s: expected at least 1, found 0"),

@@ -248,6 +248,52 @@ def test_wrong_orders_are_refused_with_what_was_expected(grant, fields, entry, m
     asyncio.run(main())
 
 
+def test_a_granted_pipe_is_refused_and_holds_nothing_up(grant, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "scratch").mkdir()
+
+    async def main():
+        before = open_descriptors()
+        with pytest.raises(LaunchError, match=r"test/driver: .*files: expected a regular file or a folder at .*pipe"):
+            launch(
+                grant(files=(str(tmp_path / "pipe"),), scratch_root=str(tmp_path / "scratch")),
+                entry="sandbox_entries:wait",
+                config=b"",
+            )
+        assert open_descriptors() == before
+
+    asyncio.run(main())
+
+
+def test_code_without_a_folder_to_show_it_in_is_refused(grant):
+    async def main():
+        with pytest.raises(LaunchError, match=r"plugin: expected the folder in which the files .* found none"):
+            launch(grant(plugin=""), entry="a:b", config=b"", code={"a.py": b""})
+
+    asyncio.run(main())
+
+
+def test_a_granted_file_that_the_code_would_cover_is_refused(grant, tmp_path):
+    (tmp_path / "plugin").mkdir()
+    (tmp_path / "plugin" / "weights").write_text("weights")
+    (tmp_path / "link").symlink_to("plugin")
+
+    async def main():
+        covered = grant(plugin=str(tmp_path / "plugin"), files=(str(tmp_path / "link" / "weights"),))
+        with pytest.raises(LaunchError, match=r"files: expected them outside of the plugin folder, .*link/weights"):
+            launch(covered, entry="a:b", config=b"", code={"a.py": b""})
+
+    asyncio.run(main())
+
+
+def test_a_granted_device_that_is_none_is_refused(grant, tmp_path):
+    async def main():
+        with pytest.raises(LaunchError, match=r"devices: expected character devices, found .* at /"):
+            launch(grant(devices=("/dev/null", str(tmp_path))), entry="a:b", config=b"")
+
+    asyncio.run(main())
+
+
 def test_a_launch_where_exits_would_go_unseen_is_refused(grant):
     async def main():
         before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)

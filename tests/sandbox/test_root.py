@@ -58,6 +58,10 @@ def test_threads_and_scratch_are_bounded(grant, talk, tmp_path):
     assert not list(tmp_path.iterdir()), "a scratch folder was made on the disk"
 
 
+def test_few_descriptors_are_enough(grant, talk):
+    assert look(grant, talk, open_files=16)["pid"] == 1
+
+
 def test_a_granted_file_is_read_under_its_own_name_and_its_neighbours_are_not_there(grant, talk, tmp_path):
     folder = tmp_path / "models"
     folder.mkdir()
@@ -114,6 +118,22 @@ def test_code_comes_as_bytes_and_its_folder_is_not_looked_at(grant, talk, tmp_pa
     assert known["read"][f"{folder}/planted.py"] == "No such file or directory"
     assert known["read"][str(folder)] == ["package", "sandbox_entries.py", "speaker.py"]
     assert known["written"] == []
+
+
+def test_code_and_a_file_of_a_folder_that_is_reached_through_a_link_are_both_there(grant, talk, tmp_path):
+    (tmp_path / "real" / "plugin").mkdir(parents=True)
+    (tmp_path / "real" / "weights").write_text("weights")
+    (tmp_path / "home").symlink_to(tmp_path / "real")
+    home = tmp_path / "home"
+    code = {"sandbox_entries.py": Path(grant().plugin, "sandbox_entries.py").read_bytes()}
+    fields = {"plugin": str(home / "plugin"), "files": (str(home / "weights"),)}
+    known = look(grant, talk, {"paths": [str(home / "weights"), str(home / "plugin")]}, code=code, **fields)
+    assert known["read"] == {str(home / "weights"): "weights", str(home / "plugin"): ["sandbox_entries.py"]}
+
+
+def test_a_folder_to_import_from_whose_link_leads_to_itself_is_left_out(grant, talk, tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    assert look(grant, talk, imports=(str(tmp_path / "loop"),))["pid"] == 1
 
 
 def test_further_folders_are_imported_from(grant, talk, tmp_path):

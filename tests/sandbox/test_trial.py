@@ -1,6 +1,11 @@
 """What must fail is tried inside, whatever layers stop it; what gets through is said, and refused if it is required."""
 
 import asyncio
+import json
+import os
+import subprocess
+import sys
+import textwrap
 
 import pytest
 
@@ -61,3 +66,36 @@ def test_what_is_required_and_open_is_refused_before_the_entry_is_imported(grant
 def test_each_layer_gives_its_kinds_alone(grant, talk, alone, kinds):
     found, _ = run(grant, talk, without=frozenset(LAYERS) - alone)
     assert not kinds & set(found)
+
+
+PROCESS_1 = """
+    import asyncio, json, os, sys
+    from byenatos_sandbox import Grant, launch
+    from byenatos_sandbox.namespaces import unshare
+    from byenatos_sandbox.root import mount
+
+    unshare(["mount-namespace", "pid-namespace"])
+    if pid := os.fork():
+        sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    mount(None, "/", None, 1 << 18 | 1 << 14)
+    mount("proc", "/proc", "proc", 0)
+
+    async def main():
+        grant = Grant("test/inner", plugin=sys.argv[1], scratch_root=sys.argv[2], without=frozenset(sys.argv[3:]))
+        process = launch(grant, entry="sandbox_entries:leave_with_status", config=b"0")
+        await process.exited
+        process.close()
+        print(json.dumps([os.getpid(), process.open]))
+
+    asyncio.run(main())
+"""
+
+
+@needs_layers
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes process namespaces without more ado")
+@pytest.mark.parametrize(("without", "kinds"), [((), set()), (tuple(LAYERS), {"processes"})])
+def test_a_kernel_that_is_process_1_is_not_taken_for_the_sandbox_itself(grant, tmp_path, without, kinds):
+    command = [sys.executable, "-c", textwrap.dedent(PROCESS_1), grant().plugin, str(tmp_path), *without]
+    pid, found = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    assert pid == 1
+    assert set(found) & {"processes"} == kinds
