@@ -205,6 +205,7 @@ def _classes(library: Library) -> tuple[Any, Any]:
             self._reader = reader
             self._writer = writer
             self._queued: list[bytes] = []
+            self._size = 0
             self._due: asyncio.Handle | None = None
 
         async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
@@ -219,7 +220,9 @@ def _classes(library: Library) -> tuple[Any, Any]:
 
         async def write(self, buffer: bytes, timeout: float | None = None) -> None:
             self._queued.append(buffer)
-            if len(buffer) < _SHORT:  # a head, whose body follows at once
+            self._size += len(buffer)
+            if self._size < _SHORT and not self._writer.transport.get_write_buffer_size():
+                # a head, whose body follows at once
                 if self._due is None:
                     self._due = asyncio.get_running_loop().call_soon(self._flush)
                 return
@@ -239,6 +242,7 @@ def _classes(library: Library) -> tuple[Any, Any]:
             if self._queued:
                 self._writer.write(b"".join(self._queued))
                 self._queued.clear()
+                self._size = 0
 
         async def aclose(self) -> None:
             self._flush()
