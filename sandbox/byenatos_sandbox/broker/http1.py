@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import Callable
 from typing import Final
 
 from byenatos_sandbox.broker.bodies import CHUNKED, Incoming, MalformedBodyError, Outgoing
@@ -122,9 +123,9 @@ class Http1:
             raise UpstreamError("the vendor broke the connection off in the middle of an answer") from None
         return b""
 
-    async def more(self) -> None:
-        """Wait until there may be something to take."""
-        await self._wire.readable()
+    async def more(self, taker: Callable[[], bool]) -> None:
+        """Wait until there may be something to take; ``taker`` takes it in the same turn of the loop."""
+        await self._wire.readable(taker)
 
     def close(self) -> None:
         """Close the connection, and break off what goes on over it."""

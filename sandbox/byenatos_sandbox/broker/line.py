@@ -140,14 +140,13 @@ class Line:
         self._answer = Outgoing(0 if bodiless else length)
         self._queue(head)
 
-    async def send(self, data: bytes) -> None:
-        """Go on with the answer; waits until the driver has taken enough."""
+    def send(self, data: bytes) -> None:
+        """Go on with the answer; to be flushed, and not to be called while the driver does not keep up."""
         assert self._answer is not None
         try:
             self._queue(self._answer.data(data))
         except MalformedBodyError:
             raise _unsendable() from None
-        await self.wire.drain()
 
     async def finish(self) -> None:
         """End the answer; one that does not end the request ends the connection."""
@@ -186,7 +185,7 @@ class Line:
         self._ends = self._ends or not self.whole
         self.begin(refused.status, headers)
         if self._method != b"HEAD":
-            await self.send(body)
+            self.send(body)
         await self.finish()
 
     async def discard(self) -> None:
@@ -239,6 +238,8 @@ class Line:
 
     def _queue(self, data: bytes) -> None:
         """Have something leave at the end of this turn of the loop: a short answer is one write."""
+        if not data:
+            return
         if self._due is None:
             self._due = self._loop.call_soon(self.flush)
         self._queued.append(data)

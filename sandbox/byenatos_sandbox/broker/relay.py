@@ -201,19 +201,34 @@ class Relay:
         self._entry.status = head.status
         redaction = redactor.stream()
         most = rule.max_response_mib << 20
-        while (data := exchange.take()) is not None:
-            if not data:
+        over = False
+
+        def pass_on() -> bool:
+            """Pass on what is here, as long as the driver keeps up; whether it does, and there is more to come."""
+            nonlocal over
+            while not self._line.wire.full:
+                data = exchange.take()
+                if not data:
+                    over = data is None
+                    break
+                self._entry.bytes_down += len(data)
+                if self._entry.bytes_down > most:
+                    raise UpstreamError(f"the answer is larger than {rule.max_response_mib} MiB (max_response_mib)")
+                self._line.send(redaction.feed(data))
+            else:
+                return False
+            if not over:
                 self._line.flush()
-                await exchange.more()
-                continue
-            self._entry.bytes_down += len(data)
-            if self._entry.bytes_down > most:
-                raise UpstreamError(f"the answer is larger than {rule.max_response_mib} MiB (max_response_mib)")
-            data = redaction.feed(data)
-            if data:
-                await self._line.send(data)
+            return not over
+
+        while True:
+            if pass_on():
+                await exchange.more(pass_on)
+            if over:
+                break
+            await self._line.wire.drain()
         if rest := redaction.end():
-            await self._line.send(rest)
+            self._line.send(rest)
         await self._line.finish()
 
 
