@@ -353,3 +353,36 @@ async def test_a_short_body_that_follows_its_head_goes_up_with_it(tmp_path):
         assert b"transfer-encoding" not in answer
         assert came[0].endswith(b"\r\n\r\nbody")
         writer.close()
+
+
+async def test_a_driver_that_reads_late_gets_all_and_its_vendor_waits_for_it(tmp_path):
+    size, sent = 32 << 20, 0
+
+    async def raw(reader, writer):
+        nonlocal sent
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % size)
+        while sent < size:
+            writer.write(b"x" * 65536)
+            await writer.drain()
+            sent += 65536
+        await reader.read()
+
+    async with Vendor() as vendor, Broker(tmp_path, rule(vendor)) as broker:
+        vendor.raw = raw
+        reader, writer = await broker.dial()
+        writer.write(f"GET /v1/x HTTP/1.1\r\nhost: {broker.host}\r\n\r\n".encode())
+        (line,) = await _lines(broker)
+        while not line.wire.full:
+            await asyncio.sleep(0)
+        assert sent < size
+        assert line.wire.transport.get_write_buffer_size() < 1 << 20
+        await reader.readuntil(b"\r\n\r\n")
+        assert await reader.readexactly(size) == b"x" * size
+        writer.close()
+
+
+async def _lines(broker):
+    while not broker.port.lines:
+        await asyncio.sleep(0)
+    return broker.port.lines
