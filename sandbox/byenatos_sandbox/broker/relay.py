@@ -86,14 +86,16 @@ class Relay:
             raise Refused(413, f"the request is larger than {rule.max_request_mib} MiB (max_request_mib)")
         headers = forwarded(self._request.headers, rule.key)
         target = self._request.target
+        if rule.key is not None and rule.key.scheme:
+            async with self._port.signing:
+                await self._sign(rule, headers)
+            return
+        # a short body may come just after its head: with it, it is one write
+        body = await self._whole(AT_ONCE) if 0 <= self._request.length <= AT_ONCE else None
         if rule.key is not None:
-            if rule.key.scheme:
-                async with self._port.signing:
-                    await self._sign(rule, headers)
-                return
             value = await self._port.vault.key(rule.key.secret)
             target, headers = inject(rule, value, self._method, target, headers, b"")
-        await self._exchange(rule, target, headers, None)
+        await self._exchange(rule, target, headers, body)
 
     async def _sign(self, rule: Rule, headers: list[Header]) -> None:
         """Take the whole request in, for the key to sign."""
@@ -120,7 +122,7 @@ class Relay:
                 self._entry.bytes_up = len(body)
                 whole = True
             else:
-                whole = await self._send_short(exchange, rule)
+                whole = self._send_ready(exchange, rule)
             await exchange.flush()
             if whole:
                 await self._pass_back(exchange, await exchange.head(), rule, redactor)
@@ -142,20 +144,13 @@ class Relay:
                 raise Refused(413, f"the request is larger than {most >> 20} MiB, and its key signs it whole")
         return bytes(body)
 
-    async def _send_short(self, exchange: Exchange, rule: Rule) -> bool:
-        """Queue a short body, waiting for what follows its head, or what is here of another; whether that was all."""
-        short = 0 <= self._request.length <= AT_ONCE
-        while self._entry.bytes_up <= AT_ONCE:
-            data = self._line.take()
+    def _send_ready(self, exchange: Exchange, rule: Rule) -> bool:
+        """Queue what is here of a long body; whether that was all of it."""
+        while self._entry.bytes_up < AT_ONCE and (data := self._line.take()) != b"":
             if data is None:
                 exchange.finish()
                 return True
-            if data:
-                self._send(exchange, data, rule)
-            elif short:
-                await self._line.more()
-            else:
-                return False
+            self._send(exchange, data, rule)
         return False
 
     def _send(self, exchange: Exchange, data: bytes, rule: Rule) -> None:

@@ -343,8 +343,10 @@ async def test_a_short_body_that_follows_its_head_goes_up_with_it(tmp_path):
         vendor.raw = raw
         reader, writer = await broker.dial()
         writer.write(f"POST /v1/x HTTP/1.1\r\nhost: {broker.host}\r\ncontent-length: 4\r\n\r\n".encode())
-        while not broker.port.pool._open:
+        (line,) = await _lines(broker)
+        while line.whole:  # its head has not come yet
             await asyncio.sleep(0)
+        assert not vendor.connections
         writer.write(b"bo")
         await asyncio.sleep(0)
         writer.write(b"dy")
