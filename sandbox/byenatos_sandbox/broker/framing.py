@@ -182,6 +182,8 @@ def write_head(first: bytes, headers: Sequence[Header]) -> bytes | None:
     block = b"".join([b"%b: %b\r\n" % header for header in headers])
     if block.count(b"\r\n") != len(headers) or not _FIELDS.fullmatch(block):
         return None
+    if any(b":" in name for name, _ in headers):  # whose line would be another header's
+        return None
     return b"%b\r\n%b\r\n" % (first, block)
 
 

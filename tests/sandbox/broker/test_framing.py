@@ -89,6 +89,8 @@ def test_a_head_that_is_written_is_read_as_what_was_meant(headers):
         (b"a", b"b\r"),
         (b"a", b"\0"),
         (b"a b", b"c"),
+        (b"a:", b""),
+        (b"a: b", b"c"),
         (b"a: b\r\nc", b"d"),
         (b"", b""),
     ],
