@@ -35,6 +35,7 @@ KEPT_ALIVE_S = 120.0
 _HANDED = b"+"
 _LONGEST_REASON = 300
 _READ = 64 << 10
+_SHORT = 16 << 10
 
 Library: TypeAlias = Literal["httpx", "httpx2"]
 """``httpx``, or its successor, which the SDKs of OpenAI and Anthropic use."""
@@ -198,13 +199,17 @@ def _classes(library: Library) -> tuple[Any, Any]:
             return None
 
     class AsyncStream(core.AsyncNetworkStream):  # type: ignore[misc]
-        """A stream for a client under asyncio."""
+        """A stream for a client under asyncio. What is written in one turn of the loop leaves as one write."""
 
         def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             self._reader = reader
             self._writer = writer
+            self._queued: list[bytes] = []
+            self._size = 0
+            self._due: asyncio.Handle | None = None
 
         async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+            self._flush()
             try:
                 async with asyncio.timeout(timeout):
                     return await self._reader.read(max_bytes)
@@ -214,8 +219,15 @@ def _classes(library: Library) -> tuple[Any, Any]:
                 raise core.ReadError(str(error)) from None
 
         async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+            self._queued.append(buffer)
+            self._size += len(buffer)
+            if self._size < _SHORT and not self._writer.transport.get_write_buffer_size():
+                # a head, whose body follows at once
+                if self._due is None:
+                    self._due = asyncio.get_running_loop().call_soon(self._flush)
+                return
+            self._flush()
             try:
-                self._writer.write(buffer)
                 async with asyncio.timeout(timeout):
                     await self._writer.drain()
             except TimeoutError as error:
@@ -223,7 +235,17 @@ def _classes(library: Library) -> tuple[Any, Any]:
             except OSError as error:
                 raise core.WriteError(str(error)) from None
 
+        def _flush(self) -> None:
+            if self._due is not None:
+                self._due.cancel()
+                self._due = None
+            if self._queued:
+                self._writer.write(b"".join(self._queued))
+                self._queued.clear()
+                self._size = 0
+
         async def aclose(self) -> None:
+            self._flush()
             self._writer.close()
 
         async def start_tls(

@@ -18,12 +18,13 @@ ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"
 
 
 class Port(threading.Thread):
-    """Hands out streams on which every request is answered alike; ``heads`` are what was asked."""
+    """Hands out streams on which every request is answered alike; ``heads`` were asked, in ``pieces``."""
 
     def __init__(self):
         super().__init__(daemon=True)
         self.ours, self.its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.heads = []
+        self.pieces = []
         self.refusal = b""
         self.silent = False
         self.dialled = 0
@@ -49,6 +50,7 @@ class Port(threading.Thread):
         with stream:
             data = b""
             while piece := stream.recv(65536):
+                self.pieces.append(piece)
                 data += piece
                 while b"\r\n\r\n" in data:
                     head, _, data = data.partition(b"\r\n\r\n")
@@ -93,6 +95,32 @@ def test_a_client_under_asyncio_reaches_it_too(port, library, module):
 
     asyncio.run(main())
     assert any("host: api.vendor.test:8443" in head.lower() for head in port.heads)
+
+
+@pytest.mark.parametrize(("library", "module"), [("httpx", httpx), ("httpx2", httpx2)])
+def test_a_request_leaves_as_one_piece(port, library, module):
+    async def main():
+        async with module.AsyncClient(transport=async_transport(library)) as client:
+            await client.post("https://api.vendor.test/", content=b"body")
+
+    asyncio.run(main())
+    assert port.pieces[0].endswith(b"\r\n\r\nbody")
+
+
+def test_a_long_body_in_small_pieces_waits_for_the_broker_to_take_it(port):
+    async def main():
+        stream = await async_transport()._pool._network_backend.connect_tcp("api.vendor.test", 443)
+        most = 0
+        for _ in range(4096):
+            await stream.write(b"x" * 1000)
+            most = max(most, stream._writer.transport.get_write_buffer_size())
+        await stream.aclose()
+        await stream._writer.wait_closed()
+        return most
+
+    assert asyncio.run(main()) < 256 << 10
+    port._threads[0].join()
+    assert b"".join(port.pieces) == b"x" * 4_096_000
 
 
 def test_many_threads_may_dial_at_once(port):

@@ -1,16 +1,22 @@
-"""HTTP/1.1 to a vendor, by h11: one exchange at a time, the connection kept for the next."""
+"""HTTP/1.1 to a vendor: one exchange at a time, the connection kept for the next."""
 
 import asyncio
+import re
+from collections.abc import Callable
+from typing import Final
 
-import h11
-
+from byenatos_sandbox.broker.bodies import CHUNKED, Incoming, MalformedBodyError, Outgoing
+from byenatos_sandbox.broker.framing import MAX_HEAD, Answer, parse_answer, write_head
 from byenatos_sandbox.broker.keys import Header
 from byenatos_sandbox.broker.upstream import Head, Order, UpstreamError
 from byenatos_sandbox.broker.wire import Wire
 
 __all__ = ["Http1"]
 
-MAX_HEAD = 64 << 10
+MOST_INTERIM = 20
+"""Answers that say that the answer is to come: so many at most."""
+_TARGET: Final = re.compile(rb"[!-~]+")
+_NO_HTTP = "the vendor sent what is no HTTP/1.1"
 
 
 class Http1:
@@ -20,9 +26,13 @@ class Http1:
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
-        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
         self._queued: list[bytes] = []
         self._busy = False
+        self._method = b""
+        self._request = Outgoing(0)
+        self._answer: Answer | None = None
+        self._body = Incoming(0)
+        self._data = b""
         self._loop = asyncio.get_running_loop()
         self.idle_since = 0.0
 
@@ -40,21 +50,35 @@ class Http1:
         """Queue the head of a request."""
         headers: list[Header] = [(b"host", order.authority), *order.headers, (b"accept-encoding", b"identity")]
         self._busy = True
-        try:
-            request = h11.Request(method=order.method, target=order.target, headers=headers)
-        except h11.LocalProtocolError:  # its text quotes the header, which may be the one with the key
+        head = write_head(b"%b %b HTTP/1.1" % (order.method, order.target), headers)
+        if head is None or not _TARGET.fullmatch(order.target):
             self.close()
-            raise UpstreamError("the request has a header that cannot be sent") from None
-        self._queue(request)
+            raise UpstreamError("the request has a header that cannot be sent")
+        length = 0
+        for name, value in order.headers:
+            if name == b"transfer-encoding":
+                length = CHUNKED
+            elif name == b"content-length":
+                length = int(value)
+        self._method = order.method
+        self._request = Outgoing(length)
+        self._answer = None
+        self._queued.append(head)
         return self
 
     def send(self, data: bytes) -> None:
         """Queue a piece of the body."""
-        self._queue(h11.Data(data=data))
+        try:
+            self._queued.append(self._request.data(data))
+        except MalformedBodyError:
+            raise UpstreamError("the request's body is longer than it said") from None
 
     def finish(self) -> None:
         """Queue the end of the request."""
-        self._queue(h11.EndOfMessage())
+        try:
+            self._queued.append(self._request.end())
+        except MalformedBodyError:
+            raise UpstreamError("the request's body is shorter than it said") from None
 
     async def flush(self) -> None:
         """Write what is queued and wait until the vendor has room."""
@@ -69,27 +93,39 @@ class Http1:
 
     async def head(self) -> Head:
         """Wait for the answer to begin."""
-        while True:
-            event = await self._next()
-            if isinstance(event, h11.Response):
-                return Head(event.status_code, list(event.headers))
-            if not isinstance(event, h11.InformationalResponse) or event.status_code == 101:
-                raise UpstreamError("the vendor sent what is no answer")
+        for _ in range(MOST_INTERIM):
+            found = await self._head()
+            if found.status >= 200:
+                self._answer = found
+                self._body = Incoming(found.length)
+                return Head(found.status, found.headers)
+            if found.status == 101:
+                break
+        raise UpstreamError("the vendor sent what is no answer")
 
     def take(self) -> bytes | None:
         """Return what is here of the answer, empty if that is nothing yet; ``None`` at its end."""
-        event = self._ready()
-        if isinstance(event, h11.Data):
-            return bytes(event.data)
-        if event is h11.NEED_DATA:
-            return b""
-        if isinstance(event, h11.EndOfMessage):
+        if self._body.over:
             return None
-        raise UpstreamError("the vendor broke the connection off in the middle of an answer")
+        body = self._body
+        data = self._data or self._wire.take()
+        self._data = b""
+        try:
+            if data:
+                content = body.feed(data)
+                return None if body.over and not content else content
+            if self._wire.ended:
+                body.end()
+                return None
+        except MalformedBodyError:
+            if data:
+                raise UpstreamError(_NO_HTTP) from None
+            raise UpstreamError("the vendor broke the connection off in the middle of an answer") from None
+        return b""
 
-    async def more(self) -> None:
-        """Wait until there may be something to take."""
-        await self._wire.readable()
+    async def more(self, taker: Callable[[], bool]) -> None:
+        """Wait until there may be something to take; ``taker`` takes it in the same turn of the loop."""
+        await self._wire.readable(taker)
 
     def close(self) -> None:
         """Close the connection, and break off what goes on over it."""
@@ -98,36 +134,23 @@ class Http1:
     def release(self) -> None:
         """Keep the connection for the next exchange if this one is over; else break it off."""
         self._busy = False
-        over = self._http.our_state is h11.DONE and self._http.their_state is h11.DONE
-        unasked = self._http.trailing_data[0] or not self._wire.quiet  # would be taken for the next answer
+        over = self._request.over and self._answer is not None and self._answer.lasting and self._body.over
+        unasked = self._data or self._body.rest or not self._wire.quiet  # would be taken for the next answer
         if over and self._wire.open and not self._queued and not unasked:
-            self._http.start_next_cycle()
             self.idle_since = self._loop.time()
         else:
             self._wire.abort()
 
     # ---- private -----------------------------------------------------------------------------------------------
 
-    def _queue(self, event: h11.Request | h11.Data | h11.EndOfMessage) -> None:
-        try:
-            data = self._http.send(event)
-        except h11.LocalProtocolError:
-            raise UpstreamError("the request's body is not as long as it said, or the answer has ended it") from None
-        if data:
-            self._queued.append(data)
-
-    async def _next(self) -> object:
-        while (event := self._ready()) is h11.NEED_DATA:
-            await self._wire.readable()
-        return event
-
-    def _ready(self) -> object:
-        try:
-            if not self._wire.quiet:  # asking h11 first would cost as much again
-                self._http.receive_data(self._wire.take())
-            while (event := self._http.next_event()) is h11.NEED_DATA and self._wire.ended:
-                self._http.receive_data(self._wire.take())
-        except (h11.RemoteProtocolError, h11.LocalProtocolError):
-            reason = "sent what is no HTTP/1.1" if self._wire.open else "broke the connection off"
-            raise UpstreamError(f"the vendor {reason}") from None
-        return event
+    async def _head(self) -> Answer:
+        while (end := self._data.find(b"\r\n\r\n")) < 0 and len(self._data) <= MAX_HEAD:
+            data = await self._wire.read()
+            if not data:
+                raise UpstreamError("the vendor broke the connection off")
+            self._data += data
+        found = parse_answer(self._data[: end + 4], self._method) if 0 <= end <= MAX_HEAD else None
+        if found is None:
+            raise UpstreamError(_NO_HTTP)
+        self._data = self._data[end + 4 :]
+        return found

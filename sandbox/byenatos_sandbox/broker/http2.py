@@ -6,6 +6,7 @@ answer and nobody else's.
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 
 import h2.config
@@ -221,7 +222,7 @@ class _Exchange:
             self._connection.flush()
         return b"".join(pieces)
 
-    async def more(self) -> None:
+    async def more(self, _taker: Callable[[], bool]) -> None:
         """Wait until there may be something to take."""
         await self._change()
 

@@ -7,9 +7,8 @@ import asyncio
 import json
 from typing import TYPE_CHECKING
 
-import h11
-
-from byenatos_sandbox.broker.framing import MAX_HEAD, HeadReader
+from byenatos_sandbox.broker.bodies import CHUNKED, Incoming, MalformedBodyError, Outgoing
+from byenatos_sandbox.broker.framing import HeadReader, Request, has_no_body, parse_request, write_head
 from byenatos_sandbox.broker.keys import Header
 from byenatos_sandbox.broker.refusal import Refused
 from byenatos_sandbox.broker.relay import Relay
@@ -38,9 +37,12 @@ class Line:
         self.deadline = 0.0
         self.gone = ""
         self._loop = asyncio.get_running_loop()
-        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
         self._heads = HeadReader()
         self._rest = b""
+        self._method = b""
+        self._body = Incoming(0)
+        self._awaits_continue = self._ends = False
+        self._answer: Outgoing | None = None
         self._queued: list[bytes] = []
         self._due: asyncio.Handle | None = None
         self._size = 0
@@ -52,13 +54,9 @@ class Line:
         try:
             while (request := await self._request()) is not None:
                 await Relay(self, request).run()
-                if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+                if self._ends or self._answer is None or not self._answer.over or not self.whole:
                     break
-                self._rest = self._http.trailing_data[0]
-                if self._rest:  # whose head is to be read as strictly, and not by the one that has it
-                    self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
-                else:
-                    self._http.start_next_cycle()
+                self._rest += self._body.rest
         except asyncio.CancelledError:
             self.wire.abort()
         except ConnectionError:
@@ -81,58 +79,82 @@ class Line:
 
     # ---- the request -------------------------------------------------------------------------------------------
 
-    async def event(self) -> h11.Data | h11.EndOfMessage | None:
-        """Return the next piece of the request's body, waiting for it; nothing if the driver has left.
+    def take(self) -> bytes | None:
+        """Return what is here of the request's body, empty if that is nothing yet; ``None`` at its end.
 
         Raises:
             Refused: it is not as it said it would be.
         """
-        if self._http.they_are_waiting_for_100_continue:
-            self._queue(h11.InformationalResponse(status_code=100, headers=[]))
-        while True:
-            found = self.ready_event()
-            if found is not None:
-                return found
-            if not self.wire.open and self.wire.quiet:
-                return None
-            self._feed(await self.wire.read())
-
-    def ready_event(self) -> h11.Data | h11.EndOfMessage | None:
-        """Return the next piece of the body if it is here already.
-
-        Raises:
-            Refused: it is not as it said it would be.
-        """
+        if self.whole:
+            return None
+        body = self._body
+        data = self._rest or self.wire.take()
+        if not data:
+            return b""
+        self._rest = b""
+        self._awaits_continue = False
+        self.touch()
         try:
-            event = self._http.next_event()
-        except h11.RemoteProtocolError:
+            content = body.feed(data)
+        except MalformedBodyError:
             raise Refused(400, "the request's body is malformed or shorter than it said") from None
-        return event if isinstance(event, h11.Data | h11.EndOfMessage) else None
+        return None if body.over and not content else content
+
+    async def more(self) -> None:
+        """Wait until there may be something to take.
+
+        Raises:
+            ConnectionError: the driver has left.
+        """
+        if self._awaits_continue and self._answer is None:
+            self._awaits_continue = False
+            self._queue(b"HTTP/1.1 100 \r\n\r\n")
+        await self.wire.readable()
+        if not self.wire.open and self.wire.quiet:
+            raise ConnectionResetError("the driver left")
 
     @property
     def whole(self) -> bool:
         """Whether the request has come to its end."""
-        return self._http.their_state is not h11.SEND_BODY
+        return self._body.over
 
     # ---- the answer --------------------------------------------------------------------------------------------
 
     @property
     def answering(self) -> bool:
         """Whether an answer has begun."""
-        return self._http.our_state not in {h11.IDLE, h11.SEND_RESPONSE}
+        return self._answer is not None
 
     def begin(self, status: int, headers: list[Header]) -> None:
-        """Begin the answer."""
-        self._queue(h11.Response(status_code=status, headers=headers))
+        """Begin the answer; without a length it goes in chunks."""
+        lengths = [value for name, value in headers if name == b"content-length"]
+        bodiless = has_no_body(self._method, status)
+        if not lengths and not bodiless:
+            headers = [*headers, (b"transfer-encoding", b"chunked")]
+        if self._ends:
+            headers = [*headers, (b"connection", b"close")]
+        head = write_head(b"HTTP/1.1 %d " % status, headers)
+        if head is None or len(set(lengths)) > 1 or not all(one.isdigit() and len(one) <= 20 for one in lengths):
+            raise _unsendable()
+        length = int(lengths[0]) if lengths else CHUNKED
+        self._answer = Outgoing(0 if bodiless else length)
+        self._queue(head)
 
-    async def send(self, data: bytes) -> None:
-        """Go on with the answer; waits until the driver has taken enough."""
-        self._queue(h11.Data(data=data))
-        await self.wire.drain()
+    def send(self, data: bytes) -> None:
+        """Go on with the answer; to be flushed, and not to be called while the driver does not keep up."""
+        assert self._answer is not None
+        try:
+            self._queue(self._answer.data(data))
+        except MalformedBodyError:
+            raise _unsendable() from None
 
     async def finish(self) -> None:
         """End the answer; one that does not end the request ends the connection."""
-        self._queue(h11.EndOfMessage())
+        assert self._answer is not None
+        try:
+            self._queue(self._answer.end())
+        except MalformedBodyError:
+            raise _unsendable() from None
         self.flush()
         await self.wire.drain()
 
@@ -160,10 +182,10 @@ class Line:
             (b"content-length", str(len(body)).encode()),
             (REFUSED_HEADER, b"refused"),
         ]
-        if self._http.their_state is not h11.DONE:
-            headers.append((b"connection", b"close"))
+        self._ends = self._ends or not self.whole
         self.begin(refused.status, headers)
-        await self.send(body)
+        if self._method != b"HEAD":
+            self.send(body)
         await self.finish()
 
     async def discard(self) -> None:
@@ -171,56 +193,51 @@ class Line:
         taken = 0
         try:
             async with asyncio.timeout(DRAIN_S):
-                while not self.whole and taken < DRAIN_BYTES:
-                    event = await self.event()
-                    if event is None:
-                        return
-                    taken += len(event.data) if isinstance(event, h11.Data) else 0
-        except (TimeoutError, Refused):
+                while taken < DRAIN_BYTES and (data := self.take()) is not None:
+                    taken += len(data)
+                    if not data:
+                        await self.more()
+        except (TimeoutError, ConnectionError, Refused):
             return
 
     # ---- private -----------------------------------------------------------------------------------------------
 
-    async def _request(self) -> h11.Request | None:
+    async def _request(self) -> Request | None:
         """Return the next request, or nothing at the end; what is malformed is answered and ends the connection."""
         self.deadline = self._loop.time() + KEPT_ALIVE_S
         data, self._rest = self._rest, b""
+        self._answer = None
         try:
             while (whole := self._heads.feed(data)) is None:
                 data = await self.wire.read()
                 if not data:
                     return None
             self.touch()
-            self._http.receive_data(whole)
-            event = self._http.next_event()
-        except h11.RemoteProtocolError:
-            event = None
+            end = whole.index(b"\r\n\r\n") + 4
+            request = parse_request(whole[:end])
         except Refused as refused:
             await self._malformed(refused)
             return None
-        if isinstance(event, h11.Request):
-            return event
-        await self._malformed(Refused(400, "the request is no HTTP/1.1"))
-        return None
+        self._rest = whole[end:]
+        self._method = request.method
+        self._body = Incoming(request.length)
+        self._awaits_continue = False
+        for name, value in request.headers:
+            if name == b"connection" and b"close" in value.lower():
+                self._ends = True
+            elif name == b"expect" and value.lower() == b"100-continue":
+                self._awaits_continue = not self._rest
+        return request
 
     async def _malformed(self, refused: Refused) -> None:
         self.port.malformed(refused)
-        self._http = h11.Connection(h11.SERVER)  # the old one knows no way on
+        self._ends = True
+        self._method = b""
+        self._body = Incoming(0)
         await self.refuse(refused)
 
-    def _feed(self, data: bytes) -> None:
-        self.touch()
-        try:
-            self._http.receive_data(data)
-        except h11.RemoteProtocolError:
-            raise Refused(400, "the driver sent more after the end") from None
-
-    def _queue(self, event: h11.Event) -> None:
-        """Have an event leave at the end of this turn of the loop: a short answer is one write."""
-        try:
-            data = self._http.send(event)
-        except h11.LocalProtocolError:
-            raise ConnectionResetError("the answer cannot be sent as it is") from None
+    def _queue(self, data: bytes) -> None:
+        """Have something leave at the end of this turn of the loop: a short answer is one write."""
         if not data:
             return
         if self._due is None:
@@ -237,3 +254,7 @@ class Line:
         self.gone = self.gone or reason
         if self._task is not None:
             self._task.cancel()
+
+
+def _unsendable() -> ConnectionResetError:
+    return ConnectionResetError("the answer cannot be sent as it is")

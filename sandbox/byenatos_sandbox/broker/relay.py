@@ -7,9 +7,9 @@ answer is awaited, because a vendor may answer before it has taken everything in
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-import h11
-
 from byenatos_sandbox.broker.audit import Entry
+from byenatos_sandbox.broker.bodies import CHUNKED
+from byenatos_sandbox.broker.framing import Request
 from byenatos_sandbox.broker.keys import Header, forwarded, inject
 from byenatos_sandbox.broker.messages import Rule
 from byenatos_sandbox.broker.policy import DEFAULT_PORTS, match
@@ -35,7 +35,7 @@ _NOT_PASSED_BACK: Final = frozenset(
 class Relay:
     """Takes one request through. Whatever happens, one line of the audit says what."""
 
-    def __init__(self, line: "Line", request: h11.Request) -> None:
+    def __init__(self, line: "Line", request: Request) -> None:
         self._line = line
         self._port = line.port
         self._request = request
@@ -82,19 +82,20 @@ class Relay:
 
     async def _relay(self) -> None:
         rule = match(self._port.rules, self._method, self._host, self._request.target)
-        announced = next((value for name, value in self._request.headers if name == b"content-length"), b"0")
-        if not announced.isdigit() or int(announced[:20]) > rule.max_request_mib << 20:
+        if self._request.length > rule.max_request_mib << 20:
             raise Refused(413, f"the request is larger than {rule.max_request_mib} MiB (max_request_mib)")
         headers = forwarded(self._request.headers, rule.key)
         target = self._request.target
+        if rule.key is not None and rule.key.scheme:
+            async with self._port.signing:
+                await self._sign(rule, headers)
+            return
+        # a short body may come just after its head: with it, it is one write
+        body = await self._whole(AT_ONCE) if 0 <= self._request.length <= AT_ONCE else None
         if rule.key is not None:
-            if rule.key.scheme:
-                async with self._port.signing:
-                    await self._sign(rule, headers)
-                return
             value = await self._port.vault.key(rule.key.secret)
             target, headers = inject(rule, value, self._method, target, headers, b"")
-        await self._exchange(rule, target, headers, None)
+        await self._exchange(rule, target, headers, body)
 
     async def _sign(self, rule: Rule, headers: list[Header]) -> None:
         """Take the whole request in, for the key to sign."""
@@ -111,8 +112,7 @@ class Relay:
         redactor = self._port.redactor()
         upstream = await self._port.pool.get(rule)
         authority = rule.host if rule.port == DEFAULT_PORTS[rule.scheme] else f"{rule.host}:{rule.port}"
-        chunked = any(name == b"transfer-encoding" for name, _ in self._request.headers)
-        if chunked and body is None and not upstream.multiplexed:
+        if self._request.length == CHUNKED and body is None and not upstream.multiplexed:
             headers.append((b"transfer-encoding", b"chunked"))
         exchange = upstream.begin(Order(self._request.method, target, authority.encode(), headers))
         try:
@@ -136,38 +136,37 @@ class Relay:
     async def _whole(self, most: int) -> bytes:
         """Take the whole body in."""
         body = bytearray()
-        while isinstance(event := await self._next(), h11.Data):
-            body += event.data
+        while (data := self._line.take()) is not None:
+            if not data:
+                await self._line.more()
+            body += data
             if len(body) > most:
                 raise Refused(413, f"the request is larger than {most >> 20} MiB, and its key signs it whole")
         return bytes(body)
 
-    async def _next(self) -> h11.Data | h11.EndOfMessage:
-        event = await self._line.event()
-        if event is None:
-            raise ConnectionResetError("the driver left")
-        return event
-
     def _send_ready(self, exchange: Exchange, rule: Rule) -> bool:
-        """Queue what is here of the body; whether that was all of it."""
-        while self._entry.bytes_up < AT_ONCE and (event := self._line.ready_event()) is not None:
-            if self._send(exchange, event, rule):
+        """Queue what is here of a long body; whether that was all of it."""
+        while self._entry.bytes_up < AT_ONCE and (data := self._line.take()) != b"":
+            if data is None:
+                exchange.finish()
                 return True
+            self._send(exchange, data, rule)
         return False
 
-    def _send(self, exchange: Exchange, event: h11.Data | h11.EndOfMessage, rule: Rule) -> bool:
-        if isinstance(event, h11.EndOfMessage):
-            exchange.finish()
-            return True
-        self._entry.bytes_up += len(event.data)
+    def _send(self, exchange: Exchange, data: bytes, rule: Rule) -> None:
+        self._entry.bytes_up += len(data)
         if self._entry.bytes_up > rule.max_request_mib << 20:
             raise Refused(413, f"the request is larger than {rule.max_request_mib} MiB (max_request_mib)")
-        exchange.send(bytes(event.data))
-        return False
+        exchange.send(data)
 
     async def _upload(self, exchange: Exchange, rule: Rule) -> None:
-        while not self._send(exchange, await self._next(), rule):
-            await exchange.flush()
+        while (data := self._line.take()) is not None:
+            if data:
+                self._send(exchange, data, rule)
+                await exchange.flush()
+            else:
+                await self._line.more()
+        exchange.finish()
         await exchange.flush()
 
     async def _both_ways(self, exchange: Exchange, rule: Rule, redactor: Redactor) -> None:
@@ -197,19 +196,34 @@ class Relay:
         self._entry.status = head.status
         redaction = redactor.stream()
         most = rule.max_response_mib << 20
-        while (data := exchange.take()) is not None:
-            if not data:
+        over = False
+
+        def pass_on() -> bool:
+            """Pass on what is here, as long as the driver keeps up; whether it does, and there is more to come."""
+            nonlocal over
+            while not self._line.wire.full:
+                data = exchange.take()
+                if not data:
+                    over = data is None
+                    break
+                self._entry.bytes_down += len(data)
+                if self._entry.bytes_down > most:
+                    raise UpstreamError(f"the answer is larger than {rule.max_response_mib} MiB (max_response_mib)")
+                self._line.send(redaction.feed(data))
+            else:
+                return False
+            if not over:
                 self._line.flush()
-                await exchange.more()
-                continue
-            self._entry.bytes_down += len(data)
-            if self._entry.bytes_down > most:
-                raise UpstreamError(f"the answer is larger than {rule.max_response_mib} MiB (max_response_mib)")
-            data = redaction.feed(data)
-            if data:
-                await self._line.send(data)
+            return not over
+
+        while True:
+            if pass_on():
+                await exchange.more(pass_on)
+            if over:
+                break
+            await self._line.wire.drain()
         if rest := redaction.end():
-            await self._line.send(rest)
+            self._line.send(rest)
         await self._line.finish()
 
 

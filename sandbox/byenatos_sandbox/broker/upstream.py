@@ -1,5 +1,6 @@
 """What the relay needs of a connection to a vendor, whichever version of HTTP it speaks."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 from msgspec import Struct
@@ -51,8 +52,11 @@ class Exchange(Protocol):
             UpstreamError: there will be no end.
         """
 
-    async def more(self) -> None:
-        """Wait until there may be something to take."""
+    async def more(self, taker: Callable[[], bool]) -> None:
+        """Wait until there may be something to take.
+
+        ``taker`` may be called when there is, in place of coming back, as often as it says that it wants to be again.
+        """
 
     def release(self) -> None:
         """Be done with it. An exchange that is not over is broken off, which its vendor is told at once."""

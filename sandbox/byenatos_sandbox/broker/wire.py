@@ -15,7 +15,10 @@ HIGH_WATER = 64 << 10
 class Wire(asyncio.Protocol):
     """One connection, to a driver or to a vendor. ``on_gone`` is called once, when the other side has left."""
 
-    __slots__ = ("_chunks", "_drained", "_eof", "_full", "_gone", "_held", "_readable", "_transport", "on_gone")
+    __slots__ = (
+        *("_chunks", "_drained", "_eof", "_full", "_gone", "_held", "_readable", "_taker", "_transport"),
+        "on_gone",
+    )
 
     def __init__(self, on_gone: Callable[[], None] | None = None) -> None:
         self.on_gone = on_gone
@@ -24,6 +27,7 @@ class Wire(asyncio.Protocol):
         self._held = 0
         self._eof = self._gone = self._full = False
         self._readable: asyncio.Future[None] | None = None
+        self._taker: Callable[[], bool] | None = None
         self._drained: asyncio.Future[None] | None = None
 
     # ---- what asyncio calls ------------------------------------------------------------------------------------
@@ -86,14 +90,26 @@ class Wire(asyncio.Protocol):
         """Whether nothing more will come than has come."""
         return self._eof
 
-    async def readable(self) -> None:
-        """Wait until something came or nothing more will come."""
+    @property
+    def full(self) -> bool:
+        """Whether the other side does not keep up."""
+        return self._full and not self._gone
+
+    async def readable(self, taker: Callable[[], bool] | None = None) -> None:
+        """Wait until something came or nothing more will come.
+
+        ``taker`` is called when something comes, in the same turn of the loop, and says whether it wants to be called
+        again: only when it does not is the wait over. What it raises is raised here.
+        """
         if not self._chunks and not self._eof:
-            self._readable = asyncio.get_running_loop().create_future()
+            waiting = self._readable = asyncio.get_running_loop().create_future()
+            self._taker = taker
             try:
-                await self._readable
+                await waiting
             finally:
-                self._readable = None
+                self._readable = self._taker = None
+                if not waiting.cancelled():
+                    waiting.exception()  # which nobody hears of who was cancelled in the same turn
 
     async def read(self) -> bytes:
         """Return what came, waiting for something; empty at the end."""
@@ -151,5 +167,10 @@ class Wire(asyncio.Protocol):
             told()
 
     def _wake(self) -> None:
-        if self._readable is not None and not self._readable.done():
-            self._readable.set_result(None)
+        if self._readable is None or self._readable.done():
+            return
+        try:
+            if self._taker is None or not self._taker():
+                self._readable.set_result(None)
+        except Exception as error:  # noqa: BLE001 - whoever waits is told, and not the transport
+            self._readable.set_exception(error)

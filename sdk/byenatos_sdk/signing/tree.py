@@ -8,6 +8,7 @@ of the source that people read. ``__pycache__`` folders, which Python makes besi
 neither read nor stored, so nothing in them can ever run.
 """
 
+import operator
 import os
 import re
 import stat
@@ -29,11 +30,14 @@ _PLAIN = re.compile(
     r"(?!(?:.*/)?__pycache__(?:/|\Z))(?!.*\.py[co]\Z)(?:[A-Za-z0-9_-][A-Za-z0-9_.-]*/)*[A-Za-z0-9_-][A-Za-z0-9_.-]*"
 )
 """A path that needs no further look: most are like that."""
+_NOT_PERMISSIONS = 0o177000
+"""What a file is, and its set-uid, set-gid and sticky bits."""
+_entry_name = operator.attrgetter("name")
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-class File(Struct, frozen=True):
+class File(Struct, frozen=True, gc=False):
     """A file as it was read; ``writable`` by others than its owner."""
 
     data: bytes
@@ -83,16 +87,14 @@ def read_file(folder: int, name: str, limit: int, shown: str = "") -> File:
         InvalidRequest: it is not plain, too large, or has a set-uid, set-gid or sticky bit.
         OSError: it cannot be read.
     """
-    shown = shown or name
     descriptor = os.open(name, _FILE, dir_fd=folder)
     try:
         found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise InvalidRequest(f"{shown}: expected a plain file, found {_kind(found.st_mode)}")
-        if found.st_mode & (stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX):
-            raise InvalidRequest(f"{shown}: expected no set-uid, set-gid or sticky bit, found {_mode(found.st_mode)}")
-        data = os.read(descriptor, min(found.st_size, limit) + 1)
-        if len(data) != found.st_size:  # a short read, or it is being written
+        mode, size = found.st_mode, found.st_size
+        if mode & _NOT_PERMISSIONS != stat.S_IFREG:
+            raise InvalidRequest(f"{shown or name}: {_mode_fault(mode)}")
+        data = os.read(descriptor, min(size, limit) + 1)
+        if len(data) != size:  # a short read, or it is being written
             parts = [data]
             while data and sum(map(len, parts)) <= limit:
                 data = os.read(descriptor, 1 << 20)
@@ -101,37 +103,39 @@ def read_file(folder: int, name: str, limit: int, shown: str = "") -> File:
     finally:
         os.close(descriptor)
     if len(data) > limit:
-        raise InvalidRequest(f"{shown}: expected at most {limit} bytes, found more")
-    return File(data, bool(found.st_mode & 0o111), bool(found.st_mode & 0o022))
+        raise InvalidRequest(f"{shown or name}: expected at most {limit} bytes, found more")
+    return File(data, mode & 0o111 != 0, mode & 0o022 != 0)
 
 
 def _read_folder(descriptor: int, prefix: str, files: dict[str, File], left: list[int]) -> None:
     with os.scandir(descriptor) as listing:
-        entries = sorted(listing, key=lambda entry: entry.name)
+        entries = sorted(listing, key=_entry_name)
     for entry in entries:
-        name = shown = prefix + entry.name
-        plain = _PLAIN.fullmatch(entry.name) is not None and len(name) <= MAX_NAME
+        own = entry.name
+        name = shown = prefix + own
+        plain = _PLAIN.fullmatch(own) is not None and len(name) <= MAX_NAME
         if not plain:
             shown = os.fsencode(name).decode("utf-8", "backslashreplace")
-        if entry.is_dir(follow_symlinks=False):
-            if entry.name == _PASSED_OVER:
+        is_file = entry.is_file(follow_symlinks=False)
+        if not is_file and entry.is_dir(follow_symlinks=False):
+            if own == _PASSED_OVER:
                 continue
             if name.count("/") >= MAX_DEPTH:
                 raise InvalidRequest(f"{shown}: expected at most {MAX_DEPTH} folders in one another, found more")
-            inner = os.open(entry.name, _FOLDER, dir_fd=descriptor)
+            inner = os.open(own, _FOLDER, dir_fd=descriptor)
             try:
                 _read_folder(inner, f"{name}/", files, left)
             finally:
                 os.close(inner)
             continue
-        if not entry.is_file(follow_symlinks=False):
+        if not is_file:
             kind = _kind(entry.stat(follow_symlinks=False).st_mode)
             raise InvalidRequest(f"{shown}: expected a plain file, found {kind}")
         if not plain and (fault := name_fault(name)) is not None:
             raise InvalidRequest(f"{shown}: this name is refused: {fault}")
         if len(files) >= MAX_FILES:
             raise InvalidRequest(f"{shown}: expected at most {MAX_FILES} files, found more")
-        file = files[name] = read_file(descriptor, entry.name, MAX_BYTES, shown)
+        file = files[name] = read_file(descriptor, own, MAX_BYTES, shown)
         left[0] -= len(file.data)
         if left[0] < 0:
             raise InvalidRequest(f"{shown}: expected at most {MAX_BYTES >> 20} MiB in all files together, found more")
@@ -142,5 +146,7 @@ def _kind(mode: int) -> str:
     return kinds.get(stat.S_IFMT(mode), "a device")
 
 
-def _mode(mode: int) -> str:
-    return f"mode {stat.S_IMODE(mode):04o}"
+def _mode_fault(mode: int) -> str:
+    if not stat.S_ISREG(mode):
+        return f"expected a plain file, found {_kind(mode)}"
+    return f"expected no set-uid, set-gid or sticky bit, found mode {stat.S_IMODE(mode):04o}"

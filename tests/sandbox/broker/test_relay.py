@@ -296,3 +296,95 @@ async def test_a_driver_has_so_many_connections_and_no_more(tmp_path):
         while broker.port.lines:
             await asyncio.sleep(0)
         assert (await broker.get()).status == 200
+
+
+async def test_an_answer_to_head_has_no_body_and_the_connection_goes_on(tmp_path):
+    async def raw(reader, writer):
+        while await reader.readuntil(b"\r\n\r\n"):
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n")
+
+    async with Vendor() as vendor, Broker(tmp_path, rule(vendor, methods=("HEAD",))) as broker:
+        vendor.raw = raw
+        reader, writer = await broker.dial()
+        for path, status in (("/v1/x", b"200"), ("/other", b"403"), ("/v1/x", b"200")):
+            writer.write(f"HEAD {path} HTTP/1.1\r\nhost: {broker.host}\r\n\r\n".encode())
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 " + status)
+            assert b"content-length: " in head
+        writer.close()
+        assert vendor.connections == 1
+
+
+async def test_an_answer_may_last_until_its_connection_ends(tmp_path):
+    async def raw(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\nuntil the")
+        await writer.drain()
+        writer.write(b" end")
+        writer.close()
+
+    async with Vendor() as vendor, Broker(tmp_path, rule(vendor)) as broker:
+        vendor.raw = raw
+        for connections in (1, 2):
+            answer = await broker.get()
+            assert (answer.body, answer.whole) == (b"until the end", True)
+            assert vendor.connections == connections
+
+
+async def test_a_short_body_that_follows_its_head_goes_up_with_it(tmp_path):
+    came = []
+
+    async def raw(reader, writer):
+        came.append(await reader.read(65536))
+        writer.write(b"HTTP/1.1 204 \r\n\r\n")
+        await writer.drain()
+
+    async with Vendor() as vendor, Broker(tmp_path, rule(vendor)) as broker:
+        vendor.raw = raw
+        reader, writer = await broker.dial()
+        writer.write(f"POST /v1/x HTTP/1.1\r\nhost: {broker.host}\r\ncontent-length: 4\r\n\r\n".encode())
+        (line,) = await _lines(broker)
+        while line.whole:  # its head has not come yet
+            await asyncio.sleep(0)
+        assert not vendor.connections
+        writer.write(b"bo")
+        await asyncio.sleep(0)
+        writer.write(b"dy")
+        answer = await reader.readuntil(b"\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 204")
+        assert b"transfer-encoding" not in answer
+        assert came[0].endswith(b"\r\n\r\nbody")
+        writer.close()
+
+
+async def test_a_driver_that_reads_late_gets_all_and_its_vendor_waits_for_it(tmp_path):
+    size, sent = 32 << 20, 0
+
+    async def raw(reader, writer):
+        nonlocal sent
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % size)
+        while sent < size:
+            writer.write(b"x" * 65536)
+            await writer.drain()
+            sent += 65536
+        await reader.read()
+
+    async with Vendor() as vendor, Broker(tmp_path, rule(vendor)) as broker:
+        vendor.raw = raw
+        reader, writer = await broker.dial()
+        writer.write(f"GET /v1/x HTTP/1.1\r\nhost: {broker.host}\r\n\r\n".encode())
+        (line,) = await _lines(broker)
+        while not line.wire.full:
+            await asyncio.sleep(0)
+        assert sent < size
+        assert line.wire.transport.get_write_buffer_size() < 1 << 20
+        await reader.readuntil(b"\r\n\r\n")
+        assert await reader.readexactly(size) == b"x" * size
+        writer.close()
+
+
+async def _lines(broker):
+    while not broker.port.lines:
+        await asyncio.sleep(0)
+    return broker.port.lines
