@@ -5,7 +5,7 @@ descriptors that belong to it, reports, and is told to go on. Order, and why it 
 
 1. the parent-death signal, then the wait for the spec: a parent that died before has closed the socket;
 2. standard streams, session, descriptors: nothing of the process it was made from stays open;
-3. limits, and the control group where one enters it by oneself;
+3. limits, but the one of descriptors, and the control group where one enters it by oneself;
 4. the root file system, which takes capabilities, and paths that a namespace or Landlock hides later;
 5. root becomes an ordinary user, where its root file system is its own (elsewhere it could not even read the
    interpreter, which may lie in root's folders), and enters a user namespace, in which everybody else is since the
@@ -14,7 +14,8 @@ descriptors that belong to it, reports, and is told to go on. Order, and why it 
    seccomp ask for it; capabilities; no memory that is written and executed;
 7. Landlock, which must open what its rules name;
 8. not dumpable: no core file, not through a pipe either, and no other process of this user may trace this one; and the
-   parent-death signal again, which a change of user clears;
+   parent-death signal again, which a change of user clears; and the limit of descriptors, of which the steps before
+   need more than many a driver;
 9. seccomp last: it forbids every step before it;
 10. the report: what must fail is tried (``trial.py``). The launching process looks from outside as well
     (``attestation.py``), and only its word lets the entry be imported and called.
@@ -98,6 +99,7 @@ def _live(setup: int, streams: list[int], lock_in: Callable[[Spec], int | None],
         os.setsid()
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
+    descriptors.close_all_but([0, 1, 2, setup, *kept])
     connection = socket.socket(fileno=setup)
     data, received = descriptors.receive(connection)
     if not data:
@@ -167,6 +169,7 @@ def _lock_in(spec: Spec, *, user: int, group: int, control_group: Group | None) 
         landlock.restrict(_rules(spec, scratch))
     prctl(_PR_SET_DUMPABLE, 0)
     prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    spec.limits.bound_descriptors()
     if "seccomp" not in spec.layers:
         return None
     return seccomp.install(os.getpid(), writable_code=spec.writable_code, forks=spec.forks)
@@ -175,6 +178,7 @@ def _lock_in(spec: Spec, *, user: int, group: int, control_group: Group | None) 
 def _lock_once_more(spec: Spec, scratch: str) -> None:
     """Add the filter that every driver has to the one of the template, which lets it fork."""
     _set_up(spec, scratch)
+    spec.limits.bound_descriptors()
     if "seccomp" in spec.layers:
         seccomp.install(os.getpid(), writable_code=spec.writable_code, tells=False)
 

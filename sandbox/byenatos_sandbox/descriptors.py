@@ -52,7 +52,7 @@ def receive_introduction(connection: socket.socket, words: bytes) -> int:
 
 def place(wanted: dict[int, int]) -> None:
     """Move descriptors: for each, its new number and its present one; what stood there before is closed."""
-    above = max([*wanted, *wanted.values(), 63]) + 1
+    above = max([*wanted, *wanted.values()]) + 1  # no further: there may be a low limit
     aside = {number: _duplicate(present, above) for number, present in wanted.items()}
     for number, present in aside.items():
         os.dup2(present, number, inheritable=False)

@@ -35,8 +35,8 @@ class Grant(Struct, frozen=True):
     further folders to import from, and ``files`` are the model files, all to read. ``devices`` are device nodes, which
     are a way into their drivers in the system's kernel. ``memory_mib`` bounds private memory (0: no bound); mapped
     model files do not count. ``tasks`` bounds threads, ``processors`` CPU time (0: no bound), ``scratch_mib`` what is
-    written. ``writable_code`` allows memory that is written and executed, which libraries with closures or compilers
-    need.
+    written. ``open_files`` bounds descriptors, those of ``files`` among them. ``writable_code`` allows memory that is
+    written and executed, which libraries with closures or compilers need.
 
     ``instances`` is how many processes of the same kind share what is counted together (``open_nursery``).
 
@@ -84,7 +84,7 @@ class Grant(Struct, frozen=True):
             raise self._error("memory_mib", f"0 (no bound) or at least {_LEAST_MEMORY_MIB}", self.memory_mib)
         for key, value, least in (
             ("threads", self.threads, 1),
-            ("open_files", self.open_files, _LEAST_OPEN_FILES),
+            ("open_files", self.open_files, _LEAST_OPEN_FILES + len(self.files)),
             ("file_size_mib", self.file_size_mib, 1),
             ("scratch_mib", self.scratch_mib, 1),
             ("tasks", self.tasks, _FEWEST_TASKS),

@@ -330,7 +330,8 @@ class _Launch:
         bounded = grant.memory_mib and not grant.devices
         space = grant.memory_mib + self._files_mib() + _ROOM_MIB if bounded else 0
         tasks = grant.tasks * grant.instances
-        return Limits(grant.memory_mib, grant.open_files, grant.file_size_mib, tasks, space)
+        open_files = grant.open_files + (grant.instances if self._forks else 0)  # one for each instance
+        return Limits(grant.memory_mib, open_files, grant.file_size_mib, tasks, space)
 
     def _files_mib(self) -> int:
         return sum(Path(path).stat().st_size for path in self._grant.files) >> 20

@@ -39,7 +39,6 @@ class Limits(Struct, frozen=True):
             OSError: if the system refuses a limit.
         """
         _lower(resource.RLIMIT_CORE, 0)
-        _lower(resource.RLIMIT_NOFILE, self.open_files)
         _lower(resource.RLIMIT_FSIZE, self.file_size_mib * _MIB)
         if self.memory_mib:
             _lower(resource.RLIMIT_DATA, self.memory_mib * _MIB)
@@ -52,6 +51,14 @@ class Limits(Struct, frozen=True):
             _lower(resource.RLIMIT_NPROC, self.tasks)
             _lower(resource.RLIMIT_SIGPENDING, _SIGNALS)
         _lower(resource.RLIMIT_STACK, _STACK)
+
+    def bound_descriptors(self) -> None:
+        """Bound the calling process's descriptors, for good: apart and last, for a root takes more than a driver.
+
+        Raises:
+            OSError: if the system refuses.
+        """
+        _lower(resource.RLIMIT_NOFILE, self.open_files)
 
 
 def _lower(which: int, value: int) -> None:

@@ -21,6 +21,7 @@ def test_a_grant_of_a_name_alone_gives_nothing_but_bounds():
         ({"memory_mib": -1}, "memory_mib: expected"),
         ({"threads": 0}, "threads: expected at least 1, found 0"),
         ({"open_files": 3}, "open_files: expected at least 16, found 3"),
+        ({"open_files": 16, "files": ("/a", "/b")}, "open_files: expected at least 18, found 16"),
         ({"file_size_mib": 0}, "file_size_mib: expected at least 1, found 0"),
         ({"output_lines": 0}, "output_lines: expected at least 1, found 0"),
         ({"output_kib_per_s": 0}, "output_kib_per_s: expected at least 1, found 0"),

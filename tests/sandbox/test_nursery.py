@@ -32,6 +32,13 @@ def tell(channel, config):
     while connection.recv(100):
         pass
 
+def count(channel, config):
+    import resource
+    with socket.socket(fileno=channel) as listener:
+        connection = listener.accept()[0]
+    connection.sendall(json.dumps(resource.getrlimit(resource.RLIMIT_NOFILE)[1]).encode() + b"\\n")
+    connection.recv(100)
+
 def leave(channel, config):
     os._exit(int(config))
 
@@ -75,6 +82,28 @@ def test_instances_find_the_library_imported_and_are_locked_in(grant, talk):
         assert told["fork"] == told["socket"] == told["memory file"] == "Operation not permitted"
         assert is_open == {}
     assert set(ends) <= {"was killed by SIGKILL", "ended"}
+
+
+@pytest.mark.parametrize("open_files", [16, 64])
+def test_few_descriptors_are_enough_for_a_template_and_its_instances(grant, talk, open_files):
+    async def main():
+        templates = Templates()
+        fields = {"without": frozenset(), "open_files": open_files}
+        nursery = open_nursery(
+            grant(**fields, instances=5), preload=Preload(("slow_library",)), code=FILES, templates=templates
+        )
+        processes = [launch(grant(**fields), entry="instance:count", config=b"", nursery=nursery) for _ in range(5)]
+        found = [await talk.answer(process) for process in processes]
+        for process in processes:
+            process.kill()
+            await talk.end(process)
+            process.close()
+        nursery.close()
+        await talk.end(nursery.process)
+        templates.close()
+        return found
+
+    assert asyncio.run(main()) == [open_files] * 5
 
 
 def ends_of(grant, talk, entry, config=b"", act=None):

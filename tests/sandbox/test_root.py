@@ -58,6 +58,10 @@ def test_threads_and_scratch_are_bounded(grant, talk, tmp_path):
     assert not list(tmp_path.iterdir()), "a scratch folder was made on the disk"
 
 
+def test_few_descriptors_are_enough(grant, talk):
+    assert look(grant, talk, open_files=16)["pid"] == 1
+
+
 def test_a_granted_file_is_read_under_its_own_name_and_its_neighbours_are_not_there(grant, talk, tmp_path):
     folder = tmp_path / "models"
     folder.mkdir()
