@@ -106,11 +106,11 @@ async def test_a_crash_loop_backs_off_and_ends_in_quarantine_and_load_revives_it
     code += "class Plugin(Driver):\n    async def start(self, model):\n        if not WELL:\n"
     code += "            print('not well', flush=True)\n            os._exit(7)\n"
     code += "    async def infer(self, request):\n        yield 'well'\n"
-    write_plugin(home, "frail", code)
     kernel = start_kernel(default="frail")
     async with kernel.client() as client:
         delays = []
         async with client.events() as events:
+            write_plugin(home, "frail", code)  # now, so that no crash is missed
             async for event in events:
                 if isinstance(event, DriverRestarting):
                     delays.append(event.delay_s)
