@@ -78,8 +78,12 @@ def join(setup: int, streams: list[int], scratch: str, *, alive: int) -> NoRetur
     It introduces itself with one message, which the system signs with its process id. ``scratch`` is its own folder;
     ``alive`` is a descriptor that is kept open for as long as it lives.
     """
-    os.write(setup, HERE)
-    _end(lambda: _live(setup, streams, partial(_lock_once_more, scratch=scratch), alive))
+
+    def life() -> int:
+        os.write(setup, HERE)
+        return _live(setup, streams, partial(_lock_once_more, scratch=scratch), alive)
+
+    _end(life)
 
 
 def _end(life: Callable[[], int]) -> NoReturn:

@@ -63,9 +63,7 @@ def main(arguments: list[str]) -> None:
     for name in kept_out:
         del sys.modules[name]  # a driver may want it
     for writable_code in (False, True):
-        seccomp.program(
-            1, writable_code=writable_code, fatal=TELL, forks=False
-        )  # as `install` asks for it, to the letter
+        seccomp.program(1, writable_code=writable_code, fatal=TELL)
     threads = len(list(Path("/proc/self/task").iterdir()))
     if threads != 1:
         raise RuntimeError(f"expected one thread in a template, found {threads} after importing {arguments[1:]}")
