@@ -7,13 +7,12 @@ the file, the key, what was expected and what was found. The shipped file explai
 
 import ipaddress
 import re
-import tomllib
 from pathlib import Path, PurePath
 from typing import Literal
 
-import msgspec
 from msgspec import Struct, field
 
+from byenatos_kernel.toml_file import read_toml
 from byenatos_sdk.protocol.errors import InvalidRequest
 
 __all__ = [
@@ -27,9 +26,6 @@ __all__ = [
 ]
 
 MAX_ACCESS = 1 << 20
-ISOLATION = ("filesystem", "network", "system-calls", "processes", "resources")
-"""What can be required; the sandbox's layers say which of it they give (``byenatos_sandbox.layers``)."""
-
 _HOST = re.compile(r"(?=.{1,253}:)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*:(\d{1,5})")
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -110,21 +106,7 @@ def read_access(path: Path) -> Access:
     Raises:
         AccessError: naming the file and key, what was expected and what was found.
     """
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_ACCESS + 1)
-    except OSError as error:
-        raise AccessError(f"{path}: cannot be read: {error.strerror or error}") from None
-    if len(data) > MAX_ACCESS:
-        raise AccessError(f"{path}: expected at most {MAX_ACCESS} bytes, found more")
-    try:
-        table = tomllib.loads(data.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise AccessError(f"{path}: not valid TOML: {error}") from None
-    try:
-        access = msgspec.convert(table, Access)
-    except msgspec.ValidationError as error:
-        raise AccessError(f"{path}: {error}") from None
+    access = read_toml(path, Access, most=MAX_ACCESS, error=AccessError)
     wrong = _wrong(access)
     if wrong is not None:
         raise AccessError(f"{path}: {wrong}")
@@ -133,8 +115,10 @@ def read_access(path: Path) -> Access:
 
 def _wrong(access: Access) -> str | None:
     """Say what is wrong with the values, if anything is."""
-    if unknown := sorted(access.isolation.required - frozenset(ISOLATION)):
-        return f"isolation.required: expected some of {', '.join(ISOLATION)}, found {unknown[0]!r}"
+    from byenatos_sandbox.layers import KINDS  # late: what it imports must not be in the kernel before `_forgo`
+
+    if unknown := sorted(access.isolation.required - frozenset(KINDS)):
+        return f"isolation.required: expected some of {', '.join(KINDS)}, found {unknown[0]!r}"
     for name, rules in access.drivers.items():
         if wrong := _wrong_rules(rules, access):
             return f"drivers.{name}.{wrong}"

@@ -5,13 +5,12 @@ keys must be there: what a file leaves out would be granted or denied by acciden
 """
 
 import os
-import tomllib
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 from msgspec import Meta, Struct
 
+from byenatos_kernel.toml_file import read_toml
 from byenatos_sdk.manifest import Manifest
 from byenatos_sdk.protocol.errors import InvalidRequest
 
@@ -68,7 +67,7 @@ class Profiles:
         for folder in self._folders:
             path = folder / f"{name}.toml"
             if path.exists():
-                return _read(path)
+                return read_toml(path, Profile, most=MAX_PROFILE, error=ProfileError)
         known = sorted({path.stem for folder in self._folders for path in folder.glob("*.toml")})
         raise ProfileError(f"expected one of the profiles {', '.join(known) or '(there is none)'}, found {name!r}")
 
@@ -78,18 +77,3 @@ def usual_profile(manifest: Manifest) -> str:
     if manifest.plugin.kind == "front":
         return "front"
     return "cloud-api" if manifest.egress else "local-model"
-
-
-def _read(path: Path) -> Profile:
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_PROFILE + 1)
-        if len(data) > MAX_PROFILE:
-            raise ProfileError(f"{path}: expected at most {MAX_PROFILE} bytes, found more")
-        return msgspec.convert(tomllib.loads(data.decode()), Profile)
-    except OSError as error:
-        raise ProfileError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ProfileError(f"{path}: not valid TOML: {error}") from None
-    except msgspec.ValidationError as error:
-        raise ProfileError(f"{path}: {error}") from None

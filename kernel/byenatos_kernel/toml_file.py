@@ -1,0 +1,34 @@
+"""Read one of the operator's TOML files into a struct: bounded, and whatever is wrong with it is said with its name."""
+
+import tomllib
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from byenatos_sdk.protocol.errors import InvalidRequest
+
+__all__ = ["read_toml"]
+
+T = TypeVar("T")
+
+
+def read_toml(path: Path, kind: type[T], *, most: int, error: type[InvalidRequest]) -> T:
+    """Read ``path``, of at most ``most`` bytes, as a ``kind``.
+
+    Raises:
+        InvalidRequest: as ``error``; the message names the file, and the key where one is wrong.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(most + 1)
+    except OSError as problem:
+        raise error(f"{path}: cannot be read: {problem.strerror or problem}") from None
+    if len(data) > most:
+        raise error(f"{path}: expected at most {most} bytes, found more")
+    try:
+        return msgspec.convert(tomllib.loads(data.decode()), kind)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as problem:
+        raise error(f"{path}: not valid TOML: {problem}") from None
+    except msgspec.ValidationError as problem:
+        raise error(f"{path}: {problem}") from None
