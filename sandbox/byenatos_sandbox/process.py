@@ -348,9 +348,9 @@ class Process:
         self._exit.set_result(end)
         if self._closed:
             self._close_pidfd()
-        _tidy(self._scratch, self._group)
         if self._on_exit is not None:
             self._on_exit(self)
+        _tidy(self._scratch, self._group)  # takes milliseconds: whoever waits for the end has heard of it
 
     def _close_listener(self) -> None:
         if self._listener >= 0:
