@@ -7,7 +7,7 @@ translation is one format's decoder and another's encoder. What the second canno
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import NamedTuple
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 
 from byenatos_sdk.formats.contract import Format, StreamDecoder, StreamEncoder
 from byenatos_sdk.formats.matrix import MATRIX
@@ -134,8 +134,8 @@ class CompatibilityLayer:
     def _lister(self, request: WireRequest, path: str) -> str:
         """Tell who asks for a list of models: three vendors have it at the same address."""
         headers = request.headers
-        query = dict(parse_qsl(request.path.partition("?")[2], max_num_fields=100))
-        google = "x-goog-api-key" in headers or "key" in query or "/v1beta/" in path
+        keyed = any(field.startswith("key=") for field in request.path.partition("?")[2].split("&"))
+        google = keyed or "x-goog-api-key" in headers or "/v1beta/" in path
         if google or "google-genai-sdk" in headers.get("user-agent", ""):
             return "gemini"
         return "anthropic_messages" if "anthropic-version" in headers else "openai_chat"
