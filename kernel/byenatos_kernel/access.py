@@ -8,9 +8,9 @@ the file, the key, what was expected and what was found. The shipped file explai
 import ipaddress
 import re
 from pathlib import Path, PurePath
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 from byenatos_kernel.toml_file import read_toml
 from byenatos_sdk.protocol.errors import InvalidRequest
@@ -22,6 +22,7 @@ __all__ = [
     "Isolation",
     "PluginRules",
     "SecretSource",
+    "TemplateRules",
     "read_access",
 ]
 
@@ -53,6 +54,14 @@ class PluginRules(_Strict, frozen=True):
     unsigned: bool = False
 
 
+class TemplateRules(_Strict, frozen=True):
+    """``[templates]``: whether models are loaded ahead, and how long and how large what nobody uses may stay."""
+
+    models: bool = True
+    idle_s: Annotated[float, Meta(ge=0, le=1e6)] = 300.0
+    idle_mib: Annotated[int, Meta(ge=0)] = 1024
+
+
 class DriverRules(_Strict, frozen=True):
     """``[drivers.ID]``: what is granted to one driver.
 
@@ -82,6 +91,7 @@ class Access(_Strict, frozen=True):
 
     isolation: Isolation = Isolation()
     plugins: PluginRules = PluginRules()
+    templates: TemplateRules = TemplateRules()
     drivers: dict[str, DriverRules] = field(default_factory=dict)
     secrets: dict[str, SecretSource] = field(default_factory=dict)
 

@@ -18,7 +18,7 @@ from byenatos_sdk.protocol.frames import UNREADABLE
 
 __all__ = ["Database"]
 
-VERSION = 2
+VERSION = 3
 _SCHEMA = """
 CREATE TABLE sessions (
     id TEXT PRIMARY KEY, slot TEXT NOT NULL, owner TEXT NOT NULL, created_at REAL NOT NULL, updated_at REAL NOT NULL
@@ -41,6 +41,14 @@ CREATE TABLE plugins (
 ) STRICT;
 """
 """Since version 2."""
+_DIGESTS = """
+CREATE TABLE digests (
+    device TEXT NOT NULL, inode TEXT NOT NULL, size TEXT NOT NULL, modified TEXT NOT NULL, changed TEXT NOT NULL,
+    digest TEXT NOT NULL, UNIQUE (device, inode, size, modified, changed)
+) STRICT;
+"""
+"""Since version 3."""
+_SINCE = (_SCHEMA, _PLUGINS, _DIGESTS)
 
 T = TypeVar("T")
 _Job = tuple[Callable[[sqlite3.Connection], object], asyncio.AbstractEventLoop, "asyncio.Future[object]"]
@@ -68,10 +76,9 @@ class Database:
             connection.execute("PRAGMA foreign_keys=ON")
             connection.execute("PRAGMA cache_size=-1024")
             found = connection.execute("PRAGMA user_version").fetchone()[0]
-            if found == 0:
-                connection.executescript(f"BEGIN; {_SCHEMA} {_PLUGINS} PRAGMA user_version={VERSION}; COMMIT;")
-            elif found == 1:
-                connection.executescript(f"BEGIN; {_PLUGINS} PRAGMA user_version={VERSION}; COMMIT;")
+            if 0 <= found < VERSION:
+                missing = " ".join(_SINCE[found:])
+                connection.executescript(f"BEGIN; {missing} PRAGMA user_version={VERSION}; COMMIT;")
             elif found != VERSION:
                 connection.close()
                 raise Unavailable(

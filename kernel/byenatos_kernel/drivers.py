@@ -120,6 +120,11 @@ class DriverManager:
             self.stream_ended(unit.instance)
         # else it could not be launched: the loss of the instance is on its way and ends the unit
 
+    def forget(self, unit: Unit) -> None:
+        """Nobody will want the unit's model again soon: what was kept to start it quickly goes as well."""
+        if self._grants.nurseries is not None:
+            self._grants.nurseries.forget(unit.grant.name)
+
     def stream_ended(self, instance: Instance) -> None:
         """A stream left ``instance``: stop it if it was the last one of a draining instance."""
         if instance.state is InstanceState.DRAINING and not instance.streams:
@@ -203,12 +208,15 @@ class DriverManager:
         """Decide what follows a crash: schedule a restart and return its delay, or let the unit die."""
         if unit.leaving:
             return None
+        now = self._loop.time()
+        if instance.unmade and not unit.cold:  # no fault of the model's: its process loads it itself
+            unit.cold = True
+            return self._schedule(unit, instance, now, 0.0)
         hopeless = isinstance(instance.error, InvalidRequest | NotIsolated)
         if not unit.supervised or hopeless:
             unit.die(instance.error or crash)
             return None
-        now = self._loop.time()
-        delay = unit.back_off(now)
+        delay = unit.back_off(now, warm=instance.preloaded)
         if delay is None:
             instance.advance(InstanceState.QUARANTINED, f"{CRASH_LIMIT} crashes in {CRASH_WINDOW_S:.0f} s")
             unit.die(
@@ -218,6 +226,9 @@ class DriverManager:
                 )
             )
             return None
+        return self._schedule(unit, instance, now, delay)
+
+    def _schedule(self, unit: Unit, instance: Instance, now: float, delay: float) -> float:
         unit.last_failure = instance.detail
         unit.restarts += 1
         unit.restart_at = now + delay
@@ -249,7 +260,7 @@ class DriverManager:
         try:
             code = self._registry.shelf.load(unit.plugin)
             instance.port = self.egress.open(instance.manifest) if self.egress is not None else None
-            instance.start(code)
+            instance.start(code, unit.file(), cold=unit.cold)
         except ByenatosError as error:
             instance.error = error
             instance.advance(InstanceState.FAILED, error.message)

@@ -13,6 +13,7 @@ from typing import Protocol
 import msgspec
 
 from byenatos_kernel.link import DriverLink
+from byenatos_kernel.model_files import ModelFile
 from byenatos_kernel.models import ModelEntry, PluginEntry
 from byenatos_kernel.nurseries import Nurseries
 from byenatos_kernel.streams import Stream
@@ -87,10 +88,16 @@ class Instance(DriverLink):
         self.strays = 0
         self.health = ModelHealthStatus()
         self._imported = False
+        self._order = LoadOrder(model.id)
         self._owner = owner
         self._deliver = deliver
         self._wall_clock = wall_clock
         self.since = wall_clock()
+
+    @property
+    def unmade(self) -> bool:
+        """Whether the template failed that has loaded the model for it, so that there was never a process."""
+        return self.preloaded and self.pid == 0
 
     @property
     def serving(self) -> bool:
@@ -118,7 +125,7 @@ class Instance(DriverLink):
             detail=self.detail,
             specification=self.specification,
             last_output=self.last_output,
-            template=self.grant.template,
+            template="warm" if self.preloaded else self.grant.template,
             layers=self.process.lacking if self.serving and self.process is not None else {},
             open=dict(self.process.open) if self.serving and self.process is not None else {},
         )
@@ -131,10 +138,22 @@ class Instance(DriverLink):
         self.since = self._wall_clock()
         self._owner.instance_changed(self)
 
-    def start(self, code: Mapping[str, bytes]) -> None:
-        """Launch the process on the verified files and have it load the model; the owner hears of the outcome."""
+    def start(self, code: Mapping[str, bytes], file: ModelFile | None = None, *, cold: bool = False) -> None:
+        """Launch the process on the verified files and have it load the model; the owner hears of the outcome.
+
+        ``file`` is that of the model. A ``cold`` one is not forked from a template that has loaded it.
+        """
+        model = self.model
+        self._order = LoadOrder(
+            model.id,
+            str(file.path if file is not None else ""),
+            model.settings,
+            max_tokens=model.max_tokens,
+            temperature=model.temperature,
+            digest=file.digest if file is not None else "",
+        )
         self.advance(InstanceState.STARTING)
-        self.launch(code)
+        self.launch(code, file=file, order=None if cold else self._order)
         self._welcomed.add_done_callback(self._after_handshake)
 
     def retire(self, grace_s: float) -> None:
@@ -161,19 +180,11 @@ class Instance(DriverLink):
         if welcomed.exception() is not None:
             return  # the loss of the process tells the rest
         self._say_how_isolated()
-        model = self.model
-        order = LoadOrder(
-            model.id,
-            str(model.path or ""),
-            model.settings,
-            max_tokens=model.max_tokens,
-            temperature=model.temperature,
-        )
         self.expect("importing the driver", self.manifest.lifecycle.import_timeout_s)
         try:
-            self.send(Load(), encode(order))
+            self.send(Load(), encode(self._order))
         except (OverflowError, TypeError) as error:
-            self.error = InvalidRequest(f"the settings of {model.id} cannot be sent to its driver: {error}")
+            self.error = InvalidRequest(f"the settings of {self.model.id} cannot be sent to its driver: {error}")
             self.fail(self.error.message)
 
     def _say_how_isolated(self) -> None:

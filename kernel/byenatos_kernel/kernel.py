@@ -20,6 +20,7 @@ from byenatos_kernel.grants import Grants
 from byenatos_kernel.health import HealthWatch
 from byenatos_kernel.hotswap import HotSwapManager
 from byenatos_kernel.link import quoted
+from byenatos_kernel.model_files import Digests
 from byenatos_kernel.models import ModelEntry
 from byenatos_kernel.nurseries import Nurseries
 from byenatos_kernel.places import Places
@@ -67,11 +68,11 @@ class Kernel:
         self._tasks: set[asyncio.Task[None]] = set()
         self.database = Database(home.database)
         self.bus = Bus(home.socket, __version__)
-        self.nurseries = Nurseries(Templates(_PRELOADED))
+        self.nurseries = Nurseries(Templates(_PRELOADED), access.templates)
         profiles = Profiles([home.policies / "sandbox", shipped("policies") / "sandbox"])
         grants = Grants(access, profiles, home.scratch, self.nurseries)
         self.shelf = PluginShelf(home, [shipped("plugins"), home.plugins], self.database)
-        self.registry = ModelRegistry(self.shelf, home.models, grants, config, self._publish)
+        self.registry = ModelRegistry(self.shelf, home.models, grants, config, Digests(self.database), self._publish)
         self.drivers = DriverManager(
             self.registry, grants, self._publish, most_models=config.driver.max_concurrent_models
         )

@@ -13,9 +13,11 @@ import msgspec
 
 from byenatos_kernel.channel import Channel, ChannelFull
 from byenatos_kernel.egress import EgressPort
+from byenatos_kernel.model_files import ModelFile
 from byenatos_kernel.models import PluginEntry
 from byenatos_kernel.nurseries import Nurseries
 from byenatos_sandbox import Grant, Nursery, Process, launch
+from byenatos_sdk.protocol.control import LoadOrder
 from byenatos_sdk.protocol.errors import DriverCrashed, Overloaded, error_from_code
 from byenatos_sdk.protocol.frames import (
     MOST_EVENTS,
@@ -36,7 +38,7 @@ from byenatos_sdk.protocol.frames import (
 )
 from byenatos_sdk.protocol.messages import Failure
 from byenatos_sdk.protocol.versions import negotiate
-from byenatos_sdk.runtime_config import RuntimeConfig, encode_config
+from byenatos_sdk.runtime_config import PreloadConfig, RuntimeConfig, encode_config
 
 __all__ = ["HEARTBEAT_S", "DriverLink", "quoted"]
 
@@ -59,6 +61,7 @@ class DriverLink:
         self.process: Process | None = None
         self.channel: Channel | None = None
         self.port: EgressPort | None = None
+        self.preloaded = False  # whether it is forked from a template that has carried out its order
         self.last_seen = 0.0
         self.reason = ""
         self._token = os.urandom(16).hex()  # not `secrets`: it loads OpenSSL, 3.5 MB
@@ -80,9 +83,19 @@ class DriverLink:
         """The last lines that the process printed."""
         return self.process.output() if self.process else ()
 
-    def launch(self, code: Mapping[str, bytes]) -> None:
-        """Start the process on ``code``, the plugin's verified files; raises ``LaunchError`` if that cannot be done."""
+    def launch(
+        self, code: Mapping[str, bytes], *, file: ModelFile | None = None, order: LoadOrder | None = None
+    ) -> None:
+        """Start the process on ``code``, the plugin's verified files, with the open ``file`` of its model.
+
+        With an ``order`` that the process will get, it is forked from a template that has carried it out already, where
+        there can be one.
+
+        Raises:
+            LaunchError: the process cannot be started.
+        """
         plugin = self.manifest.plugin
+        opened = {str(file.path): file.descriptor} if file is not None else {}
         config = RuntimeConfig(
             self._token,
             plugin.id,
@@ -95,13 +108,16 @@ class DriverLink:
         )
         try:
             if self._nurseries is not None:
-                self._nursery = self._nurseries.take(self.plugin, self.grant, code)
+                preload = self._preload(config, order)
+                self._nursery = self._nurseries.take(self.plugin, self.grant, code, opened, preload)
+                self.preloaded = self._nursery is not None and preload != b""
             self.process = launch(
                 self.grant,
                 entry=_ENTRY,
                 config=encode_config(config),
                 code=code,
                 egress=self.port.driver_end if self.port is not None else None,
+                opened=opened,
                 templates=self._nurseries.templates if self._nurseries is not None else None,
                 nursery=self._nursery,
                 on_exit=self._exited,
@@ -115,8 +131,21 @@ class DriverLink:
                 self._give_back(made=True)
         self.channel = Channel(self.process.channel, self._frames, self._closed)
         self.last_seen = self._loop.time()
-        imports_s = self.manifest.lifecycle.import_timeout_s if self._nursery is not None else 0
-        self.expect("the handshake", HELLO_TIMEOUT_S + imports_s)
+        self.expect("the handshake", HELLO_TIMEOUT_S + self._ahead_s())
+
+    def _preload(self, config: RuntimeConfig, order: LoadOrder | None) -> bytes:
+        if order is None or not self.manifest.lifecycle.preload_model:
+            return b""
+        try:
+            return encode_config(PreloadConfig(msgspec.structs.replace(config, token=""), order))
+        except (OverflowError, TypeError):
+            return b""  # nor can the order be sent to the process, which is told to whoever asked for it
+
+    def _ahead_s(self) -> float:
+        """How long the template of the process may take for what it does ahead, at most."""
+        lifecycle = self.manifest.lifecycle
+        imports_s = lifecycle.import_timeout_s if self._nursery is not None else 0
+        return imports_s + (lifecycle.start_timeout_s if self.preloaded else 0)
 
     def _give_back(self, *, made: bool) -> None:
         if self._nursery is not None and self._nurseries is not None:

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from byenatos_kernel.model_files import ModelFile
 from byenatos_kernel.verdicts import Verdict
 from byenatos_sdk.manifest import Manifest
 from byenatos_sdk.protocol.control import ModelInfo, ModelState, PluginInfo, PluginState
@@ -71,11 +72,13 @@ class PluginEntry:
 class ModelEntry:
     """A model: a file that a driver took, or one that a plugin or the configuration declares (``path`` is ``None``).
 
+    ``file`` is that file, open and hashed, once it was judged to be a model.
     ``settings`` go to the driver; ``max_tokens``, ``temperature`` and ``timeout_s`` are the operator's defaults.
     """
 
     __slots__ = (
         "driver",
+        "file",
         "id",
         "max_tokens",
         "path",
@@ -92,6 +95,7 @@ class ModelEntry:
         self.id = id
         self.driver = driver
         self.path = path
+        self.file: ModelFile | None = None
         self.state: ModelState = state
         self.reason = ""
         self.settings: dict[str, Any] = {}

@@ -1,8 +1,14 @@
-"""Sandboxed templates for drivers that have something slow to import: one for each version of a driver that runs.
+"""Sandboxed templates for drivers that do something slow before they can answer.
 
-The manifest names the modules (``[lifecycle] preload``). Where the machine has all that a sandboxed template stands
-on, and the driver is granted no files, its processes are forked from one that has imported them; elsewhere each imports
-them itself. A template that nobody has used for a while is ended.
+Two kinds, both named by the manifest: modules that take long to import (``[lifecycle] preload``), one template for each
+version of a driver that runs; and models that are loaded ahead (``preload_model``), one template for each model, from
+which all its processes are forked: the first one, those that replace it after a crash or in a swap, and further ones.
+Where the machine has all that a sandboxed template stands on, the processes are forked from one; elsewhere, and where
+a template fails, each process does it all itself.
+
+A template holds memory of its own: for a model, the context that its processes share until they write to it. One that
+nobody uses any more is kept for a while (``[templates]`` in ``access.toml``): until its time is over, or those that are
+idle hold too much memory together (then the longest idle goes first), or its model is unloaded or removed.
 """
 
 import asyncio
@@ -11,6 +17,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from byenatos_kernel.access import TemplateRules
 from byenatos_kernel.models import PluginEntry
 from byenatos_sandbox import Grant, Nursery, Preload, Process, Templates, open_nursery
 from byenatos_sandbox.layers import missing
@@ -20,79 +27,138 @@ __all__ = ["Nurseries"]
 
 log = logging.getLogger("byenatos")
 
-IDLE_S = 60.0
+UNFIT_S = 300.0
+"""For how long nothing is forked from a template that failed before it was ready."""
+
 _LAST_LINES = 10
 _INSTANCES = 16
 _NEEDED = frozenset({*NAMESPACES, "seccomp", "cgroup"})
 """A template can fork, and only a control group counts the memory of its forks together."""
 
+_PRELOAD = "byenatos_sdk.runtime:preload"
+_Key = tuple[str, bytes, bytes]
+
+
+class _Kept:
+    """A template: what it is for, how many use it, and, while nobody does, when its time is over."""
+
+    def __init__(self, key: _Key, name: str, nursery: Nursery) -> None:
+        self.key = key
+        self.name = name
+        self.nursery = nursery
+        self.users = 0
+        self.wanted = True
+        self.timer: asyncio.TimerHandle | None = None
+        self.memory_mib = 0
+
 
 class Nurseries:
     """Keeps them, and the ``templates`` that every process is made from. :meth:`close` it at the end."""
 
-    def __init__(self, templates: Templates) -> None:
+    def __init__(self, templates: Templates, rules: TemplateRules | None = None) -> None:
         self.templates = templates
-        self._open: dict[tuple[str, bytes], Nursery] = {}
-        self._users: dict[Nursery, int] = {}
-        self._idle: dict[Nursery, asyncio.TimerHandle] = {}
+        self._rules = rules or TemplateRules()
+        self._newest: dict[_Key, _Kept] = {}
+        self._kept: dict[Nursery, _Kept] = {}  # the idle ones in the order in which they became so
+        self._unfit: dict[_Key, float] = {}
         self._loop = asyncio.get_running_loop()
 
-    def take(self, plugin: PluginEntry, grant: Grant, code: Mapping[str, bytes]) -> Nursery | None:
+    def take(
+        self,
+        plugin: PluginEntry,
+        grant: Grant,
+        code: Mapping[str, bytes],
+        opened: Mapping[str, int] | None = None,
+        preload: bytes = b"",
+    ) -> Nursery | None:
         """The template for a process of ``plugin``, to be given back when that is gone; nothing where none can be.
+
+        ``preload`` is what its processes will load (a ``PreloadConfig``), from files that are ``opened`` already.
 
         Raises:
             LaunchError: it cannot be started.
         """
         assert plugin.manifest is not None
-        preload = plugin.manifest.lifecycle.preload
-        if not preload or grant.files or _NEEDED & missing().keys():
+        modules = plugin.manifest.lifecycle.preload
+        if not self._rules.models:
+            preload = b""
+        if not (preload or (modules and not grant.files)) or _NEEDED & missing().keys():
             return None
-        shared = msgspec.structs.replace(grant, name=f"{plugin.id} (template)", instances=_INSTANCES)
-        key = (plugin.digest, msgspec.msgpack.encode(shared, order="deterministic"))
-        nursery = self._open.get(key)
-        if nursery is None or not nursery.alive or self._users[nursery] >= _INSTANCES:
+        shared = msgspec.structs.replace(grant, name=f"{grant.name} (template)", instances=_INSTANCES)
+        if not preload:
+            shared = msgspec.structs.replace(shared, name=f"{plugin.id} (template)")
+        key = (plugin.digest, msgspec.msgpack.encode(shared, order="deterministic"), preload)
+        if self._unfit.get(key, 0) > self._loop.time():
+            return None
+        kept = self._newest.get(key)
+        if kept is None or not kept.nursery.alive or kept.users >= _INSTANCES:
             paths = (str(plugin.stored), *map(str, plugin.imports))
             nursery = open_nursery(
                 shared,
-                preload=Preload(tuple(preload), paths),
+                preload=Preload(tuple(modules), paths, _PRELOAD if preload else "", preload),
                 code=code,
+                opened=opened,
                 templates=self.templates,
                 on_exit=self._exited,
             )
-            self._open[key] = nursery
-            self._users[nursery] = 0
-        self._users[nursery] += 1
-        if timer := self._idle.pop(nursery, None):
-            timer.cancel()
-        return nursery
+            kept = self._newest[key] = self._kept[nursery] = _Kept(key, grant.name, nursery)
+        kept.users += 1
+        kept.wanted = True
+        if kept.timer is not None:
+            kept.timer.cancel()
+            kept.timer = None
+        return kept.nursery
 
     def give_back(self, nursery: Nursery, *, made: bool) -> None:
         """A process that was to be forked from it is gone; one that never was there condemns the template."""
-        if nursery not in self._users:
+        kept = self._kept.get(nursery)
+        if kept is None:
             return
-        self._users[nursery] -= 1
+        kept.users -= 1
         if not made:
-            self._end(nursery)
-        elif not self._users[nursery]:
-            self._idle[nursery] = self._loop.call_later(IDLE_S, self._end, nursery)
+            if not nursery.alive and kept.key[2]:
+                self._unfit[kept.key] = self._loop.time() + UNFIT_S
+            self._end(kept)
+        elif not kept.users:
+            self._rest(kept)
+
+    def forget(self, name: str) -> None:
+        """The model of the processes called ``name`` is unloaded: its template goes as soon as nobody uses it."""
+        for kept in [kept for kept in self._kept.values() if kept.name == name and kept.key[2]]:
+            kept.wanted = False
+            if not kept.users:
+                self._end(kept)
 
     def close(self) -> None:
         """End all of them, and the templates that they were made from."""
-        for timer in self._idle.values():
-            timer.cancel()
-        for nursery in list(self._users):
-            self._end(nursery)
+        for kept in list(self._kept.values()):
+            self._end(kept)
         self.templates.close()
 
+    # ---- private -----------------------------------------------------------------------------------------------
+
+    def _rest(self, kept: _Kept) -> None:
+        """Nobody uses it any more: keep it for a while, if there is room for it."""
+        if not (kept.wanted and kept.nursery.alive):
+            self._end(kept)
+            return
+        self._kept[kept.nursery] = self._kept.pop(kept.nursery)  # the last one in the order
+        kept.memory_mib = kept.nursery.memory_mib
+        kept.timer = self._loop.call_later(self._rules.idle_s, self._end, kept)
+        idle = [one for one in self._kept.values() if one.timer is not None]
+        while idle and sum(one.memory_mib for one in idle) > self._rules.idle_mib:
+            self._end(idle.pop(0))
+
     def _exited(self, process: Process) -> None:
-        if any(nursery.process is process for nursery in self._users):  # nobody has ended it
+        if any(nursery.process is process for nursery in self._kept):  # nobody has ended it
             said = "".join(f"\n  | {line}" for line in process.output()[-_LAST_LINES:])
             log.warning("%s %s%s", process.name, process.exited.result().describe(), said)
         process.close()
 
-    def _end(self, nursery: Nursery) -> None:
-        del self._users[nursery]
-        nursery.close()
-        self._idle.pop(nursery, None)
-        for key in [key for key, one in self._open.items() if one is nursery]:
-            del self._open[key]
+    def _end(self, kept: _Kept) -> None:
+        del self._kept[kept.nursery]
+        if kept.timer is not None:
+            kept.timer.cancel()
+        if self._newest.get(kept.key) is kept:
+            del self._newest[kept.key]
+        kept.nursery.close()

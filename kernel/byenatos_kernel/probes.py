@@ -3,12 +3,12 @@
 import asyncio
 import fnmatch
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import msgspec
 
 from byenatos_kernel.grants import Grants
 from byenatos_kernel.link import DriverLink
+from byenatos_kernel.model_files import ModelFile
 from byenatos_kernel.models import PluginEntry
 from byenatos_sdk.protocol.control import ProbeOrder, ProbeResult
 from byenatos_sdk.protocol.errors import ByenatosError
@@ -38,13 +38,14 @@ class Prober:
         self._load = load
         self._slots = asyncio.Semaphore(PROBES_AT_ONCE)
 
-    async def judge(self, path: Path, plugins: list[PluginEntry]) -> Verdict:
+    async def judge(self, file: ModelFile, plugins: list[PluginEntry]) -> Verdict:
         """Ask every one of ``plugins`` that takes files of this name, one after the other."""
+        path = file.path
         reasons: list[str] = []
         async with self._slots:
             for plugin in plugins:
                 if takes(plugin, path.name):
-                    result = await self._ask(plugin, path)
+                    result = await self._ask(plugin, file)
                     if result.specification is not None:
                         return Verdict(plugin.id, result.specification)
                     reasons.append(f"{plugin.id}: {result.reason}")
@@ -57,15 +58,16 @@ class Prober:
             reasons.append(f"no driver takes a file of this name ({'; '.join(patterns) or 'no driver takes files'})")
         return Verdict(reason="; ".join(reasons))
 
-    async def _ask(self, plugin: PluginEntry, path: Path) -> ProbeResult:
+    async def _ask(self, plugin: PluginEntry, file: ModelFile) -> ProbeResult:
         assert plugin.manifest is not None
+        path = file.path
         try:
             grant = self._grants.for_probe(plugin, path)
         except ByenatosError as error:
             return ProbeResult(reason=f"could not be checked: {error}")
         link = DriverLink(plugin, grant, self._grants.nurseries)
         try:
-            link.launch(self._load(plugin))
+            link.launch(self._load(plugin), file=file)
             await link.welcomed()
             return _decode_probe(await link.call("probe", ProbeOrder(str(path)), timeout_s=PROBE_TIMEOUT_S))
         except (ByenatosError, *UNREADABLE) as error:

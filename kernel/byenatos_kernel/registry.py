@@ -1,10 +1,10 @@
 """The model registry: which plugins and models there are, kept true while folders change.
 
 Plugins come from the shelf (``plugins.py``), which has them verified; models from files dropped into ``<home>/models``,
-from ``[[models]]`` in manifests, and from ``model_config``. Neither a plugin's code nor a model's file is ever read
-here: a manifest is data, and a file is judged by the driver that asks for files of its name, in a process of its own
-(``probe``). A file on its way in is ``copying``, then ``checking``, then ``available`` or ``refused`` with the reason;
-one that was deleted is ``removed`` until nothing uses it any more.
+from ``[[models]]`` in manifests, and from ``model_config``. Neither a plugin's code nor a model's file is ever
+understood here: a manifest is data, and a file is opened, judged by the driver that asks for files of its name, in a
+process of its own (``probe``), and hashed. A file on its way in is ``copying``, then ``checking``, then ``available``
+or ``refused`` with the reason; one that was deleted is ``removed`` until nothing uses it any more.
 """
 
 import asyncio
@@ -25,11 +25,12 @@ from byenatos_kernel.folders import (
     stamp_of,
 )
 from byenatos_kernel.grants import Grants
+from byenatos_kernel.model_files import Digests, ModelFile
 from byenatos_kernel.models import ModelEntry, PluginEntry, printable
 from byenatos_kernel.plugins import PluginShelf
-from byenatos_kernel.probes import Prober, takes
+from byenatos_kernel.probes import Prober, Verdict, takes
 from byenatos_sdk.protocol.control import Event, ModelChanged, ModelState
-from byenatos_sdk.protocol.errors import NotFound, Unavailable
+from byenatos_sdk.protocol.errors import ByenatosError, NotFound, Unavailable
 
 __all__ = ["ModelRegistry"]
 
@@ -47,6 +48,7 @@ class ModelRegistry:
         model_folder: Path,
         grants: Grants,
         config: Config,
+        digests: Digests,
         publish: Callable[[Event], None],
     ) -> None:
         self.plugins: dict[str, PluginEntry] = {}
@@ -58,6 +60,7 @@ class ModelRegistry:
         shelf.on_change = self._take
         self.folder = model_folder
         self._config = config
+        self._digests = digests
         self._publish = publish
         self._by_path: dict[Path, ModelEntry] = {}
         self._settling: dict[Path, tuple[Stamp, float]] = {}
@@ -290,10 +293,20 @@ class ModelRegistry:
 
     async def _probe(self, entry: ModelEntry, stamp: Stamp) -> None:
         assert entry.path is not None
-        verdict = await self._prober.judge(entry.path, list(self.plugins.values()))
+        file: ModelFile | None = None
+        try:
+            file = ModelFile(entry.path)
+            verdict = await self._prober.judge(file, list(self.plugins.values()))
+            if verdict.specification is not None:
+                await self._digests.fill(file)
+        except OSError as error:
+            verdict = Verdict(reason=f"cannot be read: {error.strerror or error}")
+        except ByenatosError as error:
+            verdict = Verdict(reason=error.message)
         if entry.stamp != stamp or entry.state != "checking":
             return
         if verdict.specification is not None:
+            entry.file = file
             entry.driver = verdict.plugin
             entry.settings = self._settings_of(verdict.plugin)
             self._configure(entry)
@@ -309,7 +322,7 @@ class ModelRegistry:
         self._announce(entry)
 
     def _remove(self, entry: ModelEntry) -> None:
-        entry.stamp = None
+        entry.stamp = entry.file = None
         self._set(entry, "removed", "its file or its declaration is gone")
         self.on_removed(entry)
         self.forget_removed()

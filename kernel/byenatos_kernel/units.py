@@ -4,6 +4,7 @@ Back-off after a crash: 0.5 s, doubled with each further crash inside the window
 again at random, so that units that died together do not return together. Five crashes inside five minutes and the unit
 is quarantined: what crashes that often will crash again, and each attempt costs the machine a model load. A success
 does not clear the record, time does: a model that loads and dies at its first request would otherwise restart for ever.
+The first crash of a process that was forked from a template costs no load, and is made good at once.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ import random
 from collections import deque
 
 from byenatos_kernel.instances import Instance
+from byenatos_kernel.model_files import ModelFile
 from byenatos_kernel.models import ModelEntry, PluginEntry
 from byenatos_kernel.streams import Stream
 from byenatos_sandbox import Grant
@@ -31,13 +33,16 @@ class Unit:
     """One loaded model.
 
     ``supervised`` units are restarted after a crash; one that has never been ready is not, because whoever asked for it
-    is waiting for the answer. ``slots`` are bound to it; ``pinned`` keeps it loaded without one.
+    is waiting for the answer. ``slots`` are bound to it; ``pinned`` keeps it loaded without one. ``cold`` ones are not
+    forked from a template: it has failed.
     """
 
     def __init__(self, model: ModelEntry, plugin: PluginEntry, grant: Grant, *, supervised: bool) -> None:
         self.model = model
         self.plugin = plugin
         self.grant = grant
+        self.cold = False
+        self._file = model.file
         self.supervised = supervised
         self.pinned = False
         self.leaving = False
@@ -74,14 +79,31 @@ class Unit:
         """Whether a slot or an operator still asks for it."""
         return self.pinned or bool(self.slots)
 
-    def back_off(self, now: float) -> float | None:
-        """Record a crash; return the delay in seconds until the next start, or ``None`` for quarantine."""
+    def file(self) -> ModelFile | None:
+        """The model's open file: the one that the unit was loaded with, as long as nobody has written to it.
+
+        Raises:
+            Unavailable: it was changed, and what is there now is not checked yet.
+        """
+        if self._file is not None and not self._file.intact:
+            self._file = self.model.file or self._file
+            if not self._file.intact:
+                raise Unavailable(f"{self._file.path} was changed; it must be checked first", retry_after_s=1.0)
+        return self._file
+
+    def back_off(self, now: float, *, warm: bool = False) -> float | None:
+        """Record a crash; return the delay in seconds until the next start, or ``None`` for quarantine.
+
+        ``warm``: the next start takes milliseconds, and no load of the model.
+        """
         self.crashes.append(now)
         while self.crashes[0] < now - CRASH_WINDOW_S:
             self.crashes.popleft()
         count = len(self.crashes)
         if count >= CRASH_LIMIT:
             return None
+        if warm and count == 1:
+            return 0.0
         delay = min(BACKOFF_MOST_S, BACKOFF_FIRST_S * 2.0 ** (count - 1))
         return min(BACKOFF_MOST_S, delay * random.uniform(1.0, 1.5))  # noqa: S311 - jitter, not a secret
 

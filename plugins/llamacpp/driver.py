@@ -8,7 +8,7 @@ only: a probe must not pay for it.
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -28,7 +28,9 @@ from llamacpp_probe import probe_file
 from llamacpp_settings import Settings, read_settings
 
 if TYPE_CHECKING:
+    from llamacpp_chat import ChatTemplate
     from llamacpp_engine import Engine
+    from llamacpp_model import LlamaModel
 
 __all__ = ["LlamaCpp"]
 
@@ -47,17 +49,19 @@ class LlamaCpp(Driver):
         """Read the file's header; neither llama.cpp nor the weights are touched."""
         return probe_file(path)
 
+    @classmethod
+    def preload(cls, model: Model) -> "_Loaded | None":
+        """Load weights and context; nothing where a GPU takes part, whose driver does not survive a fork."""
+        return _load(model) if read_settings(model.settings).gpu_layers == 0 else None
+
     async def start(self, model: Model) -> ModelSpecification:
-        """Load the model in a thread, so that the event loop goes on."""
-        path = model.path
-        if path is None:
-            raise InvalidRequest(f"{model.id}: expected a GGUF file, found a model without one")
-        probed = probe_file(path)
-        if probed.specification is None:
-            raise InvalidRequest(f"{path.name}: {probed.reason}")
-        settings = read_settings(model.settings)
-        self._engine, context_length = await asyncio.to_thread(_load, path, settings)
-        return msgspec.structs.replace(probed.specification, id=model.id, context_length=context_length)
+        """Take over what was preloaded, or load it in a thread, so that the event loop goes on."""
+        from llamacpp_engine import Engine
+
+        ahead = model.preloaded
+        loaded = ahead if isinstance(ahead, _Loaded) else await asyncio.to_thread(_load, model)
+        self._engine = Engine(loaded.model, loaded.template, loaded.settings)
+        return loaded.specification
 
     async def stop(self) -> None:
         """Stop the engine after its current step and free the model."""
@@ -100,19 +104,35 @@ class LlamaCpp(Driver):
         return ModelHealthStatus(metrics=self._engine.metrics)
 
 
-def _load(path: Path, settings: Settings) -> tuple["Engine", int]:
-    """Load the model and start the engine; return it with the context that one answer may use."""
+class _Loaded(NamedTuple):
+    """A model with a context in which nothing was computed yet: no thread of llama.cpp's has been started."""
+
+    model: "LlamaModel"
+    template: "ChatTemplate"
+    settings: Settings
+    specification: ModelSpecification
+
+
+def _load(wanted: Model) -> _Loaded:
+    """Load the model; one context serves all answers."""
     from llamacpp_chat import ChatTemplate
-    from llamacpp_engine import Engine
+    from llamacpp_engine import Engine  # noqa: F401 - imported where it is paid for once, in a template
     from llamacpp_model import LlamaModel
 
-    model = LlamaModel(path, settings)
+    if wanted.path is None:
+        raise InvalidRequest(f"{wanted.id}: expected a GGUF file, found a model without one")
+    probed = probe_file(wanted.path)
+    if probed.specification is None:
+        raise InvalidRequest(f"{wanted.path.name}: {probed.reason}")
+    settings = read_settings(wanted.settings)
+    model = LlamaModel(wanted.path, settings)
     try:
         template = ChatTemplate(model.chat_template, model.bos, model.eos)
     except InvalidRequest:
         model.close()
         raise
-    return Engine(model, template, settings), model.context_length
+    found = msgspec.structs.replace(probed.specification, id=wanted.id, context_length=model.context_length)
+    return _Loaded(model, template, settings, found)
 
 
 class _Answer:

@@ -47,19 +47,22 @@ _libc.fdopen.restype = ctypes.c_void_p
 _libc.fclose.argtypes = [ctypes.c_void_p]
 
 
-def _load(path: Path, parameters: Any) -> Any:
-    """Load the weights from the open file that was granted, not from a name; ``None`` if llama.cpp cannot.
+def _load(path: Path, parameters: Any) -> tuple[Any, int]:
+    """Load the weights from the open file that was granted, which has no name here; ``None`` if llama.cpp cannot.
+
+    Also returns how many bytes the file has.
 
     Raises:
         InvalidRequest: it cannot be opened.
     """
     try:
         with open_file(path) as file:
+            size = os.fstat(file.fileno()).st_size
             stream = ctypes.c_void_p(_libc.fdopen(os.dup(file.fileno()), b"rb"))
     except OSError as error:
         raise InvalidRequest(f"{path.name}: cannot be opened: {error.strerror}") from None
     try:
-        return llama.llama_model_load_from_file_ptr(stream, parameters)
+        return llama.llama_model_load_from_file_ptr(stream, parameters), size
     finally:
         _libc.fclose(stream)
 
@@ -77,7 +80,8 @@ class LlamaModel:
         llama.llama_backend_init()
         parameters = llama.llama_model_default_params()
         parameters.n_gpu_layers = settings.gpu_layers
-        self._model: Any = _load(path, parameters)
+        self._model: Any
+        self._model, size = _load(path, parameters)
         if not self._model:
             raise InvalidRequest(f"{path.name}: llama.cpp cannot load it: {log.last_error()}")
         if llama.llama_model_has_encoder(self._model) or not llama.llama_model_has_decoder(self._model):
@@ -92,7 +96,7 @@ class LlamaModel:
         context.n_ctx = min(wanted, trained) if trained > 0 else wanted
         context.n_seq_max = settings.parallel
         context.n_batch = context.n_ubatch = self._batch_size
-        context.n_threads = settings.decode_threads(path.stat().st_size)
+        context.n_threads = settings.decode_threads(size)
         context.n_threads_batch = settings.prefill_threads()
         context.type_k = _CACHE_TYPES[settings.cache_type_k]
         context.type_v = _CACHE_TYPES[settings.cache_type_v]

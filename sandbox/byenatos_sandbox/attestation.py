@@ -6,7 +6,7 @@ Source: ``proc_pid_status(5)``.
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["contradictions", "thread_count"]
+__all__ = ["contradictions", "own_memory_mib", "thread_count"]
 
 _CAPABILITIES = ("CapInh", "CapPrm", "CapEff", "CapAmb")
 
@@ -14,6 +14,11 @@ _CAPABILITIES = ("CapInh", "CapPrm", "CapEff", "CapAmb")
 def thread_count(pid: int) -> int:
     """How many threads a process has; 0 if it is gone."""
     return int(_status(pid).get("Threads", "0"))
+
+
+def own_memory_mib(pid: int) -> int:
+    """How much memory of its own, not of files, a process has, what its forks share with it included; 0: gone."""
+    return int(_status(pid).get("RssAnon", "0 kB").split()[0]) >> 10
 
 
 def contradictions(pid: int, layers: Iterable[str], *, first: bool = True) -> list[str]:

@@ -28,6 +28,7 @@ import importlib
 import os
 import signal
 import socket
+import stat
 import sys
 import time
 import traceback
@@ -196,7 +197,7 @@ def _enter_root(spec: Spec) -> str:
     owner, group = (spec.user, spec.user) if spec.user else (os.getuid(), os.getgid())
     root = Root(
         trees=(*_readable(spec), *([spec.plugin] if spec.plugin and spec.code is None else [])),
-        data=spec.files,
+        data=_folders(spec),
         devices=spec.devices,
         folder=spec.plugin,
         code=spec.code,
@@ -206,6 +207,12 @@ def _enter_root(spec: Spec) -> str:
     if "uts-namespace" in spec.layers:
         ctypes.CDLL(None).sethostname(b"sandbox", 7)
     return SCRATCH
+
+
+def _folders(spec: Spec) -> tuple[str, ...]:
+    """The granted folders: they are found by their names. A granted file has none here, it is open already."""
+    opened = enumerate(spec.files, FILES)
+    return tuple(path for number, path in opened if stat.S_ISDIR(os.fstat(number).st_mode))
 
 
 def _readable(spec: Spec) -> list[str]:
@@ -231,7 +238,7 @@ def _set_up(spec: Spec, scratch: str) -> None:
 
 
 def _rules(spec: Spec, scratch: str) -> list[Rule]:
-    readable = [*_readable(spec), *spec.files]
+    readable = [*_readable(spec), *_folders(spec)]
     if spec.plugin and (spec.code is None or "mount-namespace" in spec.layers):
         readable.append(spec.plugin)  # otherwise what lies there is not what was verified
     rules = [Rule(Path(path), READ) for path in readable]

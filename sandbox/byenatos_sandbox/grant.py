@@ -32,7 +32,8 @@ class Grant(Struct, frozen=True):
     """What one sandbox may touch.
 
     ``name`` stands in messages (``llamacpp/smollm2``). ``plugin`` is the folder of the driver's code, ``imports`` are
-    further folders to import from, and ``files`` are the model files, all to read. ``devices`` are device nodes, which
+    further folders to import from, and ``files`` are the model files, all to read. A file is open in the process from
+    the start and has no name there; a folder has its own. ``devices`` are device nodes, which
     are a way into their drivers in the system's kernel. ``memory_mib`` bounds private memory (0: no bound); mapped
     model files do not count. ``tasks`` bounds threads, ``processors`` CPU time (0: no bound), ``scratch_mib`` what is
     written. ``open_files`` bounds descriptors, those of ``files`` among them. ``writable_code`` allows memory that is

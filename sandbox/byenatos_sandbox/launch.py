@@ -14,11 +14,11 @@ and then, where the machine has them (``layers.py``) and the grant does not leav
 
 - **namespaces**: users, processes, network, IPC, host name and cgroups of its own, made in one clone
   (``namespaces.py``): it is process 1 and sees no other, has no network at all, not even a loopback, and is nobody's
-  user; and a **root of its own** (``root.py``): what was granted, read-only, a bounded scratch folder in which nothing
-  can be executed, no ``/proc``, no ``/sys``;
-- **landlock**: of the file system it may read the interpreter's modules, the system's libraries, its plugin folder and
-  the granted files, and write in its scratch folder; nothing else can be opened, no TCP connection made, no process
-  outside signalled;
+  user; and a **root of its own** (``root.py``): its code, read-only, a bounded scratch folder in which nothing can be
+  executed, no ``/proc``, no ``/sys``, and no granted file by any name;
+- **landlock**: of the file system it may read the interpreter's modules, the system's libraries and its plugin folder,
+  and write in its scratch folder; nothing else can be opened (granted files are open), no TCP connection made, no
+  process outside signalled;
 - **seccomp**: the system calls of an honest driver only: no fork, no exec, no socket, no change of modes or owners;
 - **cgroup**: its memory and its threads counted as a whole.
 
@@ -72,6 +72,7 @@ __all__ = ["LaunchError", "launch", "open_nursery"]
 _ENTRY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _FIRST_USER, _USERS = 61184, 4096  # systemd's range of dynamic users
 _users = count(os.getpid())
+_SHARE_OF_MACHINE = 0.75
 _ROOM_MIB = 16 << 10
 """Address space beyond memory and files: what threads reserve, and not more page tables than 32 MiB."""
 
@@ -87,6 +88,7 @@ def launch(
     config: bytes,
     code: Mapping[str, bytes] | None = None,
     egress: socket.socket | None = None,
+    opened: Mapping[str, int] | None = None,
     templates: Templates | None = None,
     nursery: Nursery | None = None,
     on_exit: Callable[[Process], None] | None = None,
@@ -94,7 +96,8 @@ def launch(
     """Start a sandboxed Python process that calls ``entry`` (``module:function``) with its channel and ``config``.
 
     Returns at once; what goes wrong from then on is seen as the process's exit and output. ``code`` are the files of
-    the plugin, by path: what stands in its folder is not looked at then. ``egress`` becomes descriptor 4 inside.
+    the plugin, by path: what stands in its folder is not looked at then. ``egress`` becomes descriptor 4 inside. Files
+    of the grant that are ``opened``, by path, are the very ones that are handed over, whatever their names lead to now.
     Without ``templates`` a cold one is started; with a ``nursery`` (:func:`open_nursery`) it is forked from that one.
     ``on_exit`` is called in the event loop after the process is gone and reaped. Call it in the main thread, from a
     running event loop.
@@ -109,6 +112,7 @@ def launch(
         config=config,
         code=code,
         egress=egress,
+        opened=opened or {},
         templates=templates,
         nursery=nursery,
         on_exit=on_exit,
@@ -121,12 +125,13 @@ def open_nursery(
     *,
     preload: Preload,
     code: Mapping[str, bytes] | None = None,
+    opened: Mapping[str, int] | None = None,
     templates: Templates | None = None,
     on_exit: Callable[[Process], None] = Process.close,
 ) -> Nursery:
-    """Start a sandboxed template that imports ``preload``, for instances that are granted no files.
+    """Start a sandboxed template that does what ``preload`` says. ``opened`` is as for :func:`launch`.
 
-    ``grant`` bounds it and all its instances together. Returns at once: orders wait for its imports. ``on_exit`` is
+    ``grant`` bounds it and all its instances together. Returns at once: orders wait until it is ready. ``on_exit`` is
     called when it has ended, and closes it.
 
     Raises:
@@ -141,6 +146,7 @@ def open_nursery(
                 config=msgspec.msgpack.encode(preload),
                 code=code,
                 egress=its,
+                opened=opened or {},
                 templates=templates,
                 nursery=None,
                 on_exit=on_exit,
@@ -149,7 +155,7 @@ def open_nursery(
     except BaseException:
         ours.close()
         raise
-    return Nursery(process, ours)
+    return Nursery(process, ours, grant.scratch_mib * grant.instances)
 
 
 def _launch(
@@ -159,6 +165,7 @@ def _launch(
     config: bytes,
     code: Mapping[str, bytes] | None,
     egress: socket.socket | None,
+    opened: Mapping[str, int],
     templates: Templates | None,
     nursery: Nursery | None,
     on_exit: Callable[[Process], None] | None,
@@ -188,7 +195,7 @@ def _launch(
         raise NotIsolated.of(grant.name, nowhere)
     try:
         with ExitStack() as undo:
-            process = _Launch(grant, undo, loop, templates, nursery, forks=forks).go(
+            process = _Launch(grant, undo, loop, templates, nursery, opened, forks=forks).go(
                 entry=entry, config=config, code=code, egress=egress, on_exit=on_exit
             )
             undo.pop_all()
@@ -207,6 +214,7 @@ class _Launch:
         loop: asyncio.AbstractEventLoop,
         templates: Templates | None,
         nursery: Nursery | None,
+        opened: Mapping[str, int],
         *,
         forks: bool,
     ) -> None:
@@ -215,6 +223,8 @@ class _Launch:
         self._loop = loop
         self._templates = templates
         self._nursery = nursery
+        self._opened = opened
+        self._files_mib = 0
         self._forks = forks
         self._states = _layers(grant) if nursery is None else nursery.process.layers
         self._layers = frozenset(name for name, state in self._states.items() if state == "on")
@@ -230,6 +240,8 @@ class _Launch:
     ) -> Process:
         grant, undo = self._grant, self._undo
         with ExitStack() as childs:  # the child's ends: ours to close in any case
+            files = [self._open(path, childs) for path in grant.files]
+            self._files_mib = sum(os.fstat(one).st_size for one in files) >> 20
             scratch = Path(tempfile.mkdtemp(prefix="byenatos-sandbox-", dir=grant.scratch_root or None))
             removal = undo.enter_context(ExitStack())
             removal.callback(scratch.rmdir)
@@ -250,7 +262,7 @@ class _Launch:
             spec = self._spec(entry, config, code, str(scratch)).write()
             childs.callback(os.close, spec)
             given = {"spec": [spec], "channel": [listener], "egress": [egress.fileno()] if egress is not None else []}
-            given["file"] = [self._open(path, childs) for path in grant.files]
+            given["file"] = files
             names = [name for name, numbers in given.items() for _ in numbers]
             descriptors.send(setup, " ".join(names).encode(), [one for numbers in given.values() for one in numbers])
             template = self._template() if self._nursery is None else None
@@ -298,10 +310,9 @@ class _Launch:
         if "cgroup" not in self._layers or self._nursery is not None:
             return None
         grant = self._grant
-        memory = grant.memory_mib and grant.memory_mib + grant.scratch_mib + self._files_mib()
-        bounds = cgroup.Bounds(
-            memory * grant.instances, grant.tasks * grant.instances, grant.processors * grant.instances
-        )
+        memory = grant.memory_mib and grant.memory_mib + grant.scratch_mib + self._files_mib
+        together = min(memory * grant.instances, max(memory, _share_of_machine_mib()))
+        bounds = cgroup.Bounds(together, grant.tasks * grant.instances, grant.processors * grant.instances)
         return cgroup.name_group(bounds)
 
     def _spec(self, entry: str, config: bytes, code: Mapping[str, bytes] | None, scratch: str) -> Spec:
@@ -319,7 +330,7 @@ class _Launch:
             devices=grant.devices,
             layers=self._layers,
             writable_code=grant.writable_code,
-            scratch_mib=grant.scratch_mib * grant.instances,
+            scratch_mib=self._scratch_mib(),
             user=self._private_user(),
             forks=self._forks,
         )
@@ -328,13 +339,14 @@ class _Launch:
         grant = self._grant
         # device drivers map far more than they use
         bounded = grant.memory_mib and not grant.devices
-        space = grant.memory_mib + self._files_mib() + _ROOM_MIB if bounded else 0
+        space = grant.memory_mib + self._files_mib + _ROOM_MIB if bounded else 0
         tasks = grant.tasks * grant.instances
         open_files = grant.open_files + (grant.instances if self._forks else 0)  # one for each instance
         return Limits(grant.memory_mib, open_files, grant.file_size_mib, tasks, space)
 
-    def _files_mib(self) -> int:
-        return sum(Path(path).stat().st_size for path in self._grant.files) >> 20
+    def _scratch_mib(self) -> int:
+        """How large the scratch folder is, or the one that it lies in."""
+        return self._grant.scratch_mib * self._grant.instances if self._nursery is None else self._nursery.scratch_mib
 
     def _private_user(self) -> int:
         """Whom root becomes, where it can open what it needs beforehand."""
@@ -342,15 +354,21 @@ class _Launch:
             return 0
         return _FIRST_USER + next(_users) % _USERS
 
-    @staticmethod
-    def _open(path: str, childs: ExitStack) -> int:
+    def _open(self, path: str, childs: ExitStack) -> int:
+        # each process has a position of its own in the file, so one that is open already is opened once more
+        place = f"/proc/self/fd/{self._opened[path]}" if path in self._opened else path
         # a pipe or a terminal would hold up the event loop, for good if nobody is at its other end
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
         childs.callback(os.close, descriptor)
         mode = os.fstat(descriptor).st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise OSError(errno.EINVAL, f"files: expected a regular file or a folder at {path}, found something else")
         return descriptor
+
+
+def _share_of_machine_mib() -> int:
+    """The most memory that instances get together, if that is more than one of them gets."""
+    return int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * _SHARE_OF_MACHINE) >> 20
 
 
 def _contradiction(grant: Grant, code: Mapping[str, bytes] | None) -> str:

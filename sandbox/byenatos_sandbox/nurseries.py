@@ -1,4 +1,4 @@
-"""The launching side of sandboxed templates (``nursery.py``): one for each driver that imports something ahead."""
+"""The launching side of sandboxed templates (``nursery.py``): what orders instances from them."""
 
 import asyncio
 import os
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from byenatos_sandbox import descriptors
-from byenatos_sandbox.attestation import thread_count
+from byenatos_sandbox.attestation import own_memory_mib, thread_count
 from byenatos_sandbox.channel import refuse_descriptors
 from byenatos_sandbox.nursery import READY
 from byenatos_sandbox.process import Process
@@ -21,11 +21,13 @@ _ORDER = b"fork"
 class Nursery:
     """A sandboxed template. ``process`` is its process; ``control`` our end of the socket behind its descriptor 4.
 
-    Orders wait until its imports are done. Once it has ended, by itself or by :meth:`close`, it takes no more.
+    ``scratch_mib`` is the size of the folder in which its instances have theirs. Orders wait until it is
+    ready. Once it has ended, by itself or by :meth:`close`, it takes no more.
     """
 
-    def __init__(self, process: Process, control: socket.socket) -> None:
+    def __init__(self, process: Process, control: socket.socket, scratch_mib: int) -> None:
         self.process = process
+        self.scratch_mib = scratch_mib
         self._control = control
         self._ready = False
         self._waiting: deque[list[int]] = deque()
@@ -38,6 +40,11 @@ class Nursery:
     def alive(self) -> bool:
         """Whether it can be ordered from."""
         return self._control.fileno() >= 0
+
+    @property
+    def memory_mib(self) -> int:
+        """How much memory of its own it holds now."""
+        return own_memory_mib(self.process.pid)
 
     def order(self, given: Sequence[int]) -> None:
         """Have an instance made with the ``given`` descriptors (setup socket, stdin, stdout, stderr).

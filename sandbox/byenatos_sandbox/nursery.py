@@ -1,11 +1,12 @@
-"""What runs in a *sandboxed* template: a vendor's library is imported in it, once, and instances are forked from it.
+"""What runs in a *sandboxed* template: what is slow is done in it, once, and instances are forked from it.
 
 A library that takes a third of a second to import would cost that at every start, and must not be imported in a
-template outside of a sandbox, where its code would run unreviewed. So a sandbox is made as for any driver, with one
-difference: its filter lets it fork and lets its forks add a filter of their own. Each instance adds the one that every
-driver has. Instances share what one driver has anyway, its namespaces, its root, its limits and, with the template, its
-address layout: they are one trust domain. Each has a scratch folder, a channel and descriptors of its own. When the
-template ends, they end: it is process 1 of their namespace.
+template outside of a sandbox, where its code would run unreviewed. A model takes longer still to load, and its copy in
+each process the memory as well, where forks share what they do not change. So a sandbox is made as for any driver, with
+one difference: its filter lets it fork and lets its forks add a filter of their own. Each instance adds the one that
+every driver has. Instances share what one driver has anyway, its namespaces, its root, its limits and, with the
+template, its address layout: they are one trust domain. Each has a scratch folder, a channel and descriptors of its
+own. When the template ends, they end: it is process 1 of their namespace.
 
 The library may have changed this process at will, and with it every instance. What is left to them is what one driver
 has anyway: the namespaces, the root, Landlock, the limits and this process's filter are in force since before the
@@ -39,14 +40,20 @@ _LARGEST = 64
 
 
 class Preload(Struct, frozen=True):
-    """What a sandboxed template imports: ``modules``, found in ``paths`` before anywhere else."""
+    """What a sandboxed template does before it is forked from.
+
+    It imports ``modules``, found in ``paths`` before anywhere else, then calls ``entry`` (``module:function``) with
+    ``argument``, where there is one.
+    """
 
     modules: tuple[str, ...]
     paths: tuple[str, ...] = ()
+    entry: str = ""
+    argument: bytes = b""
 
 
 def serve(_channel: int, config: bytes) -> None:
-    """Import what ``config`` (a :class:`Preload`) names, then fork an instance for each message on descriptor 4.
+    """Do what ``config`` (a :class:`Preload`) says, then fork an instance for each message on descriptor 4.
 
     A message comes with four descriptors: setup socket, stdin, stdout, stderr. Returns when that socket closes.
     """
@@ -55,6 +62,9 @@ def serve(_channel: int, config: bytes) -> None:
     sys.path[:0] = preload.paths
     for name in preload.modules:
         importlib.import_module(name)
+    if preload.entry:
+        module, _, function = preload.entry.partition(":")
+        getattr(importlib.import_module(module), function)(preload.argument)
     gc.collect()
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody here asks how an instance ended: they are reaped at once

@@ -32,14 +32,23 @@ __all__ = ["Call", "Driver", "Model"]
 
 
 class Model:
-    """The model that an instance was told to load: its id, its file (``None`` without one) and the settings."""
+    """The model that an instance was told to load: its id, its file (``None`` without one) and the settings.
 
-    __slots__ = ("id", "path", "settings")
+    The file has no name in a sandbox: open it by ``byenatos_sdk.files.open_file(path)``. ``digest`` is the BLAKE2b-256
+    of its content, in hex; two instances with equal digests have loaded the same bytes. ``preloaded`` is what
+    :meth:`Driver.preload` returned in the process that this one was forked from, else ``None``.
+    """
 
-    def __init__(self, id: str, path: Path | None, settings: dict[str, Any]) -> None:
+    __slots__ = ("digest", "id", "path", "preloaded", "settings")
+
+    def __init__(
+        self, id: str, path: Path | None, settings: dict[str, Any], *, digest: str = "", preloaded: object = None
+    ) -> None:
         self.id = id
         self.path = path
         self.settings = settings
+        self.digest = digest
+        self.preloaded = preloaded
 
 
 class Call(Protocol):
@@ -80,8 +89,23 @@ class Driver(ABC):
     def __init__(self, settings: dict[str, Any]) -> None:
         self.settings = settings
 
+    @classmethod
+    def preload(cls, model: Model) -> object | None:
+        """Load of ``model`` what every instance of it has in common, and return it; ``None`` if nothing can be shared.
+
+        Called, if the manifest says ``[lifecycle] preload_model = true``, in a sandboxed process from which instances
+        are forked: they find it as ``Model.preloaded``, and pay neither time nor memory for what they do not change.
+        There is no event loop, and no thread may be started: a fork copies only the one that forks. So no computation
+        by several threads either, and nothing on a GPU, whose drivers do not survive a fork. What is raised here is
+        raised again by :meth:`start`, which loads the model itself then.
+        """
+        return None
+
     async def start(self, model: Model) -> ModelSpecification | None:
-        """Load ``model``. Return its specification, or ``None`` if there is nothing to say beyond its id."""
+        """Load ``model``, or take over ``model.preloaded``.
+
+        Return its specification, or ``None`` if there is nothing to say beyond its id.
+        """
         return None
 
     async def stop(self) -> None:
@@ -117,6 +141,7 @@ class Driver(ABC):
     def probe(cls, path: Path) -> ProbeResult:
         """Say whether the file at ``path`` is a model of this driver, reading as little of it as possible.
 
+        Open it by ``byenatos_sdk.files.open_file``: it has no name where this runs.
         Runs in a sandboxed process of its own, without ``start``. Called only if the manifest names file patterns.
         """
         return ProbeResult(reason=f"{cls.__name__} loads no files")

@@ -1,20 +1,26 @@
 """Files that were granted to a driver: each is open in its process already, whoever may open it by its name.
 
-A kernel that runs as root gives its drivers a user of their own, who cannot open a model file of mode 0600; and what is
-open is the very file that was granted, whatever its name leads to by now.
+Inside a sandbox a granted file has no name: it cannot be opened by its path, only by :func:`open_file`. So it may be of
+mode 0600, and what is read is the very file that was granted and hashed, whatever its name leads to by now.
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["FIRST", "granted", "open_file"]
+__all__ = ["FIRST", "grant", "granted", "open_file"]
 
 FIRST = 5
 """The descriptor of the first granted file; the others follow in the order of the grant."""
 
 granted: dict[str, int] = {}
 """Descriptors by path; the runtime fills it before the driver is imported."""
+
+
+def grant(paths: Sequence[str]) -> None:
+    """Note which files are open, in the order of their descriptors."""
+    granted.update({path: number for number, path in enumerate(paths, FIRST)})
 
 
 def open_file(path: Path | str) -> BinaryIO:

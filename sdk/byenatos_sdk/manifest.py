@@ -116,11 +116,14 @@ class Lifecycle(_Strict, frozen=True):
     """``[lifecycle]``: how long importing the code and loading a model may take, in seconds.
 
     ``preload`` names modules that take long to import: they are imported once, in a sandbox of their own, from which
-    the driver's processes are forked. Only for drivers that are granted no files; a module must start no threads.
+    the driver's processes are forked. ``preload_model`` says that the driver's class has ``preload``, which loads a
+    model there too: each model then has a sandbox of its own for that, and without it ``preload`` is only for drivers
+    that are granted no files. Neither may start threads.
     """
 
     import_timeout_s: float = 20.0
     preload: list[str] = field(default_factory=list)
+    preload_model: bool = False
     start_timeout_s: float = 300.0
 
 

@@ -6,9 +6,10 @@ argument list or an environment.
 
 import msgspec
 
+from byenatos_sdk.protocol.control import LoadOrder
 from byenatos_sdk.protocol.messages import Value
 
-__all__ = ["RuntimeConfig", "decode_config", "encode_config"]
+__all__ = ["PreloadConfig", "RuntimeConfig", "decode_config", "decode_preload", "encode_config"]
 
 
 class RuntimeConfig(Value, frozen=True):
@@ -30,7 +31,15 @@ class RuntimeConfig(Value, frozen=True):
     imports: tuple[str, ...] = ()
 
 
+class PreloadConfig(Value, frozen=True):
+    """The argument of :func:`byenatos_sdk.runtime.preload`: a driver, without a token, and what it is to load."""
+
+    runtime: RuntimeConfig
+    order: LoadOrder
+
+
 encode_config = msgspec.msgpack.Encoder().encode
-"""Encode a :class:`RuntimeConfig` to the bytes that ``run`` takes."""
+"""Encode a :class:`RuntimeConfig` or a :class:`PreloadConfig` to the bytes that ``run`` or ``preload`` takes."""
 
 decode_config = msgspec.msgpack.Decoder(RuntimeConfig).decode
+decode_preload = msgspec.msgpack.Decoder(PreloadConfig).decode

@@ -62,27 +62,29 @@ def test_few_descriptors_are_enough(grant, talk):
     assert look(grant, talk, open_files=16)["pid"] == 1
 
 
-def test_a_granted_file_is_read_under_its_own_name_and_its_neighbours_are_not_there(grant, talk, tmp_path):
-    folder = tmp_path / "models"
-    folder.mkdir()
-    (folder / "granted").write_text("weights")
-    (folder / "other").write_text("of somebody else")
-    paths = [str(folder / "granted"), str(folder / "other"), str(folder)]
-    known = look(grant, talk, {"look": paths, "paths": paths, "write": [paths[0]]}, files=(paths[0],))
-    assert known["present"] == [paths[0], paths[2]]
-    assert known["read"][paths[0]] == "weights"
-    assert known["read"][paths[2]] == "Permission denied"
+def test_a_granted_file_has_no_name_and_a_granted_folder_has_its_own(grant, talk, tmp_path):
+    for name in ("models", "adapters", "others"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    file, folder, other = str(tmp_path / "models" / "file"), str(tmp_path / "adapters"), str(tmp_path / "others")
+    inner = f"{folder}/file"
+    paths = [file, folder, inner, other]
+    known = look(grant, talk, {"look": paths, "paths": paths, "write": [inner]}, files=(file, folder))
+    assert known["present"] == [folder, inner]
+    assert known["read"][file] == known["read"][other] == "No such file or directory"
+    assert known["read"][inner] == "adapters"
     assert known["written"] == []
-    assert (folder / "granted").read_text() == "weights"
+    assert (tmp_path / "adapters" / "file").read_text() == "adapters"
 
 
-def test_a_granted_file_is_found_through_links_too(grant, talk, tmp_path):
-    (tmp_path / "real").mkdir()
-    (tmp_path / "real" / "file").write_text("weights")
+def test_a_granted_folder_is_found_through_links_too(grant, talk, tmp_path):
+    (tmp_path / "real" / "folder").mkdir(parents=True)
+    (tmp_path / "real" / "folder" / "file").write_text("weights")
     (tmp_path / "relative").symlink_to("real")
     (tmp_path / "absolute").symlink_to(tmp_path / "relative")
-    path = str(tmp_path / "absolute" / "file")
-    assert look(grant, talk, {"paths": [path]}, files=(path,))["read"][path] == "weights"
+    folder = str(tmp_path / "absolute" / "folder")
+    path = f"{folder}/file"
+    assert look(grant, talk, {"paths": [path]}, files=(folder,))["read"][path] == "weights"
 
 
 def test_a_granted_file_is_open_as_a_descriptor_whoever_may_read_it(grant, talk, tmp_path):
@@ -122,13 +124,15 @@ def test_code_comes_as_bytes_and_its_folder_is_not_looked_at(grant, talk, tmp_pa
 
 def test_code_and_a_file_of_a_folder_that_is_reached_through_a_link_are_both_there(grant, talk, tmp_path):
     (tmp_path / "real" / "plugin").mkdir(parents=True)
-    (tmp_path / "real" / "weights").write_text("weights")
+    (tmp_path / "real" / "models").mkdir()
+    (tmp_path / "real" / "models" / "weights").write_text("weights")
     (tmp_path / "home").symlink_to(tmp_path / "real")
     home = tmp_path / "home"
+    weights = str(home / "models" / "weights")
     code = {"sandbox_entries.py": Path(grant().plugin, "sandbox_entries.py").read_bytes()}
-    fields = {"plugin": str(home / "plugin"), "files": (str(home / "weights"),)}
-    known = look(grant, talk, {"paths": [str(home / "weights"), str(home / "plugin")]}, code=code, **fields)
-    assert known["read"] == {str(home / "weights"): "weights", str(home / "plugin"): ["sandbox_entries.py"]}
+    fields = {"plugin": str(home / "plugin"), "files": (str(home / "models"),)}
+    known = look(grant, talk, {"paths": [weights, str(home / "plugin")]}, code=code, **fields)
+    assert known["read"] == {weights: "weights", str(home / "plugin"): ["sandbox_entries.py"]}
 
 
 def test_a_folder_to_import_from_whose_link_leads_to_itself_is_left_out(grant, talk, tmp_path):

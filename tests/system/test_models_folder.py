@@ -14,17 +14,23 @@ from byenatos_sdk.protocol.errors import NotFound, Unavailable
 READER = """
 import pathlib
 from byenatos_sdk.driver import Driver
+from byenatos_sdk.files import open_file
 from byenatos_sdk.protocol.control import ProbeResult
 from byenatos_sdk.protocol.messages import ModelSpecification
+
+def text_of(path):
+    with open_file(path) as file:
+        return file.read().decode()
 
 class Plugin(Driver):
     @classmethod
     def probe(cls, path):
-        if not path.read_text().startswith("toy "):
-            return ProbeResult(reason=f"expected a file that begins with 'toy ', found {path.read_text()[:4]!r}")
-        return ProbeResult(ModelSpecification(path.stem, size_bytes=path.stat().st_size))
+        text = text_of(path)
+        if not text.startswith("toy "):
+            return ProbeResult(reason=f"expected a file that begins with 'toy ', found {text[:4]!r}")
+        return ProbeResult(ModelSpecification(path.stem, size_bytes=len(text)))
     async def start(self, model):
-        self.text = model.path.read_text()
+        self.text = text_of(model.path)
     async def infer(self, request):
         yield self.text
 """
@@ -316,7 +322,7 @@ async def test_a_models_folder_that_is_replaced_is_watched_on(toys, home):
 
 
 async def test_a_configured_file_model_that_appears_later_is_supplied_with_its_settings(start_kernel, home):
-    code = READER.replace("self.text = model.path.read_text()", "self.text = str(model.settings)")
+    code = READER.replace("self.text = text_of(model.path)", "self.text = str(model.settings)")
     write_plugin(home, "toy", code, model_files='["*.toy"]', models=False)
     kernel = start_kernel(default="late", slots={"ready": "echo"})
     async with kernel.client() as client:

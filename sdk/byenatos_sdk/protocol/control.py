@@ -260,8 +260,9 @@ METHODS: Final[dict[str, tuple[type[Struct], Any]]] = {
 
 
 class LoadOrder(Value, frozen=True, omit_defaults=True):
-    """What an instance is to load. ``path`` is the model's file, empty for models that have none.
+    """What an instance is to load.
 
+    ``path`` is the model's file, empty for models that have none, ``digest`` the BLAKE2b-256 of its content, in hex.
     ``defaults`` are the operator's ``max_tokens`` and ``temperature`` for requests that name none.
     """
 
@@ -270,6 +271,7 @@ class LoadOrder(Value, frozen=True, omit_defaults=True):
     settings: dict[str, Any] = {}
     max_tokens: int | None = None
     temperature: float | None = None
+    digest: str = ""
 
 
 class ProbeOrder(Value, frozen=True):

@@ -48,6 +48,7 @@ from byenatos_sdk.runtime.plugin import checked, failing_to, import_driver
 from byenatos_sdk.runtime.pump import Pump
 from byenatos_sdk.runtime.request import complete
 from byenatos_sdk.runtime.stream import Stream
+from byenatos_sdk.runtime.template import preloaded
 from byenatos_sdk.runtime_config import RuntimeConfig, decode_config
 
 __all__ = ["run"]
@@ -69,7 +70,7 @@ def run(channel_fd: int, config: bytes) -> None:
             refused the process; the reason stands on stderr.
     """
     order = decode_config(config)
-    files.granted.update({path: files.FIRST + position for position, path in enumerate(order.files)})
+    files.grant(order.files)
     try:
         channel = Channel(channel_fd)
     except (OSError, Violation) as error:
@@ -162,7 +163,8 @@ class _Process:
             self._pump.flush()  # before the driver has the loop, perhaps for minutes
             with failing_to(self._fail_load, f"driver {config.driver!r} cannot load {order.model!r}"):
                 path = Path(order.path) if order.path else None
-                specification = await driver.start(Model(order.model, path, order.settings))
+                model = Model(order.model, path, order.settings, digest=order.digest, preloaded=preloaded(order))
+                specification = await driver.start(model)
                 body = self._describe(driver, order, specification)
                 self._driver = driver
                 self._put(0, Ready(body))

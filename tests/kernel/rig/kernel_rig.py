@@ -19,6 +19,7 @@ from byenatos_kernel.drivers import DriverManager
 from byenatos_kernel.grants import Grants
 from byenatos_kernel.hotswap import HotSwapManager
 from byenatos_kernel.instances import Instance
+from byenatos_kernel.model_files import Digests
 from byenatos_kernel.places import Places
 from byenatos_kernel.plugins import PluginShelf
 from byenatos_kernel.profiles import Profiles
@@ -146,7 +147,9 @@ class Rig:
         publish = self.events.append
         self.shelf = PluginShelf(home, [home.plugins], self.database, ask=_ask, quiet_s=0.0)
         grants = Grants(Access(), Profiles([shipped("policies") / "sandbox"]), folder)
-        self.registry = ModelRegistry(self.shelf, home.models, grants, config or Config(), publish)
+        self.registry = ModelRegistry(
+            self.shelf, home.models, grants, config or Config(), Digests(self.database), publish
+        )
         self.drivers = DriverManager(self.registry, grants, publish, most_models=most_models)
         self.routes = Routes(self.drivers, self.registry)
         self.sessions = SessionStore(self.database)
