@@ -118,6 +118,7 @@ class DriverLink:
                 code=code,
                 egress=self.port.driver_end if self.port is not None else None,
                 opened=opened,
+                dial=self.port.dial if self.port is not None else None,
                 templates=self._nurseries.templates if self._nurseries is not None else None,
                 nursery=self._nursery,
                 on_exit=self._exited,

@@ -10,12 +10,13 @@ import datetime as dt
 import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 from msgspec import Struct
 
 from byenatos_kernel.access import read_access
-from byenatos_kernel.environments import LOCK, environment_of
+from byenatos_kernel.environments import LOCK, check_environment, environment_of
 from byenatos_kernel.models import printable
 from byenatos_kernel.shipped import access_file, shipped
 from byenatos_kernel.trust import Trust, read_trust
@@ -26,10 +27,13 @@ from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, Permissi
 from byenatos_sdk.signing import (
     SIGNATURE,
     File,
+    Statement,
     Untrusted,
+    damage,
     decode_envelope,
     decode_statement,
     difference,
+    digests_as,
     encode_statement,
     read_tree,
 )
@@ -84,15 +88,20 @@ def verify(folder: Path, policy: Policy) -> Verified:
         verdict = Verdict(verdict.folder, plugin.id, plugin.version)  # its publisher is who signed it
         unsigned = ""
         try:
-            payload, envelope, verdict = _signed(verdict, files, policy)
+            payload, envelope, statement, verdict = _signed(verdict, files, policy)
         except Untrusted as error:
             unsigned = error.message
             if not policy.unsigned:
                 raise
             payload = encode_statement(files, id=plugin.id, version=plugin.version, publisher="")
-            decode_statement(payload)  # what may not be signed may not be stored either
+            statement = decode_statement(payload)  # what may not be signed may not be stored either
             envelope = None
-        verdict = _replace(verdict, digest=hashlib.sha256(payload).hexdigest(), unsigned=unsigned)
+        digest = hashlib.sha256(payload).hexdigest()
+        publishers = {"", plugin.publisher, *(key.publisher for key in policy.trust.keys.values())}
+        states = {digest, *digests_as(statement, publishers)}
+        if envelope is None or SIGNATURE not in files or files[SIGNATURE].data != envelope:
+            states |= _left_signed(files)
+        verdict = _replace(verdict, digest=digest, unsigned=unsigned, states=tuple(sorted(states)))
         verdict = _admit(verdict, policy)
         return Verified(_with_environment(verdict, files, policy), payload, envelope, files)
     except OSError as error:
@@ -129,7 +138,11 @@ def _manifest(folder: Path, files: Mapping[str, File]) -> Manifest:
     return parse_manifest(file.data, folder)
 
 
-def _signed(verdict: Verdict, files: Mapping[str, File], policy: Policy) -> tuple[bytes, bytes, Verdict]:
+_Signed: TypeAlias = tuple[bytes, bytes, Statement, Verdict]
+"""The payload, its envelope, what the payload says, and who signed it."""
+
+
+def _signed(verdict: Verdict, files: Mapping[str, File], policy: Policy) -> _Signed:
     """Find a valid signature: the publisher's, else the operator's."""
     found = {SIGNATURE: files[SIGNATURE].data} if SIGNATURE in files else {}
     own = policy.home.signatures / f"{verdict.id}.sig"
@@ -153,9 +166,7 @@ def _signed(verdict: Verdict, files: Mapping[str, File], policy: Policy) -> tupl
     raise Untrusted(f"{'; '.join(error.message for error in errors)}{again}")
 
 
-def _check(
-    name: str, data: bytes, verdict: Verdict, files: Mapping[str, File], policy: Policy
-) -> tuple[bytes, bytes, Verdict]:
+def _check(name: str, data: bytes, verdict: Verdict, files: Mapping[str, File], policy: Policy) -> _Signed:
     try:
         envelope = decode_envelope(data)
         key = policy.trust.check(envelope, policy.today)
@@ -171,14 +182,28 @@ def _check(
     for fact, expected, found in (("id", facts.id, verdict.id), ("version", facts.version, verdict.version)):
         if expected != found:
             raise Untrusted(f"plugin.toml: {fact}: expected {expected!r:.80}, as it is signed, found {found!r:.80}")
-    return envelope.payload, data, _replace(verdict, publisher=key.publisher, key=key.id)
+    return envelope.payload, data, statement, _replace(verdict, publisher=key.publisher, key=key.id)
+
+
+def _left_signed(files: Mapping[str, File]) -> set[str]:
+    """The digest of what the folder's own signature is about, whoever made it, if these files are what it lists."""
+    if SIGNATURE not in files:
+        return set()
+    try:
+        payload = decode_envelope(files[SIGNATURE].data).payload
+        if damage(decode_statement(payload), files) is None:
+            return {hashlib.sha256(payload).hexdigest()}
+    except Untrusted:
+        pass
+    return set()
 
 
 def _admit(verdict: Verdict, policy: Policy) -> Verdict:
     """Ask for what no signature can make good: a revoked state, and an older version than was seen."""
-    reason = policy.trust.revoked.plugins.get(verdict.digest)
-    if reason is not None:
-        raise PermissionDenied(f"this state of it ({verdict.digest[:16]}…) is revoked: {reason}")
+    for state in verdict.states:
+        reason = policy.trust.revoked.plugins.get(state)
+        if reason is not None:
+            raise PermissionDenied(f"this state of it ({state[:16]}…) is revoked: {reason}")
     if verdict.unsigned:
         return verdict
     highest = policy.highest(verdict.id, verdict.publisher)
@@ -198,7 +223,11 @@ def _with_environment(verdict: Verdict, files: Mapping[str, File], policy: Polic
     place = environment_of(policy.home, lock.data)
     if not place.is_dir():
         raise InvalidRequest(f"its packages ({LOCK}) are not installed: byenatos driver install {verdict.id}")
-    return _replace(verdict, environment=str(place))
+    try:
+        stamp = check_environment(place)
+    except Untrusted as error:
+        raise InvalidRequest(f"{error.message}; install them again: byenatos driver install {verdict.id}") from None
+    return _replace(verdict, environment=str(place), environment_stamp=stamp)
 
 
 def _replace(verdict: Verdict, **changes: object) -> Verdict:

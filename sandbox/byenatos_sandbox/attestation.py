@@ -6,7 +6,7 @@ Source: ``proc_pid_status(5)``.
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["contradictions", "own_memory_mib", "thread_count"]
+__all__ = ["contradictions", "own_memory_mib", "process_of", "thread_count"]
 
 _CAPABILITIES = ("CapInh", "CapPrm", "CapEff", "CapAmb")
 
@@ -19,6 +19,11 @@ def thread_count(pid: int) -> int:
 def own_memory_mib(pid: int) -> int:
     """How much memory of its own, not of files, a process has, what its forks share with it included; 0: gone."""
     return int(_status(pid).get("RssAnon", "0 kB").split()[0]) >> 10
+
+
+def process_of(thread: int) -> int:
+    """The process that a thread belongs to; 0 if it is gone."""
+    return int(_status(thread).get("Tgid", "0"))
 
 
 def contradictions(pid: int, layers: Iterable[str], *, first: bool = True) -> list[str]:

@@ -89,6 +89,7 @@ def launch(
     code: Mapping[str, bytes] | None = None,
     egress: socket.socket | None = None,
     opened: Mapping[str, int] | None = None,
+    dial: Callable[[], socket.socket] | None = None,
     templates: Templates | None = None,
     nursery: Nursery | None = None,
     on_exit: Callable[[Process], None] | None = None,
@@ -96,8 +97,9 @@ def launch(
     """Start a sandboxed Python process that calls ``entry`` (``module:function``) with its channel and ``config``.
 
     Returns at once; what goes wrong from then on is seen as the process's exit and output. ``code`` are the files of
-    the plugin, by path: what stands in its folder is not looked at then. ``egress`` becomes descriptor 4 inside. Files
-    of the grant that are ``opened``, by path, are the very ones that are handed over, whatever their names lead to now.
+    the plugin, by path: what stands in its folder is not looked at then. ``egress`` becomes descriptor 4 inside;
+    ``dial`` returns a new stream to the broker, or raises ``OSError``; it is for grants with an egress socket. Files of
+    the grant that are ``opened``, by path, are the very ones that are handed over, whatever their names lead to now.
     Without ``templates`` a cold one is started; with a ``nursery`` (:func:`open_nursery`) it is forked from that one.
     ``on_exit`` is called in the event loop after the process is gone and reaped. Call it in the main thread, from a
     running event loop.
@@ -113,6 +115,7 @@ def launch(
         code=code,
         egress=egress,
         opened=opened or {},
+        dial=dial,
         templates=templates,
         nursery=nursery,
         on_exit=on_exit,
@@ -147,6 +150,7 @@ def open_nursery(
                 code=code,
                 egress=its,
                 opened=opened or {},
+                dial=None,
                 templates=templates,
                 nursery=None,
                 on_exit=on_exit,
@@ -166,6 +170,7 @@ def _launch(
     code: Mapping[str, bytes] | None,
     egress: socket.socket | None,
     opened: Mapping[str, int],
+    dial: Callable[[], socket.socket] | None,
     templates: Templates | None,
     nursery: Nursery | None,
     on_exit: Callable[[Process], None] | None,
@@ -196,7 +201,7 @@ def _launch(
     try:
         with ExitStack() as undo:
             process = _Launch(grant, undo, loop, templates, nursery, opened, forks=forks).go(
-                entry=entry, config=config, code=code, egress=egress, on_exit=on_exit
+                entry=entry, config=config, code=code, egress=egress, dial=dial, on_exit=on_exit
             )
             undo.pop_all()
     except OSError as error:
@@ -236,9 +241,15 @@ class _Launch:
         config: bytes,
         code: Mapping[str, bytes] | None,
         egress: socket.socket | None,
+        dial: Callable[[], socket.socket] | None,
         on_exit: Callable[[Process], None] | None,
     ) -> Process:
         grant, undo = self._grant, self._undo
+        if grant.egress_socket and self._states["seccomp"] != "on":
+            raise LaunchError(
+                f"{grant.name}: egress_socket: expected the system call filter, which leads it to the broker; that is "
+                f"{self._states['seccomp']}"
+            )
         with ExitStack() as childs:  # the child's ends: ours to close in any case
             files = [self._open(path, childs) for path in grant.files]
             self._files_mib = sum(os.fstat(one).st_size for one in files) >> 20
@@ -280,6 +291,7 @@ class _Launch:
                 scratch=scratch,
                 group=group,
                 layers={"process": "on"} | self._states,
+                dial=dial,
                 on_exit=on_exit,
             )
             streams = [its.fileno(), stdin, stdout_end, stderr_end]
@@ -333,6 +345,7 @@ class _Launch:
             scratch_mib=self._scratch_mib(),
             user=self._private_user(),
             forks=self._forks,
+            egress_socket=grant.egress_socket,
         )
 
     def _limits(self) -> Limits:
