@@ -168,6 +168,7 @@ class Instance(DriverLink):
             model.settings,
             max_tokens=model.max_tokens,
             temperature=model.temperature,
+            declared=model.declared,
         )
         self.expect("importing the driver", self.manifest.lifecycle.import_timeout_s)
         try:
