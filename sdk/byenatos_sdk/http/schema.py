@@ -22,6 +22,9 @@ __all__ = ["SchemaCheck", "added", "check_of"]
 _FENCE = re.compile(r"\A\s*```[a-zA-Z]*\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
 LONGEST_COMPLAINT = 500
 
+_ODDITIES = (ArithmeticError, AttributeError, LookupError, RecursionError, SyntaxError, TypeError, ValueError)
+"""What fastjsonschema raises on a schema that is none, beside its own errors."""
+
 
 class SchemaCheck:
     """Judges answers. ``strict``: an answer that stays wrong is an error."""
@@ -83,7 +86,7 @@ def _validator(schema: dict[str, Any] | None) -> Callable[[Any], str]:
 
     try:
         validate = fastjsonschema.compile(schema, handlers={"http": _nowhere, "https": _nowhere}, use_formats=False)
-    except (fastjsonschema.JsonSchemaDefinitionException, AttributeError, TypeError, ValueError, KeyError) as error:
+    except (fastjsonschema.JsonSchemaDefinitionException, re.error, *_ODDITIES) as error:
         raise InvalidRequest(f"response_format: expected a JSON schema, found: {error}") from None
 
     def judge(value: Any) -> str:
@@ -91,6 +94,8 @@ def _validator(schema: dict[str, Any] | None) -> Callable[[Any], str]:
             validate(value)
         except fastjsonschema.JsonSchemaValueException as error:
             return str(error.message).replace("data", "the answer", 1)
+        except _ODDITIES as error:
+            return f"it cannot be held against the schema: {error}"
         return ""
 
     return judge
