@@ -237,16 +237,21 @@ def _prompt(read: Request, extra: dict[str, Any]) -> tuple[Message, ...]:
 
 
 def _decoded_messages(messages: list[WireMessage]) -> Iterator[Message]:
+    """Read messages; results of tools that follow each other become one message."""
     book = CallBook()
+    results: list[ToolResult] = []
     for at, message in enumerate(messages):
         role = _ROLES.get(message.role)
         if role is None:
             known = ", ".join(_ROLES)
             raise InvalidRequest(f"messages[{at}].role: expected one of {known}, found {message.role!r}")
         if role == "tool":
-            call, name = book.answered(message.tool_name or "", message.tool_call_id)
-            yield Message("tool", (ToolResult(call, message.content or "", name=name),))
+            answered, name = book.answered(message.tool_name or "", message.tool_call_id)
+            results.append(ToolResult(answered, message.content or "", name=name))
             continue
+        if results:
+            yield Message("tool", tuple(results))
+            results = []
         parts: list[Part] = []
         if message.thinking:
             parts.append(Reasoning(message.thinking))
@@ -257,6 +262,8 @@ def _decoded_messages(messages: list[WireMessage]) -> Iterator[Message]:
             name = call.function.name
             parts.append(ToolCall(book.called(name, call.id).id, name, arguments_of(call.function.arguments)))
         yield Message(role, tuple(parts))
+    if results:
+        yield Message("tool", tuple(results))
 
 
 def arguments_of(raw: msgspec.Raw) -> str:
