@@ -87,9 +87,13 @@ def encode_request(
 ) -> Encoded:
     """Write a request for ``/api/chat``, or for ``/api/generate`` where the prompt is raw.
 
+    Without messages it asks to load the model, or with ``keep_alive`` 0 in ``extra`` to unload it.
+
     Raises:
         InvalidRequest: the format cannot say it, and ``strict`` is set or there is nothing to replace it by.
     """
+    if not request.messages:
+        return Encoded(_wire("/api/chat", {"model": request.model, "messages": [], "stream": stream} | _top(request)))
     adapted = adapt(request, capabilities or CAPABILITIES, strict=strict)
     fitted = adapted.request
     body: dict[str, Any] = {"model": fitted.model}
@@ -116,10 +120,17 @@ def encode_request(
     options |= {name: value for name, value in fitted.extra.items() if name in OPTIONS}
     if options:
         body["options"] = options
-    body |= {name: fitted.extra[name] for name in _TOP if name in fitted.extra}
-    path = "/api/chat" if generate is None else "/api/generate"
-    wire = WireRequest(path, json_body(body), {"content-type": "application/json"})
+    body |= _top(fitted)
+    wire = _wire("/api/chat" if generate is None else "/api/generate", body)
     return Encoded(wire, adapted.losses, adapted.stops)
+
+
+def _wire(path: str, body: dict[str, Any]) -> WireRequest:
+    return WireRequest(path, json_body(body), {"content-type": "application/json"})
+
+
+def _top(request: InferenceRequest) -> dict[str, Any]:
+    return {name: request.extra[name] for name in _TOP if name in request.extra}
 
 
 def _as_generate(request: InferenceRequest) -> dict[str, Any] | None:
