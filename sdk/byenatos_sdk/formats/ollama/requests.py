@@ -87,9 +87,13 @@ def encode_request(
 ) -> Encoded:
     """Write a request for ``/api/chat``, or for ``/api/generate`` where the prompt is raw.
 
+    Without messages it asks to load the model, or with ``keep_alive`` 0 in ``extra`` to unload it.
+
     Raises:
         InvalidRequest: the format cannot say it, and ``strict`` is set or there is nothing to replace it by.
     """
+    if not request.messages:
+        return Encoded(_wire("/api/chat", {"model": request.model, "messages": [], "stream": stream} | _top(request)))
     adapted = adapt(request, capabilities or CAPABILITIES, strict=strict)
     fitted = adapted.request
     body: dict[str, Any] = {"model": fitted.model}
@@ -116,10 +120,17 @@ def encode_request(
     options |= {name: value for name, value in fitted.extra.items() if name in OPTIONS}
     if options:
         body["options"] = options
-    body |= {name: fitted.extra[name] for name in _TOP if name in fitted.extra}
-    path = "/api/chat" if generate is None else "/api/generate"
-    wire = WireRequest(path, json_body(body), {"content-type": "application/json"})
+    body |= _top(fitted)
+    wire = _wire("/api/chat" if generate is None else "/api/generate", body)
     return Encoded(wire, adapted.losses, adapted.stops)
+
+
+def _wire(path: str, body: dict[str, Any]) -> WireRequest:
+    return WireRequest(path, json_body(body), {"content-type": "application/json"})
+
+
+def _top(request: InferenceRequest) -> dict[str, Any]:
+    return {name: request.extra[name] for name in _TOP if name in request.extra}
 
 
 def _as_generate(request: InferenceRequest) -> dict[str, Any] | None:
@@ -237,16 +248,21 @@ def _prompt(read: Request, extra: dict[str, Any]) -> tuple[Message, ...]:
 
 
 def _decoded_messages(messages: list[WireMessage]) -> Iterator[Message]:
+    """Read messages; results of tools that follow each other become one message."""
     book = CallBook()
+    results: list[ToolResult] = []
     for at, message in enumerate(messages):
         role = _ROLES.get(message.role)
         if role is None:
             known = ", ".join(_ROLES)
             raise InvalidRequest(f"messages[{at}].role: expected one of {known}, found {message.role!r}")
         if role == "tool":
-            call, name = book.answered(message.tool_name or "", message.tool_call_id)
-            yield Message("tool", (ToolResult(call, message.content or "", name=name),))
+            answered, name = book.answered(message.tool_name or "", message.tool_call_id)
+            results.append(ToolResult(answered, message.content or "", name=name))
             continue
+        if results:
+            yield Message("tool", tuple(results))
+            results = []
         parts: list[Part] = []
         if message.thinking:
             parts.append(Reasoning(message.thinking))
@@ -257,6 +273,8 @@ def _decoded_messages(messages: list[WireMessage]) -> Iterator[Message]:
             name = call.function.name
             parts.append(ToolCall(book.called(name, call.id).id, name, arguments_of(call.function.arguments)))
         yield Message(role, tuple(parts))
+    if results:
+        yield Message("tool", tuple(results))
 
 
 def arguments_of(raw: msgspec.Raw) -> str:
