@@ -25,6 +25,11 @@ class Shape:
         self._adapted = tuple(map(str, encoded.losses))
         self.over = False
 
+    @property
+    def cut(self) -> bool:
+        """Whether a stop sequence ended it, and not the vendor."""
+        return self._stops is not None and self._stops.hit is not None
+
     def take(self, deltas: Iterable[Delta]) -> list[str | Delta]:
         """Return what is to be passed on of ``deltas``."""
         shaped: list[str | Delta] = []
@@ -73,6 +78,13 @@ class Answer:
         """Whether the terminal was returned."""
         return self._shape.over
 
+    def _leave(self) -> None:
+        """Be done with the connection: what follows a stop sequence is not wanted, and the vendor is to stop."""
+        if self._shape.cut:
+            self._connection.abort()
+        else:
+            self._connection.leave()
+
     async def more(self) -> list[str | Delta]:
         """Return the next deltas, at least one; a terminal is the last.
 
@@ -90,7 +102,7 @@ class Answer:
                 data = b""
             deltas = self._shape.take(self._decoder.feed(data) if data else self._decoder.end())
             if self.over:
-                self._connection.leave()
+                self._leave()
             if deltas:
                 self._begun = True
                 return deltas

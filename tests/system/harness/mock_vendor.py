@@ -31,7 +31,7 @@ _ORDINARY = (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError, asyncio
 class Script(NamedTuple):
     """What one request gets: ``pieces`` are written one by one. Then the answer is ended as it should be, or not.
 
-    ``reset``: the connection breaks; ``stall``: nothing more comes until the other side leaves; ``close``: it is closed
+    ``reset``: the connection breaks, after pieces once the test says so (``MockVendor.release``); ``stall``: nothing more comes until the other side leaves; ``close``: it is closed
     in the middle. Without ``status`` nothing is answered at all before that.
     """
 
@@ -62,6 +62,7 @@ class MockVendor:
         self.hosts: list[str] = []
         self.left = threading.Event()
         self.begun = threading.Event()
+        self._released = asyncio.Event()
         self._scripts: deque[Script] = deque()
         self._plain = plain
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -84,6 +85,10 @@ class MockVendor:
         self.left.clear()
         self.begun.clear()
         self._scripts.extend(scripts)
+
+    def release(self) -> None:
+        """Let the connection that waits for it break: what was sent before has arrived."""
+        self._loop.call_soon_threadsafe(self._released.set)
 
     def forget(self) -> None:
         """Begin anew."""
@@ -166,6 +171,9 @@ class MockVendor:
             await reader.read(1)
             self.left.set()
         elif script.ending == "reset":
+            if script.pieces:
+                await self._released.wait()
+                self._released.clear()
             raw = writer.transport.get_extra_info("socket")
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         else:
@@ -184,11 +192,13 @@ class MockVendor:
             await reader.readuntil(b"\r\n\r\n")
             onward, back = await asyncio.open_connection("127.0.0.1", self.port)
             writer.write(b"HTTP/1.1 200 Connected\r\n\r\n")
-            await asyncio.wait(
-                {asyncio.ensure_future(_pass_on(reader, back)), asyncio.ensure_future(_pass_on(onward, writer))},
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            back.transport.abort()
+            ways = {asyncio.ensure_future(_pass_on(reader, back)), asyncio.ensure_future(_pass_on(onward, writer))}
+            try:
+                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for way in ways:
+                    way.cancel()
+                back.transport.abort()
         writer.transport.abort()
 
 
