@@ -12,6 +12,7 @@ import msgspec
 
 from byenatos_kernel import __version__
 from byenatos_kernel.clients import ClientState
+from byenatos_kernel.inquiries import INQUIRIES, Inquiries
 from byenatos_sdk.protocol.control import (
     METHODS,
     Empty,
@@ -50,6 +51,7 @@ class Control:
         self._drivers = kernel.drivers
         self._registry = kernel.registry
         self._warnings = warnings
+        self._inquiries = Inquiries(kernel.routes, kernel.sessions)
         self._started = time.monotonic()
         self._running: dict[tuple[ClientState, int], asyncio.Task[None]] = {}
         self._subscribers: set[tuple[ClientState, int]] = set()
@@ -72,13 +74,14 @@ class Control:
         number = header.id
         if number in client.streams or number in client.calls:
             raise InvalidRequest(f"call {number} is already running on this connection")
+        inquiry = header.method in INQUIRIES
         decoder = _DECODERS.get(header.method)
         try:
             if decoder is None:
                 raise NotFound(f"no method {header.method!r:.200}; there is {', '.join(METHODS)}")
             if len(client.calls) >= CALLS_PER_CLIENT:
                 raise InvalidRequest(f"{CALLS_PER_CLIENT} calls are running on this connection already")
-            params = decoder.decode(body) if body else Empty()
+            params = body if inquiry else decoder.decode(body) if body else Empty()
         except (ByenatosError, *UNREADABLE) as error:
             code = error.code if isinstance(error, ByenatosError) else "invalid_request"
             self._bus.tell(client, number, Failure(code, str(error)))
@@ -126,11 +129,13 @@ class Control:
 
     async def _answer(self, client: ClientState, number: int, method: str, params: Any) -> None:
         try:
-            if method == "swap":
-                result: object = await self._swap(client, number, params)
+            if method in INQUIRIES:
+                reply = await self._inquiries.ask(method, params)
+            elif method == "swap":
+                reply = encode(await self._swap(client, number, params))
             else:
-                result = await self._methods[method](params)
-            answer: Reply | Failure = Reply(encode(result))
+                reply = encode(await self._methods[method](params))
+            answer: Reply | Failure = Reply(reply)
         except ByenatosError as error:
             answer = Failure(error.code, error.message, error.retry_after_s)
         if client.calls.pop(number, None) is not None:

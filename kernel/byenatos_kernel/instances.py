@@ -151,6 +151,7 @@ class Instance(DriverLink):
             max_tokens=model.max_tokens,
             temperature=model.temperature,
             digest=file.digest if file is not None else "",
+            declared=model.declared,
         )
         self.advance(InstanceState.STARTING)
         self.launch(code, file=file, order=None if cold else self._order)

@@ -20,6 +20,7 @@ from byenatos_sandbox import Grant, Nursery, Process, launch
 from byenatos_sdk.protocol.control import LoadOrder
 from byenatos_sdk.protocol.errors import DriverCrashed, Overloaded, error_from_code
 from byenatos_sdk.protocol.frames import (
+    MAX_REPLY,
     MOST_EVENTS,
     UNREADABLE,
     Drain,
@@ -67,6 +68,7 @@ class DriverLink:
         self._token = os.urandom(16).hex()  # not `secrets`: it loads OpenSSL, 3.5 MB
         self._loop = asyncio.get_running_loop()
         self._calls: dict[int, asyncio.Future[bytes]] = {}
+        self._pieces: dict[int, bytearray] = {}
         self._next_call = -1  # counts down: streams have the positive numbers
         self._welcomed: asyncio.Future[None] = self._loop.create_future()
         self._deadline: asyncio.TimerHandle | None = None
@@ -199,8 +201,13 @@ class DriverLink:
         if self.channel is not None:
             self.channel.flush()
 
-    async def call(self, method: str, params: msgspec.Struct | None = None, *, timeout_s: float = 10.0) -> bytes:
-        """Call a driver method and return the reply's body; raises the driver's error, or ``DriverCrashed``."""
+    async def call(
+        self, method: str, params: msgspec.Struct | bytes | None = None, *, timeout_s: float | None = 10.0
+    ) -> bytes:
+        """Call a driver method and return the reply's body; raises the driver's error, or ``DriverCrashed``.
+
+        A call that is not waited for any longer is stopped at the driver.
+        """
         if self._gone:
             raise DriverCrashed(f"{self.grant.name} {self.reason}")
         number = self._next_call
@@ -208,12 +215,18 @@ class DriverLink:
         future: asyncio.Future[bytes] = self._loop.create_future()
         self._calls[number] = future
         try:
-            self.send(DriverCall(number, method), encode(params) if params is not None else b"")
+            body = params if isinstance(params, bytes) else encode(params) if params is not None else b""
+            self.send(DriverCall(number, method), body)
             return await asyncio.wait_for(future, timeout_s)
         except TimeoutError:
+            self._stop_call(number)
             raise DriverCrashed(f"{self.grant.name} did not answer {method!r} within {timeout_s:g} s") from None
+        except asyncio.CancelledError:
+            self._stop_call(number)
+            raise
         finally:
             self._calls.pop(number, None)
+            self._pieces.pop(number, None)
 
     # ---- what subclasses override ------------------------------------------------------------------------------
 
@@ -232,10 +245,10 @@ class DriverLink:
         if isinstance(event, Reply | Failure):
             future = self._calls.get(number)
             if future is not None and not future.done():
-                if isinstance(event, Reply):
-                    future.set_result(event.body)
+                if isinstance(event, Failure):
+                    future.set_exception(error_from_code(event.code, event.message, retry_after_s=event.retry_after_s))
                 else:
-                    future.set_exception(error_from_code(event.code, event.message))
+                    self._replied(number, event, future)
         elif isinstance(event, DriverHello) and not self._welcomed.done():
             self._greet(event)
 
@@ -243,6 +256,25 @@ class DriverLink:
         """The process is gone. Called once."""
 
     # ---- private -----------------------------------------------------------------------------------------------
+
+    def _replied(self, number: int, reply: Reply, future: "asyncio.Future[bytes]") -> None:
+        """Take a reply, or a piece of a long one; what calls hold together is bounded like one."""
+        if not reply.more and number not in self._pieces:
+            future.set_result(reply.body)
+            return
+        pieces = self._pieces.setdefault(number, bytearray())
+        pieces += reply.body
+        if sum(map(len, self._pieces.values())) > MAX_REPLY + len(reply.body):
+            self.fail(f"sent replies of more than {MAX_REPLY >> 20} MiB")
+        elif not reply.more:
+            future.set_result(bytes(pieces))
+
+    def _stop_call(self, number: int) -> None:
+        if not self._gone:
+            try:
+                self.send(Stop(number))
+            except Overloaded:
+                self.fail("does not read its channel: not even a stop could be delivered")
 
     def _greet(self, hello: DriverHello) -> None:
         self.reached()

@@ -72,11 +72,12 @@ class PluginEntry:
 class ModelEntry:
     """A model: a file that a driver took, or one that a plugin or the configuration declares (``path`` is ``None``).
 
-    ``file`` is that file, open and hashed, once it was judged to be a model.
-    ``settings`` go to the driver; ``max_tokens``, ``temperature`` and ``timeout_s`` are the operator's defaults.
+    ``file`` is that file, open and hashed, once it was judged to be a model. ``declared`` is what the manifest says of
+    it. ``settings`` go to the driver; ``max_tokens``, ``temperature`` and ``timeout_s`` are the operator's defaults.
     """
 
     __slots__ = (
+        "declared",
         "driver",
         "file",
         "id",
@@ -100,6 +101,7 @@ class ModelEntry:
         self.reason = ""
         self.settings: dict[str, Any] = {}
         self.specification: ModelSpecification | None = None
+        self.declared: ModelSpecification | None = None
         self.stamp: tuple[int, int, int] | None = None
         self.max_tokens: int | None = None
         self.temperature: float | None = None
@@ -113,7 +115,7 @@ class ModelEntry:
             self.state,
             self.reason,
             printable(self.path or ""),
-            self.specification,
+            self.specification or self.declared,
             instances,
             slots,
         )

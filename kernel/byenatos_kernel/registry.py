@@ -163,6 +163,7 @@ class ModelRegistry:
                 for model in manifest.models:
                     entry = ModelEntry(model.id, plugin.id)
                     entry.settings = {**manifest.settings, **model.settings}
+                    entry.declared = msgspec.structs.replace(model.specification, driver=plugin.id)
                     declared.setdefault(model.id, entry)
         for configured in self._config.models:
             if configured.model_id not in declared and not self._has_file(configured):
@@ -177,6 +178,7 @@ class ModelRegistry:
                 self._announce(entry)
             elif known.path is None and known.driver == entry.driver:
                 known.settings = entry.settings
+                known.declared = entry.declared
         for known in list(self.models.values()):
             if known.path is None and known.id not in declared and known.state != "removed":
                 self._remove(known)

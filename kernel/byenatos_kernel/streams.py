@@ -142,10 +142,10 @@ class Stream:
         cost = _EVENT_BYTES
         if isinstance(delta, ReasoningDelta):
             cost += sys.getsizeof(delta.text) + sys.getsizeof(delta.signature)
-            self.parts.append(Reasoning(delta.text, delta.signature))
+            self.parts.append(Reasoning(delta.text, delta.signature, delta.source, delta.redacted))
         elif isinstance(delta, ToolCallDelta):
             cost += sum(map(sys.getsizeof, (delta.id, delta.name, delta.arguments)))
-            self.parts.append(ToolCall(delta.id, delta.name, delta.arguments))
+            self.parts.append(ToolCall(delta.id, delta.name, delta.arguments, delta.signature))
         elif isinstance(delta, Logprobs):
             for token in delta.tokens:
                 cost += _EVENT_BYTES + sys.getsizeof(token.token)

@@ -3,13 +3,25 @@
 A session is answered one turn at a time: two answers at once would each be blind to the other's question.
 """
 
+from collections.abc import Iterable
+
 import msgspec
 
 from byenatos_kernel.sessions import SessionStore
 from byenatos_kernel.streams import Stream
 from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest
 from byenatos_sdk.protocol.frames import UNREADABLE, decode_request, encode
-from byenatos_sdk.protocol.messages import Failure, Finish, InferenceRequest, Message, Part, Terminal, Text
+from byenatos_sdk.protocol.messages import (
+    Failure,
+    Finish,
+    InferenceRequest,
+    Message,
+    Part,
+    Reasoning,
+    Terminal,
+    Text,
+    ToolCall,
+)
 
 __all__ = ["Turns"]
 
@@ -67,7 +79,7 @@ class Turns:
         """Make the assistant's turn durable; return the terminal to send, another one if it could not be stored."""
         assert stream.session is not None
         text = stream.text
-        parts: tuple[Part, ...] = (*stream.parts, Text(text)) if text else tuple(stream.parts)
+        parts: tuple[Part, ...] = (*_joined(stream.parts), *([Text(text)] if text else []))
         model = terminal.model if isinstance(terminal, Finish) else ""
         partial = not isinstance(terminal, Finish)
         try:
@@ -77,3 +89,23 @@ class Turns:
         except ByenatosError as error:
             return Failure(error.code, f"the answer could not be stored: {error}", partial=True)
         return terminal
+
+
+def _joined(parts: Iterable[ToolCall | Reasoning]) -> list[Part]:
+    """Make one part of each thought that came in pieces, whose last one carries the vendor's signature."""
+    joined: list[Part] = []
+    pieces: list[str] = []
+    for part in parts:
+        if isinstance(part, Reasoning):
+            pieces.append(part.text)
+            if part.signature is None and not part.redacted:
+                continue
+            joined.append(msgspec.structs.replace(part, text="".join(pieces)))
+        else:
+            if pieces:
+                joined.append(Reasoning("".join(pieces)))
+            joined.append(part)
+        pieces.clear()
+    if pieces:
+        joined.append(Reasoning("".join(pieces)))
+    return joined

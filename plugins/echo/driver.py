@@ -1,6 +1,7 @@
 """Echo: a driver without a model, deterministic in text, rate and faults, for tests and benchmarks."""
 
 import asyncio
+import hashlib
 import os
 import re
 import sys
@@ -13,7 +14,20 @@ import msgspec
 
 from byenatos_sdk.driver import Call, Driver, Model
 from byenatos_sdk.protocol.errors import InvalidRequest
-from byenatos_sdk.protocol.messages import Delta, Failure, Finish, InferenceRequest, ModelSpecification, Usage
+from byenatos_sdk.protocol.messages import (
+    Delta,
+    EmbeddingRequest,
+    EmbeddingResponse,
+    Failure,
+    Finish,
+    InferenceRequest,
+    ModelSpecification,
+    TokenCount,
+    Usage,
+)
+
+DIMENSIONS = 16
+"""Numbers in a vector, if the request does not say."""
 
 Fault = Literal["crash", "hang", "silent", "raise", "garbage"]
 
@@ -130,6 +144,12 @@ def _advance(call: Call, tokens: Iterator[str | Delta], single: bool) -> bool:  
     return type(token) is str
 
 
+def _vector(text: str, dimensions: int) -> tuple[float, ...]:
+    raw = hashlib.shake_128(text.encode()).digest(dimensions)
+    length = sum((byte - 127.5) ** 2 for byte in raw) ** 0.5
+    return tuple((byte - 127.5) / length for byte in raw)
+
+
 def answer_of(request: InferenceRequest, behaviour: Behaviour) -> Iterator[str | Delta]:
     """Return the tokens, at most ``max_tokens`` of them, then the end."""
     counter = count(1)  # counted in C by compress: another generator would make every token dearer by half
@@ -189,6 +209,16 @@ class Echo(Driver):
                     await asyncio.sleep(1 / behaviour.rate)
         except Silent:
             await asyncio.Event().wait()
+
+    async def embed(self, request: EmbeddingRequest) -> EmbeddingResponse:  # noqa: D102
+        vectors = tuple(_vector(text, request.dimensions or DIMENSIONS) for text in request.inputs)
+        return EmbeddingResponse(vectors, usage=Usage(sum(len(text.split()) for text in request.inputs)))
+
+    async def count_tokens(self, request: InferenceRequest) -> TokenCount:  # noqa: D102
+        return TokenCount(sum(len(message.text.split()) for message in request.messages))
+
+    async def models(self) -> list[ModelSpecification]:  # noqa: D102
+        return [ModelSpecification("echo", name="Echo"), ModelSpecification("echo-two", name="Echo")]
 
     def _behaviour(self, asked: Any) -> Behaviour:
         if asked is None:

@@ -18,14 +18,18 @@ emitted since the last flush leaves as one message.
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 from byenatos_sdk.protocol.control import ProbeResult
+from byenatos_sdk.protocol.errors import Unsupported
 from byenatos_sdk.protocol.messages import (
     Delta,
+    EmbeddingRequest,
+    EmbeddingResponse,
     InferenceRequest,
     ModelHealthStatus,
     ModelSpecification,
+    TokenCount,
 )
 
 __all__ = ["Call", "Driver", "Model"]
@@ -82,7 +86,7 @@ class Call(Protocol):
 class Driver(ABC):
     """Speaks to one vendor's or engine's models. Subclass it and write :meth:`infer`."""
 
-    continues: ClassVar[bool] = False
+    continues: bool = False
     """Whether a trailing assistant message is continued rather than answered. Where it is false, the runtime adds a
     turn that asks the model to continue its answer."""
 
@@ -136,6 +140,30 @@ class Driver(ABC):
     async def health(self) -> ModelHealthStatus:
         """Say how the instance feels; called every ``health_check_interval`` seconds."""
         return ModelHealthStatus()
+
+    async def embed(self, request: EmbeddingRequest) -> EmbeddingResponse:
+        """Turn texts into vectors, one for each, in their order; cancelled when they are no longer wanted.
+
+        Raises:
+            Unsupported: the driver, or its model, has no embeddings.
+        """
+        raise Unsupported(f"{type(self).__name__} makes no embeddings; name a model whose driver does")
+
+    async def count_tokens(self, request: InferenceRequest) -> TokenCount:
+        """Say how many tokens the request's input comes to, with whatever the model's chat template adds.
+
+        Raises:
+            Unsupported: it cannot be said without asking for the answer.
+        """
+        raise Unsupported(f"{type(self).__name__} counts no tokens; name a model whose driver does")
+
+    async def models(self) -> list[ModelSpecification]:
+        """List the models that the vendor offers, by the vendor's own names.
+
+        Raises:
+            Unsupported: there is no such list.
+        """
+        raise Unsupported(f"{type(self).__name__} has no list of its vendor's models; look at the vendor's page")
 
     @classmethod
     def probe(cls, path: Path) -> ProbeResult:

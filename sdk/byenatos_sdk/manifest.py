@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct, field
 
 from byenatos_sdk.protocol.errors import InvalidRequest
+from byenatos_sdk.protocol.messages import ModelSpecification
 from byenatos_sdk.protocol.versions import MAJORS
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "ManifestError",
     "Permissions",
     "Plugin",
+    "Price",
     "parse_manifest",
     "read_manifest",
 ]
@@ -129,14 +131,44 @@ class Lifecycle(_Strict, frozen=True):
     start_timeout_s: float = 300.0
 
 
+class Price(_Strict, frozen=True):
+    """``price`` of a model: in ``currency``, for a million tokens read, read from the cache, and written.
+
+    ``source`` says where that stood, and when.
+    """
+
+    input: float
+    output: float = 0.0
+    cached: float | None = None
+    currency: str = "USD"
+    source: str = ""
+
+
 class DeclaredModel(_Strict, frozen=True):
-    """``[[models]]``: a model that needs no file, with settings of its own over ``[settings]``."""
+    """``[[models]]``: a model that needs no file, with settings of its own over ``[settings]``.
+
+    ``context_length`` in tokens; ``features`` as in ``ModelSpecification``.
+    """
 
     id: str
     name: str = ""
     context_length: int = 0
     features: list[str] = field(default_factory=list)
+    price: Price | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def specification(self) -> ModelSpecification:
+        """The model as the manifest describes it; the price stands in the metadata, as ``price.input`` and so on."""
+        price = {} if self.price is None else msgspec.structs.asdict(self.price)
+        metadata = {f"price.{name}": str(value) for name, value in price.items() if value not in {None, ""}}
+        return ModelSpecification(
+            self.id,
+            name=self.name,
+            context_length=self.context_length,
+            features=frozenset(self.features),
+            metadata=metadata,
+        )
 
 
 class Manifest(_Strict, frozen=True):
@@ -208,6 +240,10 @@ def _check(manifest: Manifest, folder: Path, path: Path) -> None:
             raise ManifestError(f"{path}: egress[{number}].{wrong}")
     if manifest.permissions.egress_socket and not manifest.egress:
         raise ManifestError(f"{path}: permissions.egress_socket: expected [[egress]] tables beside it, found none")
+    for number, model in enumerate(manifest.models):
+        amounts = () if model.price is None else (model.price.input, model.price.output, model.price.cached or 0.0)
+        if model.context_length < 0 or any(not 0 <= amount < float("inf") for amount in amounts):
+            raise ManifestError(f"{path}: models[{number}]: expected no length and no price below 0")
     ids = [model.id for model in manifest.models]
     if len(set(ids)) != len(ids):
         raise ManifestError(f"{path}: models: expected each id once, found {ids}")

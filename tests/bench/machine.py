@@ -30,6 +30,7 @@ __all__ = [
     "memory_of",
     "real_kernel",
     "started",
+    "until_ready",
 ]
 
 TARGET = "default"
@@ -142,15 +143,16 @@ def real_kernel(*, other: bool = False) -> Iterator[System]:
         with started("byenatos_kernel.daemon", "--home", folder) as process:
             system = System(home.endpoint, process)
             try:
-                _await_slots(system)
+                until_ready(system)
                 yield system
             finally:
                 system.close()
 
 
-def _await_slots(system: System) -> None:
+def until_ready(system: System) -> None:
+    """Wait until every slot serves."""
     end = time.monotonic() + START_S
     while any(slot.state != "ready" for slot in msgspec.msgpack.decode(system.call("slots"), type=list[SlotInfo])):
         if time.monotonic() > end:
-            raise TimeoutError(f"the echo driver was not ready after {START_S:.0f} s: {system.status()}")
+            raise TimeoutError(f"a driver was not ready after {START_S:.0f} s: {system.status()}")
         time.sleep(0.02)

@@ -25,6 +25,8 @@ from byenatos_sdk.protocol.frames import (
     Welcome,
 )
 from byenatos_sdk.protocol.messages import (
+    EmbeddingRequest,
+    EmbeddingResponse,
     Failure,
     Finish,
     InferenceRequest,
@@ -33,6 +35,7 @@ from byenatos_sdk.protocol.messages import (
     ReasoningDelta,
     Sampling,
     TextDelta,
+    TokenCount,
     ToolCallDelta,
     Usage,
     assistant,
@@ -565,6 +568,114 @@ async def health(self):
     driver.send(DriverCall(9, "health"))
     status = msgspec.msgpack.decode(driver.expect(9, Reply).body, type=ModelHealthStatus)
     assert status == ModelHealthStatus("degraded", "hot", {"celsius": 90.0})
+
+
+EMBEDS = """
+async def infer(self, request):
+    yield ""
+async def embed(self, request):
+    return EmbeddingResponse(tuple((float(len(text)),) * (request.dimensions or 1) for text in request.inputs))
+async def count_tokens(self, request):
+    return TokenCount(len(request.messages[-1].text))
+async def models(self):
+    return [ModelSpecification("one"), ModelSpecification("two", context_length=8)]
+"""
+
+
+def test_a_driver_makes_vectors_counts_tokens_and_lists_its_vendors_models(driven):
+    driver = driven(EMBEDS)
+    driver.send(DriverCall(-1, "embed"), EmbeddingRequest(("a", "bcd"), dimensions=2))
+    vectors = msgspec.msgpack.decode(driver.expect(-1, Reply).body, type=EmbeddingResponse)
+    assert vectors == EmbeddingResponse(((1.0, 1.0), (3.0, 3.0)))
+    driver.send(DriverCall(-2, "count_tokens"), ask("four"))
+    assert msgspec.msgpack.decode(driver.expect(-2, Reply).body, type=TokenCount) == TokenCount(4)
+    driver.send(DriverCall(-3, "models"))
+    models = msgspec.msgpack.decode(driver.expect(-3, Reply).body, type=list[ModelSpecification])
+    assert models == [ModelSpecification("one"), ModelSpecification("two", context_length=8)]
+
+
+def test_a_long_result_goes_in_pieces_and_one_that_is_too_long_is_refused(driven):
+    driver = driven(EMBEDS)
+    driver.send(DriverCall(-1, "embed"), EmbeddingRequest(("a",), dimensions=200_000))
+    body = b""
+    while (reply := driver.expect(-1, Reply)).more:
+        body += reply.body
+    response = msgspec.msgpack.decode(body + reply.body, type=EmbeddingResponse)
+    assert response.vectors == ((1.0,) * 200_000,)
+    driver.send(DriverCall(-2, "embed"), EmbeddingRequest(("a",), dimensions=1_000_000))
+    assert driver.expect(-2, Failure).code == "request_too_large"
+
+
+@pytest.mark.parametrize("method", ["embed", "count_tokens", "models"])
+def test_what_a_driver_lacks_is_unsupported(driven, method):
+    driver = driven("async def infer(self, request):\n    yield ''")
+    driver.send(DriverCall(-1, method), b"" if method == "models" else ask("x", extra={}))
+    failure = driver.expect(-1, Failure)
+    assert failure.code == ("invalid_request" if method == "embed" else "unsupported")
+    driver.send(DriverCall(-2, "embed"), EmbeddingRequest(("a",)))
+    assert driver.expect(-2, Failure).code == "unsupported"
+
+
+def test_a_call_with_rubbish_or_a_rubbish_result_is_answered_by_an_error(driven):
+    driver = driven("""
+async def infer(self, request):
+    yield ""
+async def embed(self, request):
+    return EmbeddingResponse((("x",),))
+async def models(self):
+    return ["gpt"]
+""")
+    for number, (method, body, code, said) in enumerate(
+        (
+            ("embed", b"\xc1", "invalid_request", "expected other parameters"),
+            ("embed", EmbeddingRequest(("a",)), "internal", "well-formed EmbeddingResponse"),
+            ("models", b"", "internal", "list"),
+        )
+    ):
+        driver.send(DriverCall(-number - 1, method), body)
+        failure = driver.expect(-number - 1, Failure)
+        assert failure.code == code
+        assert said in failure.message
+
+
+def test_a_call_that_nobody_waits_for_is_cancelled(driven, fifo):
+    driver = driven(
+        """
+async def infer(self, request):
+    yield ""
+async def embed(self, request):
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        Path(self.settings["fifo"]).write_text("x")
+""",
+        settings={"fifo": str(fifo.path)},
+    )
+    driver.send(DriverCall(-1, "embed"), EmbeddingRequest(("a",)))
+    driver.send(DriverCall(-2, "health"))
+    driver.expect(-2, Reply)
+    driver.send(Stop(-1))
+    fifo.wait()
+    assert not driver.waiting(-1)
+
+
+def test_what_the_manifest_declares_fills_in_what_the_driver_does_not_say(plugin):
+    declared = ModelSpecification(
+        "m", name="M", context_length=8, features=frozenset({"tools"}), metadata={"price.input": "2.5", "a": "b"}
+    )
+    folder = plugin(f"""{HEAD}
+class Echo(Driver):
+    continues = True
+    async def infer(self, request):
+        yield ""
+    async def start(self, model):
+        return ModelSpecification(model.id, context_length=16, metadata={{"a": "c"}})
+""")
+    with DriverProcess(folder) as driver:
+        found = driver.load(declared=declared)
+    assert (found.id, found.driver, found.name, found.context_length) == ("model", "sample", "M", 16)
+    assert found.features == {"tools", "continue"}
+    assert found.metadata == {"price.input": "2.5", "a": "c"}
 
 
 def test_an_unknown_call_is_answered(driven):

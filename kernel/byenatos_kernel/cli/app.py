@@ -67,6 +67,7 @@ app.command("demo")(demo.demo)
 
 _models = typer.Typer(no_args_is_help=True, help="The models that the kernel knows.")
 _models.command("list")(models.list_models)
+_models.command("offered")(models.offered)
 _models.command("pull")(models.pull_models)
 _models.command("load")(models.load)
 _models.command("unload")(models.unload)

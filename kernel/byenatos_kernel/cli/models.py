@@ -9,7 +9,7 @@ from byenatos_kernel.cli.options import JsonOption, home_of
 from byenatos_kernel.cli.screen import megabytes, say, show_json, show_json_line, show_table
 from byenatos_sdk.protocol.control import ModelInfo
 
-__all__ = ["list_models", "load", "pull_models", "show_models", "unload"]
+__all__ = ["list_models", "load", "offered", "pull_models", "show_models", "unload"]
 
 
 def list_models(context: typer.Context, *, as_json: JsonOption = False) -> None:
@@ -41,6 +41,29 @@ def show_models(found: list[ModelInfo]) -> None:
             for one in found
         ),
     )
+
+
+def offered(
+    context: typer.Context,
+    model: Annotated[str, typer.Argument(metavar="SLOT|MODEL", help="Any loaded model of the vendor.")] = "default",
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask the vendor of a loaded model what else it offers; `model_config` with `vendor` declares one of these."""
+    from byenatos_sdk.client import Client
+
+    with Client(home_of(context)) as client:
+        found = client.vendor_models(model)
+    if as_json:
+        show_json(found)
+    else:
+        show_table(
+            ("model", "context", "features", "name"),
+            (
+                (one.id, str(one.context_length or "-"), ", ".join(sorted(one.features)) or "-", one.name)
+                for one in sorted(found, key=lambda one: one.id)
+            ),
+        )
 
 
 def pull_models(

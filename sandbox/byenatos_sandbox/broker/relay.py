@@ -75,6 +75,7 @@ class Relay:
     async def _answer(self, refused: Refused) -> None:
         """Tell the driver, if nothing was told yet; else break off, so that half an answer is not taken for a whole."""
         if self._line.answering:
+            self._line.flush()  # what came before the break belongs to the driver
             self._line.wire.abort()
             return
         self._entry.status = refused.status

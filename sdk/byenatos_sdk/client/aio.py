@@ -5,11 +5,11 @@ dropping it: the kernel is then told to stop.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self, TypeVar, Unpack
+from typing import Any, Literal, Self, TypeVar, Unpack
 from uuid import uuid4
 
 from msgspec import Struct
@@ -17,7 +17,7 @@ from msgspec import Struct
 from byenatos_sdk.client.aio_streams import AsyncEvents, AsyncStream, Pump
 from byenatos_sdk.client.link import Link
 from byenatos_sdk.client.replies import check_swap, check_welcome, news_in, result_in
-from byenatos_sdk.client.request import Options, Prompt, build_request
+from byenatos_sdk.client.request import Options, Prompt, build_embedding_request, build_request
 from byenatos_sdk.home import Home
 from byenatos_sdk.protocol.control import (
     Empty,
@@ -35,11 +35,14 @@ from byenatos_sdk.protocol.control import (
 )
 from byenatos_sdk.protocol.errors import Unavailable
 from byenatos_sdk.protocol.messages import (
+    EmbeddingResponse,
     InferenceResponse,
+    ModelSpecification,
     SessionInfo,
     SwapEvent,
     SwapRequest,
     SwapStrategy,
+    TokenCount,
 )
 
 __all__ = ["AsyncClient", "AsyncSession"]
@@ -153,6 +156,30 @@ class AsyncClient:
         """Return a conversation: the one called ``id``, or a new one. The kernel stores it with its first turn."""
         return AsyncSession(self, id or uuid4().hex[:12], slot)
 
+    async def embed(
+        self,
+        texts: str | Sequence[str],
+        *,
+        model: str = "default",
+        dimensions: int | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> EmbeddingResponse:
+        """Turn texts into vectors, one for each, in their order; ``model`` is a slot or a model.
+
+        Raises:
+            Unsupported: the model's driver makes none.
+        """
+        request = build_embedding_request(texts, model, dimensions, extra)
+        return await self._call("embed", request, EmbeddingResponse)
+
+    async def count_tokens(self, prompt: Prompt, **options: Unpack[Options]) -> TokenCount:
+        """Say how many tokens a request's input comes to, in the model's own tokens; of a ``session`` with its turns.
+
+        Raises:
+            Unsupported: the model's driver cannot count.
+        """
+        return await self._call("count_tokens", build_request(prompt, options), TokenCount)
+
     # ---- control -----------------------------------------------------------------------------------------------
 
     async def status(self) -> KernelStatus:
@@ -162,6 +189,14 @@ class AsyncClient:
     async def models(self) -> list[ModelInfo]:
         """List every model that the registry knows."""
         return await self._call("models", Empty(), list[ModelInfo])
+
+    async def vendor_models(self, model: str = "default") -> list[ModelSpecification]:
+        """List what the vendor of a loaded model offers; ``model`` is a slot or a model.
+
+        Raises:
+            Unsupported: its driver has no such list.
+        """
+        return await self._call("vendor_models", Named(model), list[ModelSpecification])
 
     async def slots(self) -> list[SlotInfo]:
         """List every slot and what it is bound to."""

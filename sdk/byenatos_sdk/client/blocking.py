@@ -6,11 +6,11 @@ Ctrl-C, stands in ``blocking_streams``.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self, TypeVar, Unpack
+from typing import Any, Literal, Self, TypeVar, Unpack
 from uuid import uuid4
 
 from msgspec import Struct
@@ -18,7 +18,7 @@ from msgspec import Struct
 from byenatos_sdk.client.blocking_streams import Events, Exchange, Pump, Stream
 from byenatos_sdk.client.link import Link
 from byenatos_sdk.client.replies import check_swap, check_welcome, news_in, result_in
-from byenatos_sdk.client.request import Options, Prompt, build_request
+from byenatos_sdk.client.request import Options, Prompt, build_embedding_request, build_request
 from byenatos_sdk.home import Home
 from byenatos_sdk.protocol.control import (
     Empty,
@@ -36,11 +36,14 @@ from byenatos_sdk.protocol.control import (
 )
 from byenatos_sdk.protocol.errors import Unavailable
 from byenatos_sdk.protocol.messages import (
+    EmbeddingResponse,
     InferenceResponse,
+    ModelSpecification,
     SessionInfo,
     SwapEvent,
     SwapRequest,
     SwapStrategy,
+    TokenCount,
 )
 
 __all__ = ["Client", "Session"]
@@ -151,6 +154,30 @@ class Client:
         """Return a conversation: the one called ``id``, or a new one. The kernel stores it with its first turn."""
         return Session(self, id or uuid4().hex[:12], slot)
 
+    def embed(
+        self,
+        texts: str | Sequence[str],
+        *,
+        model: str = "default",
+        dimensions: int | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> EmbeddingResponse:
+        """Turn texts into vectors, one for each, in their order; ``model`` is a slot or a model.
+
+        Raises:
+            Unsupported: the model's driver makes none.
+        """
+        request = build_embedding_request(texts, model, dimensions, extra)
+        return self._call("embed", request, EmbeddingResponse)
+
+    def count_tokens(self, prompt: Prompt, **options: Unpack[Options]) -> TokenCount:
+        """Say how many tokens a request's input comes to, in the model's own tokens; of a ``session`` with its turns.
+
+        Raises:
+            Unsupported: the model's driver cannot count.
+        """
+        return self._call("count_tokens", build_request(prompt, options), TokenCount)
+
     # ---- control -----------------------------------------------------------------------------------------------
 
     def status(self) -> KernelStatus:
@@ -160,6 +187,14 @@ class Client:
     def models(self) -> list[ModelInfo]:
         """List every model that the registry knows."""
         return self._call("models", Empty(), list[ModelInfo])
+
+    def vendor_models(self, model: str = "default") -> list[ModelSpecification]:
+        """List what the vendor of a loaded model offers; ``model`` is a slot or a model.
+
+        Raises:
+            Unsupported: its driver has no such list.
+        """
+        return self._call("vendor_models", Named(model), list[ModelSpecification])
 
     def slots(self) -> list[SlotInfo]:
         """List every slot and what it is bound to."""

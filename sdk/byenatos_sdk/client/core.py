@@ -137,11 +137,7 @@ class Connection:
             Overloaded: if too many messages wait to be sent.
             InvalidRequest: if the body is larger than a kernel takes.
         """
-        if len(body) > MAX_BODY:
-            raise InvalidRequest(
-                f"expected a request of at most {MAX_BODY >> 20} MiB, found {len(body) / (1 << 20):.1f} MiB; "
-                "send fewer or smaller images and files, or a url in place of their bytes"
-            )
+        _check_size(body)
         number = self._begin(inbox)
         header = Open(number, target, session, _milliseconds(timeout_s), _milliseconds(gap_timeout_s))
         self.outgoing.append((encode(header), body))
@@ -161,11 +157,16 @@ class Connection:
         return inbox
 
     def call(self, method: str, parameters: Any) -> Inbox:
-        """Call a control method; its notices and its one ``Reply`` or ``Failure`` come to the inbox."""
+        """Call a control method; its notices and its one ``Reply`` or ``Failure`` come to the inbox.
+
+        Raises what :meth:`open` raises.
+        """
+        body = encode(parameters)
+        _check_size(body)
         inbox = Inbox(self._next)
         number = self._begin(inbox)
         self._calls.add(number)
-        self.outgoing.append((encode(Call(number, method)), encode(parameters)))
+        self.outgoing.append((encode(Call(number, method)), body))
         return inbox
 
     def cancel(self, id: int) -> None:
@@ -333,6 +334,14 @@ class Connection:
         self._unattended.clear()
         self._calls.clear()
         return failures
+
+
+def _check_size(body: bytes) -> None:
+    if len(body) > MAX_BODY:
+        raise InvalidRequest(
+            f"expected a request of at most {MAX_BODY >> 20} MiB, found {len(body) / (1 << 20):.1f} MiB; "
+            "send fewer or smaller images and files, or a url in place of their bytes"
+        )
 
 
 def _milliseconds(seconds: float | None) -> int:

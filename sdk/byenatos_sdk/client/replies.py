@@ -8,7 +8,7 @@ from byenatos_sdk.client.core import KernelNotRunning
 from byenatos_sdk.protocol.answer import error_from
 from byenatos_sdk.protocol.control import Event
 from byenatos_sdk.protocol.errors import ByenatosError, DeadlineExceeded, Unavailable
-from byenatos_sdk.protocol.frames import ClientEvent, Notice, Refused, Reply, Welcome
+from byenatos_sdk.protocol.frames import UNREADABLE, ClientEvent, Notice, Refused, Reply, Welcome
 from byenatos_sdk.protocol.messages import Failure, SwapEvent, SwapState
 
 __all__ = ["GRACE_S", "check_swap", "check_welcome", "gone_away", "news_in", "overdue", "result_in"]
@@ -80,7 +80,7 @@ def overdue(timeout_s: float, *, partial: bool) -> DeadlineExceeded:
 def _decode(body: bytes, kind: type[_Result]) -> _Result:
     try:
         return msgspec.msgpack.decode(body, type=kind)
-    except ValueError as error:
+    except UNREADABLE as error:
         name = getattr(kind, "__name__", str(kind))
         raise ByenatosError(
             f"expected {name} from the kernel, found something else: {error}; use the same release"

@@ -6,9 +6,17 @@ from typing import Any, Literal, TypeAlias, TypedDict
 import msgspec
 
 from byenatos_sdk.protocol.errors import InvalidRequest
-from byenatos_sdk.protocol.messages import InferenceRequest, Message, Sampling, Tool, user
+from byenatos_sdk.protocol.messages import (
+    EmbeddingRequest,
+    InferenceRequest,
+    Message,
+    ReasoningOptions,
+    Sampling,
+    Tool,
+    user,
+)
 
-__all__ = ["Options", "Prompt", "build_request"]
+__all__ = ["Options", "Prompt", "build_embedding_request", "build_request"]
 
 Prompt: TypeAlias = str | Message | Sequence[Message] | InferenceRequest
 """A user's text, one message, a conversation, or a whole request whose fields the options override."""
@@ -34,6 +42,9 @@ class Options(TypedDict, total=False):
     seed: int
     tools: Sequence[Tool]
     tool_choice: str
+    parallel_tool_calls: bool | None
+    reasoning: ReasoningOptions | None
+    raw: bool
     response_format: dict[str, Any] | None
     task: str | None
     privacy: Literal["any", "local"]
@@ -70,6 +81,26 @@ def build_request(prompt: Prompt, options: Mapping[str, Any]) -> InferenceReques
         if limit is not None and not 0 < limit < float("inf"):
             raise InvalidRequest(f"expected {name} to be a positive number of seconds, found {limit}; leave it out")
     return request
+
+
+def build_embedding_request(
+    texts: str | Sequence[str], model: str, dimensions: int | None, extra: dict[str, Any] | None
+) -> EmbeddingRequest:
+    """Build the request for the vectors of ``texts``; one text is one input.
+
+    Raises:
+        TypeError: if something among the texts is none.
+        InvalidRequest: if there is no text, or ``dimensions`` is not positive.
+    """
+    inputs = (texts,) if isinstance(texts, str) else tuple(texts)
+    for text in inputs:
+        if not isinstance(text, str):
+            raise TypeError(f"expected texts, found a {type(text).__name__} among them")
+    if not inputs:
+        raise InvalidRequest("expected at least one text, found none")
+    if dimensions is not None and dimensions < 1:
+        raise InvalidRequest(f"expected dimensions to be a positive number, found {dimensions}; leave it out")
+    return EmbeddingRequest(inputs, model, dimensions, extra or {})
 
 
 def _request(prompt: Prompt) -> InferenceRequest:

@@ -9,16 +9,22 @@ from typing import Any, Final, Literal, TypeAlias
 from msgspec import Struct
 
 from byenatos_sdk.protocol.messages import (
+    EmbeddingRequest,
+    EmbeddingResponse,
+    InferenceRequest,
     InstanceState,
     Message,
+    ModelHealthStatus,
     ModelSpecification,
     SessionInfo,
     SwapEvent,
     SwapRequest,
+    TokenCount,
     Value,
 )
 
 __all__ = [
+    "DRIVER_METHODS",
     "METHODS",
     "DriverFailed",
     "DriverRestarting",
@@ -56,7 +62,7 @@ class Empty(Value, frozen=True):
 
 
 class Named(Value, frozen=True):
-    """A method's one argument: the name of a session."""
+    """A method's one argument: the name of a session, or of a slot or model."""
 
     name: str
 
@@ -249,6 +255,9 @@ METHODS: Final[dict[str, tuple[type[Struct], Any]]] = {
     "sessions": (Empty, list[SessionInfo]),
     "session": (Named, SessionTranscript),
     "session_remove": (Named, Empty),
+    "embed": (EmbeddingRequest, EmbeddingResponse),
+    "count_tokens": (InferenceRequest, TokenCount),
+    "vendor_models": (Named, list[ModelSpecification]),
     "secrets": (Empty, list[SecretInfo]),
     "events": (Empty, Empty),
     "shutdown": (Empty, Empty),
@@ -263,7 +272,8 @@ class LoadOrder(Value, frozen=True, omit_defaults=True):
     """What an instance is to load.
 
     ``path`` is the model's file, empty for models that have none, ``digest`` the BLAKE2b-256 of its content, in hex.
-    ``defaults`` are the operator's ``max_tokens`` and ``temperature`` for requests that name none.
+    ``max_tokens`` and ``temperature`` are the operator's, for requests that name none. ``declared`` is what the
+    plugin's manifest says of the model; it counts where the driver has nothing to say.
     """
 
     model: str
@@ -272,6 +282,7 @@ class LoadOrder(Value, frozen=True, omit_defaults=True):
     max_tokens: int | None = None
     temperature: float | None = None
     digest: str = ""
+    declared: ModelSpecification | None = None
 
 
 class ProbeOrder(Value, frozen=True):
@@ -285,3 +296,13 @@ class ProbeResult(Value, frozen=True, omit_defaults=True):
 
     specification: ModelSpecification | None = None
     reason: str = ""
+
+
+DRIVER_METHODS: Final[dict[str, tuple[type[Struct], Any]]] = {
+    "probe": (ProbeOrder, ProbeResult),
+    "health": (Empty, ModelHealthStatus),
+    "embed": (EmbeddingRequest, EmbeddingResponse),
+    "count_tokens": (InferenceRequest, TokenCount),
+    "models": (Empty, list[ModelSpecification]),
+}
+"""Every method of a driver that the kernel calls, with the type of its parameters and of its result."""

@@ -35,6 +35,7 @@ from byenatos_sdk.protocol.messages import (
 __all__ = [
     "ACK_EVERY",
     "MAX_BODY",
+    "MAX_REPLY",
     "MOST_EVENTS",
     "UNREADABLE",
     "Ack",
@@ -76,6 +77,9 @@ MOST_EVENTS = 4096
 
 MAX_BODY = 32 << 20
 """Bytes in the largest body that a kernel takes from a client (images travel inline)."""
+
+MAX_REPLY = 8 << 20
+"""Bytes in the largest result of a call that a kernel takes from a driver."""
 
 ACK_EVERY = 64
 """A client acknowledges after this many event frames; the kernel keeps at most four times as many on the way."""
@@ -158,9 +162,14 @@ class Refused(Struct, frozen=True, array_like=True, tag=17):
 
 
 class Reply(Struct, frozen=True, array_like=True, tag=18):
-    """The result of a call: msgpack of the type that the method documents."""
+    """The result of a call: msgpack of the type that the method documents.
+
+    A driver's frames are short: it sends a long result in pieces, all but the last with ``more``. A client gets it
+    whole.
+    """
 
     body: bytes
+    more: bool = False
 
 
 class Notice(Struct, frozen=True, array_like=True, tag=19):
@@ -243,13 +252,13 @@ class Start(Struct, frozen=True, array_like=True, tag=2):
 
 
 class Stop(Struct, frozen=True, array_like=True, tag=3):
-    """End a stream at the next token boundary. No terminal is owed: the kernel has already forgotten the id."""
+    """End a stream at the next token boundary, or a call. No answer is owed: the kernel has forgotten the id."""
 
     id: int
 
 
 class DriverCall(Struct, frozen=True, array_like=True, tag=4):
-    """Call a driver method (``probe``, ``health``); answered by Reply or Failure with the same id."""
+    """Call a driver method (see ``control.DRIVER_METHODS``); answered by Reply or Failure with the same id."""
 
     id: int
     method: str

@@ -10,6 +10,8 @@ bounded; the outbox then says once, through ``room``, that there is room again.
 
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from byenatos_sdk.protocol.frames import DriverEvent, encode
 from byenatos_sdk.protocol.messages import Failure, ReasoningDelta
 from byenatos_sdk.runtime.channel import Channel
@@ -113,7 +115,7 @@ def _encodable(event: DriverEvent) -> DriverEvent:
     if isinstance(event, str):
         return cleaned(event)
     if isinstance(event, ReasoningDelta):
-        return ReasoningDelta(cleaned(event.text), event.signature)
+        return replace(event, text=cleaned(event.text))
     try:
         encode(event)
     except UnicodeEncodeError:
@@ -131,7 +133,7 @@ def _pieces(id: int, event: DriverEvent, size: int) -> list[tuple[int, DriverEve
         texts = [text[start : start + TEXT_PIECE] for start in range(0, len(text), TEXT_PIECE)]
         if not isinstance(event, ReasoningDelta):
             return [(id, piece) for piece in texts]
-        return [*((id, ReasoningDelta(text)) for text in texts[:-1]), (id, ReasoningDelta(texts[-1], event.signature))]
+        return [*((id, ReasoningDelta(text)) for text in texts[:-1]), (id, replace(event, text=texts[-1]))]
     if size > EVENT_BYTES:
         kind = type(event).__name__
         return [(id, Failure("internal", f"expected a {kind} of at most {EVENT_BYTES} bytes, found one of {size}"))]

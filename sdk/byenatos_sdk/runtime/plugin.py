@@ -5,7 +5,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, get_origin
 
 import msgspec
 
@@ -78,17 +78,20 @@ def import_driver(config: RuntimeConfig) -> type[Driver]:
     return found
 
 
-def checked(value: object, kind: type[msgspec.Struct], source: str) -> bytes:
+def checked(value: object, kind: Any, source: str) -> bytes:
     """Encode what ``source``, a driver's method, returned, having made sure that the kernel will be able to read it.
+
+    ``kind`` is a struct, or a list of one.
 
     Raises:
         TypeError: it is not a well-formed ``kind``.
     """
-    if not isinstance(value, kind):
-        raise TypeError(f"expected {source} to return a {kind.__name__}, found {value!r:.200}")
-    body = msgspec.msgpack.encode(value)
+    name = kind.__name__ if isinstance(kind, type) else str(kind)
+    if not isinstance(value, get_origin(kind) or kind):
+        raise TypeError(f"expected {source} to return a {name}, found {value!r:.200}")
     try:
+        body = msgspec.msgpack.encode(value)
         msgspec.msgpack.decode(body, type=kind)
-    except msgspec.ValidationError as error:
-        raise TypeError(f"expected {source} to return a well-formed {kind.__name__}: {error}") from None
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:
+        raise TypeError(f"expected {source} to return a well-formed {name}: {error}") from None
     return body

@@ -16,17 +16,19 @@ import sys
 from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from byenatos_sdk import files
 from byenatos_sdk.driver import Driver, Model
-from byenatos_sdk.protocol.control import LoadOrder, ProbeOrder, ProbeResult
-from byenatos_sdk.protocol.errors import Draining, InvalidRequest, NotFound, Unavailable
+from byenatos_sdk.protocol.control import DRIVER_METHODS, LoadOrder
+from byenatos_sdk.protocol.errors import Draining, InvalidRequest, NotFound, RequestTooLarge, Unavailable
 from byenatos_sdk.protocol.frames import (
+    MAX_REPLY,
+    UNREADABLE,
     Drain,
     DriverCall,
-    DriverEvent,
     DriverHello,
     Imported,
     Load,
@@ -39,7 +41,7 @@ from byenatos_sdk.protocol.frames import (
     decode_request,
     split_driver_frame,
 )
-from byenatos_sdk.protocol.messages import Failure, ModelHealthStatus, ModelSpecification
+from byenatos_sdk.protocol.messages import Failure, ModelSpecification
 from byenatos_sdk.protocol.versions import FEATURES, MAJORS
 from byenatos_sdk.protocol.zmtp import Violation
 from byenatos_sdk.runtime.channel import Channel
@@ -55,6 +57,11 @@ __all__ = ["run"]
 
 LINGER_S = 2.0
 """How long the last frames may take to leave."""
+
+REPLY_PIECE = 512 << 10
+"""Bytes of the longest piece of a reply: a frame to the kernel holds one and the rest of what an event needs."""
+
+_decoders = {name: msgspec.msgpack.Decoder(parameters) for name, (parameters, _) in DRIVER_METHODS.items()}
 
 FAILED, REFUSED = 1, 3
 """Exit statuses: the model could not be loaded or the kernel is gone; the kernel refused this process."""
@@ -94,6 +101,7 @@ class _Process:
         self._driver: Driver | None = None
         self._streams: dict[int, Stream] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._calls: dict[int, asyncio.Task[None]] = {}
         self._heartbeat: Heartbeat | None = None
         self._draining = False
 
@@ -126,7 +134,7 @@ class _Process:
             case Stop():
                 self._stop(header.id)
             case DriverCall():
-                self._spawn(self._call(header, bytes(body)))
+                self._begin_call(header, bytes(body))
             case Load():
                 self._load(bytes(body))
             case Drain():
@@ -174,6 +182,7 @@ class _Process:
         if found is None:
             found = ModelSpecification(order.model)
         checked(found, ModelSpecification, source)
+        found = _with_declared(found, order.declared)
         features = found.features | {"continue"} if driver.continues else found.features
         filled = msgspec.structs.replace(found, id=order.model, driver=self._config.driver, features=features)
         return checked(filled, ModelSpecification, source)
@@ -222,6 +231,9 @@ class _Process:
             stream.emit(Failure("internal", f"{type(driver).__name__}.infer was cancelled by its own code"))
 
     def _stop(self, id: int) -> None:
+        if id in self._calls:
+            self._calls.pop(id).cancel()
+            return
         stream = self._streams.pop(id, None)
         if stream is not None:  # else it ended while this order was under way
             stream.cancel()
@@ -240,28 +252,39 @@ class _Process:
 
     # ---- calls -------------------------------------------------------------------------------------------------
 
+    def _begin_call(self, call: DriverCall, body: bytes) -> None:
+        task = self._calls[call.id] = self._spawn(self._call(call, body))
+        task.add_done_callback(lambda _: self._calls.pop(call.id, None))
+
     async def _call(self, call: DriverCall, body: bytes) -> None:
-        def answer(event: DriverEvent) -> None:
-            self._put(call.id, event)
+        with failing_to(lambda failure: self._put(call.id, failure)):
+            if call.method not in DRIVER_METHODS:
+                raise NotFound(f"expected one of the methods {', '.join(DRIVER_METHODS)}, found {call.method!r:.200}")
+            try:
+                parameters = _decoders[call.method].decode(body) if body else None
+            except UNREADABLE as error:
+                raise InvalidRequest(f"{call.method}: expected other parameters: {error}") from None
+            result, source = await self._result(call.method, parameters)
+            reply = checked(result, DRIVER_METHODS[call.method][1], source)
+            if len(reply) > MAX_REPLY:
+                raise RequestTooLarge(
+                    f"{call.method}: expected a result of at most {MAX_REPLY >> 20} MiB, found {len(reply) >> 20} MiB; "
+                    "ask for less at once"
+                )
+            while len(reply) > REPLY_PIECE:
+                self._put(call.id, Reply(reply[:REPLY_PIECE], more=True))
+                reply = reply[REPLY_PIECE:]
+            self._put(call.id, Reply(reply))
 
-        with failing_to(answer):
-            match call.method:
-                case "probe":
-                    answer(Reply(self._probe(body)))
-                case "health":
-                    driver, _ = self._loaded()
-                    status = await driver.health()
-                    answer(Reply(checked(status, ModelHealthStatus, f"{type(driver).__name__}.health")))
-                case unknown:
-                    raise NotFound(f"expected the method 'probe' or 'health', found {unknown!r}")
-
-    def _probe(self, body: bytes) -> bytes:
-        try:
-            order = msgspec.msgpack.decode(body, type=ProbeOrder)
-        except ValueError as error:
-            raise InvalidRequest(f"expected a ProbeOrder: {error}") from None
-        driver = import_driver(self._config)
-        return checked(driver.probe(Path(order.path)), ProbeResult, f"{driver.__name__}.probe")
+    async def _result(self, method: str, parameters: Any) -> tuple[object, str]:
+        """Call the driver's method; return what it gave, and the method's name for the author."""
+        if method == "probe":
+            kind = import_driver(self._config)
+            return kind.probe(Path(parameters.path)), f"{kind.__name__}.probe"
+        driver, _ = self._loaded()
+        function = getattr(driver, method)
+        found = await (function() if method in {"health", "models"} else function(parameters))
+        return found, f"{type(driver).__name__}.{method}"
 
     # ---- the end -----------------------------------------------------------------------------------------------
 
@@ -313,6 +336,19 @@ class _Process:
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._look_if_drained()
+
+
+def _with_declared(found: ModelSpecification, declared: ModelSpecification | None) -> ModelSpecification:
+    """Fill in from the manifest what the driver did not say; features and metadata add up."""
+    if declared is None:
+        return found
+    gaps = {
+        name: getattr(declared, name)
+        for name in ("name", "architecture", "quantization", "parameters", "context_length", "size_bytes", "tokenizer")
+        if not getattr(found, name)
+    }
+    features = found.features | declared.features
+    return msgspec.structs.replace(found, **gaps, features=features, metadata={**declared.metadata, **found.metadata})
 
 
 def _complain(sentence: str) -> None:

@@ -53,6 +53,8 @@ class ScriptedDriver:
         self.exited: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self.load: LoadOrder | None = None
         self.health_calls: list[int] = []
+        self.calls: list[tuple[int, str, bytes]] = []
+        self.stopped_calls: list[int] = []
         self.streams: dict[int, int] = {}
         self.drained = False
         self.closed = False
@@ -164,9 +166,14 @@ class ScriptedDriver:
             self.streams[header.id] = header.partial.count(" ")
         elif isinstance(header, Stop):
             self.streams.pop(header.id, None)
+            if header.id < 0:
+                self.stopped_calls.append(header.id)
         elif isinstance(header, DriverCall):
             if header.method == "probe":
                 self.tell(header.id, Reply(self._probe_reply))
+                return
+            if header.method != "health":
+                self.calls.append((header.id, header.method, bytes(body)))
                 return
             self.health_calls.append(header.id)
             if self.obedient:

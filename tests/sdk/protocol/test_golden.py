@@ -193,6 +193,7 @@ SAMPLES = {
 IMAGE = messages.Image(file_id="file-1", detail="original")
 LATER = [
     ("value.InstanceInfo.2", ISOLATED),
+    ("value.LoadOrder.2", control.LoadOrder("m", declared=SPECIFICATION)),
     ("value.Image.2", IMAGE),
     ("value.File.2", messages.File(file_id="file-2")),
     ("value.ToolCall.2", messages.ToolCall("1", "look", "{}", "signed")),
@@ -222,6 +223,7 @@ LATER = [
 ]
 SAMPLES |= {key: ("value", value) for key, value in LATER}
 for family in ("client_event", "driver_event"):
+    SAMPLES[f"{family}.Reply.2"] = (family, frames.Reply(b"\x80", more=True))
     SAMPLES[f"{family}.Finish.2"] = (
         family,
         messages.Finish("stop", messages.Usage(1, 2), "m", "stop_sequence", "END", ("seed: dropped",)),
