@@ -16,6 +16,7 @@ a while; one too many is closed at once, so that descriptors are left for driver
 import asyncio
 import errno
 import logging
+import math
 import os
 import resource
 import socket
@@ -133,6 +134,12 @@ class Bus:
         for channel in (*self.clients.values(), *self._strangers.values()):
             channel.close(end - time.monotonic())
         self._path.unlink(missing_ok=True)
+
+    def adopt(self, connected: socket.socket) -> None:
+        """Serve a connection that the kernel made itself, for a front: what it asks is asked by this user."""
+        client = ClientState(f"uid:{os.getuid()}", os.getpid())
+        client.since = math.inf  # it speaks when it has started
+        self._strangers[client] = Channel(connected, partial(self._take, client), partial(self._closed, client), CLIENT)
 
     # ---- towards clients ---------------------------------------------------------------------------------------
 

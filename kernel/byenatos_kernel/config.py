@@ -16,7 +16,8 @@
         "max_tokens": 512, "temperature": 0.7, "timeout": 120, "rate_limit": 60,
         "settings": {"n_ctx": 4096}
       },
-      "slots": {"coder": "gemma-3-270m"}
+      "slots": {"coder": "gemma-3-270m"},
+      "fronts": {"http": {"listen": "127.0.0.1:8421", "workers": 1}}
     }
 
 ``model_config`` may be one object or a list of them. Everything has a default; an unknown key or a wrong type is an
@@ -36,7 +37,7 @@ from msgspec import Meta, Struct, field
 from byenatos_sdk.protocol.errors import InvalidRequest
 from byenatos_sdk.protocol.frames import encode
 
-__all__ = ["NOT_IN_FORCE", "Config", "ConfigError", "DriverConfig", "ModelConfig", "read_config"]
+__all__ = ["NOT_IN_FORCE", "Config", "ConfigError", "DriverConfig", "FrontConfig", "ModelConfig", "read_config"]
 
 MAX_CONFIG = 1 << 20
 
@@ -88,12 +89,28 @@ class ModelConfig(_Strict, frozen=True):
     settings: dict[str, Any] = field(default_factory=dict)
 
 
+class FrontConfig(_Strict, frozen=True):
+    """One of ``fronts``: where a plugin of kind ``front`` listens, and with how many processes (0: not at all).
+
+    ``settings`` go to the front over those of its manifest.
+    """
+
+    listen: _Name = "127.0.0.1:8421"
+    workers: Annotated[int, Meta(ge=0, le=64)] = 1
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def _usual_fronts() -> dict[str, FrontConfig]:
+    return {"http": FrontConfig()}
+
+
 class _File(_Strict, frozen=True):
     """The file as it is written."""
 
     llm_driver_config: DriverConfig = DriverConfig()
     model_config: ModelConfig | list[ModelConfig] = field(default_factory=list[ModelConfig])
     slots: dict[_Name, _Name] = field(default_factory=dict)
+    fronts: dict[_Name, FrontConfig] = field(default_factory=_usual_fronts)
 
 
 class Config(Struct, frozen=True):
@@ -102,6 +119,7 @@ class Config(Struct, frozen=True):
     driver: DriverConfig = DriverConfig()
     models: list[ModelConfig] = field(default_factory=list[ModelConfig])
     slots: dict[str, str] = field(default_factory=dict)
+    fronts: dict[str, FrontConfig] = field(default_factory=_usual_fronts)
     given: frozenset[str] = frozenset()
 
     @property
@@ -147,7 +165,11 @@ def read_config(path: Path) -> Config:
         raise ConfigError(f"{path}: {_explain(str(error), table)}") from None
     models = file_.model_config
     config = Config(
-        file_.llm_driver_config, models if isinstance(models, list) else [models], file_.slots, frozenset(_keys(table))
+        file_.llm_driver_config,
+        models if isinstance(models, list) else [models],
+        file_.slots,
+        file_.fronts,
+        frozenset(_keys(table)),
     )
     _check(config, path)
     return config
@@ -177,7 +199,12 @@ def _no_constant(name: str) -> float:
 _PLACE = re.compile(r" - at (?:`key` in )?`\$?(?P<path>[^`]*)`")
 _STEP = re.compile(r"\.?([^.\[\]]+)|\[(\d+)\]")
 _ENTRIES = {"slots": _Name, "rate_limit": _Limit}
-_SECTIONS: dict[str, type[Struct]] = {"": _File, "llm_driver_config": DriverConfig, "model_config": ModelConfig}
+_SECTIONS: dict[str, type[Struct]] = {
+    "": _File,
+    "llm_driver_config": DriverConfig,
+    "model_config": ModelConfig,
+    "fronts": FrontConfig,
+}
 
 
 def _explain(message: str, table: Any) -> str:

@@ -174,6 +174,7 @@ class Control:
             deltas=self._kernel.switchboard.deltas,
             slots=tuple(await self._slots(Empty())),
             instances=instances,
+            fronts=self._kernel.fronts.infos(),
             plugins=tuple(plugin.info for plugin in self._registry.plugins.values()),
             warnings=(*self._warnings, *self._kernel.supply.warnings.values(), *self._kernel.shelf.warnings),
         )

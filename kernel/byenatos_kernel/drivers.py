@@ -5,15 +5,17 @@ unit became ready, when an instance was lost with streams on it, and when a unit
 """
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Protocol
 
 from byenatos_kernel.egress import Egress
 from byenatos_kernel.grants import Grants
 from byenatos_kernel.instances import Instance
 from byenatos_kernel.link import quoted
-from byenatos_kernel.models import ModelEntry
+from byenatos_kernel.models import ModelEntry, PluginEntry
 from byenatos_kernel.registry import ModelRegistry
 from byenatos_kernel.units import CRASH_LIMIT, CRASH_WINDOW_S, Unit
 from byenatos_sandbox import NotIsolated
@@ -92,13 +94,27 @@ class DriverManager:
             InvalidRequest: the manifest or the operator's files ask for what no sandbox can be granted.
         """
         plugin = self._registry.plugin_for(model)
-        loaded = {unit.model.id for unit in self.units if not unit.leaving and not unit.dead}
+        models = [unit for unit in self.units if unit.sockets is None]
+        loaded = {unit.model.id for unit in models if not unit.leaving and not unit.dead}
         if model.id not in loaded and len(loaded) >= self._most_models + overlap:
             raise Overloaded(
                 f"{len(loaded)} models are loaded ({', '.join(sorted(loaded))}) and max_concurrent_models is "
                 f"{self._most_models}; unload one or raise it"
             )
         unit = Unit(model, plugin, self._grants.for_model(plugin, model), supervised=supervised)
+        self.units.append(unit)
+        self._start(unit)
+        return unit
+
+    def load_front(self, worker: ModelEntry, plugin: PluginEntry, sockets: Callable[[], list[socket.socket]]) -> Unit:
+        """Start a unit for one worker of a front, which is no model; ``sockets`` makes what its processes are handed.
+
+        Raises:
+            InvalidRequest: the manifest or the operator's files ask for what no sandbox can be granted.
+        """
+        unit = Unit(worker, plugin, self._grants.for_model(plugin, worker), supervised=True)
+        unit.pinned = True
+        unit.sockets = sockets
         self.units.append(unit)
         self._start(unit)
         return unit
@@ -261,7 +277,11 @@ class DriverManager:
             code = self._registry.shelf.load(unit.plugin)
             if self.egress is not None:
                 instance.port = self.egress.open(instance.manifest, self._grants.closed_network(unit.plugin))
-            instance.start(code, unit.file(), cold=unit.cold)
+            with ExitStack() as ours:
+                sockets = unit.sockets() if unit.sockets is not None else []
+                for one in sockets:
+                    ours.enter_context(one)
+                instance.start(code, unit.file(), cold=unit.cold, sockets=sockets)
         except ByenatosError as error:
             instance.error = error
             instance.advance(InstanceState.FAILED, error.message)

@@ -7,7 +7,8 @@ has a stream table of its own.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+import socket
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -138,10 +139,18 @@ class Instance(DriverLink):
         self.since = self._wall_clock()
         self._owner.instance_changed(self)
 
-    def start(self, code: Mapping[str, bytes], file: ModelFile | None = None, *, cold: bool = False) -> None:
+    def start(
+        self,
+        code: Mapping[str, bytes],
+        file: ModelFile | None = None,
+        *,
+        cold: bool = False,
+        sockets: Sequence[socket.socket] = (),
+    ) -> None:
         """Launch the process on the verified files and have it load the model; the owner hears of the outcome.
 
-        ``file`` is that of the model. A ``cold`` one is not forked from a template that has loaded it.
+        ``file`` is that of the model. A ``cold`` one is not forked from a template that has loaded it. ``sockets`` are
+        handed over.
         """
         model = self.model
         self._order = LoadOrder(
@@ -154,7 +163,7 @@ class Instance(DriverLink):
             declared=model.declared,
         )
         self.advance(InstanceState.STARTING)
-        self.launch(code, file=file, order=None if cold else self._order)
+        self.launch(code, file=file, order=None if cold else self._order, sockets=sockets)
         self._welcomed.add_done_callback(self._after_handshake)
 
     def retire(self, grace_s: float) -> None:

@@ -16,6 +16,7 @@ from byenatos_kernel.control import Control
 from byenatos_kernel.database import Database
 from byenatos_kernel.drivers import DriverManager
 from byenatos_kernel.egress import Egress
+from byenatos_kernel.fronts import FrontManager
 from byenatos_kernel.grants import Grants
 from byenatos_kernel.health import HealthWatch
 from byenatos_kernel.hotswap import HotSwapManager
@@ -86,6 +87,7 @@ class Kernel:
             self.database, self.registry, self.drivers, self.routes, self.switchboard, self._publish
         )
         self.supply = Supply(self.registry, self.drivers, self.routes, self.swaps, config.driver.fallback_model)
+        self.fronts = FrontManager(config.fronts, self.drivers, self.bus)
         self.health = HealthWatch(self.drivers, config.driver.health_check_interval)
         warnings = (*config.not_in_force(), *access.warnings(), *missing_layers())
         self.control = Control(self, warnings)
@@ -96,6 +98,7 @@ class Kernel:
         self.registry.in_use = lambda model: any(unit.model.id == model for unit in self.drivers.units)
         self.registry.on_removed = self.supply.removed
         self.registry.on_judged = self._judged
+        self.registry.on_plugins = self.fronts.plugins_changed
         self.bus.owner = self
         self._config = config
 
@@ -111,6 +114,7 @@ class Kernel:
         await self.registry.start()
         await self.supply.start()
         self.bus.start()
+        self.fronts.start()
         self.health.start()
         _settle_memory()
         log.info("kernel %s serves %s (pid %d)", __version__, self.home.endpoint, os.getpid())
@@ -173,6 +177,7 @@ class Kernel:
 
     async def _close(self) -> None:
         self.health.close()
+        self.fronts.close()
         self.registry.close()
         await self.switchboard.drain(DRAIN_S)
         await self.drivers.close(STOP_S)

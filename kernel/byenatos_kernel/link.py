@@ -7,6 +7,7 @@ the process is gone and all that it had written was taken in.
 
 import asyncio
 import os
+import socket
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -86,9 +87,16 @@ class DriverLink:
         return self.process.output() if self.process else ()
 
     def launch(
-        self, code: Mapping[str, bytes], *, file: ModelFile | None = None, order: LoadOrder | None = None
+        self,
+        code: Mapping[str, bytes],
+        *,
+        file: ModelFile | None = None,
+        order: LoadOrder | None = None,
+        sockets: Sequence[socket.socket] = (),
     ) -> None:
         """Start the process on ``code``, the plugin's verified files, with the open ``file`` of its model.
+
+        ``sockets`` are handed over.
 
         With an ``order`` that the process will get, it is forked from a template that has carried it out already, where
         there can be one.
@@ -107,6 +115,7 @@ class DriverLink:
             HEARTBEAT_S,
             self.grant.files,
             tuple(map(str, self.plugin.imports)),
+            len(sockets),
         )
         try:
             if self._nurseries is not None:
@@ -121,6 +130,7 @@ class DriverLink:
                 egress=self.port.driver_end if self.port is not None else None,
                 opened=opened,
                 dial=self.port.dial if self.port is not None else None,
+                sockets=sockets,
                 templates=self._nurseries.templates if self._nurseries is not None else None,
                 nursery=self._nursery,
                 on_exit=self._exited,

@@ -38,8 +38,8 @@ __all__ = ["ModelRegistry"]
 class ModelRegistry:
     """What can be loaded.
 
-    Its owner sets ``on_judged`` (a file is available or refused now), ``on_removed``, and ``in_use``, which tells
-    whether a model still has instances.
+    Its owner sets ``on_judged`` (a file is available or refused now), ``on_removed``, ``on_plugins`` (there are others
+    now), and ``in_use``, which tells whether a model still has instances.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class ModelRegistry:
         self.plugins: dict[str, PluginEntry] = {}
         self.models: dict[str, ModelEntry] = {}
         self.on_judged: Callable[[ModelEntry], None] = lambda _: None
+        self.on_plugins: Callable[[dict[str, PluginEntry]], None] = lambda _: None
         self.on_removed: Callable[[ModelEntry], None] = lambda _: None
         self.in_use: Callable[[str], bool] = lambda _: False
         self.shelf = shelf
@@ -148,6 +149,7 @@ class ModelRegistry:
         arrived = _usable(found) - _usable(self.plugins)
         self.plugins = dict(found)
         self._declare()
+        self.on_plugins(self.plugins)
         for entry in list(self.models.values()):
             if entry.path is None and entry.state == "available" and entry.driver in arrived:
                 self.on_judged(entry)  # a slot may have been waiting for it

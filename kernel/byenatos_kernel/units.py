@@ -10,7 +10,9 @@ The first crash of a process that was forked from a template costs no load, and 
 import asyncio
 import contextlib
 import random
+import socket
 from collections import deque
+from collections.abc import Callable
 
 from byenatos_kernel.instances import Instance
 from byenatos_kernel.model_files import ModelFile
@@ -42,6 +44,8 @@ class Unit:
         self.plugin = plugin
         self.grant = grant
         self.cold = False
+        self.sockets: Callable[[], list[socket.socket]] | None = None
+        """Makes what each of its processes is handed: for fronts, which are no models."""
         self._file = model.file
         self.supervised = supervised
         self.pinned = False

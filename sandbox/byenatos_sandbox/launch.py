@@ -43,7 +43,7 @@ import socket
 import stat
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
@@ -90,6 +90,7 @@ def launch(
     egress: socket.socket | None = None,
     opened: Mapping[str, int] | None = None,
     dial: Callable[[], socket.socket] | None = None,
+    sockets: Sequence[socket.socket] = (),
     templates: Templates | None = None,
     nursery: Nursery | None = None,
     on_exit: Callable[[Process], None] | None = None,
@@ -100,6 +101,7 @@ def launch(
     the plugin, by path: what stands in its folder is not looked at then. ``egress`` becomes descriptor 4 inside;
     ``dial`` returns a new stream to the broker, or raises ``OSError``; it is for grants with an egress socket. Files of
     the grant that are ``opened``, by path, are the very ones that are handed over, whatever their names lead to now.
+    ``sockets`` have the descriptors behind those of the files.
     Without ``templates`` a cold one is started; with a ``nursery`` (:func:`open_nursery`) it is forked from that one.
     ``on_exit`` is called in the event loop after the process is gone and reaped. Call it in the main thread, from a
     running event loop.
@@ -116,6 +118,7 @@ def launch(
         egress=egress,
         opened=opened or {},
         dial=dial,
+        sockets=sockets,
         templates=templates,
         nursery=nursery,
         on_exit=on_exit,
@@ -151,6 +154,7 @@ def open_nursery(
                 egress=its,
                 opened=opened or {},
                 dial=None,
+                sockets=(),
                 templates=templates,
                 nursery=None,
                 on_exit=on_exit,
@@ -171,6 +175,7 @@ def _launch(
     egress: socket.socket | None,
     opened: Mapping[str, int],
     dial: Callable[[], socket.socket] | None,
+    sockets: Sequence[socket.socket],
     templates: Templates | None,
     nursery: Nursery | None,
     on_exit: Callable[[Process], None] | None,
@@ -200,7 +205,7 @@ def _launch(
         raise NotIsolated.of(grant.name, nowhere)
     try:
         with ExitStack() as undo:
-            process = _Launch(grant, undo, loop, templates, nursery, opened, forks=forks).go(
+            process = _Launch(grant, undo, loop, templates, nursery, opened, sockets, forks=forks).go(
                 entry=entry, config=config, code=code, egress=egress, dial=dial, on_exit=on_exit
             )
             undo.pop_all()
@@ -220,6 +225,7 @@ class _Launch:
         templates: Templates | None,
         nursery: Nursery | None,
         opened: Mapping[str, int],
+        sockets: Sequence[socket.socket],
         *,
         forks: bool,
     ) -> None:
@@ -229,6 +235,7 @@ class _Launch:
         self._templates = templates
         self._nursery = nursery
         self._opened = opened
+        self._sockets = sockets
         self._files_mib = 0
         self._forks = forks
         self._states = _layers(grant) if nursery is None else nursery.process.layers
@@ -274,6 +281,7 @@ class _Launch:
             childs.callback(os.close, spec)
             given = {"spec": [spec], "channel": [listener], "egress": [egress.fileno()] if egress is not None else []}
             given["file"] = files
+            given["socket"] = [one.fileno() for one in self._sockets]
             names = [name for name, numbers in given.items() for _ in numbers]
             descriptors.send(setup, " ".join(names).encode(), [one for numbers in given.values() for one in numbers])
             template = self._template() if self._nursery is None else None
@@ -339,6 +347,7 @@ class _Launch:
             code=dict(code) if code is not None else None,
             imports=grant.imports,
             files=grant.files,
+            sockets=len(self._sockets),
             devices=grant.devices,
             layers=self._layers,
             writable_code=grant.writable_code,

@@ -2,7 +2,7 @@
 
 The spec travels as msgpack in a memory file; the descriptors that belong to it come with it, and are moved to fixed
 places, so that both sides know where they are: :data:`CHANNEL`, :data:`EGRESS`, then the granted files from
-:data:`FILES` on, in the grant's order.
+:data:`FILES` on, in the grant's order, then sockets that the launching process hands over.
 """
 
 import os
@@ -28,9 +28,10 @@ class Spec(Struct, frozen=True):
 
     ``entry`` is the ``module:function`` to call with the channel's descriptor and ``config``. ``plugin`` is the folder
     to import from (or empty), ``code`` its files if they are not to be read from there, ``imports`` further folders to
-    import from. ``files`` and ``devices`` are granted, ``scratch`` is the folder to write to, unless a private root
-    brings its own. ``layers`` are those to apply beyond what every child gets. ``user`` is whom root becomes (0: nobody
-    else). ``forks`` is for a sandboxed template (``nursery.py``); ``egress_socket`` for the filter (``seccomp.py``).
+    import from. ``files`` and ``devices`` are granted, ``sockets`` is how many are handed over, ``scratch`` is the
+    folder to write to, unless a private root brings its own. ``layers`` are those to apply beyond what every child
+    gets. ``user`` is whom root becomes (0: nobody else). ``forks`` is for a sandboxed template (``nursery.py``);
+    ``egress_socket`` for the filter (``seccomp.py``).
     """
 
     entry: str
@@ -42,6 +43,7 @@ class Spec(Struct, frozen=True):
     code: dict[str, bytes] | None = None
     imports: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    sockets: int = 0
     devices: tuple[str, ...] = ()
     layers: frozenset[str] = frozenset()
     writable_code: bool = False
@@ -52,8 +54,8 @@ class Spec(Struct, frozen=True):
 
     @property
     def setup(self) -> int:
-        """Where the setup socket is until leave is given: behind the files."""
-        return FILES + len(self.files)
+        """Where the setup socket is until leave is given: behind the files and sockets."""
+        return FILES + len(self.files) + self.sockets
 
     def write(self) -> int:
         """Put the orders into a memory file and return its descriptor, which the caller closes."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["FIRST", "grant", "granted", "open_file"]
+__all__ = ["FIRST", "grant", "granted", "open_file", "sockets"]
 
 FIRST = 5
 """The descriptor of the first granted file; the others follow in the order of the grant."""
@@ -21,6 +21,12 @@ granted: dict[str, int] = {}
 def grant(paths: Sequence[str]) -> None:
     """Note which files are open, in the order of their descriptors."""
     granted.update({path: number for number, path in enumerate(paths, FIRST)})
+
+
+def sockets(count: int) -> range:
+    """Return the descriptors of the ``count`` sockets that were handed over, which lie behind the files."""
+    first = FIRST + len(granted)
+    return range(first, first + count)
 
 
 def open_file(path: Path | str) -> BinaryIO:

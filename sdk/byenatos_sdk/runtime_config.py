@@ -17,8 +17,8 @@ class RuntimeConfig(Value, frozen=True):
 
     ``token`` proves once that the process is the one that was started. ``driver`` and ``version`` are the manifest's id
     and version, ``folder`` is the plugin folder, ``entry`` its ``module:Class``. A beat is sent every ``heartbeat_s``
-    seconds. ``files`` are the granted files, in the order of their descriptors (``files.py``). ``imports`` are folders
-    with packages of the driver's own.
+    seconds. ``files`` are the granted files, in the order of their descriptors (``files.py``), ``sockets`` is how many
+    are handed over behind them (``front.py``). ``imports`` are folders with packages of the driver's own.
     """
 
     token: str
@@ -29,6 +29,7 @@ class RuntimeConfig(Value, frozen=True):
     heartbeat_s: float = 0.1
     files: tuple[str, ...] = ()
     imports: tuple[str, ...] = ()
+    sockets: int = 0
 
 
 class PreloadConfig(Value, frozen=True):

@@ -5,6 +5,7 @@ dropping it: the kernel is then told to stop.
 """
 
 import asyncio
+import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ from byenatos_sdk.client.aio_streams import AsyncEvents, AsyncStream, Pump
 from byenatos_sdk.client.link import Link
 from byenatos_sdk.client.replies import check_swap, check_welcome, news_in, result_in
 from byenatos_sdk.client.request import Options, Prompt, build_embedding_request, build_request
+from byenatos_sdk.client.wire import WireLink
 from byenatos_sdk.home import Home
 from byenatos_sdk.protocol.control import (
     Empty,
@@ -88,6 +90,14 @@ class AsyncClient:
         self._name = name
         self._connect_timeout_s = connect_timeout_s
         self._pump: Pump | None = None
+        self._handed_over: socket.socket | None = None
+
+    @classmethod
+    def over(cls, connected: socket.socket, *, name: str = "") -> Self:
+        """Return a client that speaks over ``connected``, and closes it: for processes that may connect to nothing."""
+        client = cls(name=name)
+        client._handed_over = connected
+        return client
 
     async def __aenter__(self) -> Self:
         await self.connect()
@@ -107,7 +117,7 @@ class AsyncClient:
         """
         if self._pump is not None:
             raise RuntimeError("expected a client that was never connected; make a new AsyncClient")
-        link = Link(self._home)
+        link = Link(self._home) if self._handed_over is None else WireLink(self._handed_over)
         self._pump = pump = Pump(link)
         try:
             greeting = pump.connection.hello(self._name)

@@ -18,6 +18,7 @@ from byenatos_sdk.client.core import Connection
 from byenatos_sdk.client.inbox import Inbox
 from byenatos_sdk.client.link import Link
 from byenatos_sdk.client.replies import GRACE_S, gone_away, news_in, overdue, result_in
+from byenatos_sdk.client.wire import WireLink
 from byenatos_sdk.protocol.answer import Answer
 from byenatos_sdk.protocol.control import Empty, Event
 from byenatos_sdk.protocol.frames import ClientEvent
@@ -35,16 +36,19 @@ _RETRY_S = 0.005
 class Pump:
     """Moves frames between the socket and the core from within one event loop."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link | WireLink) -> None:
         self.connection = Connection()
         self._link = link
         self._loop = asyncio.get_running_loop()
         self._scheduled = False
         self._retrying = False
         self._attached = True
-        self._descriptors = (link.fileno(), link.monitor_fileno())
+        monitor = link.monitor_fileno()
+        self._descriptors = [link.fileno()]
         self._loop.add_reader(self._descriptors[0], self._turn)
-        self._loop.add_reader(self._descriptors[1], self._watch)
+        if monitor is not None:
+            self._descriptors.append(monitor)
+            self._loop.add_reader(monitor, self._watch)
         self._loop.call_soon(self._watch)
 
     def stream(self, request: InferenceRequest) -> Inbox:
@@ -62,7 +66,7 @@ class Pump:
     def flush(self) -> None:
         """Send what stands in the core's outgoing queue, as far as the socket takes it."""
         outgoing = self.connection.outgoing
-        if not outgoing or not self._attached:
+        if not self._attached or not (outgoing or self._link.unsent):
             return
         if self._link.send(outgoing):
             self._schedule()
@@ -143,6 +147,8 @@ class Pump:
             self._schedule()
         if self.connection.loss is None:
             self.flush()
+            if len(self._descriptors) == 1:
+                self._watch()
         else:
             self._free()
 

@@ -55,6 +55,9 @@ class Link:
         PermissionDenied: if the socket belongs to somebody else.
     """
 
+    unsent = False
+    """What is taken out leaves by itself: libzmq has a thread for that."""
+
     __slots__ = ("_context", "_gone", "_monitor", "_poller", "_socket", "endpoint")
 
     def __init__(self, home: Home) -> None:

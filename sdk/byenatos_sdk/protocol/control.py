@@ -30,6 +30,7 @@ __all__ = [
     "DriverRestarting",
     "Empty",
     "Event",
+    "FrontInfo",
     "InstanceChanged",
     "InstanceInfo",
     "KernelStatus",
@@ -151,6 +152,19 @@ class SlotInfo(Value, frozen=True, omit_defaults=True):
     detail: str = ""
 
 
+class FrontInfo(Value, frozen=True, omit_defaults=True):
+    """A front that the operator configured: where it listens, and how many of its ``workers`` serve (``ready``).
+
+    ``problem`` says why it does not.
+    """
+
+    id: str
+    address: str
+    ready: int = 0
+    workers: int = 1
+    problem: str = ""
+
+
 class KernelStatus(Value, frozen=True, omit_defaults=True):
     """The kernel at a glance. ``cpu_s``: CPU seconds of its main thread; counters since it started."""
 
@@ -169,6 +183,7 @@ class KernelStatus(Value, frozen=True, omit_defaults=True):
     instances: tuple[InstanceInfo, ...] = ()
     plugins: tuple[PluginInfo, ...] = ()
     warnings: tuple[str, ...] = ()
+    fronts: tuple[FrontInfo, ...] = ()
 
 
 class Turn(Value, frozen=True, omit_defaults=True):

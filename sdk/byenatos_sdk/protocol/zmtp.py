@@ -19,7 +19,7 @@ waits for the other's READY (:attr:`Reader.shaken`).
 import struct
 from collections.abc import Callable
 
-__all__ = ["COMMAND_LIMIT", "Reader", "Violation", "frame_head", "opening"]
+__all__ = ["COMMAND_LIMIT", "Reader", "Violation", "first_head", "frame_head", "opening"]
 
 COMMAND_LIMIT = 4096
 """Bytes of the longest command that is read."""
@@ -41,8 +41,13 @@ def opening(socket_type: bytes) -> bytes:
 
 
 def frame_head(size: int) -> bytes:
-    """Return what precedes the body of a message of one frame of ``size`` bytes."""
+    """Return what precedes the body of a message of one frame, or of its last, of ``size`` bytes."""
     return _HEADS[size] if size < 256 else b"\x02" + _LENGTH.pack(size)
+
+
+def first_head(size: int) -> bytes:
+    """Return what precedes the body of a frame of ``size`` bytes after which the message goes on."""
+    return bytes((_MORE, size)) if size < 256 else b"\x03" + _LENGTH.pack(size)
 
 
 class Reader:

@@ -70,6 +70,10 @@ def import_driver(config: RuntimeConfig) -> type[Driver]:
         found: Any = getattr(importlib.import_module(module), name)
     except AttributeError:
         raise TypeError(f"expected a class {name!r} in module {module!r} of {config.folder}, found none") from None
+    if config.sockets:
+        from byenatos_sdk.runtime.front import driver_of  # with a client, which a driver's process does without
+
+        found = driver_of(found, config.sockets)
     if not (isinstance(found, type) and issubclass(found, Driver)):
         raise TypeError(f"expected {config.entry!r} to name a subclass of byenatos_sdk.Driver, found {found!r:.200}")
     missing = sorted(getattr(found, "__abstractmethods__", ()))

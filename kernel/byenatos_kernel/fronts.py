@@ -1,0 +1,174 @@
+"""Fronts: plugins that speak an outside protocol to applications, each given a listening socket and nothing else.
+
+The kernel binds the address and keeps the socket; every worker of a front gets it, with one connection to the bus, when
+it starts. So a worker that crashes, or one whose plugin has a new version, is replaced without a connection being
+refused: what arrives in between waits in the socket's queue.
+
+A worker is an instance like any other to the driver manager: it is launched, watched, restarted and drained the same
+way, and it is not a model that anybody can ask.
+"""
+
+import ipaddress
+import logging
+import socket
+from collections.abc import Mapping
+
+from byenatos_kernel.bus import Bus
+from byenatos_kernel.config import FrontConfig
+from byenatos_kernel.drivers import DriverManager
+from byenatos_kernel.models import ModelEntry, PluginEntry
+from byenatos_kernel.units import Unit
+from byenatos_sdk.protocol.control import FrontInfo
+from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, Unavailable
+
+__all__ = ["FrontManager", "split_address"]
+
+BACKLOG = 1024
+
+log = logging.getLogger("byenatos")
+
+
+class _Front:
+    """One configured front: its socket, and the workers that accept from it."""
+
+    def __init__(self, id: str, config: FrontConfig) -> None:
+        self.id = id
+        self.config = config
+        self.listener: socket.socket | None = None
+        self.units: list[Unit] = []
+        self.digest = ""
+        self.problem = ""
+
+    @property
+    def address(self) -> str:
+        """Where it listens: ``host:port``."""
+        if self.listener is None:
+            return self.config.listen
+        host, port = self.listener.getsockname()[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class FrontManager:
+    """Starts the fronts that the operator's configuration names, as soon as their plugins are there."""
+
+    def __init__(self, configured: Mapping[str, FrontConfig], drivers: DriverManager, bus: Bus) -> None:
+        self._fronts = [_Front(name, config) for name, config in configured.items() if config.workers]
+        self._drivers = drivers
+        self._bus = bus
+        self._plugins: Mapping[str, PluginEntry] = {}
+        self._started = False
+
+    def start(self) -> None:
+        """Bind the addresses. One that cannot be had is reported, and everything else goes on."""
+        for front in self._fronts:
+            try:
+                front.listener = _listen(front.config.listen)
+            except (OSError, ByenatosError) as error:
+                reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+                front.problem = f"{front.config.listen}: {reason}; set fronts.{front.id}.listen to another address"
+                log.warning("the front %s does not serve: %s", front.id, front.problem)
+        self._started = True
+        self.plugins_changed(self._plugins)
+
+    def plugins_changed(self, plugins: Mapping[str, PluginEntry]) -> None:
+        """Start what can be started now, and replace the workers of a front whose plugin is another version by now."""
+        self._plugins = plugins
+        if not self._started:
+            return
+        for front in self._fronts:
+            plugin = plugins.get(front.id)
+            if front.listener is None:
+                continue
+            if plugin is None or plugin.manifest is None:
+                if not front.units:
+                    front.problem = plugin.reason if plugin is not None else f"there is no plugin {front.id!r}"
+            elif plugin.manifest.plugin.kind != "front":
+                front.problem = f"the plugin {front.id!r} is a {plugin.manifest.plugin.kind}, not a front"
+            elif plugin.digest != front.digest or not front.units:
+                self._replace(front, plugin)
+
+    def infos(self) -> tuple[FrontInfo, ...]:
+        """What ``status`` says of the fronts."""
+        return tuple(
+            FrontInfo(
+                front.id,
+                front.address,
+                sum(unit.ready is not None for unit in front.units),
+                front.config.workers,
+                front.problem or next((unit.error.message for unit in front.units if unit.error is not None), ""),
+            )
+            for front in self._fronts
+        )
+
+    def close(self) -> None:
+        """Accept nothing more; the workers are stopped with all other instances."""
+        for front in self._fronts:
+            if front.listener is not None:
+                front.listener.close()
+                front.listener = None
+
+    # ---- private -----------------------------------------------------------------------------------------------
+
+    def _replace(self, front: _Front, plugin: PluginEntry) -> None:
+        """Start new workers and let the old ones finish what they have."""
+        old, front.units, front.digest, front.problem = front.units, [], plugin.digest, ""
+        assert plugin.manifest is not None
+        for number in range(1, front.config.workers + 1):
+            entry = ModelEntry(f"{front.id}#{number}", plugin.id)
+            entry.settings = {**plugin.manifest.settings, **front.config.settings}
+            try:
+                front.units.append(self._drivers.load_front(entry, plugin, lambda: self._sockets(front)))
+            except ByenatosError as error:
+                front.problem = error.message
+                log.warning("the front %s does not serve: %s", front.id, error.message)
+        for unit in old:
+            unit.pinned = False
+            self._drivers.release(unit)
+
+    def _sockets(self, front: _Front) -> list[socket.socket]:
+        """Return what a worker that starts now is handed; whoever launches it closes them."""
+        if front.listener is None:
+            raise Unavailable(f"the front {front.id} is being stopped")
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._bus.adopt(ours)
+        return [theirs, front.listener.dup()]
+
+
+def split_address(listen: str) -> tuple[str, int]:
+    """Split ``host:port`` or ``[host]:port``.
+
+    Raises:
+        InvalidRequest: it is neither, or the host is no address of this machine's own loopback.
+    """
+    host, _, port = listen.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise InvalidRequest(f"expected an address like 127.0.0.1:8421, found {listen!r}")
+    try:
+        loopback = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host).is_loopback
+    except ValueError:
+        raise InvalidRequest(f"expected an address like 127.0.0.1:8421, found {listen!r}") from None
+    if not loopback:
+        raise InvalidRequest(f"expected an address of this machine only (127.0.0.1, [::1]), found {listen!r}")
+    return ("127.0.0.1" if host == "localhost" else host), int(port)
+
+
+def _listen(listen: str) -> socket.socket:
+    """Bind and listen.
+
+    Raises:
+        InvalidRequest: the address is not as it must be.
+        OSError: it cannot be had.
+    """
+    host, port = split_address(listen)
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # those that are accepted inherit it
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except BaseException:
+        listener.close()
+        raise
+    return listener

@@ -1,0 +1,44 @@
+"""What the author of a front writes: a class that speaks an outside protocol to applications.
+
+A front is a plugin of kind ``front``. It runs in a sandbox as drivers do, holds no key and no model, and can connect to
+nothing: the kernel gives it a listening socket that is bound already, and one connection to itself as a client. What a
+front learns of the kernel is what any application may ask.
+
+::
+
+    class Http(Front):
+        async def start(self, listener, kernel):
+            self.server = await asyncio.start_server(..., sock=listener)
+
+        async def stop(self):
+            self.server.close()
+"""
+
+import socket
+from abc import ABC, abstractmethod
+from typing import Any
+
+from byenatos_sdk.client import AsyncClient
+
+__all__ = ["Front"]
+
+
+class Front(ABC):
+    """Serves applications from one event loop. Several processes of the same front may share one listening socket."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.settings = settings
+
+    @abstractmethod
+    async def start(self, listener: socket.socket, kernel: AsyncClient) -> None:
+        """Begin to accept from ``listener`` (bound, listening, not blocking); return once it does.
+
+        ``kernel`` is connected. If it goes away, the process ends.
+        """
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """Accept nothing more, let what is answered now come to its end, and return.
+
+        Whoever waits for longer than the kernel's grace is cut off.
+        """
