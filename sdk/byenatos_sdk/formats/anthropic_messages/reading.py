@@ -20,6 +20,7 @@ from byenatos_sdk.formats.anthropic_messages.shapes import (
     WireUsage,
     read_block,
 )
+from byenatos_sdk.formats.calls import arguments_text
 from byenatos_sdk.formats.contract import StreamDecoder as StreamDecoderProtocol
 from byenatos_sdk.formats.sse import MAX_EVENT, Event, EventReader
 from byenatos_sdk.formats.streams import UnitDecoder
@@ -67,7 +68,7 @@ class _Block:
         said = "".join(self.input)
         if self.block is not None:
             call = tool_call(self.block)
-            return ToolCallDelta(call.id, call.name, said or call.arguments, call.signature)
+            return ToolCallDelta(call.id, call.name, _arguments(said) or call.arguments, call.signature)
         raw = self.raw
         if said:
             raw = json_body(
@@ -75,6 +76,14 @@ class _Block:
             )
         kept = opaque(raw)
         return ReasoningDelta("", kept.signature, kept.source, redacted=True)
+
+
+def _arguments(said: str) -> str:
+    """Return an input as text in one line; one that is no JSON stays as the model wrote it."""
+    try:
+        return arguments_text(said.encode()) if said else ""
+    except msgspec.DecodeError:
+        return said
 
 
 class StreamDecoder(UnitDecoder[Event]):
