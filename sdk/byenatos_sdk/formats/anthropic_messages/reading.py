@@ -3,8 +3,6 @@
 A call's input is put together and given out when its block ends; what the vendor's own tools do is kept as it is.
 """
 
-from typing import Any
-
 import msgspec
 
 from byenatos_sdk.formats.anthropic_messages.blocks import opaque, parts_of, signed, tool_call
@@ -71,9 +69,8 @@ class _Block:
             return ToolCallDelta(call.id, call.name, _arguments(said) or call.arguments, call.signature)
         raw = self.raw
         if said:
-            raw = json_body(
-                msgspec.json.decode(raw, type=dict[str, Any]) | {"input": read_json(said.encode(), "input")}
-            )
+            fields = read_object(raw, "content_block")
+            raw = json_body({**fields, "input": read_json(said.encode(), "input")})
         kept = opaque(raw)
         return ReasoningDelta("", kept.signature, kept.source, redacted=True)
 
@@ -118,7 +115,7 @@ class StreamDecoder(UnitDecoder[Event]):
         elif kind == "message_stop":
             self._end()
         elif kind == "error":
-            self.fail(error_of(msgspec.json.decode(unit.data), WireResponse(unit.data, 500)))
+            self.fail(error_of(read_json(unit.data, "event"), WireResponse(unit.data, 500)))
 
     def at_end(self) -> None:
         """Accept an answer whose reason to stop was said, even if the last event is missing."""
