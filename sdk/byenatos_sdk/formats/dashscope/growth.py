@@ -4,7 +4,8 @@ A client asks for pieces of new text (``incremental_output``), but some models i
 far in every event, and nothing in the stream says which. Once a piece does not begin with the one before it, pieces
 add up. As long as every piece does, both are possible: then only what is the same either way is given out, until so
 much has been repeated that it cannot be chance, or the answer ends; an answer whose every piece repeated the one
-before is taken for one that grew, because the last event of a stream that adds up is empty. All texts of an answer
+before is taken for one that grew, because the last event of a stream that adds up is empty. Thoughts that are gone, or still there, beside the text that
+follows them show it too. All texts of an answer
 (its text, its reasoning, its calls' arguments) are sent in one way, so what one of them shows holds for all.
 """
 
@@ -32,6 +33,11 @@ class Mode:
     def __init__(self) -> None:
         self.way = Way.UNKNOWN
 
+    def grows(self) -> None:
+        """Note what an event showed, if nothing has shown it before."""
+        if self.way is Way.UNKNOWN:
+            self.way = Way.GROWS
+
 
 class Growth:
     """One text of an answer: :meth:`feed` it as it comes, and take what is new."""
@@ -53,6 +59,10 @@ class Growth:
         if self._mode.way is Way.GROWS:
             return self._grow(piece)
         return self._agreed(piece)
+
+    def repeats(self, piece: object) -> bool:
+        """Say whether ``piece`` is the one before it again."""
+        return bool(self._last) and piece == self._last
 
     def end(self) -> str:
         """Hear that the answer is complete; return what was held back."""

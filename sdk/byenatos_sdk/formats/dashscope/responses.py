@@ -157,13 +157,13 @@ def add_calls(calls: CallFragments, message: Mapping[str, Any]) -> None:
             calls.add(call.get("index", at), call.get("id"), function.get("name"), function.get("arguments"))
 
 
-def wire_message(reply: Reply, text: str, thoughts: str, calls: list[ToolCall]) -> dict[str, Any]:
-    """Return a message as the path that was asked has it."""
+def wire_message(reply: Reply, text: str, thoughts: str | None, calls: list[ToolCall]) -> dict[str, Any]:
+    """Return a message as the path that was asked has it; ``thoughts`` are ``None`` where there were never any."""
     multimodal = reply.asked is not None and reply.asked.path.endswith(MULTIMODAL)
     message: dict[str, Any] = {"role": "assistant", "content": text}
     if multimodal:
         message["content"] = [{"text": text}] if text else []
-    if thoughts:
+    if thoughts is not None:
         message["reasoning_content"] = thoughts
     if calls:
         message["tool_calls"] = [write_call(call) | {"index": at} for at, call in enumerate(calls)]
@@ -181,7 +181,7 @@ def encode_response(response: InferenceResponse, reply: Reply) -> WireResponse:
     if wants_text(reply):
         output: dict[str, Any] = {"text": response.text, "finish_reason": response.reason}
     else:
-        thoughts = "".join(part.text for part in parts if isinstance(part, Reasoning))
+        thoughts = "".join(part.text for part in parts if isinstance(part, Reasoning)) or None
         calls = [part for part in parts if isinstance(part, ToolCall)]
         choice = {
             "finish_reason": response.reason,

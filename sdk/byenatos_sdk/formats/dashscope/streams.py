@@ -85,11 +85,13 @@ class StreamDecoder(UnitDecoder[Event]):
             self._finish(word, body.get("usage"))
 
     def _message(self, message: dict[str, Any]) -> None:
-        thoughts = message.get("reasoning_content")
-        if isinstance(thoughts, str) and thoughts:  # an empty one means that the thinking is over
-            self._say_thought(self._thoughts.feed(thoughts))
+        thoughts, text = message.get("reasoning_content"), content_text(message.get("content"))
+        if text and self._thoughts.repeats(thoughts):
+            self._mode.grows()
+        if text or isinstance(thoughts, str):  # beside a text, none at all means that the thinking is over
+            self._say_thought(self._thoughts.feed(thoughts if isinstance(thoughts, str) else ""))
         if message.get("content") is not None:
-            self._say_text(self._text.feed(content_text(message["content"])))
+            self._say_text(self._text.feed(text))
         calls = message.get("tool_calls")
         for at, call in enumerate(calls if isinstance(calls, list) else ()):
             if isinstance(call, dict):
@@ -146,7 +148,7 @@ class StreamEncoder:
         self._grows = asked is not None and not asked.request.extra.get("incremental_output")
         self._only_text = wants_text(reply)
         self._end = b',"request_id":' + json_body(reply.id) + b"}\n\n"
-        shown = json_body({"output": self._output("\0", "", [], "null")})
+        shown = json_body({"output": self._output("\0", None, [], "null")})
         before, _, after = shown.partition(b'"\\u0000"')
         self._before, self._after = before, after[:-1] + self._end
         self._id = 0
@@ -186,19 +188,21 @@ class StreamEncoder:
         """Return a comment, which clients of event streams pass over."""
         return b":heartbeat\n\n"
 
-    def _output(self, text: str, thoughts: str, calls: list[ToolCall], word: str) -> dict[str, Any]:
+    def _output(self, text: str, thoughts: str | None, calls: list[ToolCall], word: str) -> dict[str, Any]:
         if self._only_text:
             return {"text": text, "finish_reason": word}
         return {"choices": [{"message": wire_message(self._reply, text, thoughts, calls), "finish_reason": word}]}
 
     def _whole(self, word: str = "null", usage: dict[str, Any] | None = None) -> bytes:
         """Write an event of what is new, or of all that was said where texts grow."""
-        output = self._output("".join(self._text), "".join(self._thoughts), self._calls, word)
+        output = self._output(
+            "".join(self._text), "".join(self._thoughts) if self._thoughts else None, self._calls, word
+        )
         if self._tokens and not self._only_text:
             output["choices"][0]["logprobs"] = write_logprobs(self._tokens)
         self._tokens = ()
         if not self._grows:
-            self._text, self._thoughts, self._calls = [], [], []
+            self._text, self._thoughts, self._calls = [], self._thoughts and [""], []
         said: dict[str, Any] = {"output": output}
         if usage is not None:
             said["usage"] = usage
