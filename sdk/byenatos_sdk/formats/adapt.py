@@ -187,7 +187,9 @@ class _Fitting:
             self.lose("reasoning.effort", "clamped", f"{to.format} always thinks")
             effort = "minimal"
         if effort is not None and "effort" not in to.reasoning:
-            if "budget" in to.reasoning and effort != "none":
+            if effort == "medium" and "switch" in to.reasoning:
+                pass  # that is what switching it on means
+            elif "budget" in to.reasoning and effort != "none":
                 self.lose("reasoning.effort", "emulated", f"{to.format} knows budgets of tokens only")
                 budget = budget_of(effort) if budget is None else budget
                 effort = None

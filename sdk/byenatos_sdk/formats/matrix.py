@@ -280,6 +280,7 @@ _ROWS = (
         alternate=True,
         user_needed=True,
         images=frozenset({"data", "url"}),
+        files=frozenset({"file_id"}),
         tools=True,
         tool_choices=frozenset({"none", "auto", "named"}),
         reasoning=frozenset({"switch"}),
