@@ -17,10 +17,10 @@ _Seconds = Annotated[float, Meta(gt=0)]
 class HTTPSettings(Value, frozen=True, forbid_unknown_fields=True):
     """``[settings]`` of the manifest, under those of the model and of ``model_config``.
 
-    ``model``: the vendor's name for the model, its id if empty. ``api``: which of the driver's formats to speak, its
-    own if empty. ``headers``: further ones, never a key (the broker puts that in). ``stream``: ask for the answer in
-    pieces. ``attempts``: how often a request is sent in all, before the first word of the answer came. Times in
-    seconds: ``connect_s`` for a connection to the broker, ``first_s`` until the first word, ``gap_s`` between two,
+    ``model``: the vendor's name for the model, its id if empty. ``api``: the name of the format to speak, the
+    driver's first if empty. ``headers``: further ones, never a key (the broker puts that in). ``stream``: ask for the
+    answer in pieces. ``attempts``: how often a request is sent in all, before the first word of the answer came. Times
+    in seconds: ``connect_s`` for a connection to the broker, ``first_s`` until the first word, ``gap_s`` between two,
     ``most_wait_s`` how long a vendor may ask to wait before it is asked again.
     ``without``: sampling parameters that this model does not take. ``capabilities``: fields of ``Capabilities`` that
     differ for this model. ``extra``: parameters of the vendor's own for every request that has none of that name.
