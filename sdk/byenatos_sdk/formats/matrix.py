@@ -224,9 +224,10 @@ _ROWS = (
             "stop": Limit("stop"),
         },
         files=frozenset(),
-        reasoning=frozenset({"effort", "switch"}),
+        reasoning=frozenset({"effort", "budget", "switch"}),
         reasoning_history=True,
         prefill=True,
+        raw=True,
         token_count=True,
     ),
     _openai(

@@ -102,6 +102,9 @@ class EventReader:
             self._data.append(value)
         elif field == b"event":
             self._name = value.decode("utf-8", "replace")
+        elif field == b"error":  # no field of the standard: how older servers of llama.cpp say that an answer failed
+            self._name = "error"
+            self._data.append(value)
         elif not field:
             self._comments.append(value)
 

@@ -193,8 +193,8 @@ def request_of(meaning: dict[str, Any]) -> InferenceRequest:
     messages = [Message("system", (Text(text),)) for text in meaning.get("system", ())]
     if "prompt" in meaning:
         messages.append(Message("user", (Text(meaning["prompt"]),)))
-    for turn in meaning.get("turns", ()):
-        messages.append(Message(turn["role"], tuple(_part(part) for part in turn["parts"])))
+    turns = meaning.get("turns", ())
+    messages += [Message(turn["role"], tuple(_part(part) for part in turn["parts"])) for turn in turns]
     choice = meaning.get("tool_choice", "auto")
     sampling = {name: value for name, value in parameters.items() if name in _SAMPLING}
     sampling["stop"] = tuple(sampling.get("stop", ()))

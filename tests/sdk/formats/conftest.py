@@ -2,7 +2,7 @@
 
 import pytest
 
-pytest.register_assert_rewrite("tests.sdk.formats.cases", "tests.sdk.formats.laws")
+pytest.register_assert_rewrite("tests.sdk.formats.cases", "tests.sdk.formats.chat_dialects", "tests.sdk.formats.laws")
 
 from tests.sdk.formats.replay import Replay, replaying  # noqa: E402  # after the registration
 

@@ -9,6 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from byenatos_sdk.formats.capabilities import Capabilities, Limit
+from byenatos_sdk.formats.wire import json_body
 from byenatos_sdk.protocol.messages import (
     Audio,
     Delta,
@@ -34,7 +35,7 @@ from byenatos_sdk.protocol.messages import (
     Usage,
 )
 
-__all__ = ["deltas", "json_objects", "requests", "responses", "texts", "tool_calls", "usages"]
+__all__ = ["deltas", "json_objects", "json_values", "requests", "responses", "texts", "tool_calls", "usages"]
 
 texts = st.text(min_size=1, max_size=20)
 """Text of any characters, those that libraries take for line ends among them."""
@@ -45,6 +46,8 @@ _json = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=5,
 )
+json_values = _json
+"""Any JSON."""
 json_objects = st.dictionaries(st.text(max_size=8), _json, max_size=3)
 _schemas = st.fixed_dictionaries(
     {"type": st.just("object"), "properties": st.dictionaries(names, st.just({"type": "string"}), max_size=2)}
@@ -53,16 +56,13 @@ tools = st.builds(Tool, names, st.just("") | texts, _schemas, st.none() | st.boo
 _urls = names.map(lambda name: f"https://example.com/{name}.png")
 
 
-def _arguments() -> st.SearchStrategy[str]:
-    from byenatos_sdk.formats.wire import json_body
-
-    return json_objects.map(lambda value: json_body(value).decode())
+_arguments = json_objects.map(lambda value: json_body(value).decode())
 
 
 def tool_calls(*, signatures: bool = False) -> st.SearchStrategy[ToolCall]:
     """Draw calls with arguments in the form that an encoder of objects gives them."""
     signature = st.none() | texts if signatures else st.none()
-    return st.builds(ToolCall, ids, names, _arguments(), signature)
+    return st.builds(ToolCall, ids, names, _arguments, signature)
 
 
 def _media(to: Capabilities) -> st.SearchStrategy[Part]:

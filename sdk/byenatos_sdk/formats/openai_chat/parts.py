@@ -1,0 +1,152 @@
+"""Contents of messages: OpenAI's parts and canonical ones, both ways."""
+
+import base64
+import binascii
+import mimetypes
+from collections.abc import Iterable
+from typing import Any, Literal, cast
+
+from byenatos_sdk.formats.fields import Fields
+from byenatos_sdk.protocol.errors import InvalidRequest
+from byenatos_sdk.protocol.messages import Audio, File, Image, Part, Text
+
+__all__ = ["data_url", "read_base64", "read_content", "read_data_url", "read_file", "read_image", "write_content"]
+
+_UNKNOWN_TYPE = "application/octet-stream"
+_DETAILS = frozenset({"auto", "low", "high", "original"})
+_FORMATS = {"audio/mpeg": "mp3", "audio/x-wav": "wav", "audio/wave": "wav"}
+_TYPES = {"mp3": "audio/mpeg"}
+
+
+def data_url(media_type: str, data: bytes) -> str:
+    """Write bytes as a ``data:`` address."""
+    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
+
+
+def read_base64(text: str, where: str) -> bytes:
+    """Decode base64 in either alphabet, with or without its padding.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    plain = text.translate(_URL_SAFE).rstrip("=")
+    try:
+        return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidRequest(f"{where}: expected base64, found: {error}") from None
+
+
+_URL_SAFE = str.maketrans({"-": "+", "_": "/", "\n": None, "\r": None})
+
+
+def read_data_url(url: str, where: str) -> tuple[str, bytes] | None:
+    """Return media type and bytes of a ``data:`` address; ``None`` if it is another address.
+
+    Raises:
+        InvalidRequest: it is a broken one.
+    """
+    if url[:5].lower() != "data:":
+        return None
+    head, comma, data = url[5:].partition(",")
+    media_type, _, encoding = head.partition(";")
+    if not comma or not encoding.lower().endswith("base64"):
+        raise InvalidRequest(f"{where}: expected 'data:TYPE;base64,DATA', found {url[:40]!r}")
+    return media_type.lower(), read_base64(data, where)
+
+
+def read_image(url: str, detail: str | None, where: str) -> Image:
+    """Read a picture from its address.
+
+    Raises:
+        InvalidRequest: the address or the detail is none.
+    """
+    if detail is not None and detail not in _DETAILS:
+        raise InvalidRequest(f"{where}.detail: expected one of {', '.join(sorted(_DETAILS))}, found {detail[:40]!r}")
+    known = cast("Literal['auto', 'low', 'high', 'original']", detail or "auto")
+    found = read_data_url(url, where)
+    if found is None:
+        return Image(url=url, detail=known)
+    return Image(found[0] or "image/png", found[1], detail=known)
+
+
+def read_file(data: str, name: str, where: str) -> File:
+    """Read a document that comes with the request, as a ``data:`` address or in bare base64."""
+    found = read_data_url(data, where)
+    if found is not None:
+        return File(name, found[0] or _UNKNOWN_TYPE, found[1])
+    return File(name, mimetypes.guess_type(name)[0] or _UNKNOWN_TYPE, read_base64(data, where))
+
+
+def _part(fields: Fields) -> Part | None:
+    kind = fields.text("type")
+    match kind:
+        case "text" | "input_text" | "output_text":
+            return Text(fields.need_text("text"))
+        case "refusal":
+            return Text(fields.need_text("refusal"))
+        case "image_url":
+            if isinstance(fields.get("image_url"), str):
+                return read_image(fields.need_text("image_url"), None, fields.name("image_url"))
+            image = fields.need_inner("image_url")
+            return read_image(image.need_text("url"), image.text("detail"), image.path)
+        case "input_audio":
+            audio = fields.need_inner("input_audio")
+            form = audio.need_text("format")
+            return Audio(read_base64(audio.need_text("data"), audio.name("data")), _TYPES.get(form, f"audio/{form}"))
+        case "file":
+            file = fields.need_inner("file")
+            name = file.text("filename") or ""
+            if "file_data" in file:
+                return read_file(file.need_text("file_data"), name, file.name("file_data"))
+            return File(name, file_id=file.need_text("file_id"))
+        case "thinking":
+            return None
+    raise fields.wrong("type", "text, image_url, input_audio, file or refusal")
+
+
+def read_content(message: Fields, key: str = "content") -> list[Part]:
+    """Read a message's content: a string, a list of parts, or one part alone (Meta); absent or empty is nothing.
+
+    Raises:
+        InvalidRequest: it is something else; the message says where.
+    """
+    content = message.get(key)
+    if content is None or content == "":
+        return []
+    if isinstance(content, str):
+        return [Text(content)]
+    if isinstance(content, dict):
+        fields = [Fields(content, message.name(key))]
+    elif isinstance(content, list):
+        fields = message.objects(key)
+    else:
+        raise message.wrong(key, "a string or a list of parts")
+    parts = [part for part in map(_part, fields) if part is not None]
+    return [part for part in parts if part != Text("")]
+
+
+def _written(part: Part) -> dict[str, Any]:
+    if isinstance(part, Text):
+        return {"type": "text", "text": part.text}
+    if isinstance(part, Image):
+        url = part.url if part.data is None else data_url(part.media_type, part.data)
+        detail = {} if part.detail == "auto" else {"detail": part.detail}
+        return {"type": "image_url", "image_url": {"url": url, **detail}}
+    if isinstance(part, Audio):
+        form = _FORMATS.get(part.media_type, part.media_type.rpartition("/")[2])
+        return {"type": "input_audio", "input_audio": {"data": base64.b64encode(part.data).decode(), "format": form}}
+    assert isinstance(part, File)
+    name = {"filename": part.name} if part.name else {}
+    if part.data is not None:
+        return {"type": "file", "file": {**name, "file_data": data_url(part.media_type, part.data)}}
+    return {"type": "file", "file": {**name, "file_id": part.file_id}}
+
+
+def write_content(parts: Iterable[Part]) -> str | list[dict[str, Any]]:
+    """Write texts, pictures, sounds and documents: one text alone as a string, which every server takes."""
+    content = [part for part in parts if isinstance(part, Text | Image | Audio | File)]
+    if not content:
+        return ""
+    if len(content) == 1 and isinstance(content[0], Text):
+        return content[0].text
+    return [_written(part) for part in content]

@@ -1,0 +1,181 @@
+"""Read one answer's stream of chunks.
+
+What vendors do differently, and what is made of it: an end is a choice's ``finish_reason``; usage may stand in that
+chunk, in one of its own behind it, or in every chunk (the last one counts, they are never added up), so that the
+terminal waits for ``[DONE]`` or the close of the connection. Without either the stream broke off. An error is an
+object in a chunk, or an event of that name. Calls of tools are handed on whole, when their choice has ended. A first
+chunk without choices (Azure's filter results), roles that come again and again, empty contents: mean nothing.
+"""
+
+from typing import Any
+
+from byenatos_sdk.formats.fragments import CallFragments
+from byenatos_sdk.formats.openai_chat.errors import failed, found_error
+from byenatos_sdk.formats.openai_chat.logprobs import read_logprobs
+from byenatos_sdk.formats.openai_chat.profile import OPENAI, Profile
+from byenatos_sdk.formats.openai_chat.responses import content_of, finish_of, thought_of
+from byenatos_sdk.formats.openai_chat.usage import read_usage
+from byenatos_sdk.formats.sse import Event, EventReader
+from byenatos_sdk.formats.wire import WireResponse, read_json
+from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, StreamInterrupted, UpstreamFailed
+from byenatos_sdk.protocol.messages import (
+    Delta,
+    Finish,
+    FinishReason,
+    Logprobs,
+    ReasoningDelta,
+    TextDelta,
+    Usage,
+)
+
+__all__ = ["StreamDecoder"]
+
+
+class StreamDecoder:
+    """Reads the choice of index ``choice``; see the module's text."""
+
+    def __init__(self, profile: Profile = OPENAI, choice: int = 0) -> None:
+        self._profile = profile
+        self._choice = choice
+        self._events = EventReader()
+        self._calls = CallFragments()
+        self._called = False
+        self._refusal: str | None = None
+        self._shown = False
+        self._usage: Usage | None = None
+        self._model = ""
+        self._finish: tuple[FinishReason, str, str | None] | None = None
+        self._over = False
+
+    def feed(self, data: bytes) -> list[Delta]:
+        """Take the next bytes and return the deltas that are complete now; after a terminal always nothing."""
+        if self._over:
+            return []
+        deltas: list[Delta] = []
+        try:
+            for event in self._events.feed(data):
+                if self._take(event, deltas):
+                    break
+        except ByenatosError as error:
+            self._fail(error, deltas)
+        return deltas
+
+    def end(self) -> list[Delta]:
+        """Hear that the connection is closed: return what is left, with a terminal if there was none yet."""
+        if self._over:
+            return []
+        deltas: list[Delta] = []
+        try:
+            if any(self._take(event, deltas) for event in self._events.end()):
+                return deltas
+            if self._finish is None:
+                raise StreamInterrupted("the stream broke off before the answer's end")
+            self._close(deltas)
+        except ByenatosError as error:
+            self._fail(error, deltas)
+        return deltas
+
+    def _fail(self, error: ByenatosError, deltas: list[Delta]) -> None:
+        shown = self._shown or bool(deltas)
+        deltas.append(failed(error, partial=shown))
+        self._over = True
+
+    def _close(self, deltas: list[Delta]) -> None:
+        deltas += self._calls.take()
+        reason, detail, stop = self._finish or ("tool_calls" if self._called else "stop", "", None)
+        if self._refusal or (self._refusal is not None and reason == "content_filter"):
+            reason, detail = "content_filter", "refusal"
+        deltas.append(Finish(reason, self._usage or Usage(None, None), self._model, detail, stop))
+        self._over = True
+
+    def _take(self, event: Event, deltas: list[Delta]) -> bool:
+        """Take one event; say whether it was the last."""
+        data = event.data.strip()
+        if data.startswith(b"[DONE]"):
+            if self._finish is None and not (self._shown or deltas or self._calls):
+                raise UpstreamFailed("expected an answer, found a stream that says nothing")
+            self._close(deltas)
+            return True
+        if not data:
+            return False
+        try:
+            chunk = read_json(data, "stream")
+        except InvalidRequest as error:
+            if event.name == "error":
+                chunk = data.decode("utf-8", "replace")
+            else:
+                raise UpstreamFailed(error.message) from None
+        if not isinstance(chunk, dict) or event.name == "error" or chunk.get("error"):
+            raise found_error(self._profile, WireResponse(status=200), chunk)
+        self._chunk(chunk, deltas)
+        self._shown = self._shown or bool(deltas)
+        return False
+
+    def _chunk(self, chunk: dict[str, Any], deltas: list[Delta]) -> None:
+        model = chunk.get("model")
+        if isinstance(model, str) and model:
+            self._model = model
+        usage = chunk.get("usage")
+        if usage is not None:
+            self._usage = read_usage(usage) or self._usage
+        choices = chunk.get("choices")
+        for choice in choices if isinstance(choices, list) else ():
+            if isinstance(choice, dict) and choice.get("index", 0) == self._choice:
+                self._take_choice(choice, deltas)
+
+    def _take_choice(self, choice: dict[str, Any], deltas: list[Delta]) -> None:
+        delta = choice.get("delta")
+        if isinstance(delta, dict):
+            self._delta(delta, deltas)
+        elif isinstance(choice.get("text"), str) and choice["text"]:
+            deltas.append(TextDelta(choice["text"]))
+        if choice.get("logprobs") is not None:
+            tokens = read_logprobs(choice["logprobs"])
+            if tokens:
+                deltas.append(Logprobs(tokens))
+        if choice.get("usage") is not None:  # Moonshot
+            self._usage = read_usage(choice["usage"]) or self._usage
+        word = choice.get("finish_reason")
+        if word is None:
+            return
+        if word == "error":
+            raise found_error(self._profile, WireResponse(status=200), choice)
+        found = finish_of(self._profile, choice, called=self._called)
+        if found is not None:
+            self._finish = found
+            deltas += self._calls.take()
+
+    def _delta(self, delta: dict[str, Any], deltas: list[Delta]) -> None:
+        thought = thought_of(delta)
+        content = delta.get("content")
+        if content is not None and not isinstance(content, str):
+            content, more = content_of(content)
+            thought = thought or more
+        if thought:
+            deltas.append(ReasoningDelta(thought))
+        if content:
+            deltas.append(TextDelta(content))
+        refusal = delta.get("refusal")
+        if isinstance(refusal, str):
+            self._refusal = self._refusal or refusal
+            if refusal:
+                deltas.append(TextDelta(refusal))
+        calls = delta.get("tool_calls")
+        for call in calls if isinstance(calls, list) else ():
+            self._fragment(call)
+        legacy = delta.get("function_call")
+        if isinstance(legacy, dict):
+            self._called = True
+            self._calls.add(0, None, legacy.get("name"), legacy.get("arguments"))
+
+    def _fragment(self, call: Any) -> None:
+        if not isinstance(call, dict):
+            return
+        function = call.get("function")
+        custom = call.get("custom")
+        if isinstance(custom, dict):
+            function = {"name": custom.get("name"), "arguments": custom.get("input")}
+        if not isinstance(function, dict):
+            function = {}
+        self._called = True
+        self._calls.add(call.get("index"), call.get("id"), function.get("name"), function.get("arguments"))

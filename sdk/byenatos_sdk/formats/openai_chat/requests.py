@@ -1,0 +1,130 @@
+"""Requests: for chats, and for completions, which continue a text as it stands."""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import unquote
+
+from byenatos_sdk.formats.adapt import adapt
+from byenatos_sdk.formats.capabilities import Capabilities
+from byenatos_sdk.formats.fields import Fields
+from byenatos_sdk.formats.openai_chat.messages import read_messages, write_messages
+from byenatos_sdk.formats.openai_chat.profile import Profile
+from byenatos_sdk.formats.openai_chat.sampling import read_reasoning, read_sampling, write_sampling
+from byenatos_sdk.formats.openai_chat.tools import read_format, read_tools, write_tools
+from byenatos_sdk.formats.wire import Decoded, Encoded, WireRequest, json_body, read_object
+from byenatos_sdk.protocol.messages import InferenceRequest, Message, Text
+
+__all__ = ["MAX_CHOICES", "decode_request", "encode_request", "read_model"]
+
+MAX_CHOICES = 128
+"""Answers that one request may ask for."""
+_RAW_ONLY = ("suffix", "echo", "best_of")
+
+
+def encode_request(
+    profile: Profile,
+    request: InferenceRequest,
+    *,
+    stream: bool = False,
+    strict: bool = False,
+    capabilities: Capabilities | None = None,
+) -> Encoded:
+    """Write a request in a dialect; ``extra`` goes along where the dialect knows its names.
+
+    Raises:
+        InvalidRequest: the dialect cannot say it, and ``strict`` is set or there is nothing to replace it by.
+    """
+    fitted, losses, stops = adapt(request, capabilities or profile.capabilities, strict=strict)
+    body: dict[str, Any] = {"model": fitted.model}
+    if fitted.raw:
+        body["prompt"] = "".join(message.text for message in fitted.messages)
+        body |= write_sampling(fitted.sampling, profile, raw=True)
+    else:
+        body["messages"] = write_messages(fitted.messages, profile)
+        body |= write_sampling(fitted.sampling, profile)
+        body |= write_tools(fitted)
+        if fitted.response_format is not None:
+            body["response_format"] = fitted.response_format
+        if fitted.reasoning is not None:
+            body |= profile.reasoning(fitted.reasoning)
+        if fitted.partial:
+            body |= profile.continue_fields
+    if fitted.metadata.get("end_user"):
+        body["user"] = fitted.metadata["end_user"]
+    if stream:
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+    for name, value in fitted.extra.items():
+        if name in profile.extra or (fitted.raw and name in _RAW_ONLY):
+            own = body.get(name)
+            body[name] = value | own if isinstance(own, dict) and isinstance(value, dict) else body.get(name, value)
+    path = f"{profile.root}/completions" if fitted.raw else f"{profile.root}/chat/completions"
+    return Encoded(WireRequest(path, json_body(body), {"content-type": "application/json"}), losses, stops)
+
+
+def read_model(request: Fields, path: str) -> str:
+    """Return the model: the body's, or the deployment in an address of Azure's, or the default slot."""
+    model = request.text("model")
+    if model:
+        return model
+    _, marker, rest = path.partition("/deployments/")
+    return unquote(rest.partition("/")[0]) if marker else "default"
+
+
+def decode_request(profile: Profile, wire: WireRequest) -> Decoded:
+    """Read a client's request; its path says whether it is a chat or a completion.
+
+    Raises:
+        InvalidRequest: the request is wrong; the message names the field.
+    """
+    request = Fields(read_object(wire.body))
+    path = wire.path.partition("?")[0].rstrip("/")
+    raw = path.endswith("/completions") and not path.endswith("/chat/completions")
+    choices = request.whole("n")
+    if choices is not None and not 1 <= choices <= MAX_CHOICES:
+        raise request.wrong("n", f"1 to {MAX_CHOICES}")
+    options = request.inner("stream_options")
+    usage = options is not None and bool(options.flag("include_usage") or options.flag("continuous_usage_stats"))
+    end_user = request.text("safety_identifier") or request.text("user")
+    about: Mapping[str, Any] = {} if raw else read_tools(request)
+    names = profile.extra | frozenset(_RAW_ONLY) if raw else profile.extra
+    return Decoded(
+        InferenceRequest(
+            _prompt(request) if raw else read_messages(request),
+            model=read_model(request, path),
+            sampling=read_sampling(request),
+            response_format=read_format(request),
+            metadata={"end_user": end_user} if end_user else {},
+            extra=_extra(request, names),
+            reasoning=read_reasoning(request),
+            raw=raw,
+            **about,
+        ),
+        stream=bool(request.flag("stream")),
+        usage_in_stream=usage,
+        choices=choices or 1,
+    )
+
+
+def _extra(request: Fields, names: frozenset[str]) -> dict[str, Any]:
+    extra = {name: value for name, value in request.values.items() if name in names and value is not None}
+    template = extra.get("chat_template_kwargs")
+    if isinstance(template, dict):
+        # Whether to think has a canonical place; what else the template takes has none.
+        extra["chat_template_kwargs"] = {key: value for key, value in template.items() if key != "enable_thinking"}
+        if not extra["chat_template_kwargs"]:
+            del extra["chat_template_kwargs"]
+    return extra
+
+
+def _prompt(request: Fields) -> tuple[Message, ...]:
+    """Read the text that is to be continued: one; ids of tokens mean nothing to another model.
+
+    Raises:
+        InvalidRequest: there is none, or several.
+    """
+    prompt = request.get("prompt")
+    if isinstance(prompt, list) and len(prompt) == 1:
+        prompt = prompt[0]
+    if not isinstance(prompt, str):
+        raise request.wrong("prompt", "one text (send several as requests of their own; no ids of tokens)")
+    return (Message("user", (Text(prompt),)),)

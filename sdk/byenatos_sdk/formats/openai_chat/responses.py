@@ -1,0 +1,252 @@
+"""Whole answers: chats' and completions', one or several."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from byenatos_sdk.formats.fragments import CallFragments
+from byenatos_sdk.formats.openai_chat.errors import decode_error, found_error
+from byenatos_sdk.formats.openai_chat.logprobs import read_logprobs, write_logprobs, write_old_logprobs
+from byenatos_sdk.formats.openai_chat.messages import REASONING_TEXTS, write_call
+from byenatos_sdk.formats.openai_chat.profile import Profile
+from byenatos_sdk.formats.openai_chat.usage import read_usage, write_usage
+from byenatos_sdk.formats.wire import Reply, WireResponse, json_body, read_json
+from byenatos_sdk.protocol.errors import InvalidRequest, UpstreamFailed
+from byenatos_sdk.protocol.messages import (
+    FinishReason,
+    InferenceResponse,
+    Message,
+    Part,
+    Reasoning,
+    Text,
+    ToolCall,
+    Usage,
+)
+
+__all__ = [
+    "answer_object",
+    "content_of",
+    "decode_choices",
+    "decode_response",
+    "encode_choices",
+    "encode_response",
+    "finish_of",
+    "finish_word",
+    "is_raw",
+]
+
+
+def content_of(content: Any) -> tuple[str, str]:
+    """Return text and reasoning of a content: a string, or a list of parts (Mistral, some gateways)."""
+    if isinstance(content, str):
+        return content, ""
+    text: list[str] = []
+    thought: list[str] = []
+    for part in content if isinstance(content, list) else [content]:
+        if not isinstance(part, dict):
+            continue
+        if isinstance(part.get("text"), str):
+            text.append(part["text"])
+        elif isinstance(part.get("refusal"), str):
+            text.append(part["refusal"])
+        elif part.get("type") == "thinking":
+            inner = part.get("thinking")
+            thought.append(inner if isinstance(inner, str) else content_of(inner)[0])
+    return "".join(text), "".join(thought)
+
+
+def finish_of(profile: Profile, choice: dict[str, Any], *, called: bool) -> tuple[FinishReason, str, str | None] | None:
+    """Return reason, detail and stop sequence of a choice; ``None`` while it has not ended."""
+    word = choice.get("finish_reason")
+    if not isinstance(word, str) or word in {"", "null"}:
+        return None
+    reason, detail = profile.finish(word)
+    stopped_by = choice.get("stop_reason")
+    if reason == "stop" and not called and isinstance(stopped_by, str) and stopped_by:
+        return reason, "stop_sequence", stopped_by
+    return reason, detail, None
+
+
+def thought_of(message: dict[str, Any]) -> str:
+    """Return the reasoning in a message or delta: of the fields that may hold it the first that does."""
+    for field in REASONING_TEXTS:
+        value = message.get(field)
+        if isinstance(value, str) and value:
+            return value
+    return ""
+
+
+def _calls(message: dict[str, Any]) -> list[Part]:
+    calls = CallFragments()
+    found = message.get("tool_calls")
+    for at, call in enumerate(found if isinstance(found, list) else ()):
+        if not isinstance(call, dict):
+            continue
+        function = call.get("function")
+        custom = call.get("custom")
+        if isinstance(custom, dict):
+            calls.add(at, call.get("id"), custom.get("name"), {"input": custom.get("input")})
+        elif isinstance(function, dict):
+            calls.add(at, call.get("id"), function.get("name"), function.get("arguments"))
+    legacy = message.get("function_call")
+    if isinstance(legacy, dict) and not calls:
+        calls.add(0, None, legacy.get("name"), legacy.get("arguments"))
+    return [ToolCall(call.id, call.name, call.arguments) for call in calls.take()]
+
+
+def _choice(profile: Profile, choice: Any, usage: Usage, model: str) -> InferenceResponse:
+    if not isinstance(choice, dict):
+        raise UpstreamFailed(f"choices: expected objects, found {type(choice).__name__}")
+    found = choice.get("message")
+    message: dict[str, Any] = found if isinstance(found, dict) else {"content": choice.get("text")}
+    parts: list[Part] = []
+    text, thought = content_of(message.get("content"))
+    thought = thought_of(message) or thought
+    if thought:
+        parts.append(Reasoning(thought))
+    refusal = message.get("refusal")
+    refused = isinstance(refusal, str)
+    if text:
+        parts.append(Text(text))
+    if refused and refusal:
+        parts.append(Text(refusal))
+    calls = _calls(message)
+    reason, detail, stop = finish_of(profile, choice, called=bool(calls)) or (
+        "tool_calls" if calls else "stop",
+        "",
+        None,
+    )
+    if refused and (refusal or reason == "content_filter"):
+        reason, detail = "content_filter", "refusal"
+    return InferenceResponse(
+        Message("assistant", (*parts, *calls)),
+        reason,
+        usage,
+        model,
+        detail=detail,
+        stop_sequence=stop,
+        logprobs=read_logprobs(choice.get("logprobs")),
+    )
+
+
+def decode_choices(profile: Profile, wire: WireResponse) -> list[InferenceResponse]:
+    """Read every answer of a response, in the order of their indices.
+
+    Raises:
+        ByenatosError: the body is an error (whatever its status), or no answer at all.
+    """
+    if wire.status >= 400:
+        raise decode_error(profile, wire)
+    try:
+        body = read_json(wire.body)
+    except InvalidRequest as error:
+        raise UpstreamFailed(f"answer: {error.message}", vendor_status=wire.status) from None
+    if not isinstance(body, dict) or body.get("error"):
+        raise found_error(profile, wire, body)
+    choices = body.get("choices")
+    if not isinstance(choices, list) or not choices:
+        raise found_error(profile, wire, body)
+    if any(isinstance(choice, dict) and choice.get("finish_reason") == "error" for choice in choices):
+        raise found_error(profile, wire, choices[0])
+    usage = read_usage(body.get("usage")) or Usage(None, None)
+    model = body.get("model")
+    named = model if isinstance(model, str) else ""
+    return [_choice(profile, choice, usage, named) for choice in sorted(choices, key=_index)]
+
+
+def _index(choice: Any) -> int:
+    index = choice.get("index") if isinstance(choice, dict) else None
+    return index if isinstance(index, int) else 0
+
+
+def decode_response(profile: Profile, wire: WireResponse) -> InferenceResponse:
+    """Read an answer, the first if there are several.
+
+    Raises:
+        ByenatosError: the body is an error (whatever its status), or no answer at all.
+    """
+    return decode_choices(profile, wire)[0]
+
+
+def is_raw(reply: Reply) -> bool:
+    """Say whether the client asked for a completion, whose answer has an older shape."""
+    return reply.asked is not None and reply.asked.request.raw
+
+
+def finish_word(reason: FinishReason, detail: str) -> str:
+    """Return OpenAI's word for the end of an answer; refusals have a field of their own and end as others do."""
+    return "stop" if detail == "refusal" else reason
+
+
+def _message(profile: Profile, response: InferenceResponse) -> dict[str, Any]:
+    parts = response.message.parts
+    refused = response.detail == "refusal"
+    text = response.text
+    calls = [write_call(part) for part in parts if isinstance(part, ToolCall)]
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": None if refused or (calls and not text) else text,
+        "refusal": text if refused else None,
+    }
+    thought = "".join(part.text for part in parts if isinstance(part, Reasoning))
+    if thought:
+        message[profile.reasoning_text] = thought
+    if calls:
+        message["tool_calls"] = calls
+    return message
+
+
+def answer_object(reply: Reply, kind: str, choices: list[dict[str, Any]], usage: Usage | None) -> dict[str, Any]:
+    """Write what is around the choices; a usage that is not known is left out."""
+    body: dict[str, Any] = {
+        "id": reply.id,
+        "object": kind,
+        "created": reply.created,
+        "model": reply.model,
+        "system_fingerprint": None,
+        "choices": choices,
+    }
+    written = None if usage is None else write_usage(usage)
+    return body if written is None else body | {"usage": written}
+
+
+def _written(profile: Profile, response: InferenceResponse, index: int, *, raw: bool) -> dict[str, Any]:
+    empty_refusal = response.detail == "refusal" and not response.text
+    word = response.reason if raw or empty_refusal else finish_word(response.reason, response.detail)
+    choice: dict[str, Any] = {"index": index}
+    if raw:
+        choice["text"] = response.text
+        choice["logprobs"] = write_old_logprobs(response.logprobs) if response.logprobs else None
+    else:
+        choice["message"] = _message(profile, response)
+        choice["logprobs"] = write_logprobs(response.logprobs) if response.logprobs else None
+    choice["finish_reason"] = word
+    if profile.stop_reason:
+        choice["stop_reason"] = response.stop_sequence
+    return choice
+
+
+def encode_choices(profile: Profile, responses: Sequence[InferenceResponse], reply: Reply) -> WireResponse:
+    """Write several answers to one request; what they read counts once, what they wrote adds up."""
+    raw = is_raw(reply)
+    choices = [_written(profile, response, at, raw=raw) for at, response in enumerate(responses)]
+    kind = "text_completion" if raw else "chat.completion"
+    body = answer_object(reply, kind, choices, total([response.usage for response in responses]))
+    return WireResponse(json_body(body), headers={"content-type": "application/json"})
+
+
+def total(usages: Sequence[Usage]) -> Usage:
+    """Add up the counts of several answers to one request, which read the same input."""
+    first = usages[0]
+    written = [usage.output_tokens for usage in usages if usage.output_tokens is not None]
+    return Usage(
+        first.input_tokens,
+        sum(written) if len(written) == len(usages) else None,
+        first.cached_tokens,
+        first.cache_write_tokens,
+        sum(usage.reasoning_tokens for usage in usages),
+    )
+
+
+def encode_response(profile: Profile, response: InferenceResponse, reply: Reply) -> WireResponse:
+    """Write a whole answer."""
+    return encode_choices(profile, [response], reply)
