@@ -32,7 +32,7 @@ def arguments_text(value: bytes) -> str:
             wrapped = {}
         if len(wrapped) == 1 and RAW_ARGUMENTS in wrapped:
             return wrapped[RAW_ARGUMENTS]
-    return text.decode()
+    return text.decode("utf-8", "replace")
 
 
 def arguments_object(text: str) -> msgspec.Raw:

@@ -48,6 +48,7 @@ __all__ = [
 
 _PDF = "application/pdf"
 _ID = re.compile(r"[^a-zA-Z0-9_-]")
+_objects = msgspec.json.Decoder(dict[str, Any])
 _OWN_CALLER = {"type": "direct"}
 
 WireBlock = dict[str, Any] | msgspec.Raw
@@ -73,13 +74,23 @@ def unsigned(signature: str | None, source: str) -> str:
 
 def opaque(raw: bytes) -> Reasoning:
     """Return a block that is kept as it is."""
-    return Reasoning("", msgspec.json.format(raw, indent=-1).decode(), NAME, redacted=True)
+    return Reasoning("", msgspec.json.format(raw, indent=-1).decode("utf-8", "replace"), NAME, redacted=True)
+
+
+def _object(text: str | None) -> dict[str, Any] | None:
+    """Return the JSON object that ``text`` is, ``None`` if it is anything else."""
+    if text is None or not text.startswith("{"):
+        return None
+    try:
+        return _objects.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return None
 
 
 def reasoning_block(part: Reasoning) -> WireBlock:
     """Write reasoning, or the block that was kept as it was."""
     signature = unsigned(part.signature, part.source)
-    if part.redacted and signature.startswith("{"):
+    if part.redacted and _object(signature) is not None:
         return msgspec.Raw(signature.encode())
     if part.redacted:
         return {"type": "redacted_thinking", "data": signature}
@@ -105,8 +116,9 @@ def tool_block(call: ToolCall, *, foreign: bool) -> dict[str, Any]:
         "name": call.name,
         "input": arguments_object(call.arguments),
     }
-    if call.signature is not None and call.signature.startswith("{"):
-        block |= msgspec.json.decode(call.signature, type=dict[str, Any])
+    own = _object(call.signature)
+    if own is not None:
+        block |= own
     elif call.signature is not None and foreign:
         block["signature"] = call.signature
     return block

@@ -3,8 +3,6 @@
 A call's input is put together and given out when its block ends; what the vendor's own tools do is kept as it is.
 """
 
-from typing import Any
-
 import msgspec
 
 from byenatos_sdk.formats.anthropic_messages.blocks import opaque, parts_of, signed, tool_call
@@ -20,6 +18,7 @@ from byenatos_sdk.formats.anthropic_messages.shapes import (
     WireUsage,
     read_block,
 )
+from byenatos_sdk.formats.calls import arguments_text
 from byenatos_sdk.formats.contract import StreamDecoder as StreamDecoderProtocol
 from byenatos_sdk.formats.sse import MAX_EVENT, Event, EventReader
 from byenatos_sdk.formats.streams import UnitDecoder
@@ -67,14 +66,21 @@ class _Block:
         said = "".join(self.input)
         if self.block is not None:
             call = tool_call(self.block)
-            return ToolCallDelta(call.id, call.name, said or call.arguments, call.signature)
+            return ToolCallDelta(call.id, call.name, _arguments(said) or call.arguments, call.signature)
         raw = self.raw
         if said:
-            raw = json_body(
-                msgspec.json.decode(raw, type=dict[str, Any]) | {"input": read_json(said.encode(), "input")}
-            )
+            fields = read_object(raw, "content_block")
+            raw = json_body({**fields, "input": read_json(said.encode(), "input")})
         kept = opaque(raw)
         return ReasoningDelta("", kept.signature, kept.source, redacted=True)
+
+
+def _arguments(said: str) -> str:
+    """Return an input as text in one line; one that is no JSON stays as the model wrote it."""
+    try:
+        return arguments_text(said.encode()) if said else ""
+    except msgspec.DecodeError:
+        return said
 
 
 class StreamDecoder(UnitDecoder[Event]):
@@ -109,7 +115,7 @@ class StreamDecoder(UnitDecoder[Event]):
         elif kind == "message_stop":
             self._end()
         elif kind == "error":
-            self.fail(error_of(msgspec.json.decode(unit.data), WireResponse(unit.data, 500)))
+            self.fail(error_of(read_json(unit.data, "event"), WireResponse(unit.data, 500)))
 
     def at_end(self) -> None:
         """Accept an answer whose reason to stop was said, even if the last event is missing."""
