@@ -184,7 +184,9 @@ class _Fitting:
             self.lose("reasoning.budget", "clamped", f"{to.format} knows no budgets of tokens")
             effort, budget = effort or effort_of(budget), None
         if effort is not None and "effort" not in to.reasoning:
-            if "budget" in to.reasoning and effort != "none":
+            if effort == "medium" and "switch" in to.reasoning:
+                pass  # that is what switching it on means
+            elif "budget" in to.reasoning and effort != "none":
                 self.lose("reasoning.effort", "emulated", f"{to.format} knows budgets of tokens only")
                 budget = budget_of(effort) if budget is None else budget
                 effort = None

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from byenatos_sdk.formats.fragments import invented_id
+
 __all__ = ["CallBook", "arguments_object", "arguments_text", "invented_id"]
 
 RAW_ARGUMENTS = "raw_arguments"
@@ -15,11 +17,6 @@ RAW_ARGUMENTS = "raw_arguments"
 
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _WRAPPED = msgspec.json.Decoder(dict[str, str])
-
-
-def invented_id(position: int, name: str) -> str:
-    """Return the id of the call that is the conversation's ``position``-th (from 0) where the vendor gave none."""
-    return f"call_{position}_{name}"
 
 
 def arguments_text(value: bytes) -> str:
@@ -58,6 +55,11 @@ class CallBook:
     def __init__(self) -> None:
         self._calls: list[_Call] = []
         self._waiting: list[_Call] = []
+
+    @property
+    def count(self) -> int:
+        """How many calls were made."""
+        return len(self._calls)
 
     def called(self, name: str, id: str | None) -> _Call:
         """Note a call; it gets an id if it has none."""

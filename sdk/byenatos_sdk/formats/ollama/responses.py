@@ -6,13 +6,14 @@ from typing import Any
 import msgspec
 
 from byenatos_sdk.formats.calls import arguments_object, invented_id
-from byenatos_sdk.formats.failures import body_of, failure, text_of
+from byenatos_sdk.formats.failures import body_of, failure, is_context, text_of
 from byenatos_sdk.formats.ollama.requests import arguments_of
 from byenatos_sdk.formats.ollama.shapes import Answer, Call, Function, Logprob, TopLogprob, WireMessage
 from byenatos_sdk.formats.wire import Reply, WireResponse, json_body, read_as
 from byenatos_sdk.protocol.errors import (
     ByenatosError,
     ContentFiltered,
+    ContextLengthExceeded,
     InvalidRequest,
     NotFound,
     Overloaded,
@@ -226,4 +227,11 @@ def encode_error(error: ByenatosError) -> WireResponse:
     headers = dict(JSON)
     if error.retry_after_s is not None:
         headers["retry-after"] = str(max(0, round(error.retry_after_s)))
-    return WireResponse(json_body({"error": error.message or error.code}), status, headers)
+    return WireResponse(json_body({"error": error_text(error)}), status, headers)
+
+
+def error_text(error: ByenatosError) -> str:
+    """Return the text that clients know an error by: there is nothing else."""
+    if isinstance(error, ContextLengthExceeded) and not is_context(error.message):
+        return f"input length exceeds the context length: {error.message}"
+    return error.message or error.code
