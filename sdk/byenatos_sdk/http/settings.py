@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from byenatos_sdk.formats.capabilities import Capabilities
+from byenatos_sdk.formats.matrix import PARAMETERS
 from byenatos_sdk.protocol.errors import InvalidRequest
 from byenatos_sdk.protocol.messages import Value
 
@@ -63,10 +64,8 @@ def capabilities_of(own: Capabilities, settings: HTTPSettings) -> Capabilities:
     table = {name: getattr(own, name) for name in own.__struct_fields__ if name != "parameters"}
     if unknown := settings.capabilities.keys() - table.keys():
         raise InvalidRequest(f"settings: capabilities: expected some of {', '.join(table)}, found {unknown.pop()!r}")
-    if unknown := set(settings.without) - own.parameters.keys():
-        raise InvalidRequest(
-            f"settings: without: expected some of {', '.join(own.parameters)}, found {unknown.pop()!r}"
-        )
+    if unknown := set(settings.without) - set(PARAMETERS):
+        raise InvalidRequest(f"settings: without: expected some of {', '.join(PARAMETERS)}, found {unknown.pop()!r}")
     parameters = {name: limit for name, limit in own.parameters.items() if name not in settings.without}
     try:
         return msgspec.convert({**table, **settings.capabilities, "parameters": parameters}, Capabilities)
