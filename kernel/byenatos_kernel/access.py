@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 MAX_ACCESS = 1 << 20
-_HOST = re.compile(r"(?=.{1,253}:)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*:(\d{1,5})")
+_HOST = re.compile(r"(?:http://)?(?=.{1,253}:)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*:(\d{1,5})")
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LAST_PORT = 65535
@@ -65,7 +65,8 @@ class TemplateRules(_Strict, frozen=True):
 class DriverRules(_Strict, frozen=True):
     """``[drivers.ID]``: what is granted to one driver.
 
-    ``network`` are ``host:port``; ``addresses`` the networks (CIDR) that its hosts may resolve to although they are not
+    ``network`` are ``host:port``, ``http://host:port`` where a driver that asks for any host is to speak without TLS;
+    ``addresses`` the networks (CIDR) that its hosts may resolve to although they are not
     public; ``ca`` a file of certificates to trust instead of the system's; ``devices`` GPU device nodes.
     """
 

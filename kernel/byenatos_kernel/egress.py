@@ -15,7 +15,9 @@ import os
 import signal
 import socket
 from collections import deque
+from collections.abc import Iterator
 
+import msgspec
 from msgspec import DecodeError
 
 from byenatos_kernel.access import Access, DriverRules
@@ -59,7 +61,29 @@ def granted_rules(manifest: Manifest, granted: DriverRules, closed: str = "") ->
 
     ``closed`` says why all of them are, if they are.
     """
-    return tuple(_rule(manifest.plugin.id, asked, granted, closed) for asked in manifest.egress)
+    named = {asked.place for asked in manifest.egress if not asked.anywhere}
+    rules: list[Rule] = []
+    for asked in manifest.egress:
+        if asked.anywhere:
+            rules += (_rule(manifest.plugin.id, one, granted, closed) for one in _anywhere(asked, named, granted))
+        else:
+            rules.append(_rule(manifest.plugin.id, asked, granted, closed))
+    return tuple(rules)
+
+
+def _anywhere(asked: Asked, named: set[str], granted: DriverRules) -> Iterator[Asked]:
+    """Yield what a request for any host comes to: the places that are granted and that no other request names."""
+    key = asked.key if asked.key is not None and asked.key.secret in granted.secrets else None
+    for place in granted.network:
+        plain = place.startswith("http://")
+        host, _, port = place.removeprefix("http://").rpartition(":")
+        if plain == (asked.scheme == "http") and f"{host}:{port}" not in named:
+            yield msgspec.structs.replace(asked, host=host, port=int(port), key=key)
+
+
+def _granted(asked: Asked, granted: DriverRules) -> bool:
+    """Whether the operator grants the place; written as plain HTTP only where that is what is asked for."""
+    return asked.place in granted.network or (asked.scheme == "http" and f"http://{asked.place}" in granted.network)
 
 
 def _rule(driver: str, asked: Asked, granted: DriverRules, closed: str) -> Rule:
@@ -67,7 +91,7 @@ def _rule(driver: str, asked: Asked, granted: DriverRules, closed: str) -> Rule:
     key = asked.key
     if refused:
         pass
-    elif asked.place not in granted.network:
+    elif not _granted(asked, granted):
         refused = f"{asked.place} is not granted: it is missing in `network` of [drivers.{driver}] in access.toml"
     elif key is not None and key.secret not in granted.secrets:
         refused = f"key {key.secret!r} is not granted: it is missing in `secrets` of [drivers.{driver}] in access.toml"

@@ -98,7 +98,8 @@ class Egress(_Strict, frozen=True):
     """``[[egress]]``: requests that the plugin wants to make, by the broker; the operator grants host and key.
 
     ``paths`` are prefixes: ``/v1/`` is everything below it, ``/v1/chat`` also itself and ``/v1/chat:x``. A host that
-    speaks plain ``http`` gets no key.
+    speaks plain ``http`` gets no key. The host ``*`` asks for whatever places the operator grants and no other table
+    names; its key is put in if that is granted too.
     """
 
     host: str
@@ -109,6 +110,11 @@ class Egress(_Strict, frozen=True):
     max_request_mib: int = 32
     max_response_mib: int = 256
     key: EgressKey | None = None
+
+    @property
+    def anywhere(self) -> bool:
+        """Whether it asks for whatever the operator grants."""
+        return self.host == "*"
 
     @property
     def place(self) -> str:
@@ -251,8 +257,10 @@ def _check(manifest: Manifest, folder: Path, path: Path) -> None:
 
 def _wrong_egress(egress: Egress) -> str | None:
     """Say what is wrong with a table, if anything is."""
-    if not _HOST.fullmatch(egress.host):
-        return f"host: expected a lower-case host name, found {egress.host!r}"
+    if egress.anywhere and egress.port:
+        return f"port: expected none beside the host '*', found {egress.port}"
+    if not egress.anywhere and not _HOST.fullmatch(egress.host):
+        return f"host: expected a lower-case host name or '*', found {egress.host!r}"
     if not 0 <= egress.port <= 65535:
         return f"port: expected 1 to 65535, found {egress.port}"
     for method in egress.methods:

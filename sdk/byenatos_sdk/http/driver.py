@@ -50,8 +50,8 @@ class HTTPDriver(Driver):
 
     format: ClassVar[Format]
     """How the vendor speaks: a module of ``byenatos_sdk.formats``, or anything that is like one."""
-    formats: ClassVar[Mapping[str, Format]] = {}
-    """Further ones, by the names under which the setting ``api`` chooses them."""
+    formats: ClassVar[tuple[Format, ...]] = ()
+    """Further ones, which the setting ``api`` chooses by their names."""
     base_url: ClassVar[str] = ""
     """Where; the setting of that name comes before it."""
     headers: ClassVar[Mapping[str, str]] = {}
@@ -64,10 +64,7 @@ class HTTPDriver(Driver):
     def __init__(self, settings: dict[str, Any]) -> None:
         super().__init__(settings)
         self.options = settings_of(settings, self.Settings)
-        api = self.options.api
-        if api and api not in self.formats:
-            raise InvalidRequest(f"settings: api: expected one of {', '.join(self.formats)}, found {api!r}")
-        self.spoken: Format = self.formats[api] if api else self.format
+        self.spoken = self._spoken(self.options.api)
         self.capabilities: Capabilities = capabilities_of(self.spoken.CAPABILITIES, self.options)
         self.continues = self.capabilities.prefill
         self.vendor_model = self.options.model
@@ -195,9 +192,16 @@ class HTTPDriver(Driver):
         said = f"the last {vendor.failures} requests failed: {vendor.last_failure}"
         return ModelHealthStatus("degraded", said, metrics)
 
+    def _spoken(self, api: str) -> Format:
+        """Return the format that the setting ``api`` chooses."""
+        known = {one.NAME: one for one in (self.format, *self.formats)}
+        if api and api not in known:
+            raise InvalidRequest(f"settings: api: expected one of {', '.join(known)}, found {api!r}")
+        return known[api] if api else self.format
+
     def _offering(self, kind: Any, what: str) -> Any:
         """Return the first of the driver's formats that can say ``kind``."""
-        for one in (self.spoken, self.format, *self.formats.values()):
+        for one in (self.spoken, self.format, *self.formats):
             if offers(one, kind):
                 return one
         raise Unsupported(f"{type(self).__name__} knows no {what} of its vendor")

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from byenatos_sdk.formats.capabilities import Capabilities
+from byenatos_sdk.formats.matrix import PARAMETERS
 from byenatos_sdk.protocol.errors import InvalidRequest
 from byenatos_sdk.protocol.messages import Value
 
@@ -17,10 +18,10 @@ _Seconds = Annotated[float, Meta(gt=0)]
 class HTTPSettings(Value, frozen=True, forbid_unknown_fields=True):
     """``[settings]`` of the manifest, under those of the model and of ``model_config``.
 
-    ``model``: the vendor's name for the model, its id if empty. ``api``: which of the driver's formats to speak, its
-    own if empty. ``headers``: further ones, never a key (the broker puts that in). ``stream``: ask for the answer in
-    pieces. ``attempts``: how often a request is sent in all, before the first word of the answer came. Times in
-    seconds: ``connect_s`` for a connection to the broker, ``first_s`` until the first word, ``gap_s`` between two,
+    ``model``: the vendor's name for the model, its id if empty. ``api``: the name of the format to speak, the
+    driver's first if empty. ``headers``: further ones, never a key (the broker puts that in). ``stream``: ask for the
+    answer in pieces. ``attempts``: how often a request is sent in all, before the first word of the answer came. Times
+    in seconds: ``connect_s`` for a connection to the broker, ``first_s`` until the first word, ``gap_s`` between two,
     ``most_wait_s`` how long a vendor may ask to wait before it is asked again.
     ``without``: sampling parameters that this model does not take. ``capabilities``: fields of ``Capabilities`` that
     differ for this model. ``extra``: parameters of the vendor's own for every request that has none of that name.
@@ -63,10 +64,8 @@ def capabilities_of(own: Capabilities, settings: HTTPSettings) -> Capabilities:
     table = {name: getattr(own, name) for name in own.__struct_fields__ if name != "parameters"}
     if unknown := settings.capabilities.keys() - table.keys():
         raise InvalidRequest(f"settings: capabilities: expected some of {', '.join(table)}, found {unknown.pop()!r}")
-    if unknown := set(settings.without) - own.parameters.keys():
-        raise InvalidRequest(
-            f"settings: without: expected some of {', '.join(own.parameters)}, found {unknown.pop()!r}"
-        )
+    if unknown := set(settings.without) - set(PARAMETERS):
+        raise InvalidRequest(f"settings: without: expected some of {', '.join(PARAMETERS)}, found {unknown.pop()!r}")
     parameters = {name: limit for name, limit in own.parameters.items() if name not in settings.without}
     try:
         return msgspec.convert({**table, **settings.capabilities, "parameters": parameters}, Capabilities)
