@@ -218,15 +218,30 @@ class AsyncStream(_Exchange):
             self._give_up_at = asyncio.get_running_loop().time() + timeout_s + GRACE_S
 
     async def __anext__(self) -> Delta:
+        event = await self._next()
+        if event is None:
+            raise StopAsyncIteration
+        return self._answer.add(event)
+
+    async def several(self) -> list[Delta]:
+        """Wait for the next delta and return it with all others that have come by then; nothing after the end.
+
+        For whoever passes deltas on: they are not added up here, and a ``Failure`` is returned like any other.
+        """
+        event = await self._next()
+        deltas: list[Delta] = []
+        while event is not None:
+            deltas.append(event)  # type: ignore[arg-type]  # the events of a stream are deltas
+            event = self._pump.connection.take(self._inbox)
+        return deltas
+
+    async def _next(self) -> ClientEvent | None:
         try:
-            event = await self._pump.next(self._inbox, self._give_up_at)
+            return await self._pump.next(self._inbox, self._give_up_at)
         except TimeoutError:
             error = overdue(self._timeout_s or 0, partial=bool(self._answer.text))
             await self.aclose()
             raise error from None
-        if event is None:
-            raise StopAsyncIteration
-        return self._answer.add(event)
 
     @property
     def text(self) -> str:

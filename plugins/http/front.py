@@ -1,0 +1,82 @@
+"""The front ``http``: applications speak to the kernel by the HTTP APIs of the vendors that they were written for.
+
+The parts: ``connection`` speaks HTTP/1.1 (by httptools), ``guard`` says who may ask, ``routes`` which handler answers,
+``answering`` asks the kernel, ``vendors`` and the others know the APIs.
+"""
+
+import asyncio
+import socket
+from typing import Any
+
+import msgspec
+
+from byenatos_sdk.client import AsyncClient
+from byenatos_sdk.front import Front
+from byenatos_sdk.protocol.errors import InvalidRequest
+from http_front.answering import Answering
+from http_front.application import Application
+from http_front.connection import Server
+from http_front.guard import Guard, Key
+from http_front.limits import Limits
+from http_front.models import Models
+from http_front.routes import Routes
+from http_front.vendors import Vendors
+
+__all__ = ["Http"]
+
+ACCEPTS_PER_TURN = 32
+
+
+class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[settings]`` of the manifest, with the operator's laid over."""
+
+    hosts: tuple[str, ...] = ()
+    keys: tuple[Key, ...] = ()
+    limits: Limits = Limits()
+
+
+class Http(Front):
+    """One worker."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        super().__init__(settings)
+        try:
+            self._settings = msgspec.convert(settings, _Settings)
+        except msgspec.ValidationError as error:
+            raise InvalidRequest(f"fronts.http.settings: {error}") from None
+        self._listener: socket.socket | None = None
+        self._server: Server | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def start(self, listener: socket.socket, kernel: AsyncClient) -> None:
+        """Accept from ``listener`` from now on."""
+        routes = Routes()
+        Vendors(Answering(kernel), Models(kernel)).enter(routes)
+        self._loop = asyncio.get_running_loop()
+        self._server = Server(
+            Application(routes, Guard(self._settings.keys, self._settings.hosts)), self._settings.limits
+        )
+        self._listener = listener
+        self._loop.add_reader(listener, self._accept)
+
+    async def stop(self) -> None:
+        """Accept nothing more and let what is answered now come to its end."""
+        if self._listener is not None and self._server is not None:
+            self._loop.remove_reader(self._listener)
+            self._listener.close()
+            await self._server.drain()
+
+    def _accept(self) -> None:
+        assert self._listener is not None
+        assert self._server is not None
+        for _ in range(ACCEPTS_PER_TURN):
+            try:
+                connected, _ = self._listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError:  # no descriptor is left: the next turn tries again
+                return
+            connected.setblocking(False)
+            task = self._loop.create_task(self._loop.connect_accepted_socket(self._server.protocol, connected))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)

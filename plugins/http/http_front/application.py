@@ -1,0 +1,47 @@
+"""The application: admit a request, find its route, answer it, and say what went wrong in the words of its API."""
+
+import sys
+import traceback
+
+from byenatos_sdk.formats import openai_chat
+from byenatos_sdk.formats.contract import Format
+from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, NotFound
+from http_front.exchange import Request, Response, Stream, of_wire
+from http_front.guard import Guard
+from http_front.routes import Routes
+
+__all__ = ["Application"]
+
+
+class Application:
+    """Answers whole requests. Whatever a handler raises becomes an error of the API that was asked."""
+
+    def __init__(self, routes: Routes, guard: Guard) -> None:
+        self._routes = routes
+        self._guard = guard
+
+    async def __call__(self, request: Request) -> Response | Stream:
+        """Answer ``request``; errors never carry more than a sentence for the client."""
+        route = self._routes.find(request)
+        format: Format = route.format if route is not None else openai_chat
+        try:
+            key = self._guard.admit(request)
+            request.user = key.name if key is not None else ""
+            if route is None:
+                return self._nowhere(request)
+            return await route.handler(request)
+        except ByenatosError as error:
+            return of_wire(format.encode_error(error))
+        except Exception:  # noqa: BLE001 - a mistake of ours must not end the worker
+            traceback.print_exc(file=sys.stderr)
+            return of_wire(format.encode_error(ByenatosError("something failed inside; the server's log says what")))
+
+    def _nowhere(self, request: Request) -> Response:
+        allowed = self._routes.methods(request)
+        if allowed:
+            names = ", ".join(sorted(allowed))
+            response = of_wire(
+                openai_chat.encode_error(InvalidRequest(f"{request.path}: expected {names}, found {request.method}"))
+            )
+            return response._replace(status=405, headers={**response.headers, "allow": names})
+        return of_wire(openai_chat.encode_error(NotFound(f"{request.method} {request.path}: there is nothing here")))
