@@ -53,9 +53,8 @@ class Http(Front):
         routes = Routes()
         Vendors(Answering(kernel), Models(kernel)).enter(routes)
         self._loop = asyncio.get_running_loop()
-        self._server = Server(
-            Application(routes, Guard(self._settings.keys, self._settings.hosts)), self._settings.limits
-        )
+        guard = Guard(self._settings.keys, self._settings.hosts)
+        self._server = Server(Application(routes, guard), self._settings.limits)
         self._listener = listener
         self._loop.add_reader(listener, self._accept)
 

@@ -25,6 +25,7 @@ FIRST_S = 15.0
 """How long nothing is sent before the first delta: then the stream begins without it."""
 KEEP_ALIVE_S = 15.0
 MOST_CHOICES = 8
+_UNBUFFERED = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 _PRIVACY = ("any", "local")
 
 
@@ -42,7 +43,7 @@ class Answering:
     async def answer(
         self, request: Request, format: Format, *, prefix: str, decoded: Decoded | None = None
     ) -> Response | Stream:
-        """Answer ``request``, which is in ``format``; ids begin with ``prefix``.
+        """Answer ``request``, which is in ``format``; ids begin with ``prefix``. ``decoded``: it was read already.
 
         Raises:
             ByenatosError: nothing was sent yet, and it is the answer.
@@ -97,16 +98,12 @@ class Answering:
         stream = self.kernel.stream(asked)
         try:
             first = await _within(FIRST_S, stream)
-            if first and isinstance(first[0], Failure):
-                raise error_from(first[0])
         except BaseException:
             await stream.aclose()
             raise
-        return Stream(
-            _pieces(stream, first, encoder),
-            encoder.content_type,
-            {"cache-control": "no-cache", "x-accel-buffering": "no"},
-        )
+        if first and isinstance(first[0], Failure):
+            raise error_from(first[0])
+        return Stream(_pieces(stream, first, encoder), encoder.content_type, _UNBUFFERED)
 
     async def _choices(self, asked: InferenceRequest, format: Format, reply: Reply, count: int) -> Response:
         """Ask several times at once; each answer counts its own tokens."""

@@ -23,7 +23,7 @@ class Application:
     async def __call__(self, request: Request) -> Response | Stream:
         """Answer ``request``; errors never carry more than a sentence for the client."""
         route = self._routes.find(request)
-        format: Format = route.format if route is not None else openai_chat
+        spoken: Format = route.format if route is not None else openai_chat
         try:
             key = self._guard.admit(request)
             request.user = key.name if key is not None else ""
@@ -31,17 +31,16 @@ class Application:
                 return self._nowhere(request)
             return await route.handler(request)
         except ByenatosError as error:
-            return of_wire(format.encode_error(error))
+            return of_wire(spoken.encode_error(error))
         except Exception:  # noqa: BLE001 - a mistake of ours must not end the worker
             traceback.print_exc(file=sys.stderr)
-            return of_wire(format.encode_error(ByenatosError("something failed inside; the server's log says what")))
+            return of_wire(spoken.encode_error(ByenatosError("something failed inside; the server's log says what")))
 
     def _nowhere(self, request: Request) -> Response:
         allowed = self._routes.methods(request)
         if allowed:
             names = ", ".join(sorted(allowed))
-            response = of_wire(
-                openai_chat.encode_error(InvalidRequest(f"{request.path}: expected {names}, found {request.method}"))
-            )
+            error = InvalidRequest(f"{request.path}: expected {names}, found {request.method}")
+            response = of_wire(openai_chat.encode_error(error))
             return response._replace(status=405, headers={**response.headers, "allow": names})
         return of_wire(openai_chat.encode_error(NotFound(f"{request.method} {request.path}: there is nothing here")))

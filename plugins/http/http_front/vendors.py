@@ -3,6 +3,7 @@
 import time
 
 from byenatos_sdk.formats import anthropic_messages, openai_chat
+from byenatos_sdk.formats.contract import EmbeddingFormat, ModelListFormat
 from byenatos_sdk.formats.wire import Reply
 from byenatos_sdk.protocol.messages import EmbeddingResponse
 from http_front.answering import Answering, new_id
@@ -42,14 +43,14 @@ class Vendors:
     async def _embeddings(self, request: Request) -> Response:
         return await self.embed(request, openai_chat)
 
-    async def embed(self, request: Request, format: object) -> Response:
+    async def embed(self, request: Request, format: EmbeddingFormat) -> Response:
         """Answer a request for vectors in a format that has them."""
-        asked = format.decode_embedding_request(request.wire)  # type: ignore[attr-defined]
+        asked = format.decode_embedding_request(request.wire)
         model = request.headers.get("x-byenatos-slot") or asked.model
         made = await self._kernel.embed(asked.inputs, model=model, dimensions=asked.dimensions, extra=asked.extra)
         reply = Reply(new_id("embd-"), model, int(time.time()))
         answer = EmbeddingResponse(made.vectors, model, made.usage)
-        return of_wire(format.encode_embedding_response(answer, reply, request.wire))  # type: ignore[attr-defined]
+        return of_wire(format.encode_embedding_response(answer, reply, request.wire))
 
     async def _list(self, request: Request) -> Response:
         listed = await self._models.listed()
@@ -70,5 +71,6 @@ class Vendors:
         return of_wire(anthropic_messages.encode_count(count))
 
 
-def _lister(request: Request):  # noqa: ANN202
+def _lister(request: Request) -> ModelListFormat:
+    """Tell who asks for a list of models: several vendors have it at the same address."""
     return anthropic_messages if "anthropic-version" in request.headers else openai_chat
