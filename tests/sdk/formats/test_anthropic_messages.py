@@ -246,6 +246,15 @@ def test_bytes_of_any_kind_are_read_or_refused(data):
             read_one(WireRequest("/v1/messages", data))
 
 
+def refusal(body: dict[str, Any]) -> str | None:
+    """Return why a request is refused, ``None`` if it is read."""
+    try:
+        read(body)
+    except InvalidRequest as error:
+        return error.message
+    return None
+
+
 ODD = st.recursive(
     st.none() | st.booleans() | st.integers() | st.sampled_from(["text", "tool_use", "image", "base64", "user", "{}"]),
     lambda inner: (
@@ -262,9 +271,8 @@ ODD = st.recursive(
 @given(ODD, st.sampled_from(["system", "messages", "tools", "thinking", "tool_choice", "output_config", "metadata"]))
 def test_a_field_of_any_shape_is_read_or_refused_with_its_name(value, field):
     body = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "Hi"}]} | {field: value}
-    with pytest.raises(InvalidRequest, match=f"^{field}"):
-        read(body)
-        raise InvalidRequest(f"{field}: it was read")  # what can be read is as good as what is refused by name
+    refused = refusal(body)
+    assert refused is None or refused.startswith(field)
 
 
 @pytest.mark.parametrize(
