@@ -228,7 +228,7 @@ def expressible(request: InferenceRequest) -> InferenceRequest:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(strategies.requests(anthropic.CAPABILITIES).map(expressible), st.booleans())
 def test_a_request_survives_both_ways(request, stream):
     encoded = anthropic.encode_request(request, stream=stream)
@@ -611,7 +611,7 @@ def test_an_error_with_a_good_status_is_an_error():
         anthropic.decode_response(WireResponse(body))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(strategies.responses(reasoning=True, signatures=True, source="anthropic_messages", reasons=("stop", "length")))
 def test_an_answer_survives_both_ways(response):
     reply = replace(REPLY, model=response.model)

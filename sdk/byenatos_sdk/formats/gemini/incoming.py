@@ -168,6 +168,14 @@ def _several(fields: Fields, key: str) -> list[Fields]:
     return fields.objects(key)
 
 
+def _joined(first: Message, second: Message) -> Message:
+    """Return two turns of the model as one: the official client keeps each piece of a stream as a turn of its own."""
+    parts, more = first.parts, second.parts
+    if parts and more and isinstance(parts[-1], Text) and isinstance(more[0], Text):
+        parts, more = (*parts[:-1], Text(parts[-1].text + more[0].text)), more[1:]
+    return Message("assistant", parts + more)
+
+
 class _Reading:
     """One conversation on its way in."""
 
@@ -191,7 +199,11 @@ class _Reading:
         if not contents:
             raise InvalidRequest("contents: expected at least one, found none")
         for content in contents:
-            found += self._content(content)
+            for message in self._content(content):
+                if message.role == "assistant" and found and found[-1].role == "assistant":
+                    found[-1] = _joined(found[-1], message)
+                else:
+                    found.append(message)
         return found
 
     def _content(self, content: Fields) -> list[Message]:
@@ -221,7 +233,7 @@ class _Reading:
         if text is not None and part.flag("thought"):
             return [Reasoning(text, signature, source, redacted)]
         if text is not None:
-            said: list[Part] = [Text(text)] if text or signature is None else []
+            said: list[Part] = [Text(text)] if text else []
             return said if signature is None else [*said, Reasoning("", signature, source, redacted)]
         media = media_of(part)
         if media is not None:

@@ -43,7 +43,7 @@ __all__ = ["CAPABILITIES", "GENERATION", "TOP", "encode_count_request", "encode_
 
 CAPABILITIES = MATRIX[NAME]
 """What the format can say."""
-TOP = ("cachedContent", "labels", "safetySettings", "serviceTier", "store")
+TOP = ("cachedContent", "continuationToken", "labels", "safetySettings", "serviceTier", "store")
 """Fields of a request that only this API knows."""
 GENERATION = (
     "audioTimestamp",
