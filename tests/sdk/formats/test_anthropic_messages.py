@@ -228,7 +228,7 @@ def expressible(request: InferenceRequest) -> InferenceRequest:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(strategies.requests(anthropic.CAPABILITIES).map(expressible), st.booleans())
 def test_a_request_survives_both_ways(request, stream):
     encoded = anthropic.encode_request(request, stream=stream)
@@ -244,6 +244,15 @@ def test_bytes_of_any_kind_are_read_or_refused(data):
     for read_one in (anthropic.decode_request, anthropic.decode_count_request):
         with pytest.raises(InvalidRequest):
             read_one(WireRequest("/v1/messages", data))
+
+
+def refusal(body: dict[str, Any]) -> str | None:
+    """Return why a request is refused, ``None`` if it is read."""
+    try:
+        read(body)
+    except InvalidRequest as error:
+        return error.message
+    return None
 
 
 ODD = st.recursive(
@@ -262,9 +271,8 @@ ODD = st.recursive(
 @given(ODD, st.sampled_from(["system", "messages", "tools", "thinking", "tool_choice", "output_config", "metadata"]))
 def test_a_field_of_any_shape_is_read_or_refused_with_its_name(value, field):
     body = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "Hi"}]} | {field: value}
-    with pytest.raises(InvalidRequest, match=f"^{field}"):
-        read(body)
-        raise InvalidRequest(f"{field}: it was read")  # what can be read is as good as what is refused by name
+    refused = refusal(body)
+    assert refused is None or refused.startswith(field)
 
 
 @pytest.mark.parametrize(
@@ -603,7 +611,7 @@ def test_an_error_with_a_good_status_is_an_error():
         anthropic.decode_response(WireResponse(body))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(strategies.responses(reasoning=True, signatures=True, source="anthropic_messages", reasons=("stop", "length")))
 def test_an_answer_survives_both_ways(response):
     reply = replace(REPLY, model=response.model)

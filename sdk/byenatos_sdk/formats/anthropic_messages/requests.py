@@ -62,6 +62,8 @@ _COUNTED = frozenset(
 _FILES_BETA = "files-api-2025-04-14"
 _PLACEHOLDER = "…"
 """Stands where the API wants a turn of the user's and there is none."""
+_GO_ON = "Continue."
+"""Asks a model that continues no partial answer to go on."""
 _CHOICES = {"auto": "auto", "required": "any", "none": "none"}
 
 
@@ -210,7 +212,7 @@ class _Writing:
                 if not last["content"]:
                     turns.pop()
         elif last is not None and last["role"] == "assistant":
-            turns.append({"role": "user", "content": [{"type": "text", "text": _PLACEHOLDER}]})
+            turns.append({"role": "user", "content": [{"type": "text", "text": _GO_ON}]})
         if not turns or turns[0]["role"] != "user":
             self._lose("messages", "emulated", "the API wants the user to begin")
             turns.insert(0, {"role": "user", "content": [{"type": "text", "text": _PLACEHOLDER}]})
