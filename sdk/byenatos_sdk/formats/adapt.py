@@ -183,6 +183,9 @@ class _Fitting:
         if budget is not None and "budget" not in to.reasoning:
             self.lose("reasoning.budget", "clamped", f"{to.format} knows no budgets of tokens")
             effort, budget = effort or effort_of(budget), None
+        if effort == "none" and "always" in to.reasoning:
+            self.lose("reasoning.effort", "clamped", f"{to.format} always thinks")
+            effort = "minimal"
         if effort is not None and "effort" not in to.reasoning:
             if effort == "medium" and "switch" in to.reasoning:
                 pass  # that is what switching it on means

@@ -54,6 +54,11 @@ def equivalent(body: dict[str, Any], ignored: frozenset[str] = frozenset()) -> d
         normal["max_tokens"] = limit
     if isinstance(normal.get("stop"), str):
         normal["stop"] = [normal["stop"]]
+    form = normal.get("response_format", {})
+    schema = form.get("schema") or form.get("json_schema", {}).get("schema")
+    if schema is not None:
+        named = {"name": "answer"} | form.get("json_schema", {})
+        normal["response_format"] = {"type": "json_schema", "json_schema": named | {"schema": schema}}
     for tool in normal.get("tools", ()):
         tool["type"] = "function"
     if normal.get("tool_choice") == "auto":
@@ -72,7 +77,7 @@ def same_request(format: Format, case: cases.Case, ignored: frozenset[str] = fro
     assert case.wire["path"].endswith(encoded.wire.path)
     found, wanted = equivalent(json.loads(encoded.wire.body), ignored), equivalent(case.wire["body"], ignored)
     if "model" not in wanted:
-        del found["model"]
+        found.pop("model", None)
     if case.meaning.get("stream") and "usage_in_stream" not in case.meaning:
         found.pop("stream_options")
     assert found == wanted
@@ -91,13 +96,18 @@ def read_answer(format: Format, wire: WireResponse, meaning: dict[str, Any]) -> 
         cases.assert_response(format.decode_response(wire), meaning)
 
 
+def _thought(message: Any) -> str:
+    extra = message.model_extra or {}
+    return extra.get("reasoning_content", extra.get("reasoning", ""))
+
+
 def _said(message: Any) -> dict[str, Any]:
     """Return what OpenAI's client read, as a meaning."""
     calls = message.tool_calls or []
     return {
         "text": message.content or "",
         "refusal": message.refusal,
-        "thinking": (message.model_extra or {}).get("reasoning_content", ""),
+        "thinking": _thought(message),
         "tool_calls": [(call.id, call.function.name, call.function.arguments) for call in calls],
     }
 
@@ -141,7 +151,7 @@ def read_stream(replay: Replay, format: Format, deltas: list[Delta], reply: Repl
         for choice in chunk.choices:
             delta = choice.delta
             found["text"] += delta.content or ""
-            found["thinking"] += (delta.model_extra or {}).get("reasoning_content", "")
+            found["thinking"] += _thought(delta)
             found["refusal"] = delta.refusal or found["refusal"]
             for call in delta.tool_calls or ():
                 assert call.index == len(found["tool_calls"])

@@ -13,11 +13,7 @@ from tests.sdk.formats.chat_dialects import (
     REPLY,
     WITHOUT_USAGE,
     client,
-    read_answer,
-    read_back,
     read_stream,
-    same_request,
-    wanted,
 )
 from tests.sdk.formats.replay import Answer as Said
 
@@ -77,49 +73,6 @@ def chunk(delta=None, finish=None, **fields):
 
 
 DONE = b"data: [DONE]\n\n"
-
-
-# ---- the cases -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("case", cases.load(VENDOR, "request"), ids=str)
-def test_a_client_s_request_is_read_as_it_was_meant(case):
-    cases.assert_request(openai_chat.decode_request(cases.wire_request(case)), case.meaning)
-
-
-@pytest.mark.parametrize("case", cases.load(VENDOR, "request"), ids=str)
-def test_a_request_is_written_as_the_vendor_wants_it(case):
-    same_request(openai_chat, case)
-
-
-@pytest.mark.parametrize("case", cases.load(VENDOR, "response"), ids=str)
-def test_an_answer_is_read(case):
-    read_answer(openai_chat, cases.wire_response(case), case.meaning)
-
-
-@pytest.mark.parametrize("case", cases.load(VENDOR, "response"), ids=str)
-def test_openai_s_client_reads_an_answer_as_it_was_meant(case, replay):
-    assert read_back(replay, openai_chat, case.meaning) == wanted(case.meaning)
-
-
-@pytest.mark.parametrize("case", cases.load(VENDOR, "stream"), ids=str)
-def test_a_stream_is_read_however_it_is_cut(case):
-    deltas = laws.decoded(openai_chat, cases.pieces(case))
-
-    cases.assert_deltas(deltas, case.meaning)
-    laws.same_however_cut(openai_chat, case.wire["raw"].encode(), [len(case.wire["raw"]) // 2])
-
-
-@pytest.mark.parametrize("case", cases.load(VENDOR, "stream"), ids=str)
-def test_openai_s_client_reads_a_stream_as_it_was_meant(case, replay):
-    deltas = cases.deltas_of_meaning(case.meaning)
-
-    assert read_stream(replay, openai_chat, deltas) == wanted(case.meaning)
-
-
-@pytest.mark.parametrize("case", cases.load(VENDOR, "error"), ids=str)
-def test_an_error_is_read(case):
-    cases.assert_error(openai_chat.decode_error(cases.wire_response(case)), case.meaning)
 
 
 def test_every_choice_of_a_stream_can_be_read():

@@ -84,17 +84,21 @@ def _words(body: Any) -> tuple[str, Any, str]:
         return _text(error), body.get("code") or body.get("error_type"), ""
     message = body.get("message") or body.get("detail") or body.get("msg") or body.get("title")
     kind = body.get("type")
-    return _text(message) or _text(body), body.get("code"), kind if isinstance(kind, str) else ""
+    code = body.get("code") or body.get("status")
+    return _text(message) or _text(body), code, kind if isinstance(kind, str) else ""
 
 
 def found_error(profile: Profile, wire: WireResponse, body: Any) -> ByenatosError:
     """Build the error that a decoded body tells of."""
+    foreign = profile.error_of(wire, body)
+    if foreign is not None:
+        return foreign
     message, code, kind = _words(body)
     status = _status(code, wire.status)
     said = str(code) if isinstance(code, int | str) and not isinstance(code, bool) else ""
     # The code says more than the type, unless only the type is known.
-    word = said if profile.kind(said) or not profile.kind(kind) else kind
-    known = profile.kind(word)
+    word = said if profile.kind(said, status) or not profile.kind(kind, status) else kind
+    known = profile.kind(word, status)
     asked = wire.headers.get("x-should-retry")
     error = failure(
         WireResponse(wire.body, status, wire.headers),

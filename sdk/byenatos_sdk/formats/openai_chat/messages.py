@@ -117,9 +117,10 @@ def read_messages(request: Fields) -> tuple[Message, ...]:
     return tuple(found)
 
 
-def write_call(call: ToolCall) -> dict[str, Any]:
+def write_call(call: ToolCall, kind: str = "function") -> dict[str, Any]:
     """Write a call, of an earlier turn or of an answer."""
-    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+    typed = {"type": kind} if kind else {}
+    return {"id": call.id, **typed, "function": {"name": call.name, "arguments": call.arguments}}
 
 
 def _results(parts: Iterable[Part]) -> list[dict[str, Any]]:
@@ -141,7 +142,7 @@ def write_messages(messages: Iterable[Message], profile: Profile) -> list[dict[s
             thought = "".join(part.text for part in others if isinstance(part, Reasoning))
             if thought:
                 one[profile.reasoning_text] = thought
-            calls = [write_call(part) for part in others if isinstance(part, ToolCall)]
+            calls = [write_call(part, profile.call_type) for part in others if isinstance(part, ToolCall)]
             if calls:
                 one["tool_calls"] = calls
                 one["content"] = one["content"] or None

@@ -5,6 +5,7 @@ from typing import Any
 
 from byenatos_sdk.formats.capabilities import Capabilities
 from byenatos_sdk.formats.matrix import MATRIX
+from byenatos_sdk.formats.wire import WireResponse
 from byenatos_sdk.protocol.errors import (
     ByenatosError,
     ContentFiltered,
@@ -36,6 +37,7 @@ FINISHES: Mapping[str, tuple[FinishReason, str]] = {
     "normal": ("stop", ""),
     "stop_sequence": ("stop", "stop_sequence"),
     "length": ("length", ""),
+    "context_length": ("length", "context_length"),
     "max_tokens": ("length", ""),
     "tool_calls": ("tool_calls", ""),
     "function_call": ("tool_calls", ""),
@@ -86,15 +88,27 @@ def effort(options: ReasoningOptions) -> Written:
     return {} if options.effort is None else {"reasoning_effort": options.effort}
 
 
+def _as_it_is(body: Written) -> Written:
+    return body
+
+
+def _no_error(_wire: WireResponse, _body: Any) -> ByenatosError | None:
+    return None
+
+
 class Profile(Value, frozen=True):
     """One dialect.
 
-    ``root`` stands before every path that goes out (``chat/completions``, ``models``…). ``reasoning``: writes how much
-    to think. ``reasoning_text``: the field in which reasoning is written, in answers and in earlier turns; all known
-    ones are read. ``extra``: fields of a request that have no canonical name and go through ``extra`` under their own.
-    ``continue_fields``: what to add where the last message is to be continued; ``continue_message``: what to add to
-    that message. ``stop_reason``: whether an answer names the stop sequence that ended it. ``finishes`` and ``kinds``:
-    words of this dialect beyond ``FINISHES`` and ``KINDS``.
+    ``root`` stands before every path that goes out (``chat/completions``, ``models``…). ``reasoning``: writes how
+    much to think. ``reasoning_text``: the field in which reasoning is written, in answers and in earlier turns; all
+    known ones are read. ``extra``: fields of a request that have no canonical name and go through ``extra`` under
+    their own. ``continue_fields``: what to add where the last message is to be continued; ``continue_message``: what
+    to add to that message. ``stop_reason``: whether an answer names the stop sequence that ended it.
+    ``context_field``: where a list of models says how long a context may be. ``call_type``: the ``type`` of a call of
+    an earlier turn, empty to leave it out. ``usage_option``: whether a stream's usage must be asked for. ``finishes``
+    and ``kinds``: words of this dialect beyond ``FINISHES`` and ``KINDS``. ``as_chat``: puts an answer, or a chunk of
+    one, of another form into OpenAI's (a choice that has both a message and a delta is fine); ``error_of``: finds an
+    error of another form in a decoded body.
     """
 
     name: str
@@ -107,17 +121,21 @@ class Profile(Value, frozen=True):
     continue_message: Written = {}
     stop_reason: bool = False
     context_field: str = ""
+    call_type: str = "function"
+    usage_option: bool = True
     finishes: Mapping[str, tuple[FinishReason, str]] = {}
     kinds: Mapping[str, type[ByenatosError]] = {}
+    as_chat: Callable[[Written], Written] = _as_it_is
+    error_of: Callable[[WireResponse, Any], ByenatosError | None] = _no_error
 
     def finish(self, word: str) -> tuple[FinishReason, str]:
         """Return the reason and detail that a vendor's word stands for; an unknown one ends the answer as it says."""
         found = self.finishes.get(word) or FINISHES.get(word)
         return ("stop", word) if found is None else found
 
-    def kind(self, code: str) -> type[ByenatosError] | None:
-        """Return the error that a code or type stands for, if it is known."""
-        return self.kinds.get(code) or KINDS.get(code)
+    def kind(self, code: str, status: int) -> type[ByenatosError] | None:
+        """Return the error that a code or type stands for, if it is known; ``401 code`` counts at that status only."""
+        return self.kinds.get(f"{status} {code}") or self.kinds.get(code) or KINDS.get(code)
 
 
 OPENAI = Profile(

@@ -4,7 +4,8 @@ What vendors do differently, and what is made of it: an end is a choice's ``fini
 chunk, in one of its own behind it, or in every chunk (the last one counts, they are never added up), so that the
 terminal waits for ``[DONE]`` or the close of the connection. Without either the stream broke off. An error is an
 object in a chunk, or an event of that name. Calls of tools are handed on whole, when their choice has ended. A first
-chunk without choices (Azure's filter results), roles that come again and again, empty contents: mean nothing.
+chunk without choices (Azure's filter results), roles that come again and again, empty contents: mean nothing. A body
+that is one JSON value instead of events is a whole answer of a server that does not stream, or an error.
 """
 
 from typing import Any
@@ -13,10 +14,11 @@ from byenatos_sdk.formats.fragments import CallFragments
 from byenatos_sdk.formats.openai_chat.errors import failed, found_error
 from byenatos_sdk.formats.openai_chat.logprobs import read_logprobs
 from byenatos_sdk.formats.openai_chat.profile import OPENAI, Profile
-from byenatos_sdk.formats.openai_chat.responses import content_of, finish_of, thought_of
+from byenatos_sdk.formats.openai_chat.responses import content_of, decode_choices, finish_of, thought_of
 from byenatos_sdk.formats.openai_chat.usage import read_usage
-from byenatos_sdk.formats.sse import Event, EventReader
+from byenatos_sdk.formats.sse import MAX_EVENT, Event, EventReader
 from byenatos_sdk.formats.wire import WireResponse, read_json
+from byenatos_sdk.protocol.answer import deltas_of
 from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, StreamInterrupted, UpstreamFailed
 from byenatos_sdk.protocol.messages import (
     Delta,
@@ -46,6 +48,8 @@ class StreamDecoder:
         self._model = ""
         self._finish: tuple[FinishReason, str, str | None] | None = None
         self._over = False
+        self._whole: bytearray | None = None
+        self._begun = False
 
     def feed(self, data: bytes) -> list[Delta]:
         """Take the next bytes and return the deltas that are complete now; after a terminal always nothing."""
@@ -53,6 +57,11 @@ class StreamDecoder:
             return []
         deltas: list[Delta] = []
         try:
+            if not self._begun:
+                self._begin(data)
+            if self._whole is not None:
+                self._keep(data)
+                return deltas
             for event in self._events.feed(data):
                 if self._take(event, deltas):
                     break
@@ -66,6 +75,9 @@ class StreamDecoder:
             return []
         deltas: list[Delta] = []
         try:
+            if self._whole is not None:
+                self._over = True
+                return self._answer(bytes(self._whole))
             if any(self._take(event, deltas) for event in self._events.end()):
                 return deltas
             if self._finish is None:
@@ -74,6 +86,28 @@ class StreamDecoder:
         except ByenatosError as error:
             self._fail(error, deltas)
         return deltas
+
+    def _begin(self, data: bytes) -> None:
+        """See by the first byte whether these are events at all."""
+        first = data.lstrip()[:1]
+        if first:
+            self._begun = True
+            self._whole = bytearray() if first in {b"{", b"["} else None
+
+    def _keep(self, data: bytes) -> None:
+        assert self._whole is not None
+        self._whole += data
+        if len(self._whole) > MAX_EVENT:
+            raise UpstreamFailed(f"stream: expected events, found one value of more than {MAX_EVENT} bytes")
+
+    def _answer(self, body: bytes) -> list[Delta]:
+        """Read a whole answer where a stream was expected.
+
+        Raises:
+            ByenatosError: the answer is an error.
+        """
+        answers = decode_choices(self._profile, WireResponse(body))
+        return deltas_of(answers[min(self._choice, len(answers) - 1)])
 
     def _fail(self, error: ByenatosError, deltas: list[Delta]) -> None:
         shown = self._shown or bool(deltas)
@@ -107,7 +141,10 @@ class StreamDecoder:
                 raise UpstreamFailed(error.message) from None
         if not isinstance(chunk, dict) or event.name == "error" or chunk.get("error"):
             raise found_error(self._profile, WireResponse(status=200), chunk)
-        self._chunk(chunk, deltas)
+        foreign = self._profile.error_of(WireResponse(status=200), chunk)
+        if foreign is not None:
+            raise foreign
+        self._chunk(self._profile.as_chat(chunk), deltas)
         self._shown = self._shown or bool(deltas)
         return False
 

@@ -10,7 +10,7 @@ from byenatos_sdk.formats.fields import Fields
 from byenatos_sdk.formats.openai_chat.messages import read_messages, write_messages
 from byenatos_sdk.formats.openai_chat.profile import Profile
 from byenatos_sdk.formats.openai_chat.sampling import read_reasoning, read_sampling, write_sampling
-from byenatos_sdk.formats.openai_chat.tools import read_format, read_tools, write_tools
+from byenatos_sdk.formats.openai_chat.tools import read_format, read_tools, write_format, write_tools
 from byenatos_sdk.formats.wire import Decoded, Encoded, WireRequest, json_body, read_object
 from byenatos_sdk.protocol.messages import InferenceRequest, Message, Text
 
@@ -19,6 +19,11 @@ __all__ = ["MAX_CHOICES", "decode_request", "encode_request", "read_model"]
 MAX_CHOICES = 128
 """Answers that one request may ask for."""
 _RAW_ONLY = ("suffix", "echo", "best_of")
+_CANONICAL = {
+    "chat_template_kwargs": frozenset({"enable_thinking", "reasoning_effort"}),
+    "structured_outputs": frozenset({"json", "json_object"}),
+}
+"""What of a dialect's own objects has a canonical place; the rest of them goes through ``extra``."""
 
 
 def encode_request(
@@ -44,7 +49,7 @@ def encode_request(
         body |= write_sampling(fitted.sampling, profile)
         body |= write_tools(fitted)
         if fitted.response_format is not None:
-            body["response_format"] = fitted.response_format
+            body["response_format"] = write_format(fitted.response_format)
         if fitted.reasoning is not None:
             body |= profile.reasoning(fitted.reasoning)
         if fitted.partial:
@@ -52,7 +57,9 @@ def encode_request(
     if fitted.metadata.get("end_user"):
         body["user"] = fitted.metadata["end_user"]
     if stream:
-        body |= {"stream": True, "stream_options": {"include_usage": True}}
+        body["stream"] = True
+        if profile.usage_option:
+            body["stream_options"] = {"include_usage": True}
     for name, value in fitted.extra.items():
         if name in profile.extra or (fitted.raw and name in _RAW_ONLY):
             own = body.get(name)
@@ -107,12 +114,12 @@ def decode_request(profile: Profile, wire: WireRequest) -> Decoded:
 
 def _extra(request: Fields, names: frozenset[str]) -> dict[str, Any]:
     extra = {name: value for name, value in request.values.items() if name in names and value is not None}
-    template = extra.get("chat_template_kwargs")
-    if isinstance(template, dict):
-        # Whether to think has a canonical place; what else the template takes has none.
-        extra["chat_template_kwargs"] = {key: value for key, value in template.items() if key != "enable_thinking"}
-        if not extra["chat_template_kwargs"]:
-            del extra["chat_template_kwargs"]
+    for name, known in _CANONICAL.items():
+        inner = extra.get(name)
+        if isinstance(inner, dict):
+            extra[name] = {key: value for key, value in inner.items() if key not in known}
+            if not extra[name]:
+                del extra[name]
     return extra
 
 

@@ -142,6 +142,7 @@ def decode_choices(profile: Profile, wire: WireResponse) -> list[InferenceRespon
         raise UpstreamFailed(f"answer: {error.message}", vendor_status=wire.status) from None
     if not isinstance(body, dict) or body.get("error"):
         raise found_error(profile, wire, body)
+    body = profile.as_chat(body)
     choices = body.get("choices")
     if not isinstance(choices, list) or not choices:
         raise found_error(profile, wire, body)

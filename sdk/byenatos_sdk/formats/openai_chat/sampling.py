@@ -100,9 +100,9 @@ _SWITCHED: dict[bool | None, Effort | None] = {None: None, True: "medium", False
 def read_reasoning(request: Fields) -> ReasoningOptions | None:
     """Read how much to think, in whichever way a dialect says it.
 
-    ``reasoning_effort`` (OpenAI), ``reasoning`` (OpenRouter), ``chat_template_kwargs.enable_thinking`` (vLLM,
-    llama.cpp), ``enable_thinking`` and ``thinking_budget`` (Qianfan, DashScope), ``thinking_token_budget`` (vLLM),
-    ``thinking`` (DeepSeek, Zhipu, Moonshot, Ark).
+    ``reasoning_effort`` (OpenAI), ``reasoning`` (OpenRouter), ``enable_thinking`` and ``reasoning_effort`` in
+    ``chat_template_kwargs`` (vLLM, llama.cpp), ``enable_thinking`` and ``thinking_budget`` (Qianfan, DashScope),
+    ``thinking_token_budget`` (vLLM), ``thinking`` (DeepSeek, Zhipu, Moonshot, Ark).
 
     Raises:
         InvalidRequest: one of them is of the wrong type.
@@ -114,8 +114,9 @@ def read_reasoning(request: Fields) -> ReasoningOptions | None:
     switch = request.flag("enable_thinking")
     summary = None
     template = request.inner("chat_template_kwargs")
-    if template is not None and switch is None and isinstance(template.get("enable_thinking"), bool):
-        switch = template.flag("enable_thinking")
+    if template is not None:
+        switch = template.flag("enable_thinking") if switch is None else switch
+        effort = effort or _effort(template, "reasoning_effort")
     own = request.inner("reasoning")
     if own is not None:
         effort = effort or _effort(own, "effort")
@@ -127,7 +128,7 @@ def read_reasoning(request: Fields) -> ReasoningOptions | None:
         word = kind.text("type")
         switch = {"enabled": True, "disabled": False}.get(word or "", switch)
         budget = kind.whole("budget_tokens") if budget is None else budget
-    if effort is None and (switch is False or budget is None):
+    if switch is False or (effort is None and budget is None):
         effort = _SWITCHED[switch]
     options = ReasoningOptions(effort, budget if effort != "none" else None, summary)
     return None if options == ReasoningOptions() else options

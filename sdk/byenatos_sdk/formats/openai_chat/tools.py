@@ -6,7 +6,7 @@ from byenatos_sdk.formats.fields import Fields
 from byenatos_sdk.protocol.errors import InvalidRequest
 from byenatos_sdk.protocol.messages import InferenceRequest, Tool
 
-__all__ = ["read_format", "read_tools", "schema_format", "write_tools"]
+__all__ = ["read_format", "read_tools", "schema_format", "write_format", "write_tools"]
 
 _CUSTOM = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
 """What a tool of free text looks like to models that know functions only."""
@@ -107,12 +107,17 @@ def schema_format(schema: dict[str, Any], name: str = "answer") -> dict[str, Any
 def read_format(request: Fields) -> dict[str, Any] | None:
     """Read ``response_format``; a schema beside ``json_object`` (llama.cpp, TGI) asks for that schema.
 
+    So does ``json`` in ``structured_outputs`` (vLLM); regular expressions and grammars have no canonical form.
+
     Raises:
         InvalidRequest: it is none; the message says where.
     """
     form = request.inner("response_format")
     if form is None:
-        return None
+        structured = request.inner("structured_outputs")
+        if structured is None or not isinstance(structured.get("json"), dict):
+            return {"type": "json_object"} if structured is not None and structured.get("json_object") else None
+        return schema_format(structured.get("json"))
     kind = form.need_text("type")
     match kind:
         case "text":
@@ -126,3 +131,9 @@ def read_format(request: Fields) -> dict[str, Any] | None:
                 raise inner.wrong("schema", "a JSON schema")
             return {"type": "json_schema", "json_schema": {k: v for k, v in inner.values.items() if v is not None}}
     raise form.wrong("type", "text, json_object or json_schema")
+
+
+def write_format(form: dict[str, Any]) -> dict[str, Any]:
+    """Write ``response_format``; a schema must have a name, and gets one where the other side had none to give."""
+    inner = form.get("json_schema")
+    return form | {"json_schema": {"name": "answer"} | inner} if isinstance(inner, dict) else form

@@ -1,0 +1,122 @@
+"""llama.cpp's server: its own ``/completion`` for raw texts, OpenAI's chats with its samplers, and its state.
+
+Its base address is the server's root: ``/v1/chat/completions``, but ``/completion``. Who calls it at
+``/v1/completions`` speaks ``openai_chat``.
+"""
+
+from byenatos_sdk.formats import contract
+from byenatos_sdk.formats.adapt import adapt
+from byenatos_sdk.formats.capabilities import Capabilities
+from byenatos_sdk.formats.fields import Fields
+from byenatos_sdk.formats.llamacpp_server.completion import (
+    CompletionEncoder,
+    completion_body,
+    encode_completion,
+    encode_error,
+    read_completion,
+)
+from byenatos_sdk.formats.llamacpp_server.counts import (
+    decode_count,
+    decode_count_request,
+    encode_count,
+    encode_count_request,
+)
+from byenatos_sdk.formats.llamacpp_server.profile import PROFILE, SAMPLERS
+from byenatos_sdk.formats.llamacpp_server.state import (
+    Slots,
+    decode_props,
+    decode_slots,
+    encode_props_request,
+    encode_slots_request,
+)
+from byenatos_sdk.formats.openai_chat import Dialect
+from byenatos_sdk.formats.openai_chat.responses import is_raw
+from byenatos_sdk.formats.wire import Decoded, Encoded, Reply, WireRequest, WireResponse, json_body, read_object
+from byenatos_sdk.protocol.messages import InferenceRequest, InferenceResponse
+
+__all__ = [
+    "CAPABILITIES",
+    "NAME",
+    "PROFILE",
+    "Slots",
+    "decode_count",
+    "decode_count_request",
+    "decode_embedding_request",
+    "decode_embedding_response",
+    "decode_error",
+    "decode_models",
+    "decode_props",
+    "decode_request",
+    "decode_response",
+    "decode_slots",
+    "encode_count",
+    "encode_count_request",
+    "encode_embedding_request",
+    "encode_embedding_response",
+    "encode_error",
+    "encode_models",
+    "encode_models_request",
+    "encode_props_request",
+    "encode_request",
+    "encode_response",
+    "encode_slots_request",
+    "stream_decoder",
+    "stream_encoder",
+]
+
+_server = Dialect(PROFILE)
+
+NAME = PROFILE.name
+CAPABILITIES = PROFILE.capabilities
+decode_response = _server.decode_response
+decode_error = _server.decode_error
+stream_decoder = _server.stream_decoder
+encode_embedding_request = _server.encode_embedding_request
+decode_embedding_request = _server.decode_embedding_request
+decode_embedding_response = _server.decode_embedding_response
+encode_embedding_response = _server.encode_embedding_response
+encode_models_request = _server.encode_models_request
+decode_models = _server.decode_models
+encode_models = _server.encode_models
+
+
+def encode_request(
+    request: InferenceRequest,
+    *,
+    stream: bool = False,
+    strict: bool = False,
+    capabilities: Capabilities | None = None,
+) -> Encoded:
+    """Write a request: a raw text for ``/completion``, anything else for the server's chats.
+
+    Raises:
+        InvalidRequest: the server cannot be told, and ``strict`` is set or there is nothing to replace it by.
+    """
+    able = capabilities or CAPABILITIES
+    if not request.raw or not able.raw:
+        return _server.encode_request(request, stream=stream, strict=strict, capabilities=capabilities)
+    fitted, losses, stops = adapt(request, able, strict=strict)
+    body = completion_body(fitted, able, SAMPLERS) | {"stream": stream}
+    return Encoded(WireRequest("/completion", json_body(body), {"content-type": "application/json"}), losses, stops)
+
+
+def decode_request(wire: WireRequest) -> Decoded:
+    """Read a client's request; its path says which of the two it is.
+
+    Raises:
+        InvalidRequest: the request is wrong; the message names the field.
+    """
+    path = wire.path.partition("?")[0].rstrip("/")
+    if path.endswith("/chat/completions"):
+        return _server.decode_request(wire)
+    return read_completion(Fields(read_object(wire.body)), SAMPLERS)
+
+
+def encode_response(response: InferenceResponse, reply: Reply) -> WireResponse:
+    """Write a whole answer in the form that was asked."""
+    return encode_completion(response, reply) if is_raw(reply) else _server.encode_response(response, reply)
+
+
+def stream_encoder(reply: Reply) -> contract.StreamEncoder:
+    """Return an encoder for one stream of the form that was asked."""
+    return CompletionEncoder(reply) if is_raw(reply) else _server.stream_encoder(reply)
