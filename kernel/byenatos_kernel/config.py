@@ -37,7 +37,16 @@ from msgspec import Meta, Struct, field
 from byenatos_sdk.protocol.errors import InvalidRequest
 from byenatos_sdk.protocol.frames import encode
 
-__all__ = ["NOT_IN_FORCE", "Config", "ConfigError", "DriverConfig", "FrontConfig", "ModelConfig", "read_config"]
+__all__ = [
+    "NOT_IN_FORCE",
+    "Config",
+    "ConfigError",
+    "DriverConfig",
+    "FrontConfig",
+    "ModelConfig",
+    "read_config",
+    "write_first_config",
+]
 
 MAX_CONFIG = 1 << 20
 
@@ -100,17 +109,13 @@ class FrontConfig(_Strict, frozen=True):
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-def _usual_fronts() -> dict[str, FrontConfig]:
-    return {"http": FrontConfig()}
-
-
 class _File(_Strict, frozen=True):
     """The file as it is written."""
 
     llm_driver_config: DriverConfig = DriverConfig()
     model_config: ModelConfig | list[ModelConfig] = field(default_factory=list[ModelConfig])
     slots: dict[_Name, _Name] = field(default_factory=dict)
-    fronts: dict[_Name, FrontConfig] = field(default_factory=_usual_fronts)
+    fronts: dict[_Name, FrontConfig] = field(default_factory=dict)
 
 
 class Config(Struct, frozen=True):
@@ -119,7 +124,7 @@ class Config(Struct, frozen=True):
     driver: DriverConfig = DriverConfig()
     models: list[ModelConfig] = field(default_factory=list[ModelConfig])
     slots: dict[str, str] = field(default_factory=dict)
-    fronts: dict[str, FrontConfig] = field(default_factory=_usual_fronts)
+    fronts: dict[str, FrontConfig] = field(default_factory=dict)
     given: frozenset[str] = frozenset()
 
     @property
@@ -131,6 +136,25 @@ class Config(Struct, frozen=True):
     def not_in_force(self) -> tuple[str, ...]:
         """A sentence for each key that is set but not acted on yet."""
         return tuple(f"{key} is not yet in force: {why}" for key, why in NOT_IN_FORCE.items() if key in self.given)
+
+
+FIRST_CONFIG = """\
+{
+  "llm_driver_config": {},
+  "fronts": {"http": {"listen": "127.0.0.1:8421"}}
+}
+"""
+"""What a new home is given to begin with: a place at which applications that speak HTTP find it."""
+
+
+def write_first_config(path: Path) -> bool:
+    """Write a configuration to begin with unless there is one; return whether it was written."""
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(FIRST_CONFIG)
+    except FileExistsError:
+        return False
+    return True
 
 
 def read_config(path: Path) -> Config:

@@ -10,6 +10,7 @@ import select
 import signal
 import sys
 import time
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -22,6 +23,7 @@ from byenatos_sdk.protocol.errors import ByenatosError, DeadlineExceeded, Unavai
 
 __all__ = ["down", "running_kernel", "start_detached", "stop", "up"]
 
+_QUESTION = '{"model": "default", "messages": [{"role": "user", "content": "Hello"}]}'
 _LOOK_EVERY_S = 0.05
 _LAST_LINES = 15
 _HELD_BY_ANOTHER = 3  # the daemon's exit code
@@ -39,10 +41,17 @@ def up(
     as_json: JsonOption = False,
 ) -> None:
     """Start the kernel, in the foreground unless --detach is given."""
+    from byenatos_kernel.config import write_first_config
+
     home = home_of(context)
     if not detach:
         if as_json:
             raise typer.BadParameter("--json needs --detach: in the foreground the kernel prints its log")
+        with suppress(OSError):  # what is wrong with the home is the kernel's to say
+            home.create()
+            write_first_config(home.config)
+        for line in invitations(home):
+            say(line)
         sys.stdout.flush()
         command = _command(home, verbose=verbose)
         os.execv(command[0], command)  # noqa: S606  our own interpreter; no shell is wanted
@@ -52,6 +61,27 @@ def up(
         show_json(status)
     else:
         say(f"kernel {'is already running' if found else 'started'}: pid {status.pid}, {status.endpoint}")
+        for line in invitations(home):
+            say(line)
+
+
+def invitations(home: Home) -> list[str]:
+    """Say where applications that speak HTTP find the kernel, in lines to paste; nothing if it has no such front."""
+    from byenatos_kernel.config import read_config
+
+    try:
+        front = read_config(home.config).fronts.get("http")
+    except ByenatosError:
+        return []  # whoever reads it next says what is wrong with it
+    if front is None or not front.workers:
+        return []
+    url = f"http://{front.listen}"
+    return [
+        f"HTTP: {url}  (OpenAI, Anthropic, Google, Ollama and others; `fronts` in {home.config})",
+        f'  openai:      client = OpenAI(base_url="{url}/v1", api_key="none")',
+        f"  curl:        curl {url}/v1/chat/completions -d '{_QUESTION}'",
+        f"  Claude Code: ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN=none ANTHROPIC_MODEL=default claude",
+    ]
 
 
 def down(
@@ -91,11 +121,12 @@ def start_detached(home: Home, *, wait_s: float, verbose: bool = False) -> Kerne
         DeadlineExceeded: if it does not answer within ``wait_s`` seconds; it is stopped again.
     """
     from byenatos_kernel.access import read_access
-    from byenatos_kernel.config import read_config
+    from byenatos_kernel.config import read_config, write_first_config
     from byenatos_kernel.shipped import access_file
 
     try:
         home.create()
+        write_first_config(home.config)
         read_access(access_file(home))
         read_config(home.config)  # what is wrong with it is said here rather than in the log
         with home.log.open("ab") as log:

@@ -29,11 +29,13 @@ def init(
     as_json: JsonOption = False,
 ) -> None:
     """Make a home with the operator's key and sign the plugins that ship with it; harmless to repeat."""
+    from byenatos_kernel.config import write_first_config
     from byenatos_kernel.operator_key import initialise, is_new, operator_keys, sign_shipped
 
     home = home_of(context)
     try:
         home.create()
+        write_first_config(home.config)
         new = is_new(home)
         if new:
             keys, signed = initialise(home)
