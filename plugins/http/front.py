@@ -1,7 +1,7 @@
 """The front ``http``: applications speak to the kernel by the HTTP APIs of the vendors that they were written for.
 
 The parts: ``connection`` speaks HTTP/1.1 (by httptools), ``guard`` says who may ask, ``routes`` which handler answers,
-``answering`` asks the kernel, ``vendors`` and the others know the APIs.
+``answering`` asks the kernel, ``verbs`` and the vendors' modules know the APIs.
 """
 
 import asyncio
@@ -13,14 +13,17 @@ import msgspec
 from byenatos_sdk.client import AsyncClient
 from byenatos_sdk.front import Front
 from byenatos_sdk.protocol.errors import InvalidRequest
+from http_front import anthropic, google
 from http_front.answering import Answering
 from http_front.application import Application
 from http_front.connection import Server
 from http_front.guard import Guard, Key
 from http_front.limits import Limits
 from http_front.models import Models
+from http_front.ollama import Ollama
+from http_front.openai import OpenAI
 from http_front.routes import Routes
-from http_front.vendors import Vendors
+from http_front.verbs import Verbs
 
 __all__ = ["Http"]
 
@@ -51,7 +54,11 @@ class Http(Front):
     async def start(self, listener: socket.socket, kernel: AsyncClient) -> None:
         """Accept from ``listener`` from now on."""
         routes = Routes()
-        Vendors(Answering(kernel), Models(kernel)).enter(routes)
+        verbs = Verbs(Answering(kernel), Models(kernel))
+        OpenAI(verbs).enter(routes)
+        anthropic.enter(routes, verbs)
+        google.enter(routes, verbs)
+        Ollama(verbs).enter(routes)
         self._loop = asyncio.get_running_loop()
         guard = Guard(self._settings.keys, self._settings.hosts)
         self._server = Server(Application(routes, guard), self._settings.limits)

@@ -6,6 +6,7 @@ from byenatos_sdk.formats.anthropic_messages.models import (
     decode_count,
     decode_models,
     encode_count,
+    encode_model,
     encode_models,
     encode_models_request,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "encode_count",
     "encode_count_request",
     "encode_error",
+    "encode_model",
     "encode_models",
     "encode_models_request",
     "encode_request",

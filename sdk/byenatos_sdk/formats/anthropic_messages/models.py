@@ -13,7 +13,7 @@ from byenatos_sdk.formats.wire import WireRequest, WireResponse, json_body, read
 from byenatos_sdk.protocol.errors import InvalidRequest, UpstreamFailed
 from byenatos_sdk.protocol.messages import ModelSpecification, TokenCount
 
-__all__ = ["decode_count", "decode_models", "encode_count", "encode_models", "encode_models_request"]
+__all__ = ["decode_count", "decode_models", "encode_count", "encode_model", "encode_models", "encode_models_request"]
 
 _Struct = TypeVar("_Struct")
 _PAGE = 1000
@@ -71,8 +71,7 @@ def _specification(one: ModelInfo) -> ModelSpecification:
 
 def encode_models(models: Sequence[ModelSpecification], created: int) -> WireResponse:
     """Write the whole list as one page; ``created`` (seconds since the epoch) stands for dates that are not known."""
-    moment = datetime.fromtimestamp(created, UTC).isoformat().replace("+00:00", "Z")
-    data = [_info(model, moment) for model in models]
+    data = [_info(model, created) for model in models]
     body = {
         "data": data,
         "has_more": False,
@@ -82,7 +81,13 @@ def encode_models(models: Sequence[ModelSpecification], created: int) -> WireRes
     return WireResponse(json_body(body), 200, {"content-type": "application/json"})
 
 
-def _info(model: ModelSpecification, moment: str) -> dict[str, Any]:
+def encode_model(model: ModelSpecification, created: int) -> WireResponse:
+    """Write one model."""
+    return WireResponse(json_body(_info(model, created)), 200, {"content-type": "application/json"})
+
+
+def _info(model: ModelSpecification, created: int) -> dict[str, Any]:
+    moment = datetime.fromtimestamp(created, UTC).isoformat().replace("+00:00", "Z")
     limit = model.metadata.get("max_output_tokens", "")
     return {
         "type": "model",

@@ -12,6 +12,7 @@ from byenatos_sdk.formats.gemini.models import (
     decode_count,
     decode_models,
     encode_count,
+    encode_model,
     encode_models,
     encode_models_request,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "encode_embedding_request",
     "encode_embedding_response",
     "encode_error",
+    "encode_model",
     "encode_models",
     "encode_models_request",
     "encode_request",

@@ -12,7 +12,15 @@ from byenatos_sdk.formats.wire import WireRequest, WireResponse, json_body, read
 from byenatos_sdk.protocol.errors import InvalidRequest, UpstreamFailed
 from byenatos_sdk.protocol.messages import ModelSpecification, TokenCount
 
-__all__ = ["decode_count", "decode_models", "encode_count", "encode_models", "encode_models_request", "read_answer"]
+__all__ = [
+    "decode_count",
+    "decode_models",
+    "encode_count",
+    "encode_model",
+    "encode_models",
+    "encode_models_request",
+    "read_answer",
+]
 
 _Struct = TypeVar("_Struct")
 _PAGE = 1000
@@ -74,6 +82,11 @@ def _specification(one: Model) -> ModelSpecification:
 def encode_models(models: Sequence[ModelSpecification], created: int) -> WireResponse:  # noqa: ARG001  # no dates here
     """Write the whole list as one page."""
     return WireResponse(json_body({"models": [_info(model) for model in models]}), 200, dict(JSON))
+
+
+def encode_model(model: ModelSpecification, created: int) -> WireResponse:  # noqa: ARG001  # no dates here
+    """Write one model."""
+    return WireResponse(json_body(_info(model)), 200, dict(JSON))
 
 
 def _info(model: ModelSpecification) -> dict[str, Any]:

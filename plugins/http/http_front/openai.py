@@ -1,0 +1,47 @@
+"""OpenAI's API, and the list of models, which three vendors have at the same address."""
+
+import time
+
+from byenatos_sdk.formats import anthropic_messages, gemini, openai_chat
+from byenatos_sdk.formats.compatibility import CompatibilityLayer
+from http_front.exchange import Request, Response, of_wire
+from http_front.routes import Handler, Routes
+from http_front.verbs import Verbs
+
+__all__ = ["OpenAI"]
+
+
+class OpenAI:
+    """Chat, completions, embeddings, models."""
+
+    def __init__(self, verbs: Verbs) -> None:
+        self._verbs = verbs
+        self._formats = CompatibilityLayer()
+        self._listers: dict[str, Handler] = {
+            "gemini": verbs.list(gemini),
+            "anthropic_messages": verbs.list(anthropic_messages),
+            "openai_chat": verbs.list(openai_chat),
+        }
+
+    def enter(self, routes: Routes) -> None:
+        """Enter its paths."""
+        routes.add("POST", "/v1/chat/completions", self._verbs.infer(openai_chat, "chatcmpl-"), openai_chat)
+        routes.add("POST", "/v1/completions", self._verbs.infer(openai_chat, "cmpl-"), openai_chat)
+        routes.add("POST", "/v1/embeddings", self._verbs.embed(openai_chat), openai_chat)
+        routes.add("GET", "/v1/models", self._list, openai_chat)
+        routes.add("GET", "/v1/models/{model...}", self._show, openai_chat)
+
+    async def _list(self, request: Request) -> Response:
+        answer = await self._listers[self._formats.detect(request.wire)](request)
+        assert isinstance(answer, Response)
+        return answer
+
+    async def _show(self, request: Request) -> Response:
+        found = await self._verbs.models.find(request.parameters["model"])
+        match self._formats.detect(request.wire):
+            case "gemini":
+                return of_wire(gemini.encode_model(found, int(time.time())))
+            case "anthropic_messages":
+                return of_wire(anthropic_messages.encode_model(found, int(time.time())))
+            case _:
+                return of_wire(openai_chat.encode_model(found, int(time.time())))
