@@ -54,7 +54,8 @@ class Ollama:
             return await self._verbs.answering.answer(request, ollama, prefix="", decoded=decoded)
         await self._models.find(model)
         kernel = self._verbs.kernel
-        bound = {slot.name for slot in await kernel.slots()} | {slot.model for slot in await kernel.slots()}
+        slots = await kernel.slots()
+        bound = {slot.name for slot in slots} | {slot.model for slot in slots}
         if model not in bound:  # what is plugged into a slot stays there until it is swapped
             await (kernel.load(model) if decoded.action == "load" else kernel.unload(model))
         reply = Reply(new_id(""), decoded.request.model, int(time.time()), decoded)
@@ -76,7 +77,9 @@ class Ollama:
         return of_wire(ollama.encode_show(found, int(time.time())))
 
     async def _running(self, _: Request) -> Response:
-        loaded = {one.model for one in (await self._verbs.kernel.status()).instances}
+        status = await self._verbs.kernel.status()
+        loaded = {one.model for one in status.instances}
+        loaded |= {slot.name for slot in status.slots if slot.model in loaded}
         listed = [one for one in await self._models.listed() if one.id in loaded]
         now = int(time.time())
         return of_wire(ollama.encode_running(listed, now, now + KEPT_S))

@@ -30,6 +30,7 @@ class OpenAI:
         routes.add("POST", "/v1/embeddings", self._verbs.embed(openai_chat), openai_chat)
         routes.add("GET", "/v1/models", self._list, openai_chat)
         routes.add("GET", "/v1/models/{model...}", self._show, openai_chat)
+        routes.add("GET", "/v1beta/models/{model...}", self._show, gemini)
 
     async def _list(self, request: Request) -> Response:
         answer = await self._listers[self._formats.detect(request.wire)](request)

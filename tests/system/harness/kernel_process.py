@@ -148,6 +148,7 @@ def write_config(
     fallback: str | None = None,
     slots: dict[str, str] | None = None,
     models: dict[str, dict[str, Any]] | None = None,
+    fronts: dict[str, dict[str, Any]] | None = None,
     **driver: Any,
 ) -> None:
     """Write a configuration; ``models`` are further models of the echo driver with their settings."""
@@ -157,6 +158,7 @@ def write_config(
     if fallback is not None:
         table["llm_driver_config"]["fallback_model"] = fallback
     table["slots"] = slots or {}
+    table["fronts"] = fronts or {}
     table["model_config"] = [
         {"model_id": model, "vendor": "echo", "settings": settings} for model, settings in (models or {}).items()
     ]
