@@ -63,7 +63,7 @@ WHOLE = [
     control.Event,
     control.LoadOrder,
     control.ProbeResult,
-    *{parameters for parameters, _ in control.METHODS.values()},
+    *dict.fromkeys(parameters for parameters, _ in control.METHODS.values()),
 ]
 
 
