@@ -340,7 +340,8 @@ class _Fitting:
             self.lose("reasoning.effort", "clamped", f"{to.format} always thinks")
             effort = "minimal"
         if effort is not None and "effort" not in to.reasoning:
-            if "budget" in to.reasoning and effort != "none":
+            switched = effort == "none" or (effort == "medium" and "switch" in to.reasoning)
+            if "budget" in to.reasoning and not switched:
                 self.lose("reasoning.effort", "emulated", f"{to.format} knows budgets of tokens only")
                 budget = budget_of(effort) if budget is None else budget
                 effort = None
