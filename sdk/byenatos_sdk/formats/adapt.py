@@ -150,13 +150,12 @@ class _Fitting:
         to = self.to
         for part in message.parts:
             if isinstance(part, Image):
-                if self._image(part):
-                    yield part
+                yield self._image(part)
             elif isinstance(part, Audio) and not to.audio:
                 self._missing("audio", "sound")
             elif isinstance(part, File):
-                if self._source(part, to.files, "file"):
-                    yield part
+                self._source(part, to.files, "file")
+                yield part
             elif isinstance(part, ToolResult):
                 yield self._result(part)
             elif isinstance(part, Reasoning):
@@ -176,12 +175,14 @@ class _Fitting:
         """
         raise Unsupported(f"messages: {self.to.format} takes no {what}; swap to a model that does ({parameter})")
 
-    def _image(self, image: Image) -> bool:
-        if image.detail != "auto" and not self.to.format.startswith(("openai", "vllm", "llamacpp", "qianfan")):
+    def _image(self, image: Image) -> Image:
+        self._source(image, self.to.images, "image")
+        if image.detail != "auto" and not self.to.image_detail:
             self.lose("image.detail", "dropped", f"{self.to.format} has no detail of images")
-        return self._source(image, self.to.images, "image")
+            return replace(image, detail="auto")
+        return image
 
-    def _source(self, part: Image | File, allowed: frozenset[Any], what: str) -> bool:
+    def _source(self, part: Image | File, allowed: frozenset[Any], what: str) -> None:
         if part.data is not None:
             found = "data"
         elif part.url is not None:
@@ -190,7 +191,6 @@ class _Fitting:
             found = "file_id"
         if found not in allowed:
             self._missing(what, f"{what} by {found}" if allowed else f"{what}s")
-        return True
 
     def _result(self, result: ToolResult) -> ToolResult:
         to = self.to

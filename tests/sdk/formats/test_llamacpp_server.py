@@ -15,6 +15,7 @@ from byenatos_sdk.formats.wire import WireRequest, WireResponse, json_body
 from byenatos_sdk.protocol.answer import deltas_of
 from byenatos_sdk.protocol.errors import InvalidRequest, UpstreamFailed, error_codes, error_from_code
 from byenatos_sdk.protocol.messages import (
+    EmbeddingResponse,
     Failure,
     Finish,
     InferenceRequest,
@@ -107,6 +108,27 @@ def test_a_wrong_request_is_refused_by_the_name_of_its_field(body, field):
         asked(body)
 
     assert caught.value.message.startswith(field + ":")
+
+
+def test_openai_s_completions_are_answered_as_openai_would():
+    found = asked({"prompt": "x", "max_tokens": 3, "model": "m"}, "/v1/completions")
+    response = cases.response_of({"text": "y", "finish": "stop"})
+
+    written = llamacpp_server.encode_response(response, replace(REPLY, asked=found))
+
+    assert (found.request.raw, found.request.sampling.max_tokens) == (True, 3)
+    assert json.loads(written.body)["object"] == "text_completion"
+    assert b"[DONE]" in llamacpp_server.stream_encoder(replace(REPLY, asked=found)).encode(deltas_of(response))
+
+
+def test_vectors_come_as_they_were_asked_for():
+    response = EmbeddingResponse(((1.0, 2.0), (0.5, 0.0)), "", Usage(None, None))
+    for body in ({"content": ["a", "b"]}, {"input": ["a", "b"]}):
+        wire = WireRequest("/embedding", json_body(body))
+        assert llamacpp_server.decode_embedding_request(wire).inputs == ("a", "b")
+        written = llamacpp_server.encode_embedding_response(response, replace(REPLY, model=""), wire)
+        assert isinstance(json.loads(written.body), list) == ("content" in body)
+        assert llamacpp_server.decode_embedding_response(written) == response
 
 
 def test_a_text_in_an_object_is_a_text():

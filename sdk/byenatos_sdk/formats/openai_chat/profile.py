@@ -39,6 +39,7 @@ FINISHES: Mapping[str, tuple[FinishReason, str]] = {
     "length": ("length", ""),
     "context_length": ("length", "context_length"),
     "max_tokens": ("length", ""),
+    "model_length": ("length", "context_length"),
     "tool_calls": ("tool_calls", ""),
     "function_call": ("tool_calls", ""),
     "content_filter": ("content_filter", ""),
