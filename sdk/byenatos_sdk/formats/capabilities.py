@@ -36,14 +36,15 @@ class Capabilities(Value, frozen=True):
 
     ``parameters``: by canonical name (the fields of ``Sampling``); one that is missing cannot be said. ``system``:
     where instructions may stand: ``anywhere``, only before the conversation (``leading``, any number of them), or one
-    message at its beginning (``first``). ``alternate``: user and assistant must take turns. ``image_detail``: whether
-    a picture's ``detail`` can be said. ``images``, ``files``: how a picture or document may come. ``tool_choices``:
-    of ``none``, ``auto``, ``required``, ``named``. ``parallel_switch``: whether parallel calls can be forbidden.
+    message at its beginning (``first``). ``alternate``: user and assistant must take turns. ``images``, ``files``: how
+    a picture or document may come; ``image_detail``: whether it can be said how closely to look. ``tool_choices``: of
+    ``none``, ``auto``, ``required``, ``named``. ``parallel_switch``: whether parallel calls can be forbidden.
     ``tool_errors``: whether a result can be marked as an error. ``outputs``: of ``json_object``, ``json_schema``.
     ``reasoning``: how thinking is asked for (``effort``, ``budget``, ``switch``, ``summary``; empty: not at all;
-    ``always``: it cannot be switched off). ``signatures``: whether reasoning of earlier turns goes back with its
-    signature; ``reasoning_history``: whether it may be sent back as text. ``prefill``: whether a trailing message of
-    the assistant is continued. ``raw``: whether text can be continued without a chat template.
+    ``always``: it cannot be switched off).
+    ``signatures``: whether reasoning of earlier turns goes back with its signature; ``reasoning_history``: whether it
+    may be sent back as text. ``prefill``: whether a trailing message of the assistant is continued. ``raw``: whether
+    text can be continued without a chat template.
     """
 
     format: str

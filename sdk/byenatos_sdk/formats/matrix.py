@@ -313,6 +313,7 @@ def render() -> str:
         "system messages": [one.system for one in _ROWS],
         "turns must alternate": [_yes(one.alternate) for one in _ROWS],
         "images": [_several(one.images) for one in _ROWS],
+        "detail of images": [_yes(one.image_detail) for one in _ROWS],
         "audio": [_yes(one.audio) for one in _ROWS],
         "files": [_several(one.files) for one in _ROWS],
         "tools": [_yes(one.tools) for one in _ROWS],

@@ -1,4 +1,4 @@
-"""Stop sequences for vendors that cannot be told any: the answer is cut where the first one begins.
+"""Stop sequences for vendors that cannot be told any: the answer is cut before the first one that is complete.
 
 Text that may be the beginning of a stop sequence is held back until it is clear that it is not.
 """
@@ -19,9 +19,9 @@ class StopCutter:
         if self.hit is not None:
             return ""
         text = self._held + text
-        found = [(at, -len(stop), stop) for stop in self._stops if (at := text.find(stop)) >= 0]
+        found = [(at + len(stop), at, stop) for stop in self._stops if (at := text.find(stop)) >= 0]
         if found:
-            at, _, self.hit = min(found)
+            _, at, self.hit = min(found)
             self._held = ""
             return text[:at]
         held = max((_overlap(text, stop) for stop in self._stops), default=0)
