@@ -82,7 +82,9 @@ def _media(to: Capabilities) -> st.SearchStrategy[Part]:
 @st.composite
 def _exchange(draw: st.DrawFn, to: Capabilities) -> list[Message]:
     """Draw calls of tools and their results, in any order."""
-    calls = draw(st.lists(tool_calls(signatures=to.signatures), min_size=1, max_size=3, unique_by=lambda call: call.id))
+    calls = draw(
+        st.lists(tool_calls(signatures=to.format == "gemini"), min_size=1, max_size=3, unique_by=lambda call: call.id)
+    )
     said = draw(st.lists(texts.map(Text), max_size=1))
     results = draw(
         st.permutations(
