@@ -1,4 +1,4 @@
-"""Hugging Face's TGI: raw texts by its own paths, conversations by its chat route, both ways; and feature extraction."""
+"""Hugging Face's TGI, both ways: raw texts by its own paths, conversations by its chat route, feature extraction."""
 
 from byenatos_sdk.formats.huggingface_tgi.answers import (
     StreamEncoder,

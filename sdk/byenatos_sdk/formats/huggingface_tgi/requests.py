@@ -105,6 +105,10 @@ def decode_request(wire: WireRequest) -> Decoded:
     path = wire.path.partition("?")[0].rstrip("/")
     body = Fields(read_object(wire.body))
     if "inputs" not in body and path.rpartition("/")[2] not in {"generate", "generate_stream", ""}:
+        choice = body.get("tool_choice")
+        if isinstance(choice, str) and choice not in {"auto", "none", "required"}:  # a function, by its name alone
+            named = {**body.values, "tool_choice": {"function": {"name": choice}}}
+            wire = replace(wire, body=json_body(named))
         decoded = CHAT.decode_request(wire)
         form = _form_of(decoded.request.response_format)
         return replace(decoded, path=path, request=replace(decoded.request, response_format=form))
