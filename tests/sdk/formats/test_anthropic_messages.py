@@ -485,6 +485,14 @@ def test_every_object_of_a_schema_is_closed():
     assert "additionalProperties" not in schema
 
 
+def test_a_schema_that_is_nested_too_deeply_is_refused():
+    schema: dict[str, Any] = {}
+    for _ in range(10_000):
+        schema = {"type": "object", "properties": {"a": schema}}
+    with pytest.raises(InvalidRequest, match="nested"):
+        sent(asking(response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}))
+
+
 def test_a_text_file_goes_as_text_and_another_kind_is_refused():
     body = sent(asking(Message("user", (File("a.md", "text/markdown", "é".encode()),))))
     source = body["messages"][0]["content"][0]["source"]

@@ -286,6 +286,32 @@ def test_a_path_without_model_or_verb_is_refused(path):
         read({"contents": [{"parts": [{"text": "Hi"}]}]}, path)
 
 
+@pytest.mark.parametrize("depth", [100, 300, 450, 900, 100_000])
+def test_json_that_is_nested_too_deeply_is_refused(depth):
+    nested = '{"type":"OBJECT","properties":{"a":' * depth + "{}" + "}}" * depth
+    hi = '"contents":[{"parts":[{"text":"Hi"}]}]'
+    for body in (f'{{{hi},"x":{nested}}}', f'{{{hi},"generationConfig":{{"responseSchema":{nested}}}}}'):
+        try:
+            read_one = gemini.decode_request(WireRequest(PATH, body.encode()))
+        except InvalidRequest:
+            assert depth > 100
+        else:
+            assert read_one.request.messages == (user("Hi"),)
+
+
+def test_pieces_of_a_stream_that_a_client_sends_back_are_one_turn():
+    pieces = [{"role": "model", "parts": [{"text": text}]} for text in ("Hel", "", "lo")]
+    call = {"role": "model", "parts": [{"functionCall": {"name": "f"}}]}
+    hi = {"role": "user", "parts": [{"text": "Hi"}]}
+    messages = read({"contents": [hi, *pieces, call, hi, hi]}).request.messages
+    assert messages == (
+        user("Hi"),
+        Message("assistant", (Text("Hello"), ToolCall("call_0_f", "f"))),
+        user("Hi"),
+        user("Hi"),
+    )
+
+
 def test_how_many_answers_and_in_what_form_stands_in_the_request():
     body = {"contents": [{"parts": [{"text": "Hi"}]}], "generationConfig": {"candidateCount": 3}}
     assert read(body).choices == 3
@@ -381,6 +407,12 @@ def test_parallel_calls_cannot_be_forbidden_and_that_is_told():
     assert [loss.parameter for loss in gemini.encode_request(request).losses] == ["parallel_tool_calls"]
     with pytest.raises(Unsupported, match="parallel"):
         gemini.encode_request(request, strict=True)
+
+
+def test_tools_that_want_their_schemas_kept_lose_that_unless_a_call_is_required():
+    request = asking(tools=(replace(WEATHER, strict=True),))
+    assert [loss.parameter for loss in gemini.encode_request(request).losses] == ["tools.strict"]
+    assert gemini.encode_request(replace(request, tool_choice="required")).losses == ()
 
 
 @pytest.mark.parametrize(
