@@ -125,11 +125,9 @@ def test_the_module_is_a_format_with_lists_of_models_and_token_counts():
 
 @pytest.mark.parametrize("case", [one for one in cases("request") if "partly" not in one.meaning], ids=str)
 def test_a_request_is_read_as_it_was_meant(case):
-    if "count" in case.wire["path"]:
-        found = Decoded(anthropic.decode_count_request(wire_request(case)))
-    else:
-        found = anthropic.decode_request(wire_request(case))
+    found = anthropic.decode_request(wire_request(case))
     assert_request(found, meaning_of(case))
+    assert anthropic.decode_count_request(wire_request(case)) == found.request
 
 
 @pytest.mark.parametrize("case", cases("request"), ids=str)
@@ -184,6 +182,11 @@ def test_a_stream_is_read_as_it_was_meant(case):
     assert_deltas(deltas, case.meaning)
     if isinstance(deltas[-1], Failure):
         assert deltas[-1].partial == bool(case.meaning.get("text"))
+
+
+@pytest.mark.parametrize("case", cases("stream"), ids=str)
+def test_a_stream_reads_the_same_however_it_is_cut(case):
+    same_however_cut(anthropic, case.wire["raw"].encode(), [])
 
 
 @pytest.mark.parametrize("case", cases("error"), ids=str)

@@ -42,6 +42,7 @@ _ROLES: dict[str, Role] = {
     "assistant": "assistant",
     "system": "system",
 }
+_VERBS = ("generateContent", "streamGenerateContent", "countTokens")
 _JSON = "application/json"
 
 
@@ -52,9 +53,10 @@ def decode_request(wire: WireRequest) -> Decoded:
         InvalidRequest: the request is wrong; the message names the field.
     """
     target = target_of(wire.path)
-    if target.verb not in {"generateContent", "streamGenerateContent"}:
-        raise InvalidRequest(f"path: expected generateContent or streamGenerateContent, found {target.verb[:64]!r}")
+    if target.verb not in _VERBS:
+        raise InvalidRequest(f"path: expected one of the verbs {', '.join(_VERBS)}, found {target.verb[:64]!r}")
     fields = read_fields(wire.body)
+    fields = fields.inner("generateContentRequest") or fields
     stream = target.verb == "streamGenerateContent"
     array = stream and "sse" not in target.query.get("alt", ())
     config = fields.inner("generationConfig") or Fields({})
@@ -71,8 +73,7 @@ def decode_count_request(wire: WireRequest) -> InferenceRequest:
     Raises:
         InvalidRequest: the request is wrong; the message names the field.
     """
-    fields = read_fields(wire.body)
-    return _request(fields.inner("generateContentRequest") or fields, target_of(wire.path), {})
+    return decode_request(wire).request
 
 
 def _request(fields: Fields, target: Target, more: dict[str, Any]) -> InferenceRequest:
