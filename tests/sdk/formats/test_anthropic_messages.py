@@ -793,6 +793,14 @@ def test_an_error_keeps_its_meaning_on_its_way_through_the_format(code):
     assert (wire.headers.get("x-should-retry") == "false") == (not error.retryable)
 
 
+def test_whether_to_try_again_is_what_the_vendor_says():
+    body = b'{"type":"error","error":{"type":"rate_limit_error","message":"x"}}'
+    found = [
+        anthropic.decode_error(WireResponse(body, 429, {"x-should-retry": word})) for word in ("true", "false", "?")
+    ]
+    assert [error.retryable for error in found] == [True, False, True]
+
+
 @pytest.mark.parametrize(
     ("error", "status", "type"),
     [

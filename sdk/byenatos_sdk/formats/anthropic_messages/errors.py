@@ -109,6 +109,9 @@ def error_of(body: Any, wire: WireResponse) -> ByenatosError:
         told = failure(wire, text, code=kind, kinds={kind: QuotaExceeded}, details=body)
     elif told.code == "invalid_request" and _FILTERED.search(text):
         told = failure(wire, text, code=kind, kinds={kind: ContentFiltered}, details=body)
+    again = wire.headers.get("x-should-retry")
+    if again in {"true", "false"}:
+        told.retryable = again == "true"
     told.vendor_code = cause if isinstance(cause, str) else code
     return told
 
