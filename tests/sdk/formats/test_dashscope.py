@@ -461,9 +461,23 @@ def test_what_is_the_same_either_way_is_given_at_once_and_the_rest_once_it_is_ce
     assert len("Hel") + len("Hello") + len("Hello wo") >= CERTAIN
 
 
-def test_pieces_that_only_repeat_are_not_held_back_for_ever():
+def test_a_piece_that_comes_again_and_again_alone_adds_up():
+    growth = Growth(Mode())
+    given = [growth.feed("ha ", alone=True) for _ in range(20)]
+    assert "".join(given) == "ha " * 20
+    assert given[0] == "ha "
+    assert given[-1] == "ha "
+
+
+def test_a_text_that_stands_still_while_calls_are_said_is_said_once_and_not_held_back_for_ever():
     given, rest = read_through(["ha" * 50] * 1000)
     assert "".join(given) + rest == "ha" * 50
+
+
+def test_a_stream_of_the_same_piece_again_and_again_is_read_as_it_comes():
+    encoder, decoder = dashscope.stream_encoder(PIECES), dashscope.stream_decoder()
+    heard = [decoder.feed(encoder.encode([TextDelta("tok ")])) for _ in range(50)]
+    assert sums([delta for deltas in heard for delta in deltas]) == [TextDelta("tok " * 50)]
 
 
 def test_what_one_text_shows_holds_for_the_others():
