@@ -75,6 +75,8 @@ def adapt(request: InferenceRequest, to: Capabilities, *, strict: bool = False) 
     Raises:
         Unsupported: ``strict`` is set and something would be lost, or something can neither be said nor left out.
     """
+    if not request.raw and any(limit.raw_only for limit in to.parameters.values()):
+        to = replace(to, parameters={name: limit for name, limit in to.parameters.items() if not limit.raw_only})
     fitting = _Fitting(to, strict=strict)
     fitted = fitting.fit(request)
     return Adapted(fitted, tuple(fitting.losses), fitting.stops)
@@ -187,8 +189,9 @@ class _Fitting:
             self.lose("reasoning.effort", "clamped", f"{to.format} always thinks")
             effort = "minimal"
         if effort is not None and "effort" not in to.reasoning:
-            switched = effort == "none" or (effort == "medium" and "switch" in to.reasoning)
-            if "budget" in to.reasoning and not switched:
+            if effort == "medium" and "switch" in to.reasoning:
+                pass  # that is what switching it on means
+            elif "budget" in to.reasoning and effort != "none":
                 self.lose("reasoning.effort", "emulated", f"{to.format} knows budgets of tokens only")
                 budget = budget_of(effort) if budget is None else budget
                 effort = None

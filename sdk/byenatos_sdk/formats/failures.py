@@ -29,7 +29,7 @@ from byenatos_sdk.protocol.errors import (
     UpstreamTimeout,
 )
 
-__all__ = ["MAX_TEXT", "body_of", "by_status", "failure", "retry_after", "text_of"]
+__all__ = ["MAX_TEXT", "body_of", "by_status", "failure", "is_context", "retry_after", "text_of"]
 
 MAX_TEXT = 4096
 """Characters of a vendor's error text that are kept."""
@@ -76,6 +76,11 @@ def by_status(status: int) -> type[ByenatosError]:
     return InvalidRequest if 400 <= status < 500 else UpstreamFailed
 
 
+def is_context(text: str) -> bool:
+    """Say whether a text is about a conversation that is longer than the model's context."""
+    return _CONTEXT.search(text[:MAX_TEXT]) is not None
+
+
 def failure(
     wire: WireResponse,
     message: str,
@@ -93,7 +98,7 @@ def failure(
     known = kinds or {}
     kind = known.get(code) or known.get(code.partition(".")[0])
     if kind is None or kind is InvalidRequest:
-        if _CONTEXT.search(message[:MAX_TEXT]) or _CONTEXT.search(code):
+        if is_context(message) or is_context(code):
             kind = ContextLengthExceeded
         elif kind is None:
             kind = by_status(wire.status)

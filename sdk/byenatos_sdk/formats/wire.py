@@ -1,7 +1,7 @@
 """What goes over the wire to and from a vendor, as values: formats turn these into messages and back, without I/O."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 
@@ -18,6 +18,7 @@ __all__ = [
     "WireRequest",
     "WireResponse",
     "json_body",
+    "read_as",
     "read_json",
     "read_object",
 ]
@@ -26,6 +27,8 @@ MAX_BODY = 64 << 20
 """Bytes of the largest body that is read: images travel inside it."""
 
 Action: TypeAlias = Literal["dropped", "clamped", "merged", "moved", "emulated"]
+
+T = TypeVar("T")
 
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
@@ -79,7 +82,7 @@ class Decoded(Value, frozen=True):
 
     ``stream``: whether the answer is to come in pieces; ``usage_in_stream``: whether the stream is to say its usage;
     ``choices``: how many answers are asked for; ``action``: ``load`` or ``unload`` where the request has no prompt and
-    means the model itself.
+    means the model itself; ``path`` is where it came in, without its query: some formats answer differently by it.
     """
 
     request: InferenceRequest
@@ -87,6 +90,7 @@ class Decoded(Value, frozen=True):
     usage_in_stream: bool = True
     choices: int = 1
     action: Literal["infer", "load", "unload"] = "infer"
+    path: str = ""
 
 
 class Reply(Value, frozen=True):
@@ -122,6 +126,29 @@ def read_json(body: bytes, what: str = "body") -> Any:
         raise RequestTooLarge(f"{what}: expected at most {MAX_BODY} bytes, found {len(body)}")
     try:
         return _decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"{what}: expected JSON, found: {error}") from None
+
+
+def read_as(decoder: msgspec.json.Decoder[T], body: bytes, what: str = "body") -> T:
+    """Decode JSON of a known shape: unknown fields are ignored, wrong types are named with their field.
+
+    ``what`` is where it stands: before the fields of all but the ``body`` itself.
+
+    Raises:
+        InvalidRequest: ``body`` is not JSON, or not of this shape.
+        RequestTooLarge: it is larger than ``MAX_BODY``.
+    """
+    if len(body) > MAX_BODY:
+        raise RequestTooLarge(f"{what}: expected at most {MAX_BODY} bytes, found {len(body)}")
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        problem, _, place = str(error).partition(" - at `$")
+        field = place.rstrip("`").lstrip(".")
+        if what != "body" or not field:
+            field = f"{what}.{field}" if field and not field.startswith("[") else f"{what}{field}"
+        raise InvalidRequest(f"{field}: {problem[:1].lower()}{problem[1:].replace(', got ', ', found ')}") from None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"{what}: expected JSON, found: {error}") from None
 
