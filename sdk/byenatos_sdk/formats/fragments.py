@@ -6,6 +6,7 @@ call (Meta); every call has index 0 and is told apart by its id (several servers
 arguments come as an object (Ollama).
 """
 
+from io import StringIO
 from typing import Any
 
 from byenatos_sdk.formats.wire import json_body
@@ -14,7 +15,7 @@ from byenatos_sdk.protocol.messages import ToolCallDelta
 
 __all__ = ["MAX_ARGUMENTS", "MAX_CALLS", "CallFragments", "arguments_text", "invented_id"]
 
-MAX_ARGUMENTS = 16 << 20
+MAX_ARGUMENTS = 4 << 20
 """Characters of all arguments in one answer that are kept."""
 MAX_CALLS = 1024
 """Calls in one answer."""
@@ -33,12 +34,13 @@ def arguments_text(arguments: Any) -> str:
 
 
 class _Call:
-    __slots__ = ("arguments", "id", "name", "signature")
+    __slots__ = ("arguments", "free", "id", "name", "signature")
 
     def __init__(self) -> None:
+        self.free = False
         self.id = ""
         self.name = ""
-        self.arguments: list[str] = []
+        self.arguments = StringIO()  # compact, however small the pieces are
         self.signature: str | None = None
 
 
@@ -56,9 +58,18 @@ class CallFragments:
         return bool(self._calls)
 
     def add(
-        self, index: Any, call_id: Any = None, name: Any = None, arguments: Any = None, signature: str | None = None
+        self,
+        index: Any,
+        call_id: Any = None,
+        name: Any = None,
+        arguments: Any = None,
+        signature: str | None = None,
+        *,
+        free: bool = False,
     ) -> None:
         """Add a fragment as it stands on the wire; what is of the wrong type counts as missing.
+
+        ``free``: the arguments are free text (OpenAI's custom tools), which becomes ``{"input": …}``.
 
         Raises:
             UpstreamFailed: there are more calls or longer arguments than the limits say.
@@ -69,13 +80,14 @@ class CallFragments:
         call.id = call.id or known
         call.name = call.name or name
         call.signature = call.signature or signature
+        call.free = free
         if arguments is None or arguments == "":
             return
         text = arguments_text(arguments)
         self._size += len(text)
         if self._size > MAX_ARGUMENTS:
             raise UpstreamFailed(f"stream: expected at most {MAX_ARGUMENTS} characters of arguments, found more")
-        call.arguments.append(text)
+        call.arguments.write(text)
 
     def _call(self, index: Any, call_id: str, name: str) -> _Call:
         if isinstance(index, int):
@@ -94,13 +106,18 @@ class CallFragments:
             self._at[index] = call
         return call
 
+    @staticmethod
+    def _arguments(call: _Call) -> str:
+        text = call.arguments.getvalue()
+        return arguments_text({"input": text} if call.free else text)
+
     def take(self) -> list[ToolCallDelta]:
         """Return the calls, in the order in which they began, and forget them."""
         calls = [
             ToolCallDelta(
                 call.id or invented_id(position, call.name),
                 call.name,
-                arguments_text("".join(call.arguments)),
+                self._arguments(call),
                 call.signature,
             )
             for position, call in enumerate(self._calls)

@@ -69,7 +69,7 @@ def _and(name: str, *without: str, **more: Limit) -> dict[str, Limit]:
 
 
 _LOCAL = {
-    "top_k": Limit("top_k"),
+    "top_k": Limit("top_k", 0),
     "min_p": Limit("min_p", 0, 1),
     "repetition_penalty": Limit("repetition_penalty", 0, low_open=True),
 }
@@ -158,10 +158,10 @@ _ROWS = (
             "max_tokens": Limit("max_new_tokens", 1),
             "temperature": Limit("temperature", 0, low_open=True, omit_at=0),
             "top_p": Limit("top_p", 0, 1, low_open=True, high_open=True, omit_at=1),
-            "top_k": Limit("top_k", 0, low_open=True, step=1, omit_at=0),
+            "top_k": Limit("top_k", 0, low_open=True, step=1, omit_at=0, raw_only=True),
             "stop": Limit("stop", items=4),
             "frequency_penalty": Limit("frequency_penalty", *_PENALTY),
-            "repetition_penalty": Limit("repetition_penalty", 0, low_open=True),
+            "repetition_penalty": Limit("repetition_penalty", 0, low_open=True, raw_only=True),
             "seed": Limit("seed", 0, low_open=True, step=1),
             "logprobs": Limit("top_n_tokens", 0, 5),
         },
@@ -171,6 +171,7 @@ _ROWS = (
         raw=True,
         embeddings=True,
         model_list=True,
+        token_count=True,
     ),
     Capabilities(
         "ollama",
@@ -358,6 +359,8 @@ def _limit(limit: Limit | None) -> str:
         text += f" at most {limit.items}"
     if limit.length is not None:
         text += f" of {limit.length} characters"
+    if limit.raw_only:
+        text += " raw prompts only"
     if limit.required is not None:
         text += f" required, {limit.required} if absent"
     return text

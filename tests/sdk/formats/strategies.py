@@ -127,7 +127,7 @@ def samplings(draw: st.DrawFn, to: Capabilities) -> Sampling:
     """Draw parameters within their limits."""
     chosen: dict[str, Any] = {}
     for name, limit in to.parameters.items():
-        if limit.required is None and draw(st.booleans()):
+        if limit.raw_only or (limit.required is None and draw(st.booleans())):
             continue
         if name == "stop":
             length = 10 if limit.length is None else limit.length

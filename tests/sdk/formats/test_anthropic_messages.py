@@ -1,4 +1,5 @@
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from tests.sdk.formats.cases import (
     wire_response,
 )
 from tests.sdk.formats.laws import decoded, holds_for_any_bytes, joined, same_however_cut
+from tests.sdk.formats.mutations import mutated, mutated_stream
 
 from byenatos_sdk.formats import anthropic_messages as anthropic
 from byenatos_sdk.formats.contract import EmbeddingFormat, Format, ModelListFormat, TokenCountFormat
@@ -125,11 +127,9 @@ def test_the_module_is_a_format_with_lists_of_models_and_token_counts():
 
 @pytest.mark.parametrize("case", [one for one in cases("request") if "partly" not in one.meaning], ids=str)
 def test_a_request_is_read_as_it_was_meant(case):
-    if "count" in case.wire["path"]:
-        found = Decoded(anthropic.decode_count_request(wire_request(case)))
-    else:
-        found = anthropic.decode_request(wire_request(case))
+    found = anthropic.decode_request(wire_request(case))
     assert_request(found, meaning_of(case))
+    assert anthropic.decode_count_request(wire_request(case)) == found.request
 
 
 @pytest.mark.parametrize("case", cases("request"), ids=str)
@@ -184,6 +184,11 @@ def test_a_stream_is_read_as_it_was_meant(case):
     assert_deltas(deltas, case.meaning)
     if isinstance(deltas[-1], Failure):
         assert deltas[-1].partial == bool(case.meaning.get("text"))
+
+
+@pytest.mark.parametrize("case", cases("stream"), ids=str)
+def test_a_stream_reads_the_same_however_it_is_cut(case):
+    same_however_cut(anthropic, case.wire["raw"].encode(), [])
 
 
 @pytest.mark.parametrize("case", cases("error"), ids=str)
@@ -485,6 +490,14 @@ def test_every_object_of_a_schema_is_closed():
     assert "additionalProperties" not in schema
 
 
+def test_a_schema_that_is_nested_too_deeply_is_refused():
+    schema: dict[str, Any] = {}
+    for _ in range(10_000):
+        schema = {"type": "object", "properties": {"a": schema}}
+    with pytest.raises(InvalidRequest, match="nested"):
+        sent(asking(response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}))
+
+
 def test_a_text_file_goes_as_text_and_another_kind_is_refused():
     body = sent(asking(Message("user", (File("a.md", "text/markdown", "é".encode()),))))
     source = body["messages"][0]["content"][0]["source"]
@@ -782,6 +795,14 @@ def test_an_error_keeps_its_meaning_on_its_way_through_the_format(code):
     assert (wire.headers.get("x-should-retry") == "false") == (not error.retryable)
 
 
+def test_whether_to_try_again_is_what_the_vendor_says():
+    body = b'{"type":"error","error":{"type":"rate_limit_error","message":"x"}}'
+    found = [
+        anthropic.decode_error(WireResponse(body, 429, {"x-should-retry": word})) for word in ("true", "false", "?")
+    ]
+    assert [error.retryable for error in found] == [True, False, True]
+
+
 @pytest.mark.parametrize(
     ("error", "status", "type"),
     [
@@ -841,3 +862,31 @@ def test_what_is_no_list_and_no_count_is_the_servers_failure(read_one):
         read_one(WireResponse(b"{}"))
     with pytest.raises(NotFound):
         read_one(WireResponse(b'{"type":"error","error":{"type":"not_found_error","message":"x"}}', 404))
+
+
+# ---- what is almost right --------------------------------------------------------------------------------------
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(cases("request")), st.randoms(use_true_random=False))
+def test_a_request_with_something_wrong_is_read_or_refused(case, random):
+    body = json.dumps(mutated(case.wire["body"], random)).encode()
+    with suppress(ByenatosError):
+        request = anthropic.decode_request(replace(wire_request(case), body=body)).request
+        assert anthropic.decode_request(anthropic.encode_request(request).wire)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(cases("response", "error")), st.randoms(use_true_random=False))
+def test_an_answer_with_something_wrong_is_read_or_an_error(case, random):
+    wire = replace(wire_response(case), body=json.dumps(mutated(case.wire["body"], random)).encode())
+    assert isinstance(anthropic.decode_error(wire), ByenatosError)
+    with suppress(ByenatosError):
+        response = anthropic.decode_response(wire)
+        assert anthropic.decode_response(anthropic.encode_response(response, REPLY)).text == response.text
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(cases("stream")), st.randoms(use_true_random=False))
+def test_a_stream_with_something_wrong_ends_once(case, random):
+    holds_for_any_bytes(anthropic, [mutated_stream(case, random)])

@@ -1,5 +1,6 @@
 import base64
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from tests.sdk.formats.cases import (
     wire_response,
 )
 from tests.sdk.formats.laws import decoded, holds_for_any_bytes, joined, same_however_cut
+from tests.sdk.formats.mutations import mutated, mutated_stream
 
 from byenatos_sdk.formats import gemini
 from byenatos_sdk.formats.contract import EmbeddingFormat, Format, ModelListFormat, TokenCountFormat
@@ -111,11 +113,9 @@ def test_the_module_is_a_format_with_everything_else_too():
 
 @pytest.mark.parametrize("case", cases("request"), ids=str)
 def test_a_request_is_read_as_it_was_meant(case):
-    wire = wire_request(case)
-    if "countTokens" in wire.path:
-        assert_request(Decoded(gemini.decode_count_request(wire)), case.meaning)
-    else:
-        assert_request(gemini.decode_request(wire), case.meaning)
+    found = gemini.decode_request(wire_request(case))
+    assert_request(found, case.meaning)
+    assert gemini.decode_count_request(wire_request(case)) == found.request
 
 
 @pytest.mark.parametrize("case", [one for one in cases("request") if "countTokens" not in one.wire["path"]], ids=str)
@@ -159,6 +159,11 @@ def test_a_stream_is_read_as_it_was_meant(case):
     assert_deltas(deltas, case.meaning)
     if isinstance(deltas[-1], Failure):
         assert deltas[-1].partial == bool(case.meaning.get("text"))
+
+
+@pytest.mark.parametrize("case", cases("stream"), ids=str)
+def test_a_stream_reads_the_same_however_it_is_cut(case):
+    same_however_cut(gemini, case.wire["raw"].encode(), [])
 
 
 @pytest.mark.parametrize("case", cases("error"), ids=str)
@@ -286,6 +291,32 @@ def test_a_path_without_model_or_verb_is_refused(path):
         read({"contents": [{"parts": [{"text": "Hi"}]}]}, path)
 
 
+@pytest.mark.parametrize("depth", [100, 300, 450, 900, 100_000])
+def test_json_that_is_nested_too_deeply_is_refused(depth):
+    nested = '{"type":"OBJECT","properties":{"a":' * depth + "{}" + "}}" * depth
+    hi = '"contents":[{"parts":[{"text":"Hi"}]}]'
+    for body in (f'{{{hi},"x":{nested}}}', f'{{{hi},"generationConfig":{{"responseSchema":{nested}}}}}'):
+        try:
+            read_one = gemini.decode_request(WireRequest(PATH, body.encode()))
+        except InvalidRequest:
+            assert depth > 100
+        else:
+            assert read_one.request.messages == (user("Hi"),)
+
+
+def test_pieces_of_a_stream_that_a_client_sends_back_are_one_turn():
+    pieces = [{"role": "model", "parts": [{"text": text}]} for text in ("Hel", "", "lo")]
+    call = {"role": "model", "parts": [{"functionCall": {"name": "f"}}]}
+    hi = {"role": "user", "parts": [{"text": "Hi"}]}
+    messages = read({"contents": [hi, *pieces, call, hi, hi]}).request.messages
+    assert messages == (
+        user("Hi"),
+        Message("assistant", (Text("Hello"), ToolCall("call_0_f", "f"))),
+        user("Hi"),
+        user("Hi"),
+    )
+
+
 def test_how_many_answers_and_in_what_form_stands_in_the_request():
     body = {"contents": [{"parts": [{"text": "Hi"}]}], "generationConfig": {"candidateCount": 3}}
     assert read(body).choices == 3
@@ -381,6 +412,12 @@ def test_parallel_calls_cannot_be_forbidden_and_that_is_told():
     assert [loss.parameter for loss in gemini.encode_request(request).losses] == ["parallel_tool_calls"]
     with pytest.raises(Unsupported, match="parallel"):
         gemini.encode_request(request, strict=True)
+
+
+def test_tools_that_want_their_schemas_kept_lose_that_unless_a_call_is_required():
+    request = asking(tools=(replace(WEATHER, strict=True),))
+    assert [loss.parameter for loss in gemini.encode_request(request).losses] == ["tools.strict"]
+    assert gemini.encode_request(replace(request, tool_choice="required")).losses == ()
 
 
 @pytest.mark.parametrize(
@@ -720,3 +757,31 @@ def test_an_error_instead_of_a_list_is_an_error(read_one):
         read_one(WireResponse(b'{"error": {"code": 404, "message": "x", "status": "NOT_FOUND"}}', 404))
     with pytest.raises(UpstreamFailed):
         read_one(WireResponse(b"[]"))
+
+
+# ---- what is almost right --------------------------------------------------------------------------------------
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(cases("request")), st.randoms(use_true_random=False))
+def test_a_request_with_something_wrong_is_read_or_refused(case, random):
+    body = json.dumps(mutated(case.wire["body"], random)).encode()
+    with suppress(ByenatosError):
+        request = gemini.decode_request(replace(wire_request(case), body=body)).request
+        assert gemini.decode_request(gemini.encode_request(request).wire)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(cases("response", "error")), st.randoms(use_true_random=False))
+def test_an_answer_with_something_wrong_is_read_or_an_error(case, random):
+    wire = replace(wire_response(case), body=json.dumps(mutated(case.wire["body"], random)).encode())
+    assert isinstance(gemini.decode_error(wire), ByenatosError)
+    with suppress(ByenatosError):
+        response = gemini.decode_response(wire)
+        assert gemini.decode_response(gemini.encode_response(response, REPLY)).text == response.text
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(cases("stream")), st.randoms(use_true_random=False))
+def test_a_stream_with_something_wrong_ends_once(case, random):
+    holds_for_any_bytes(gemini, [mutated_stream(case, random)])

@@ -106,7 +106,8 @@ class _Writing:
         self.version = version_for(request, self.extra)
         self.marks = Marks(request, self.extra)
         self.source = request  # marks are found by identity: what they stand on must stay alive
-        to = capabilities_for(request, self.version, capabilities)
+        named = bool(self.extra.get("anthropic_version"))
+        to = capabilities_for(request, self.version, capabilities, named=named)
         form = request.response_format
         if form is not None and form.get("type") == "json_object":
             to = replace(to, outputs=frozenset())  # a schema must name every property: any object cannot be said

@@ -7,9 +7,9 @@ import msgspec
 from byenatos_sdk.formats.extras import extras_for, kept
 from byenatos_sdk.formats.fields import Fields
 from byenatos_sdk.formats.gemini.models import read_answer
-from byenatos_sdk.formats.gemini.names import camel, model_path, target_of
+from byenatos_sdk.formats.gemini.names import model_path, read_fields, target_of
 from byenatos_sdk.formats.gemini.shapes import JSON, NAME, Embeddings
-from byenatos_sdk.formats.wire import Reply, WireRequest, WireResponse, json_body, read_object
+from byenatos_sdk.formats.wire import Reply, WireRequest, WireResponse, json_body
 from byenatos_sdk.protocol.errors import InvalidRequest, UpstreamFailed
 from byenatos_sdk.protocol.messages import EmbeddingRequest, EmbeddingResponse, Usage
 
@@ -42,7 +42,7 @@ def decode_embedding_request(wire: WireRequest) -> EmbeddingRequest:
         InvalidRequest: the request is wrong, or its texts ask for different things.
     """
     target = target_of(wire.path)
-    fields = Fields(camel(read_object(wire.body)))
+    fields = read_fields(wire.body)
     asked = fields.objects("requests") if target.verb == "batchEmbedContents" else [fields]
     inputs = tuple(_text(one) for one in asked)
     common = {(one.whole("outputDimensionality"), *(one.text(key) for key in _TOP)) for one in asked}

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from byenatos_sdk.formats.failures import body_of, failure, text_of
+from byenatos_sdk.formats.failures import MAX_TEXT, body_of, failure, text_of
 from byenatos_sdk.formats.gemini.shapes import JSON
 from byenatos_sdk.formats.wire import WireResponse, json_body
 from byenatos_sdk.protocol.errors import (
@@ -99,7 +99,7 @@ def error_of(body: Any, wire: WireResponse) -> ByenatosError:
     status = error.get("status")
     code = status if isinstance(status, str) else ""
     details = [one for one in _list(error.get("details")) if isinstance(one, Mapping)]
-    kind = _kind(code, text, details)
+    kind = _kind(code, text[:MAX_TEXT], details)
     number = error.get("code")
     if wire.status < 400 and isinstance(number, int) and 400 <= number < 600:
         wire = WireResponse(wire.body, number, wire.headers)  # an error within a stream has no status of its own

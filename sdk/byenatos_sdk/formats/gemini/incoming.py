@@ -4,18 +4,19 @@ Names come in camelCase and snake_case, whole numbers as floats, bytes in either
 that one. What is unknown is ignored.
 """
 
+from itertools import groupby
 from typing import Any
 
 from byenatos_sdk.formats.calls import CallBook, arguments_text
 from byenatos_sdk.formats.extras import kept
 from byenatos_sdk.formats.fields import Fields
-from byenatos_sdk.formats.gemini.names import Target, camel, target_of
+from byenatos_sdk.formats.gemini.names import Target, read_fields, target_of
 from byenatos_sdk.formats.gemini.parts import media_of, result_of, signed
 from byenatos_sdk.formats.gemini.requests import GENERATION, TOP
 from byenatos_sdk.formats.gemini.schemas import json_schema_of
 from byenatos_sdk.formats.gemini.shapes import NAME
 from byenatos_sdk.formats.gemini.thinking import read_thinking
-from byenatos_sdk.formats.wire import Decoded, WireRequest, json_body, read_object
+from byenatos_sdk.formats.wire import Decoded, WireRequest, json_body
 from byenatos_sdk.protocol.errors import InvalidRequest
 from byenatos_sdk.protocol.messages import (
     Image,
@@ -41,6 +42,7 @@ _ROLES: dict[str, Role] = {
     "assistant": "assistant",
     "system": "system",
 }
+_VERBS = ("generateContent", "streamGenerateContent", "countTokens")
 _JSON = "application/json"
 
 
@@ -51,9 +53,10 @@ def decode_request(wire: WireRequest) -> Decoded:
         InvalidRequest: the request is wrong; the message names the field.
     """
     target = target_of(wire.path)
-    if target.verb not in {"generateContent", "streamGenerateContent"}:
-        raise InvalidRequest(f"path: expected generateContent or streamGenerateContent, found {target.verb[:64]!r}")
-    fields = Fields(camel(read_object(wire.body)))
+    if target.verb not in _VERBS:
+        raise InvalidRequest(f"path: expected one of the verbs {', '.join(_VERBS)}, found {target.verb[:64]!r}")
+    fields = read_fields(wire.body)
+    fields = fields.inner("generateContentRequest") or fields
     stream = target.verb == "streamGenerateContent"
     array = stream and "sse" not in target.query.get("alt", ())
     config = fields.inner("generationConfig") or Fields({})
@@ -70,8 +73,7 @@ def decode_count_request(wire: WireRequest) -> InferenceRequest:
     Raises:
         InvalidRequest: the request is wrong; the message names the field.
     """
-    fields = Fields(camel(read_object(wire.body)))
-    return _request(fields.inner("generateContentRequest") or fields, target_of(wire.path), {})
+    return decode_request(wire).request
 
 
 def _request(fields: Fields, target: Target, more: dict[str, Any]) -> InferenceRequest:
@@ -158,6 +160,8 @@ def _choice(fields: Fields, tools: list[Tool]) -> tuple[str, list[Tool], dict[st
         return allowed[0], tools, own
     if allowed and mode != "AUTO":
         tools = [tool for tool in tools if tool.name in allowed]
+    if mode == "VALIDATED":
+        own["functionCallingConfig"] = {"mode": mode}
     return "required" if mode == "ANY" else "auto", tools, own
 
 
@@ -168,12 +172,15 @@ def _several(fields: Fields, key: str) -> list[Fields]:
     return fields.objects(key)
 
 
-def _joined(first: Message, second: Message) -> Message:
-    """Return two turns of the model as one: the official client keeps each piece of a stream as a turn of its own."""
-    parts, more = first.parts, second.parts
-    if parts and more and isinstance(parts[-1], Text) and isinstance(more[0], Text):
-        parts, more = (*parts[:-1], Text(parts[-1].text + more[0].text)), more[1:]
-    return Message("assistant", parts + more)
+def _joined(turns: list[Message]) -> Message:
+    """Return turns of the model as one: the official client keeps each piece of a stream as a turn of its own."""
+    parts: list[Part] = []
+    for text, group in groupby(
+        (part for turn in turns for part in turn.parts), key=lambda part: isinstance(part, Text)
+    ):
+        same = list(group)
+        parts += [Text("".join(part.text for part in same if isinstance(part, Text)))] if text else same
+    return Message("assistant", tuple(parts))
 
 
 class _Reading:
@@ -198,12 +205,10 @@ class _Reading:
         contents = _several(fields, "contents")
         if not contents:
             raise InvalidRequest("contents: expected at least one, found none")
-        for content in contents:
-            for message in self._content(content):
-                if message.role == "assistant" and found and found[-1].role == "assistant":
-                    found[-1] = _joined(found[-1], message)
-                else:
-                    found.append(message)
+        turns = [message for content in contents for message in self._content(content)]
+        for role, group in groupby(turns, key=lambda message: message.role):
+            same = list(group)
+            found += [_joined(same)] if role == "assistant" and len(same) > 1 else same
         return found
 
     def _content(self, content: Fields) -> list[Message]:

@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, quote, unquote
 
+from byenatos_sdk.formats.fields import Fields
+from byenatos_sdk.formats.wire import read_object
 from byenatos_sdk.protocol.errors import InvalidRequest
 
-__all__ = ["Target", "camel", "model_path", "target_of"]
+__all__ = ["Target", "model_path", "read_fields", "target_of"]
 
 _FREE = frozenset(
     {
@@ -28,17 +30,33 @@ _SNAKE = re.compile(r"(?<=[a-z0-9])_([a-z0-9])")
 _COLLECTION = re.compile(r"/(models|tunedModels)/")
 
 
-def camel(value: Any) -> Any:
-    """Return JSON with every name of the API's own in camelCase."""
-    if isinstance(value, list):
-        return [camel(one) for one in value]
-    if not isinstance(value, dict):
+def read_fields(body: bytes) -> Fields:
+    """Decode a client's JSON object, with every name of the API's own in camelCase.
+
+    Raises:
+        InvalidRequest: ``body`` is not a JSON object, or nested too deeply.
+        RequestTooLarge: it is larger than ``wire.MAX_BODY``.
+    """
+    values = read_object(body)
+    try:
+        return Fields({_camel(name): _named(_camel(name), value) for name, value in values.items()})
+    except RecursionError:
+        raise InvalidRequest("body: expected JSON that is nested less deeply") from None
+
+
+def _camel(name: str) -> str:
+    return _SNAKE.sub(lambda match: match[1].upper(), name) if "_" in name else name
+
+
+def _named(name: str, value: Any) -> Any:
+    """Return the value of the field ``name``, with names in camelCase."""
+    if name in _FREE:
         return value
-    found: dict[str, Any] = {}
-    for key, inner in value.items():
-        name = _SNAKE.sub(lambda match: match[1].upper(), key) if "_" in key else key
-        found[name] = inner if name in _FREE else camel(inner)
-    return found
+    if isinstance(value, list):
+        return [_named("", one) for one in value]
+    if isinstance(value, dict):
+        return {_camel(key): _named(_camel(key), inner) for key, inner in value.items()}
+    return value
 
 
 class Target(NamedTuple):

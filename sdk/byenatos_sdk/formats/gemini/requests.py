@@ -219,9 +219,7 @@ class _Writing:
                 config["responseJsonSchema"] = schema
         kept = self.extra.get("generationConfig")
         own: dict[str, Any] = dict(kept) if isinstance(kept, dict) else {}
-        dynamic = own.pop("thinkingConfig", None)
-        thinking = dynamic if isinstance(dynamic, dict) else {}
-        thinking = thinking | write_thinking(request.reasoning, request.model, self._lose)
+        thinking = write_thinking(request.reasoning, request.model, own.pop("thinkingConfig", None), self._lose)
         if thinking:
             config["thinkingConfig"] = thinking
         return own | config
@@ -230,6 +228,8 @@ class _Writing:
         request = self.request
         tools: list[Any] = []
         if request.tools:
+            if any(tool.strict for tool in request.tools) and request.tool_choice == "auto":
+                self._lose("tools.strict", "dropped", "the API holds calls to their schemas where one is required only")
             tools.append({"functionDeclarations": [_declaration(tool) for tool in request.tools]})
         own = self.extra.get("tools")
         tools += own if isinstance(own, list) else []

@@ -5,6 +5,8 @@ Outward nothing is turned: ``parametersJsonSchema`` and ``responseJsonSchema`` t
 
 from typing import Any
 
+from byenatos_sdk.protocol.errors import InvalidRequest
+
 __all__ = ["json_schema_of"]
 
 _WHOLE = frozenset({"minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties"})
@@ -22,7 +24,18 @@ _NAMES = {
 
 
 def json_schema_of(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return a JSON schema that allows what ``schema`` allows; ``nullable`` becomes another type."""
+    """Return a JSON schema that allows what ``schema`` allows; ``nullable`` becomes another type.
+
+    Raises:
+        InvalidRequest: it is nested too deeply.
+    """
+    try:
+        return _turned(schema)
+    except RecursionError:
+        raise InvalidRequest("body: expected schemas that are nested less deeply") from None
+
+
+def _turned(schema: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in schema.items():
         name = _NAMES.get(key, key)
@@ -53,7 +66,7 @@ def _converted(name: str, value: Any) -> Any:
 
 
 def _inner(value: Any) -> Any:
-    return json_schema_of(value) if isinstance(value, dict) else value
+    return _turned(value) if isinstance(value, dict) else value
 
 
 def _whole(value: Any) -> Any:

@@ -24,6 +24,8 @@ _LEVELS: dict[str, Effort] = {
 }
 _BUDGETS: dict[Effort, int] = {"minimal": 512, "low": 1024, "medium": 8192, "high": 24576, "xhigh": 24576, "max": 24576}
 """Budgets that stand for an effort where a model knows no levels."""
+DYNAMIC: Effort = "medium"
+"""What a budget of -1 comes to for other vendors: thinking, as much as the model likes."""
 _GENERATION = re.compile(r"gemini-(\d+)")
 
 Lose = Callable[[str, Action, str], None]
@@ -35,14 +37,16 @@ def generation_of(model: str) -> int | None:
     return int(found[1]) if found and len(found[1]) < 4 else None
 
 
-def write_thinking(options: ReasoningOptions | None, model: str, lose: Lose) -> dict[str, Any]:
-    """Return ``thinkingConfig``; empty where the model's own default is asked for."""
+def write_thinking(options: ReasoningOptions | None, model: str, own: Any, lose: Lose) -> dict[str, Any]:
+    """Return ``thinkingConfig``, empty for the model's own default; ``own`` is what was kept of a client's."""
     if options is None:
         return {}
     config: dict[str, Any] = {}
     if options.summary is not None:
         config["includeThoughts"] = True
     effort, budget = options.effort, options.budget
+    if isinstance(own, dict) and effort == DYNAMIC and budget is None:
+        return own | config
     if budget is not None:
         if effort not in {None, "none"}:
             lose("reasoning.effort", "dropped", "the API takes either a level or a budget")
@@ -59,7 +63,7 @@ def write_thinking(options: ReasoningOptions | None, model: str, lose: Lose) -> 
 
 
 def read_thinking(config: Fields | None) -> ReasoningOptions | None:
-    """Return what a client's ``thinkingConfig`` says; a budget of -1 leaves it to the model, as saying nothing does.
+    """Return what a client's ``thinkingConfig`` says.
 
     Raises:
         InvalidRequest: it names a level that the API does not know.
@@ -74,6 +78,6 @@ def read_thinking(config: Fields | None) -> ReasoningOptions | None:
     if budget == 0:
         effort, budget = "none", None
     elif budget is not None and budget < 0:
-        budget = None
+        effort, budget = effort or DYNAMIC, None
     options = ReasoningOptions(effort, budget, "auto" if config.flag("includeThoughts") else None)
     return None if options == ReasoningOptions() else options

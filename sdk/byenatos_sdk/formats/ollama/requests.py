@@ -12,6 +12,7 @@ import msgspec
 from byenatos_sdk.formats.adapt import adapt, schema_of
 from byenatos_sdk.formats.calls import CallBook, arguments_object, arguments_text
 from byenatos_sdk.formats.capabilities import Capabilities
+from byenatos_sdk.formats.extras import extras_for, kept
 from byenatos_sdk.formats.matrix import MATRIX
 from byenatos_sdk.formats.media import from_base64, media_type_of, parse_data_url, to_base64
 from byenatos_sdk.formats.ollama.shapes import Call, Function, Request, WireMessage, WireTool
@@ -117,7 +118,7 @@ def encode_request(
         if fitted.sampling.logprobs:
             body["top_logprobs"] = fitted.sampling.logprobs
     options = _options(fitted.sampling)
-    options |= {name: value for name, value in fitted.extra.items() if name in OPTIONS}
+    options |= {name: value for name, value in extras_for(NAME, fitted.extra).items() if name in OPTIONS}
     if options:
         body["options"] = options
     body |= _top(fitted)
@@ -130,12 +131,14 @@ def _wire(path: str, body: dict[str, Any]) -> WireRequest:
 
 
 def _top(request: InferenceRequest) -> dict[str, Any]:
-    return {name: request.extra[name] for name in _TOP if name in request.extra}
+    extra = extras_for(NAME, request.extra)
+    return {name: extra[name] for name in _TOP if name in extra}
 
 
 def _as_generate(request: InferenceRequest) -> dict[str, Any] | None:
     """Return a prompt's own fields, or ``None`` where the request is a conversation."""
-    own = {name: request.extra[name] for name in _GENERATE if name in request.extra}
+    extra = extras_for(NAME, request.extra)
+    own = {name: extra[name] for name in _GENERATE if name in extra}
     messages = request.messages
     if not request.raw:
         system = messages[0].text if messages and messages[0].role == "system" else None
@@ -227,7 +230,7 @@ def decode_request(wire: WireRequest) -> Decoded:
         sampling=sampling,
         tools=tuple(_decoded_tool(tool, at) for at, tool in enumerate(read.tools or ())),
         response_format=_response_format(read.format),
-        extra=extra,
+        extra=kept(NAME, extra),
         reasoning=_reasoning(read.think),
         raw=bool(read.raw) and path.endswith("/generate"),
     )

@@ -10,7 +10,7 @@ from byenatos_sdk.formats.fields import Fields
 from byenatos_sdk.formats.openai_chat.messages import read_messages, write_messages
 from byenatos_sdk.formats.openai_chat.profile import Profile
 from byenatos_sdk.formats.openai_chat.sampling import read_reasoning, read_sampling, write_sampling
-from byenatos_sdk.formats.openai_chat.tools import read_format, read_tools, write_format, write_tools
+from byenatos_sdk.formats.openai_chat.tools import CUSTOM_TOOLS, read_format, read_tools, write_format, write_tools
 from byenatos_sdk.formats.wire import Decoded, Encoded, WireRequest, json_body, read_object
 from byenatos_sdk.protocol.messages import InferenceRequest, Message, Text
 
@@ -39,20 +39,21 @@ def encode_request(
     Raises:
         InvalidRequest: the dialect cannot say it, and ``strict`` is set or there is nothing to replace it by.
     """
-    fitted, losses, stops = adapt(request, capabilities or profile.capabilities, strict=strict)
+    able = capabilities or profile.capabilities
+    fitted, losses, stops = adapt(request, able, strict=strict)
     body: dict[str, Any] = {"model": fitted.model}
     if fitted.raw:
         body["prompt"] = "".join(message.text for message in fitted.messages)
-        body |= write_sampling(fitted.sampling, profile, raw=True)
+        body |= write_sampling(fitted.sampling, able, raw=True)
     else:
         body["messages"] = write_messages(fitted.messages, profile)
-        body |= write_sampling(fitted.sampling, profile)
+        body |= write_sampling(fitted.sampling, able)
         body |= write_tools(fitted)
         if fitted.response_format is not None:
             body["response_format"] = write_format(fitted.response_format)
         if fitted.reasoning is not None:
             body |= profile.reasoning(fitted.reasoning)
-        if fitted.partial:
+        if fitted.partial and able.prefill:
             body |= profile.continue_fields
     if fitted.metadata.get("end_user"):
         body["user"] = fitted.metadata["end_user"]
@@ -94,6 +95,10 @@ def decode_request(profile: Profile, wire: WireRequest) -> Decoded:
     end_user = request.text("safety_identifier") or request.text("user")
     about: Mapping[str, Any] = {} if raw else read_tools(request)
     names = profile.extra | frozenset(_RAW_ONLY) if raw else profile.extra
+    extra = _extra(request, names)
+    custom = [tool.need_inner("custom").need_text("name") for tool in request.objects("tools") if "custom" in tool]
+    if custom:
+        extra[CUSTOM_TOOLS] = custom
     return Decoded(
         InferenceRequest(
             _prompt(request) if raw else read_messages(request),
@@ -101,7 +106,7 @@ def decode_request(profile: Profile, wire: WireRequest) -> Decoded:
             sampling=read_sampling(request),
             response_format=read_format(request),
             metadata={"end_user": end_user} if end_user else {},
-            extra=_extra(request, names),
+            extra=extra,
             reasoning=read_reasoning(request),
             raw=raw,
             **about,

@@ -8,6 +8,7 @@ from byenatos_sdk.formats.openai_chat.errors import found_error, read_body
 from byenatos_sdk.formats.openai_chat.logprobs import read_logprobs, write_logprobs, write_old_logprobs
 from byenatos_sdk.formats.openai_chat.messages import REASONING_TEXTS, write_call
 from byenatos_sdk.formats.openai_chat.profile import Profile
+from byenatos_sdk.formats.openai_chat.tools import custom_names
 from byenatos_sdk.formats.openai_chat.usage import read_usage, write_usage
 from byenatos_sdk.formats.wire import Reply, WireResponse, json_body
 from byenatos_sdk.protocol.errors import UpstreamFailed
@@ -29,6 +30,7 @@ __all__ = [
     "decode_response",
     "encode_choices",
     "encode_response",
+    "failed_end",
     "finish_of",
     "finish_word",
     "is_raw",
@@ -66,6 +68,20 @@ def finish_of(profile: Profile, choice: dict[str, Any], *, called: bool) -> tupl
     return reason, detail, None
 
 
+def failed_end(profile: Profile, wire: WireResponse, choice: dict[str, Any]) -> None:
+    """See whether a choice ended because it failed.
+
+    Raises:
+        ByenatosError: it did.
+    """
+    word = choice.get("finish_reason")
+    if word == "error":
+        raise found_error(profile, wire, choice)
+    kind = profile.failures.get(word) if isinstance(word, str) else None
+    if kind is not None:
+        raise kind(f"the vendor ended the answer: {word}", vendor_code=str(word), vendor_status=wire.status)
+
+
 def thought_of(message: dict[str, Any]) -> str:
     """Return the reasoning in a message or delta: of the fields that may hold it the first that does."""
     for field in REASONING_TEXTS:
@@ -84,7 +100,7 @@ def _calls(message: dict[str, Any]) -> list[Part]:
         function = call.get("function")
         custom = call.get("custom")
         if isinstance(custom, dict):
-            calls.add(at, call.get("id"), custom.get("name"), {"input": custom.get("input")})
+            calls.add(at, call.get("id"), custom.get("name"), custom.get("input"), free=True)
         elif isinstance(function, dict):
             calls.add(at, call.get("id"), function.get("name"), function.get("arguments"))
     legacy = message.get("function_call")
@@ -141,8 +157,9 @@ def decode_choices(profile: Profile, wire: WireResponse) -> list[InferenceRespon
     choices = body.get("choices")
     if not isinstance(choices, list) or not choices:
         raise found_error(profile, wire, body)
-    if any(isinstance(choice, dict) and choice.get("finish_reason") == "error" for choice in choices):
-        raise found_error(profile, wire, choices[0])
+    for choice in choices:
+        if isinstance(choice, dict):
+            failed_end(profile, wire, choice)
     usage = read_usage(body.get("usage")) or Usage(None, None)
     model = body.get("model")
     named = model if isinstance(model, str) else ""
@@ -173,11 +190,11 @@ def finish_word(reason: FinishReason, detail: str) -> str:
     return "stop" if detail == "refusal" else reason
 
 
-def _message(profile: Profile, response: InferenceResponse) -> dict[str, Any]:
+def _message(profile: Profile, response: InferenceResponse, custom: frozenset[str]) -> dict[str, Any]:
     parts = response.message.parts
     refused = response.detail == "refusal"
     text = response.text
-    calls = [write_call(part) for part in parts if isinstance(part, ToolCall)]
+    calls = [write_call(part, custom=part.name in custom) for part in parts if isinstance(part, ToolCall)]
     message: dict[str, Any] = {
         "role": "assistant",
         "content": None if refused or (calls and not text) else text,
@@ -205,7 +222,8 @@ def answer_object(reply: Reply, kind: str, choices: list[dict[str, Any]], usage:
     return body if written is None else body | {"usage": written}
 
 
-def _written(profile: Profile, response: InferenceResponse, index: int, *, raw: bool) -> dict[str, Any]:
+def _written(profile: Profile, response: InferenceResponse, index: int, reply: Reply) -> dict[str, Any]:
+    raw = is_raw(reply)
     empty_refusal = response.detail == "refusal" and not response.text
     word = response.reason if raw or empty_refusal else finish_word(response.reason, response.detail)
     choice: dict[str, Any] = {"index": index}
@@ -213,7 +231,7 @@ def _written(profile: Profile, response: InferenceResponse, index: int, *, raw: 
         choice["text"] = response.text
         choice["logprobs"] = write_old_logprobs(response.logprobs) if response.logprobs else None
     else:
-        choice["message"] = _message(profile, response)
+        choice["message"] = _message(profile, response, custom_names(reply))
         choice["logprobs"] = write_logprobs(response.logprobs) if response.logprobs else None
     choice["finish_reason"] = word
     if profile.stop_reason:
@@ -223,9 +241,8 @@ def _written(profile: Profile, response: InferenceResponse, index: int, *, raw: 
 
 def encode_choices(profile: Profile, responses: Sequence[InferenceResponse], reply: Reply) -> WireResponse:
     """Write several answers to one request; what they read counts once, what they wrote adds up."""
-    raw = is_raw(reply)
-    choices = [_written(profile, response, at, raw=raw) for at, response in enumerate(responses)]
-    kind = "text_completion" if raw else "chat.completion"
+    choices = [_written(profile, response, at, reply) for at, response in enumerate(responses)]
+    kind = "text_completion" if is_raw(reply) else "chat.completion"
     body = answer_object(reply, kind, choices, total([response.usage for response in responses]))
     return WireResponse(json_body(body), headers={"content-type": "application/json"})
 
