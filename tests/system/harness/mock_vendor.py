@@ -43,7 +43,9 @@ class Script(NamedTuple):
     @classmethod
     def json(cls, body: Any, status: int = 200, **headers: str) -> Self:
         """A whole answer."""
-        data = body if isinstance(body, bytes) else body.encode() if isinstance(body, str) else msgspec.json.encode(body)
+        data = (
+            body if isinstance(body, bytes) else body.encode() if isinstance(body, str) else msgspec.json.encode(body)
+        )
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return cls((data,), status, {"content-type": "application/json", **named})
 
