@@ -1,13 +1,14 @@
 """Puts a key where the rule says it goes, having thrown out whatever the driver put there itself."""
 
 import re
+import time
 import urllib.parse
 from collections.abc import Iterable, Sequence
 from typing import Final, TypeAlias
 
 from byenatos_sandbox.broker.messages import Key, Rule
 from byenatos_sandbox.broker.refusal import Refused
-from byenatos_sandbox.broker.tc3 import sign
+from byenatos_sdk.protocol.tc3 import sign
 
 __all__ = ["Header", "forwarded", "inject"]
 
@@ -71,6 +72,7 @@ def inject(
             query=query.decode(),
             content_type=content_type.decode("latin-1"),
             body=body,
+            at=int(time.time()),
         )
         others = [one for one in headers if one[0] != b"content-type"]
         return target, [*others, (b"content-type", content_type), *signed]

@@ -75,6 +75,8 @@ def adapt(request: InferenceRequest, to: Capabilities, *, strict: bool = False) 
     Raises:
         Unsupported: ``strict`` is set and something would be lost, or something can neither be said nor left out.
     """
+    if not request.raw and any(limit.raw_only for limit in to.parameters.values()):
+        to = replace(to, parameters={name: limit for name, limit in to.parameters.items() if not limit.raw_only})
     fitting = _Fitting(to, strict=strict)
     fitted = fitting.fit(request)
     return Adapted(fitted, tuple(fitting.losses), fitting.stops)

@@ -4,6 +4,7 @@ Ids are invented from a call's position in the conversation and its name, so tha
 same ones; a result without an id belongs to the first call of its name that has none yet.
 """
 
+from collections import deque
 from typing import NamedTuple
 
 import msgspec
@@ -47,14 +48,18 @@ class _Call(NamedTuple):
     id: str
     name: str
     invented: bool
+    position: int
 
 
 class CallBook:
-    """Follows a conversation: which calls were made, and which one a result answers."""
+    """Follows a conversation: which calls were made, and which one a result answers; each in constant time."""
 
     def __init__(self) -> None:
-        self._calls: list[_Call] = []
-        self._waiting: list[_Call] = []
+        self.count = 0
+        """How many calls were made."""
+        self._by_id: dict[str, _Call] = {}
+        self._waiting: dict[str, deque[_Call]] = {"": deque()}  # by name, and of any
+        self._answered: set[int] = set()
 
     @property
     def count(self) -> int:
@@ -63,24 +68,25 @@ class CallBook:
 
     def called(self, name: str, id: str | None) -> _Call:
         """Note a call; it gets an id if it has none."""
-        own = invented_id(len(self._calls), name)
-        call = _Call(id or own, name, not id or id == own)
-        self._calls.append(call)
-        self._waiting.append(call)
+        own = invented_id(self.count, name)
+        call = _Call(id or own, name, not id or id == own, self.count)
+        self.count += 1
+        self._by_id[call.id] = call
+        for key in {"", name}:
+            self._waiting.setdefault(key, deque()).append(call)
         return call
 
     def expected(self, name: str) -> _Call | None:
         """Return the call that a result of the tool ``name`` (empty: of any) without an id would answer."""
-        return next((call for call in self._waiting if not name or call.name == name), None)
+        waiting = self._waiting.get(name)
+        while waiting and waiting[0].position in self._answered:
+            waiting.popleft()
+        return waiting[0] if waiting else None
 
     def answered(self, name: str, id: str | None) -> tuple[str, str]:
         """Note a result; return id and name of the call that it answers."""
-        call = self._named(id) if id else self.expected(name)
+        call = self._by_id.get(id) if id else self.expected(name)
         if call is None:
-            return id or invented_id(len(self._calls), name), name
-        if call in self._waiting:
-            self._waiting.remove(call)
+            return id or invented_id(self.count, name), name
+        self._answered.add(call.position)
         return call.id, name or call.name
-
-    def _named(self, id: str) -> _Call | None:
-        return next((call for call in reversed(self._calls) if call.id == id), None)

@@ -16,7 +16,8 @@ class Limit(Value, frozen=True):
     ``wire`` is its name there. Numbers beyond ``low`` or ``high`` are clamped; ``low_open`` and ``high_open`` exclude
     the bounds themselves, ``step`` is how far from an excluded bound a clamped value is put. A value equal to
     ``omit_at`` is said by leaving the parameter out, at no loss. ``items`` and ``length`` bound lists (stop sequences)
-    and their strings. ``required``: the format wants one always, this one if the request has none.
+    and their strings. ``required``: the format wants one always, this one if the request has none. ``raw_only``: raw
+    prompts have it, conversations do not.
     """
 
     wire: str
@@ -29,6 +30,7 @@ class Limit(Value, frozen=True):
     items: int | None = None
     length: int | None = None
     required: int | None = None
+    raw_only: bool = False
 
 
 class Capabilities(Value, frozen=True):

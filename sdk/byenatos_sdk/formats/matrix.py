@@ -158,10 +158,10 @@ _ROWS = (
             "max_tokens": Limit("max_new_tokens", 1),
             "temperature": Limit("temperature", 0, low_open=True, omit_at=0),
             "top_p": Limit("top_p", 0, 1, low_open=True, high_open=True, omit_at=1),
-            "top_k": Limit("top_k", 0, low_open=True, step=1, omit_at=0),
+            "top_k": Limit("top_k", 0, low_open=True, step=1, omit_at=0, raw_only=True),
             "stop": Limit("stop", items=4),
             "frequency_penalty": Limit("frequency_penalty", *_PENALTY),
-            "repetition_penalty": Limit("repetition_penalty", 0, low_open=True),
+            "repetition_penalty": Limit("repetition_penalty", 0, low_open=True, raw_only=True),
             "seed": Limit("seed", 0, low_open=True, step=1),
             "logprobs": Limit("top_n_tokens", 0, 5),
         },
@@ -171,6 +171,7 @@ _ROWS = (
         raw=True,
         embeddings=True,
         model_list=True,
+        token_count=True,
     ),
     Capabilities(
         "ollama",
@@ -280,6 +281,7 @@ _ROWS = (
         alternate=True,
         user_needed=True,
         images=frozenset({"data", "url"}),
+        files=frozenset({"file_id"}),
         tools=True,
         tool_choices=frozenset({"none", "auto", "named"}),
         reasoning=frozenset({"switch"}),
@@ -357,6 +359,8 @@ def _limit(limit: Limit | None) -> str:
         text += f" at most {limit.items}"
     if limit.length is not None:
         text += f" of {limit.length} characters"
+    if limit.raw_only:
+        text += " raw prompts only"
     if limit.required is not None:
         text += f" required, {limit.required} if absent"
     return text

@@ -1,8 +1,11 @@
-"""One JSON object per line, read from bytes that are cut anywhere. Lines end in LF; blank ones mean nothing."""
+"""One JSON object per line, read from bytes that are cut anywhere. Lines end in LF; blank ones mean nothing.
+
+Some clients split lines at everything that Unicode calls a line's end: :func:`in_lines` escapes those.
+"""
 
 from byenatos_sdk.protocol.errors import UpstreamFailed
 
-__all__ = ["MAX_LINE", "LineReader"]
+__all__ = ["MAX_LINE", "LineReader", "in_lines"]
 
 MAX_LINE = 32 << 20
 """Bytes of the longest line that is read."""
@@ -35,3 +38,10 @@ class LineReader:
         line = bytes(self._rest).strip()
         self._rest.clear()
         return [line] if line else []
+
+
+def in_lines(data: bytes) -> bytes:
+    """Escape U+2028, U+2029 and U+0085 in JSON (inside strings, where alone they may stand)."""
+    if b"\xe2\x80" in data:
+        data = data.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
+    return data.replace(b"\xc2\x85", b"\\u0085") if b"\xc2\x85" in data else data

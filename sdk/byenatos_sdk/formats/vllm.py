@@ -8,12 +8,12 @@ from typing import Any
 from byenatos_sdk.formats.fields import Fields
 from byenatos_sdk.formats.matrix import MATRIX
 from byenatos_sdk.formats.openai_chat import Dialect, Profile
-from byenatos_sdk.formats.openai_chat.errors import found_error
+from byenatos_sdk.formats.openai_chat.errors import found_error, read_body
 from byenatos_sdk.formats.openai_chat.messages import write_messages
 from byenatos_sdk.formats.openai_chat.profile import Written
 from byenatos_sdk.formats.openai_chat.tools import write_tools
 from byenatos_sdk.formats.openai_chat.usage import count
-from byenatos_sdk.formats.wire import WireRequest, WireResponse, json_body, read_json, read_object
+from byenatos_sdk.formats.wire import WireRequest, WireResponse, json_body, read_object
 from byenatos_sdk.protocol.errors import (
     InvalidRequest,
     NotFound,
@@ -160,12 +160,7 @@ def decode_count(wire: WireResponse) -> TokenCount:
     Raises:
         ByenatosError: the body is an error (whatever its status), or no count.
     """
-    if wire.status >= 400:
-        raise decode_error(wire)
-    try:
-        body = read_json(wire.body)
-    except InvalidRequest as error:
-        raise UpstreamFailed(f"answer: {error.message}", vendor_status=wire.status) from None
+    body = read_body(PROFILE, wire)
     found = count(body.get("count")) if isinstance(body, dict) else None
     if found is None:
         raise found_error(PROFILE, wire, body)

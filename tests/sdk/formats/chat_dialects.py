@@ -12,15 +12,26 @@ from byenatos_sdk.formats.wire import Decoded, Reply, WireResponse
 from byenatos_sdk.protocol.errors import ByenatosError
 from byenatos_sdk.protocol.messages import Delta, InferenceRequest
 
-__all__ = ["REPLY", "client", "equivalent", "read_answer", "read_stream", "same_request"]
+__all__ = ["REPLY", "client", "close_clients", "equivalent", "read_answer", "read_stream", "same_request"]
 
 REPLY = Reply("chatcmpl-1", "m", 1763800000)
 WITHOUT_USAGE = Reply("chatcmpl-1", "m", 1763800000, Decoded(InferenceRequest(()), usage_in_stream=False))
 
 
-def client(replay: Replay, path: str = "/v1") -> OpenAI:
+_clients: dict[str, OpenAI] = {}
+
+
+def client(replay: Replay) -> OpenAI:
     """Return OpenAI's client, which talks to the scripted server and does not try again."""
-    return OpenAI(base_url=replay.url + path, api_key="sk-test", max_retries=0)
+    if replay.url not in _clients:
+        _clients[replay.url] = OpenAI(base_url=replay.url + "/v1", api_key="sk-test", max_retries=0)
+    return _clients[replay.url]
+
+
+def close_clients() -> None:
+    """Close the clients that were used."""
+    while _clients:
+        _clients.popitem()[1].close()
 
 
 def _content(content: Any) -> Any:

@@ -4,6 +4,7 @@ import pytest
 
 pytest.register_assert_rewrite("tests.sdk.formats.cases", "tests.sdk.formats.chat_dialects", "tests.sdk.formats.laws")
 
+from tests.sdk.formats.chat_dialects import close_clients  # noqa: E402  # after the registration
 from tests.sdk.formats.replay import Replay, replaying  # noqa: E402  # after the registration
 
 
@@ -11,6 +12,7 @@ from tests.sdk.formats.replay import Replay, replaying  # noqa: E402  # after th
 def replay_server():
     with replaying() as server:
         yield server
+        close_clients()
 
 
 @pytest.fixture

@@ -82,7 +82,9 @@ def _media(to: Capabilities) -> st.SearchStrategy[Part]:
 @st.composite
 def _exchange(draw: st.DrawFn, to: Capabilities) -> list[Message]:
     """Draw calls of tools and their results, in any order."""
-    calls = draw(st.lists(tool_calls(signatures=to.signatures), min_size=1, max_size=3, unique_by=lambda call: call.id))
+    calls = draw(
+        st.lists(tool_calls(signatures=to.format == "gemini"), min_size=1, max_size=3, unique_by=lambda call: call.id)
+    )
     said = draw(st.lists(texts.map(Text), max_size=1))
     results = draw(
         st.permutations(
@@ -125,7 +127,7 @@ def samplings(draw: st.DrawFn, to: Capabilities) -> Sampling:
     """Draw parameters within their limits."""
     chosen: dict[str, Any] = {}
     for name, limit in to.parameters.items():
-        if limit.required is None and draw(st.booleans()):
+        if limit.raw_only or (limit.required is None and draw(st.booleans())):
             continue
         if name == "stop":
             length = 10 if limit.length is None else limit.length

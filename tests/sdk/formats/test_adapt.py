@@ -54,12 +54,18 @@ EVERYTHING = Sampling(0.5, 0.5, 40, 0.1, 64, ("END",), 7, 0.5, 0.5, 1.5, {5: 1.0
 @pytest.mark.parametrize("to", MATRIX)
 def test_what_a_format_has_no_parameter_for_is_dropped_and_told_and_nothing_else(to):
     result = adapted(to, sampling=EVERYTHING)
-    missing = [name for name in PARAMETERS if name not in MATRIX[to].parameters]
+    said = {name for name, limit in MATRIX[to].parameters.items() if not limit.raw_only}
+    missing = [name for name in PARAMETERS if name not in said]
     assert [loss.parameter for loss in result.losses] == missing
     assert all(to in loss.reason for loss in result.losses)
     for name in PARAMETERS:
         kept = getattr(result.request.sampling, name)
         assert kept == (getattr(EVERYTHING, name) if name not in missing else getattr(Sampling(), name))
+
+
+def test_what_raw_prompts_alone_have_is_kept_for_them():
+    result = adapted("huggingface_tgi", sampling=Sampling(top_k=40, repetition_penalty=1.5), raw=True)
+    assert (result.request.sampling, result.losses) == (Sampling(top_k=40, repetition_penalty=1.5), ())
 
 
 def test_strict_refuses_instead_and_names_the_parameter():

@@ -514,7 +514,7 @@ def test_vectors_that_are_none_are_refused(body, status, error):
 
 
 def test_a_request_for_no_vectors_is_refused():
-    with pytest.raises(InvalidRequest, match="input.texts: expected at least one"):
+    with pytest.raises(InvalidRequest, match=r"input\.texts: expected at least one"):
         dashscope.decode_embedding_request(WireRequest("x", b'{"model": "m", "input": {}}'))
     empty = dashscope.encode_embedding_response(EmbeddingResponse((), usage=Usage(None, 0)), REPLY, WireRequest("x"))
     assert dashscope.decode_embedding_response(empty).vectors == ()

@@ -21,6 +21,7 @@ ELSEWHERE = {"vllm/tokenize", "llamacpp/props", "llamacpp/slots", "llama_api/mod
 UNSAID = {
     "vllm/req-extra": {"stop_token_ids", "ignore_eos", "min_tokens", "skip_special_tokens", "priority"},
     "vllm/req-structured-outputs": {"structured_outputs"},
+    "llamacpp/req-completion": {"cache_prompt"},
     "llamacpp/req-chat-extra": {"reasoning_format", "cache_prompt"},
 }
 """What a case's body holds beyond its meaning."""

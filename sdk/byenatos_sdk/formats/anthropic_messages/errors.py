@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from byenatos_sdk.formats.failures import body_of, failure, text_of
+from byenatos_sdk.formats.failures import MAX_TEXT, body_of, failure, text_of
 from byenatos_sdk.formats.wire import WireResponse, json_body
 from byenatos_sdk.protocol.errors import (
     ByenatosError,
@@ -103,12 +103,15 @@ def error_of(body: Any, wire: WireResponse) -> ByenatosError:
     named = error.get("type")
     code = named if isinstance(named, str) else ""
     kind = cause if isinstance(cause, str) and cause in _CODES else code
-    text = text_of(wire) if message is None else message
+    text = text_of(wire) if message is None else message[:MAX_TEXT]
     told = failure(wire, text, code=kind, kinds=_KINDS | _CODES, details=body)
     if told.code == "invalid_request" and _QUOTA.search(text):
         told = failure(wire, text, code=kind, kinds={kind: QuotaExceeded}, details=body)
     elif told.code == "invalid_request" and _FILTERED.search(text):
         told = failure(wire, text, code=kind, kinds={kind: ContentFiltered}, details=body)
+    again = wire.headers.get("x-should-retry")
+    if again in {"true", "false"}:
+        told.retryable = again == "true"
     told.vendor_code = cause if isinstance(cause, str) else code
     return told
 

@@ -38,15 +38,17 @@ _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 
 
 def decode_request(wire: WireRequest) -> Decoded:
-    """Read a client's request.
+    """Read a client's request; one to count tokens needs no ``max_tokens``.
 
     Raises:
         InvalidRequest: the request is wrong; the message names the field.
     """
     read = read_as(_requests, wire.body)
-    if read.max_tokens is None or read.max_tokens < 0:
-        raise InvalidRequest(f"max_tokens: expected an integer of at least 0, found {read.max_tokens}")
-    return Decoded(_request(read, wire), stream=bool(read.stream), path=wire.path.partition("?")[0])
+    path = wire.path.partition("?")[0]
+    limit = 0 if read.max_tokens is None and path.endswith("/count_tokens") else read.max_tokens
+    if limit is None or limit < 0:
+        raise InvalidRequest(f"max_tokens: expected an integer of at least 0, found {limit}")
+    return Decoded(_request(read, wire), stream=bool(read.stream), path=path)
 
 
 def decode_count_request(wire: WireRequest) -> InferenceRequest:

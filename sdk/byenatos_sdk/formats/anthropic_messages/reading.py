@@ -22,7 +22,7 @@ from byenatos_sdk.formats.calls import arguments_text
 from byenatos_sdk.formats.contract import StreamDecoder as StreamDecoderProtocol
 from byenatos_sdk.formats.sse import MAX_EVENT, Event, EventReader
 from byenatos_sdk.formats.streams import UnitDecoder
-from byenatos_sdk.formats.wire import WireResponse, json_body, read_as, read_json
+from byenatos_sdk.formats.wire import WireResponse, json_body, read_as, read_json, read_object
 from byenatos_sdk.protocol.errors import InvalidRequest, UpstreamFailed
 from byenatos_sdk.protocol.messages import Delta, Part, Reasoning, ReasoningDelta, TextDelta, ToolCallDelta
 

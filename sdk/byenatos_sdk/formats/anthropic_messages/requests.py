@@ -62,6 +62,8 @@ _COUNTED = frozenset(
 _FILES_BETA = "files-api-2025-04-14"
 _PLACEHOLDER = "…"
 """Stands where the API wants a turn of the user's and there is none."""
+_GO_ON = "Continue."
+"""Asks a model that continues no partial answer to go on."""
 _CHOICES = {"auto": "auto", "required": "any", "none": "none"}
 
 
@@ -104,7 +106,8 @@ class _Writing:
         self.version = version_for(request, self.extra)
         self.marks = Marks(request, self.extra)
         self.source = request  # marks are found by identity: what they stand on must stay alive
-        to = capabilities_for(request, self.version, capabilities)
+        named = bool(self.extra.get("anthropic_version"))
+        to = capabilities_for(request, self.version, capabilities, named=named)
         form = request.response_format
         if form is not None and form.get("type") == "json_object":
             to = replace(to, outputs=frozenset())  # a schema must name every property: any object cannot be said
@@ -210,7 +213,7 @@ class _Writing:
                 if not last["content"]:
                     turns.pop()
         elif last is not None and last["role"] == "assistant":
-            turns.append({"role": "user", "content": [{"type": "text", "text": _PLACEHOLDER}]})
+            turns.append({"role": "user", "content": [{"type": "text", "text": _GO_ON}]})
         if not turns or turns[0]["role"] != "user":
             self._lose("messages", "emulated", "the API wants the user to begin")
             turns.insert(0, {"role": "user", "content": [{"type": "text", "text": _PLACEHOLDER}]})

@@ -37,8 +37,10 @@ def _has_answered_files(messages: Sequence[Message]) -> bool:
     return any(isinstance(part, File) for one in messages if one.role == "assistant" for part in one.parts)
 
 
-def capabilities_for(request: InferenceRequest, version: str, of_model: Capabilities | None) -> Capabilities:
-    """Return what can be said to a model (``None``: to any) in ``version``.
+def capabilities_for(
+    request: InferenceRequest, version: str, of_model: Capabilities | None, *, named: bool
+) -> Capabilities:
+    """Return what can be said to a model (``None``: to any) in ``version``; ``named``: the request asks for it.
 
     Raises:
         InvalidRequest: the request holds what this version refuses.
@@ -53,7 +55,7 @@ def capabilities_for(request: InferenceRequest, version: str, of_model: Capabili
         )
     parameters = {name: limit for name, limit in found.parameters.items() if name not in SAMPLING}
     found = replace(found, parameters=parameters)
-    if of_model is None and _follows_user(request.messages) and request.extra.get("anthropic_version"):
+    if named and of_model is None and _follows_user(request.messages):
         found = replace(found, system="anywhere")
     return found
 

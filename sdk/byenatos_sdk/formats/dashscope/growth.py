@@ -4,9 +4,9 @@ A client asks for pieces of new text (``incremental_output``), but some models i
 far in every event, and nothing in the stream says which. Once a piece does not begin with the one before it, pieces
 add up. As long as every piece does, both are possible: then only what is the same either way is given out, until so
 much has been repeated that it cannot be chance, or the answer ends; an answer whose every piece repeated the one
-before is taken for one that grew, because the last event of a stream that adds up is empty. Thoughts that are gone, or still there, beside the text that
-follows them show it too. All texts of an answer
-(its text, its reasoning, its calls' arguments) are sent in one way, so what one of them shows holds for all.
+before is taken for one that grew, because the last event of a stream that adds up is empty. Thoughts that are gone,
+or still there, beside the text that follows them show it too. All texts of an answer (its text, its reasoning, its
+calls' arguments) are sent in one way, so what one of them shows holds for all.
 """
 
 from enum import Enum

@@ -5,12 +5,11 @@ from typing import Any
 from byenatos_sdk.formats.fields import Fields
 from byenatos_sdk.formats.llamacpp_server.profile import PROFILE
 from byenatos_sdk.formats.openai_chat import Dialect
-from byenatos_sdk.formats.openai_chat.errors import decode_error, found_error
+from byenatos_sdk.formats.openai_chat.errors import found_error, read_body
 from byenatos_sdk.formats.openai_chat.messages import write_messages
 from byenatos_sdk.formats.openai_chat.tools import write_tools
 from byenatos_sdk.formats.openai_chat.usage import count
-from byenatos_sdk.formats.wire import WireRequest, WireResponse, json_body, read_json, read_object
-from byenatos_sdk.protocol.errors import InvalidRequest, UpstreamFailed
+from byenatos_sdk.formats.wire import WireRequest, WireResponse, json_body, read_object
 from byenatos_sdk.protocol.messages import InferenceRequest, TokenCount, user
 
 __all__ = ["decode_count", "decode_count_request", "encode_count", "encode_count_request"]
@@ -46,12 +45,7 @@ def decode_count(wire: WireResponse) -> TokenCount:
     Raises:
         ByenatosError: the body is an error (whatever its status), or no count.
     """
-    if wire.status >= 400:
-        raise decode_error(PROFILE, wire)
-    try:
-        body = read_json(wire.body)
-    except InvalidRequest as error:
-        raise UpstreamFailed(f"answer: {error.message}", vendor_status=wire.status) from None
+    body = read_body(PROFILE, wire)
     found = None
     if isinstance(body, dict):
         tokens = body.get("tokens")

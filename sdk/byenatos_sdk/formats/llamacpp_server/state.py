@@ -4,10 +4,9 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from byenatos_sdk.formats.llamacpp_server.profile import PROFILE
-from byenatos_sdk.formats.openai_chat.errors import decode_error, found_error
+from byenatos_sdk.formats.openai_chat.errors import found_error, read_body
 from byenatos_sdk.formats.openai_chat.usage import count
-from byenatos_sdk.formats.wire import WireRequest, WireResponse, read_json
-from byenatos_sdk.protocol.errors import InvalidRequest, UpstreamFailed
+from byenatos_sdk.formats.wire import WireRequest, WireResponse
 from byenatos_sdk.protocol.messages import ModelSpecification
 
 __all__ = ["Slots", "decode_props", "decode_slots", "encode_props_request", "encode_slots_request"]
@@ -30,22 +29,13 @@ def encode_slots_request() -> WireRequest:
     return WireRequest("/slots", method="GET")
 
 
-def _body(wire: WireResponse) -> object:
-    if wire.status >= 400:
-        raise decode_error(PROFILE, wire)
-    try:
-        return read_json(wire.body)
-    except InvalidRequest as error:
-        raise UpstreamFailed(f"answer: {error.message}", vendor_status=wire.status) from None
-
-
 def decode_props(wire: WireResponse) -> ModelSpecification:
     """Read a model's description. ``metadata`` holds ``slots`` and ``build`` where the server names them.
 
     Raises:
         ByenatosError: the body is an error (whatever its status), or no description.
     """
-    body = _body(wire)
+    body = read_body(PROFILE, wire)
     settings = body.get("default_generation_settings") if isinstance(body, dict) else None
     if not isinstance(body, dict) or not isinstance(settings, dict):
         raise found_error(PROFILE, wire, body)
@@ -81,7 +71,7 @@ def decode_slots(wire: WireResponse) -> Slots:
     Raises:
         ByenatosError: the body is an error (whatever its status), or no list.
     """
-    body = _body(wire)
+    body = read_body(PROFILE, wire)
     if not isinstance(body, list):
         raise found_error(PROFILE, wire, body)
     slots = [one for one in body if isinstance(one, dict)]

@@ -11,7 +11,7 @@ import msgspec
 
 from byenatos_sdk.formats.contract import StreamDecoder as StreamDecoderProtocol
 from byenatos_sdk.formats.contract import StreamEncoder as StreamEncoderProtocol
-from byenatos_sdk.formats.ndjson import LineReader
+from byenatos_sdk.formats.ndjson import LineReader, in_lines
 from byenatos_sdk.formats.ollama.responses import (
     created_at,
     decoder,
@@ -103,7 +103,7 @@ class StreamEncoder:
                 lines.append(self._line("", done_fields(delta)))
             elif isinstance(delta, Failure):
                 lines += (_encode({"error": delta.message or delta.code}), b"\n")
-        return _one_line_each(b"".join(lines))
+        return in_lines(b"".join(lines))
 
     def keep_alive(self) -> bytes:
         """Return nothing: there are no bytes that every client ignores."""
@@ -125,13 +125,6 @@ class StreamEncoder:
         call = wire_call(ToolCall(delta.id, delta.name, delta.arguments), self._calls)
         self._calls += 1
         return self._line("", {"message": WireMessage("assistant", "", tool_calls=[call]), "done": False})
-
-
-def _one_line_each(data: bytes) -> bytes:
-    """Escape what text libraries take for a line's end."""
-    if b"\xe2\x80" in data:
-        data = data.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
-    return data.replace(b"\xc2\x85", b"\\u0085") if b"\xc2\x85" in data else data
 
 
 def stream_decoder(*, choice: int = 0) -> StreamDecoderProtocol:  # noqa: ARG001 - there is one answer only

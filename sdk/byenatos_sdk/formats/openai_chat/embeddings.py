@@ -6,10 +6,10 @@ import struct
 from typing import Any
 
 from byenatos_sdk.formats.fields import Fields
-from byenatos_sdk.formats.openai_chat.errors import decode_error, found_error
+from byenatos_sdk.formats.openai_chat.errors import found_error, read_body
 from byenatos_sdk.formats.openai_chat.profile import Profile
 from byenatos_sdk.formats.openai_chat.usage import count, read_usage
-from byenatos_sdk.formats.wire import Reply, WireRequest, WireResponse, json_body, read_json, read_object
+from byenatos_sdk.formats.wire import Reply, WireRequest, WireResponse, json_body, read_object
 from byenatos_sdk.protocol.errors import InvalidRequest, UpstreamFailed
 from byenatos_sdk.protocol.messages import EmbeddingRequest, EmbeddingResponse, Usage
 
@@ -71,12 +71,7 @@ def decode_embedding_response(profile: Profile, wire: WireResponse) -> Embedding
     Raises:
         ByenatosError: the body is an error (whatever its status), or holds no vectors.
     """
-    if wire.status >= 400:
-        raise decode_error(profile, wire)
-    try:
-        body = read_json(wire.body)
-    except InvalidRequest as error:
-        raise UpstreamFailed(f"answer: {error.message}", vendor_status=wire.status) from None
+    body = read_body(profile, wire)
     data = body.get("data") if isinstance(body, dict) else None
     if not isinstance(data, list) or not all(isinstance(one, dict) for one in data):
         raise found_error(profile, wire, body)

@@ -6,11 +6,11 @@ from typing import Any
 
 from byenatos_sdk.formats.failures import body_of, failure, text_of
 from byenatos_sdk.formats.openai_chat.profile import Profile
-from byenatos_sdk.formats.wire import WireResponse, json_body
-from byenatos_sdk.protocol.errors import ByenatosError
+from byenatos_sdk.formats.wire import WireResponse, json_body, read_json
+from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, UpstreamFailed
 from byenatos_sdk.protocol.messages import Failure
 
-__all__ = ["STATUSES", "decode_error", "encode_error", "error_object", "failed", "found_error"]
+__all__ = ["STATUSES", "decode_error", "encode_error", "error_object", "failed", "found_error", "read_body"]
 
 STATUSES: dict[str, int] = {
     "invalid_request": 400,
@@ -117,6 +117,20 @@ def decode_error(profile: Profile, wire: WireResponse) -> ByenatosError:
     """Read an error from any body, however odd; the vendor's own text is kept."""
     body = body_of(wire)
     return found_error(profile, wire, text_of(wire) if body is None else body)
+
+
+def read_body(profile: Profile, wire: WireResponse) -> Any:
+    """Return the JSON of an answer.
+
+    Raises:
+        ByenatosError: the status says that it is an error, or it is no JSON.
+    """
+    if wire.status >= 400:
+        raise decode_error(profile, wire)
+    try:
+        return read_json(wire.body)
+    except InvalidRequest as error:
+        raise UpstreamFailed(f"answer: {error.message}", vendor_status=wire.status) from None
 
 
 def error_object(code: str, message: str) -> dict[str, Any]:

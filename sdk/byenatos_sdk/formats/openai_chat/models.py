@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from byenatos_sdk.formats.openai_chat.errors import decode_error, found_error
+from byenatos_sdk.formats.openai_chat.errors import found_error, read_body
 from byenatos_sdk.formats.openai_chat.profile import Profile
 from byenatos_sdk.formats.openai_chat.usage import count
-from byenatos_sdk.formats.wire import WireRequest, WireResponse, json_body, read_json
-from byenatos_sdk.protocol.errors import InvalidRequest, UpstreamFailed
+from byenatos_sdk.formats.wire import WireRequest, WireResponse, json_body
 from byenatos_sdk.protocol.messages import ModelSpecification
 
 __all__ = ["decode_models", "encode_model", "encode_models", "encode_models_request", "model_object"]
@@ -43,12 +42,7 @@ def decode_models(profile: Profile, wire: WireResponse) -> tuple[list[ModelSpeci
     Raises:
         ByenatosError: the body is an error (whatever its status), or no list.
     """
-    if wire.status >= 400:
-        raise decode_error(profile, wire)
-    try:
-        body = read_json(wire.body)
-    except InvalidRequest as error:
-        raise UpstreamFailed(f"answer: {error.message}", vendor_status=wire.status) from None
+    body = read_body(profile, wire)
     data = body.get("data") if isinstance(body, dict) else body
     if not isinstance(data, list):
         raise found_error(profile, wire, body)

@@ -33,6 +33,18 @@ from byenatos_sdk.protocol.messages import (
 __all__ = ["StreamDecoder"]
 
 
+def _is_whole(event: Event) -> bool:
+    """Say whether the last event, behind which no blank line came, is more than its beginning."""
+    data = event.data.strip()
+    if event.name == "error" or data.startswith(b"[DONE]"):
+        return True
+    try:
+        read_json(data)
+    except InvalidRequest:
+        return False
+    return True
+
+
 class StreamDecoder:
     """Reads the choice of index ``choice``; see the module's text."""
 
@@ -78,7 +90,7 @@ class StreamDecoder:
             if self._whole is not None:
                 self._over = True
                 return self._answer(bytes(self._whole))
-            if any(self._take(event, deltas) for event in self._events.end()):
+            if any(self._take(event, deltas) for event in self._events.end() if _is_whole(event)):
                 return deltas
             if self._finish is None:
                 raise StreamInterrupted("the stream broke off before the answer's end")

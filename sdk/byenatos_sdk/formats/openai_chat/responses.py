@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from byenatos_sdk.formats.fragments import CallFragments
-from byenatos_sdk.formats.openai_chat.errors import decode_error, found_error
+from byenatos_sdk.formats.openai_chat.errors import found_error, read_body
 from byenatos_sdk.formats.openai_chat.logprobs import read_logprobs, write_logprobs, write_old_logprobs
 from byenatos_sdk.formats.openai_chat.messages import REASONING_TEXTS, write_call
 from byenatos_sdk.formats.openai_chat.profile import Profile
 from byenatos_sdk.formats.openai_chat.usage import read_usage, write_usage
-from byenatos_sdk.formats.wire import Reply, WireResponse, json_body, read_json
-from byenatos_sdk.protocol.errors import InvalidRequest, UpstreamFailed
+from byenatos_sdk.formats.wire import Reply, WireResponse, json_body
+from byenatos_sdk.protocol.errors import UpstreamFailed
 from byenatos_sdk.protocol.messages import (
     FinishReason,
     InferenceResponse,
@@ -134,12 +134,7 @@ def decode_choices(profile: Profile, wire: WireResponse) -> list[InferenceRespon
     Raises:
         ByenatosError: the body is an error (whatever its status), or no answer at all.
     """
-    if wire.status >= 400:
-        raise decode_error(profile, wire)
-    try:
-        body = read_json(wire.body)
-    except InvalidRequest as error:
-        raise UpstreamFailed(f"answer: {error.message}", vendor_status=wire.status) from None
+    body = read_body(profile, wire)
     if not isinstance(body, dict) or body.get("error"):
         raise found_error(profile, wire, body)
     body = profile.as_chat(body)

@@ -1,6 +1,6 @@
 """Tencent's signature against the example that its documentation works through."""
 
-from byenatos_sandbox.broker.tc3 import sign
+from byenatos_sdk.protocol.tc3 import sign
 
 
 def test_the_documented_example_is_signed_as_documented():

@@ -6,7 +6,6 @@ date and timestamp are of the same second, in UTC.
 
 import hashlib
 import hmac
-import time
 from datetime import UTC, datetime
 
 __all__ = ["sign"]
@@ -26,18 +25,17 @@ def sign(
     query: str,
     content_type: str,
     body: bytes,
-    at: int | None = None,
+    at: int,
 ) -> list[tuple[bytes, bytes]]:
-    """Return the headers that sign a request made at second ``at`` (default: now)."""
-    now = int(time.time()) if at is None else at
-    date = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d")
+    """Return the headers that sign a request of exactly these bytes, made at second ``at`` since the epoch."""
+    date = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
     headers = f"content-type:{content_type.lower()}\nhost:{host}\n"
     canonical = f"{method}\n{path}\n{query}\n{headers}\n{_SIGNED}\n{hashlib.sha256(body).hexdigest()}"
     scope = f"{date}/{service}/tc3_request"
-    to_sign = f"{_ALGORITHM}\n{now}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
+    to_sign = f"{_ALGORITHM}\n{at}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
     signing = b"TC3" + key
     for part in (date, service, "tc3_request"):
         signing = hmac.digest(signing, part.encode(), "sha256")
     signature = hmac.digest(signing, to_sign.encode(), "sha256").hex()
     credential = f"{_ALGORITHM} Credential={identity}/{scope}, SignedHeaders={_SIGNED}, Signature={signature}"
-    return [(b"authorization", credential.encode()), (b"x-tc-timestamp", str(now).encode())]
+    return [(b"authorization", credential.encode()), (b"x-tc-timestamp", str(at).encode())]
