@@ -7,8 +7,9 @@ from urllib.parse import quote
 
 import msgspec
 
+from byenatos_sdk.formats.anthropic_messages.answers import ModelInfo, ModelList
 from byenatos_sdk.formats.anthropic_messages.errors import decode_error
-from byenatos_sdk.formats.anthropic_messages.shapes import NEW_VERSION, ModelInfo, ModelList
+from byenatos_sdk.formats.anthropic_messages.shapes import NEW_VERSION
 from byenatos_sdk.formats.wire import WireRequest, WireResponse, json_body, read_as
 from byenatos_sdk.protocol.errors import InvalidRequest, UpstreamFailed
 from byenatos_sdk.protocol.messages import ModelSpecification, TokenCount

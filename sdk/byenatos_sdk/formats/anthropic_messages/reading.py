@@ -5,6 +5,7 @@ A call's input is put together and given out when its block ends; what the vendo
 
 import msgspec
 
+from byenatos_sdk.formats.anthropic_messages.answers import WireDelta, WireEvent, WireUsage
 from byenatos_sdk.formats.anthropic_messages.blocks import opaque, parts_of, signed, tool_call
 from byenatos_sdk.formats.anthropic_messages.errors import error_of
 from byenatos_sdk.formats.anthropic_messages.responses import finish_of, usage_of
@@ -13,9 +14,6 @@ from byenatos_sdk.formats.anthropic_messages.shapes import (
     TextBlock,
     ThinkingBlock,
     ToolBlock,
-    WireDelta,
-    WireEvent,
-    WireUsage,
     read_block,
 )
 from byenatos_sdk.formats.calls import arguments_text

@@ -8,9 +8,10 @@ from typing import Any
 
 import msgspec
 
+from byenatos_sdk.formats.anthropic_messages.answers import Answer, WireUsage
 from byenatos_sdk.formats.anthropic_messages.blocks import opaque, parts_of, raw_blocks, reasoning_block, tool_block
 from byenatos_sdk.formats.anthropic_messages.errors import decode_error
-from byenatos_sdk.formats.anthropic_messages.shapes import Answer, WireUsage, read_block
+from byenatos_sdk.formats.anthropic_messages.shapes import read_block
 from byenatos_sdk.formats.wire import Reply, WireResponse, json_body, read_as
 from byenatos_sdk.protocol.errors import InvalidRequest, UpstreamFailed
 from byenatos_sdk.protocol.messages import (

@@ -1,4 +1,4 @@
-"""What goes over the wire to and from Anthropic's Messages API, as msgspec reads it.
+"""Content blocks and requests of Anthropic's Messages API, as msgspec reads them.
 
 Source: anthropic-sdk-python 2.14 (API version 2026-10-21) and 0.125 (2023-06-01). Content blocks are kept raw until
 their type is known: what this build does not know is handed on as it came.
@@ -14,13 +14,10 @@ __all__ = [
     "NAME",
     "NEW_VERSION",
     "OLD_VERSION",
-    "Answer",
     "Block",
     "Content",
     "DocumentBlock",
     "ImageBlock",
-    "ModelInfo",
-    "ModelList",
     "RedactedBlock",
     "Request",
     "ResultBlock",
@@ -31,9 +28,6 @@ __all__ = [
     "ToolBlock",
     "ToolChoice",
     "ToolDefinition",
-    "WireDelta",
-    "WireEvent",
-    "WireUsage",
     "read_block",
 ]
 
@@ -245,76 +239,3 @@ class Request(msgspec.Struct):
     output_format: OutputFormat | None = None
     tools: list[msgspec.Raw] | None = None
     tool_choice: ToolChoice | None = None
-
-
-# ---- answers ---------------------------------------------------------------------------------------------------
-
-
-class OutputDetails(msgspec.Struct):
-    """What the output tokens were spent on."""
-
-    thinking_tokens: int | None = None
-
-
-class WireUsage(msgspec.Struct):
-    """Token counts; ``input_tokens`` leaves out what a cache was involved in."""
-
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
-    output_tokens_details: OutputDetails | None = None
-
-
-class Answer(msgspec.Struct):
-    """A whole answer, or the beginning of a stream's."""
-
-    model: str | None = None
-    content: list[msgspec.Raw] | None = None
-    stop_reason: str | None = None
-    stop_sequence: str | None = None
-    usage: WireUsage | None = None
-    error: Any = None
-
-
-class WireDelta(msgspec.Struct):
-    """The next piece of a block, or the end of a message."""
-
-    type: str = ""
-    text: str = ""
-    partial_json: str = ""
-    thinking: str = ""
-    signature: str = ""
-    stop_reason: str | None = None
-    stop_sequence: str | None = None
-
-
-class WireEvent(msgspec.Struct):
-    """One event of a stream."""
-
-    type: str = ""
-    index: int = 0
-    message: Answer | None = None
-    content_block: msgspec.Raw = msgspec.Raw(b"")
-    delta: WireDelta | None = None
-    usage: WireUsage | None = None
-    error: Any = None
-
-
-class ModelInfo(msgspec.Struct):
-    """A model in a list."""
-
-    id: str
-    display_name: str | None = None
-    created_at: str | None = None
-    lifecycle: str | None = None
-    max_input_tokens: int | None = None
-    max_tokens: int | None = None
-
-
-class ModelList(msgspec.Struct):
-    """A page of the list of models."""
-
-    data: list[ModelInfo]
-    has_more: bool | None = None
-    last_id: str | None = None
