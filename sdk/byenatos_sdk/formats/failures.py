@@ -60,7 +60,8 @@ _STATUSES: dict[int, type[ByenatosError]] = {
 _CONTEXT = re.compile(
     r"prompt is too long|context[_ ](?:length|window|size)|maximum context|input token count .{0,80}exceed"
     r"|tokens_too_long|exceeds? the (?:available|maximum) context|range of input length"
-    r"|inputs`? tokens .{0,40}max_new_tokens|must have less than \d+ tokens|exceed_context_size",
+    r"|inputs?`? tokens? .{0,40}max_new_tokens|must have less than \d+ tokens|exceed_context_size"
+    r"|exceeded model token limit",
     re.IGNORECASE | re.DOTALL,
 )
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|h|m|s)")

@@ -6,6 +6,7 @@ call (Meta); every call has index 0 and is told apart by its id (several servers
 arguments come as an object (Ollama).
 """
 
+from io import StringIO
 from typing import Any
 
 from byenatos_sdk.formats.wire import json_body
@@ -14,7 +15,7 @@ from byenatos_sdk.protocol.messages import ToolCallDelta
 
 __all__ = ["MAX_ARGUMENTS", "MAX_CALLS", "CallFragments", "arguments_text", "invented_id"]
 
-MAX_ARGUMENTS = 16 << 20
+MAX_ARGUMENTS = 4 << 20
 """Characters of all arguments in one answer that are kept."""
 MAX_CALLS = 1024
 """Calls in one answer."""
@@ -38,7 +39,7 @@ class _Call:
     def __init__(self) -> None:
         self.id = ""
         self.name = ""
-        self.arguments: list[str] = []
+        self.arguments = StringIO()  # compact, however small the pieces are
         self.signature: str | None = None
 
 
@@ -75,7 +76,7 @@ class CallFragments:
         self._size += len(text)
         if self._size > MAX_ARGUMENTS:
             raise UpstreamFailed(f"stream: expected at most {MAX_ARGUMENTS} characters of arguments, found more")
-        call.arguments.append(text)
+        call.arguments.write(text)
 
     def _call(self, index: Any, call_id: str, name: str) -> _Call:
         if isinstance(index, int):
@@ -100,7 +101,7 @@ class CallFragments:
             ToolCallDelta(
                 call.id or invented_id(position, call.name),
                 call.name,
-                arguments_text("".join(call.arguments)),
+                arguments_text(call.arguments.getvalue()),
                 call.signature,
             )
             for position, call in enumerate(self._calls)

@@ -1,8 +1,10 @@
 """llama.cpp's server: its own ``/completion`` for raw texts, OpenAI's chats with its samplers, and its state.
 
-Its base address is the server's root: ``/v1/chat/completions``, but ``/completion``. Who calls it at
-``/v1/completions`` speaks ``openai_chat``.
+Its base address is the server's root: ``/v1/chat/completions``, but ``/completion``. A client that comes to
+``/v1/completions`` is answered as OpenAI would.
 """
+
+from msgspec.structs import replace
 
 from byenatos_sdk.formats import contract
 from byenatos_sdk.formats.adapt import adapt
@@ -30,9 +32,8 @@ from byenatos_sdk.formats.llamacpp_server.state import (
     encode_slots_request,
 )
 from byenatos_sdk.formats.openai_chat import Dialect
-from byenatos_sdk.formats.openai_chat.responses import is_raw
 from byenatos_sdk.formats.wire import Decoded, Encoded, Reply, WireRequest, WireResponse, json_body, read_object
-from byenatos_sdk.protocol.messages import InferenceRequest, InferenceResponse
+from byenatos_sdk.protocol.messages import EmbeddingRequest, EmbeddingResponse, InferenceRequest, InferenceResponse
 
 __all__ = [
     "CAPABILITIES",
@@ -64,6 +65,9 @@ __all__ = [
     "stream_encoder",
 ]
 
+_MARK = "llamacpp_endpoint"
+"""The field of ``extra`` that tells an answer's encoder which of the two completions was asked for."""
+
 _server = Dialect(PROFILE)
 
 NAME = PROFILE.name
@@ -72,9 +76,7 @@ decode_response = _server.decode_response
 decode_error = _server.decode_error
 stream_decoder = _server.stream_decoder
 encode_embedding_request = _server.encode_embedding_request
-decode_embedding_request = _server.decode_embedding_request
 decode_embedding_response = _server.decode_embedding_response
-encode_embedding_response = _server.encode_embedding_response
 encode_models_request = _server.encode_models_request
 decode_models = _server.decode_models
 encode_models = _server.encode_models
@@ -109,14 +111,42 @@ def decode_request(wire: WireRequest) -> Decoded:
     path = wire.path.partition("?")[0].rstrip("/")
     if path.endswith("/chat/completions"):
         return _server.decode_request(wire)
+    if path.endswith("/v1/completions"):
+        decoded = _server.decode_request(wire)
+        extra = decoded.request.extra | {_MARK: "/v1/completions"}
+        return replace(decoded, request=replace(decoded.request, extra=extra))
     return read_completion(Fields(read_object(wire.body)), SAMPLERS)
+
+
+def _native(reply: Reply) -> bool:
+    return reply.asked is not None and reply.asked.request.raw and _MARK not in reply.asked.request.extra
 
 
 def encode_response(response: InferenceResponse, reply: Reply) -> WireResponse:
     """Write a whole answer in the form that was asked."""
-    return encode_completion(response, reply) if is_raw(reply) else _server.encode_response(response, reply)
+    return encode_completion(response, reply) if _native(reply) else _server.encode_response(response, reply)
 
 
 def stream_encoder(reply: Reply) -> contract.StreamEncoder:
     """Return an encoder for one stream of the form that was asked."""
-    return CompletionEncoder(reply) if is_raw(reply) else _server.stream_encoder(reply)
+    return CompletionEncoder(reply) if _native(reply) else _server.stream_encoder(reply)
+
+
+def decode_embedding_request(wire: WireRequest) -> EmbeddingRequest:
+    """Read a client's request for vectors, at OpenAI's address or the server's own ``/embedding``.
+
+    Raises:
+        InvalidRequest: something in it is wrong; the message names the field.
+    """
+    body = read_object(wire.body)
+    if "input" not in body and "content" in body:
+        wire = replace(wire, body=json_body({**body, "input": body["content"]}))
+    return _server.decode_embedding_request(wire)
+
+
+def encode_embedding_response(response: EmbeddingResponse, reply: Reply, asked: WireRequest) -> WireResponse:
+    """Write vectors as they were asked for: the server's own ``/embedding`` answers with a bare list."""
+    if "content" not in read_object(asked.body):
+        return _server.encode_embedding_response(response, reply, asked)
+    body = [{"index": at, "embedding": [vector]} for at, vector in enumerate(response.vectors)]
+    return WireResponse(json_body(body), headers={"content-type": "application/json"})

@@ -60,6 +60,8 @@ def _vector(value: Any) -> tuple[float, ...]:
         if len(data) % 4:
             raise UpstreamFailed(f"embedding: expected 32-bit floats, found {len(data)} bytes")
         return struct.unpack(f"<{len(data) // 4}f", data)
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], list):  # llama.cpp's own endpoint
+        value = value[0]
     if not isinstance(value, list) or not all(isinstance(one, int | float) for one in value):
         raise UpstreamFailed(f"embedding: expected a list of numbers, found {type(value).__name__}")
     return tuple(float(one) for one in value)
@@ -72,16 +74,16 @@ def decode_embedding_response(profile: Profile, wire: WireResponse) -> Embedding
         ByenatosError: the body is an error (whatever its status), or holds no vectors.
     """
     body = read_body(profile, wire)
-    data = body.get("data") if isinstance(body, dict) else None
+    data = body.get("data") if isinstance(body, dict) else body
     if not isinstance(data, list) or not all(isinstance(one, dict) for one in data):
         raise found_error(profile, wire, body)
     ordered = sorted(enumerate(data), key=lambda pair: _index(pair[1], pair[0]))
-    usage = body.get("usage")
+    usage = body.get("usage") if isinstance(body, dict) else None
     counts = read_usage(usage)
     if counts is None:
         read = count(usage.get("total_tokens")) if isinstance(usage, dict) else None
         counts = Usage(read, None)
-    model = body.get("model")
+    model = body.get("model") if isinstance(body, dict) else None
     return EmbeddingResponse(
         tuple(_vector(one.get("embedding")) for _, one in ordered), model if isinstance(model, str) else "", counts
     )

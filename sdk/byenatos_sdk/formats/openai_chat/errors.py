@@ -75,6 +75,8 @@ def _words(body: Any) -> tuple[str, Any, str]:
         body = body[0]
     if not isinstance(body, dict):
         return _text(body), None, ""
+    if isinstance(body.get("detail"), dict):  # FastAPI's wrapping
+        body = body["detail"]
     error = body.get("error") or body.get("errors")
     if isinstance(error, dict):
         message = error.get("message") or error.get("msg") or error.get("error")

@@ -39,6 +39,7 @@ FINISHES: Mapping[str, tuple[FinishReason, str]] = {
     "length": ("length", ""),
     "context_length": ("length", "context_length"),
     "max_tokens": ("length", ""),
+    "model_length": ("length", "context_length"),
     "tool_calls": ("tool_calls", ""),
     "function_call": ("tool_calls", ""),
     "content_filter": ("content_filter", ""),
@@ -124,6 +125,7 @@ class Profile(Value, frozen=True):
     call_type: str = "function"
     usage_option: bool = True
     finishes: Mapping[str, tuple[FinishReason, str]] = {}
+    failures: Mapping[str, type[ByenatosError]] = {}
     kinds: Mapping[str, type[ByenatosError]] = {}
     as_chat: Callable[[Written], Written] = _as_it_is
     error_of: Callable[[WireResponse, Any], ByenatosError | None] = _no_error
@@ -135,7 +137,11 @@ class Profile(Value, frozen=True):
 
     def kind(self, code: str, status: int) -> type[ByenatosError] | None:
         """Return the error that a code or type stands for, if it is known; ``401 code`` counts at that status only."""
-        return self.kinds.get(f"{status} {code}") or self.kinds.get(code) or KINDS.get(code)
+        for word in (f"{status} {code}", code, code.partition(".")[0]):
+            known = self.kinds.get(word) or KINDS.get(word)
+            if known is not None:
+                return known
+        return None
 
 
 OPENAI = Profile(

@@ -14,7 +14,7 @@ from byenatos_sdk.formats.fragments import CallFragments
 from byenatos_sdk.formats.openai_chat.errors import failed, found_error
 from byenatos_sdk.formats.openai_chat.logprobs import read_logprobs
 from byenatos_sdk.formats.openai_chat.profile import OPENAI, Profile
-from byenatos_sdk.formats.openai_chat.responses import content_of, decode_choices, finish_of, thought_of
+from byenatos_sdk.formats.openai_chat.responses import content_of, decode_choices, failed_end, finish_of, thought_of
 from byenatos_sdk.formats.openai_chat.usage import read_usage
 from byenatos_sdk.formats.sse import MAX_EVENT, Event, EventReader
 from byenatos_sdk.formats.wire import WireResponse, read_json
@@ -187,8 +187,7 @@ class StreamDecoder:
         word = choice.get("finish_reason")
         if word is None:
             return
-        if word == "error":
-            raise found_error(self._profile, WireResponse(status=200), choice)
+        failed_end(self._profile, WireResponse(status=200), choice)
         found = finish_of(self._profile, choice, called=self._called)
         if found is not None:
             self._finish = found

@@ -39,20 +39,21 @@ def encode_request(
     Raises:
         InvalidRequest: the dialect cannot say it, and ``strict`` is set or there is nothing to replace it by.
     """
-    fitted, losses, stops = adapt(request, capabilities or profile.capabilities, strict=strict)
+    able = capabilities or profile.capabilities
+    fitted, losses, stops = adapt(request, able, strict=strict)
     body: dict[str, Any] = {"model": fitted.model}
     if fitted.raw:
         body["prompt"] = "".join(message.text for message in fitted.messages)
-        body |= write_sampling(fitted.sampling, profile, raw=True)
+        body |= write_sampling(fitted.sampling, able, raw=True)
     else:
         body["messages"] = write_messages(fitted.messages, profile)
-        body |= write_sampling(fitted.sampling, profile)
+        body |= write_sampling(fitted.sampling, able)
         body |= write_tools(fitted)
         if fitted.response_format is not None:
             body["response_format"] = write_format(fitted.response_format)
         if fitted.reasoning is not None:
             body |= profile.reasoning(fitted.reasoning)
-        if fitted.partial:
+        if fitted.partial and able.prefill:
             body |= profile.continue_fields
     if fitted.metadata.get("end_user"):
         body["user"] = fitted.metadata["end_user"]

@@ -29,6 +29,7 @@ __all__ = [
     "decode_response",
     "encode_choices",
     "encode_response",
+    "failed_end",
     "finish_of",
     "finish_word",
     "is_raw",
@@ -64,6 +65,20 @@ def finish_of(profile: Profile, choice: dict[str, Any], *, called: bool) -> tupl
     if reason == "stop" and not called and isinstance(stopped_by, str) and stopped_by:
         return reason, "stop_sequence", stopped_by
     return reason, detail, None
+
+
+def failed_end(profile: Profile, wire: WireResponse, choice: dict[str, Any]) -> None:
+    """See whether a choice ended because it failed.
+
+    Raises:
+        ByenatosError: it did.
+    """
+    word = choice.get("finish_reason")
+    if word == "error":
+        raise found_error(profile, wire, choice)
+    kind = profile.failures.get(word) if isinstance(word, str) else None
+    if kind is not None:
+        raise kind(f"the vendor ended the answer: {word}", vendor_code=str(word), vendor_status=wire.status)
 
 
 def thought_of(message: dict[str, Any]) -> str:
@@ -141,8 +156,9 @@ def decode_choices(profile: Profile, wire: WireResponse) -> list[InferenceRespon
     choices = body.get("choices")
     if not isinstance(choices, list) or not choices:
         raise found_error(profile, wire, body)
-    if any(isinstance(choice, dict) and choice.get("finish_reason") == "error" for choice in choices):
-        raise found_error(profile, wire, choices[0])
+    for choice in choices:
+        if isinstance(choice, dict):
+            failed_end(profile, wire, choice)
     usage = read_usage(body.get("usage")) or Usage(None, None)
     model = body.get("model")
     named = model if isinstance(model, str) else ""

@@ -6,8 +6,9 @@ writing uses the names of its own dialect, which stand in its row of the matrix.
 
 from typing import cast, get_args
 
+from byenatos_sdk.formats.capabilities import Capabilities
 from byenatos_sdk.formats.fields import Fields
-from byenatos_sdk.formats.openai_chat.profile import Profile, Written
+from byenatos_sdk.formats.openai_chat.profile import Written
 from byenatos_sdk.protocol.errors import InvalidRequest
 from byenatos_sdk.protocol.messages import Effort, ReasoningOptions, Sampling
 
@@ -62,10 +63,10 @@ def read_sampling(request: Fields) -> Sampling:
     )
 
 
-def write_sampling(sampling: Sampling, profile: Profile, *, raw: bool = False) -> Written:
-    """Write the parameters that the dialect has. ``raw``: for completions, which have older names."""
+def write_sampling(sampling: Sampling, able: Capabilities, *, raw: bool = False) -> Written:
+    """Write the parameters that there are, under their names. ``raw``: for completions, which have older names."""
     body: Written = {}
-    for name, limit in profile.capabilities.parameters.items():
+    for name, limit in able.parameters.items():
         value = getattr(sampling, name)
         if value in (None, (), {}):
             continue
@@ -81,8 +82,8 @@ def write_sampling(sampling: Sampling, profile: Profile, *, raw: bool = False) -
             body["logprobs"] = True
             if value:
                 body[limit.wire] = value
-    if raw and sampling.max_tokens is not None:
-        body.pop(profile.capabilities.parameters["max_tokens"].wire, None)
+    if raw and sampling.max_tokens is not None and "max_tokens" in able.parameters:
+        body.pop(able.parameters["max_tokens"].wire, None)
         body["max_tokens"] = sampling.max_tokens
     return body
 
