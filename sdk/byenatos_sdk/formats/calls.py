@@ -61,11 +61,6 @@ class CallBook:
         self._waiting: dict[str, deque[_Call]] = {"": deque()}  # by name, and of any
         self._answered: set[int] = set()
 
-    @property
-    def count(self) -> int:
-        """How many calls were made."""
-        return len(self._calls)
-
     def called(self, name: str, id: str | None) -> _Call:
         """Note a call; it gets an id if it has none."""
         own = invented_id(self.count, name)
