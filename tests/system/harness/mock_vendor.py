@@ -31,8 +31,9 @@ _ORDINARY = (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError, asyncio
 class Script(NamedTuple):
     """What one request gets: ``pieces`` are written one by one. Then the answer is ended as it should be, or not.
 
-    ``reset``: the connection breaks, after pieces once the test says so (``MockVendor.release``); ``stall``: nothing more comes until the other side leaves; ``close``: it is closed
-    in the middle. Without ``status`` nothing is answered at all before that.
+    ``reset``: the connection breaks, after pieces once the test says so (``MockVendor.release``); ``stall``: nothing
+    more comes until the other side leaves; ``close``: it is closed in the middle. Without ``status`` nothing is
+    answered at all before that.
     """
 
     pieces: Sequence[bytes] = ()
