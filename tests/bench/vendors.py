@@ -133,7 +133,7 @@ class _Direct:
         loop = asyncio.get_running_loop()
         for _ in range(count):
             await loop.create_connection(
-                lambda: self._made(), "127.0.0.1", self._port, ssl=self._context, server_hostname="localhost"
+                self._made, "127.0.0.1", self._port, ssl=self._context, server_hostname="localhost"
             )
 
     def _made(self) -> Connection:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 
 import msgspec
 import pytest
@@ -21,7 +20,7 @@ from byenatos_sdk.protocol.errors import (
     UpstreamFailed,
     UpstreamTimeout,
 )
-from byenatos_sdk.protocol.messages import Finish, TextDelta
+from byenatos_sdk.protocol.messages import TextDelta
 
 ACME = """
 from byenatos_sdk.formats import openai_chat
@@ -169,7 +168,7 @@ async def test_a_vendor_that_stalls_in_mid_stream_is_given_up_and_its_connection
 async def test_a_vendor_that_never_begins_is_given_up_and_not_asked_again(ask, vendor):
     with pytest.raises(UpstreamTimeout, match="did not begin"):
         await ask(Script(status=0, ending="stall"), slot="impatient")
-    with pytest.raises(UpstreamTimeout, match="did not begin|silent"):
+    with pytest.raises(UpstreamTimeout, match=r"did not begin|silent"):
         await ask(Script.stream(b": still thinking\n\n", ending="stall"), slot="impatient")
     assert len(vendor.requests) == 2
 

@@ -48,7 +48,7 @@ FAILURES_IN_A_ROW = 3
 class HTTPDriver(Driver):
     """Subclass it with :attr:`format` and :attr:`base_url`; override what your vendor does otherwise."""
 
-    format: ClassVar[Format]
+    format: Format
     """How the vendor speaks: a module of ``byenatos_sdk.formats``, or anything that is like one."""
     formats: ClassVar[tuple[Format, ...]] = ()
     """Further ones, which the setting ``api`` chooses by their names."""

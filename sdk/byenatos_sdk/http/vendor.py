@@ -136,9 +136,8 @@ class Vendor:
             if head.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json":
                 body = await self._body(connection, due, MAX_BODY)
                 connection.leave()
-                return Opened(
-                    shape.take(deltas_of(format.decode_response(WireResponse(body, head.status, head.headers))))
-                )
+                found = _whole(WireResponse(body, head.status, head.headers), format)
+                return Opened(_without_failure(shape.take(found)))
             decoder = format.stream_decoder()
             answer = Answer(connection, decoder, shape, self._settings.first_s, self._settings.gap_s, due)
             first = _without_failure(await answer.more())
@@ -233,6 +232,14 @@ class Vendor:
         if not isinstance(error, InvalidRequest):
             self.failures += 1
             self.last_failure = error.message
+
+
+def _whole(wire: WireResponse, format: Format) -> list[Delta]:
+    """Read an answer that came whole; a list in JSON is a stream, as Gemini writes it where nobody asks for events."""
+    if wire.body.lstrip()[:1] != b"[":
+        return deltas_of(format.decode_response(wire))
+    decoder = format.stream_decoder()
+    return [*decoder.feed(wire.body), *decoder.end()]
 
 
 def _without_failure(first: list[str | Delta]) -> list[str | Delta]:

@@ -31,8 +31,9 @@ _ORDINARY = (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError, asyncio
 class Script(NamedTuple):
     """What one request gets: ``pieces`` are written one by one. Then the answer is ended as it should be, or not.
 
-    ``reset``: the connection breaks, after pieces once the test says so (``MockVendor.release``); ``stall``: nothing more comes until the other side leaves; ``close``: it is closed
-    in the middle. Without ``status`` nothing is answered at all before that.
+    ``reset``: the connection breaks, after pieces once the test says so (``MockVendor.release``); ``stall``: nothing
+    more comes until the other side leaves; ``close``: it is closed in the middle. Without ``status`` nothing is
+    answered at all before that.
     """
 
     pieces: Sequence[bytes] = ()
@@ -43,7 +44,9 @@ class Script(NamedTuple):
     @classmethod
     def json(cls, body: Any, status: int = 200, **headers: str) -> Self:
         """A whole answer."""
-        data = body if isinstance(body, bytes) else body.encode() if isinstance(body, str) else msgspec.json.encode(body)
+        data = (
+            body if isinstance(body, bytes) else body.encode() if isinstance(body, str) else msgspec.json.encode(body)
+        )
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return cls((data,), status, {"content-type": "application/json", **named})
 
