@@ -176,7 +176,13 @@ class Control:
             instances=instances,
             fronts=self._kernel.fronts.infos(),
             plugins=tuple(plugin.info for plugin in self._registry.plugins.values()),
-            warnings=(*self._warnings, *self._kernel.supply.warnings.values(), *self._kernel.shelf.warnings),
+            warnings=(
+                *self._warnings,
+                *self._kernel.rules.warnings,
+                *self._kernel.enforcement.warnings,
+                *self._kernel.supply.warnings.values(),
+                *self._kernel.shelf.warnings,
+            ),
         )
 
     async def _models(self, _: Empty) -> list[ModelInfo]:
