@@ -24,16 +24,21 @@ import sys
 import threading
 import traceback
 from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Final
 
 from byenatos_sdk.driver import Call
-from byenatos_sdk.protocol.errors import ByenatosError, Draining, Unavailable
+from byenatos_sdk.protocol.errors import ByenatosError, Draining, Overloaded, Unavailable
 from llamacpp_chat import ChatTemplate
 from llamacpp_model import Entry, LlamaModel, NoRoom
 from llamacpp_settings import Settings
 from llamacpp_stream import Stream, failure
 
-__all__ = ["Engine"]
+__all__ = ["AGAIN", "Engine"]
 
+AGAIN: Final = object()
+"""What a job of :meth:`Engine.between_steps` returns to be run again after the next step."""
 
 CHUNK_SHARE = 4
 """What part of a chunk of prompt is read in a step that answers wait for: they are held up less, it takes hardly
@@ -41,13 +46,23 @@ longer."""
 
 
 class _Sequence:
-    """A place in the context: the tokens that it holds, and the answer that uses it (``None``: kept warm)."""
+    """A place in the context: the tokens that it holds, and the answer that uses it (``None``: kept warm).
+
+    ``session`` is whose turn it served last; ``reserved`` is for an answer that is on its way from another instance.
+    """
 
     def __init__(self, id: int) -> None:
         self.id = id
         self.tokens: list[int] = []
         self.stream: Stream | None = None
+        self.session: str | None = None
+        self.reserved: int | None = None
         self.used_at = 0
+
+    @property
+    def free(self) -> bool:
+        """Whether an answer may take it."""
+        return self.stream is None and self.reserved is None
 
 
 class Engine:
@@ -59,8 +74,9 @@ class Engine:
         self._settings = settings
         self._inbox: deque[Call] = deque()
         self._waiting: deque[Stream] = deque()
-        self._sequences = [_Sequence(number) for number in range(settings.parallel)]
+        self.sequences = [_Sequence(number) for number in range(settings.parallel)]
         self._running: list[_Sequence] = []  # in the order in which they were taken in
+        self._jobs: deque[tuple[Callable[[], object], Future[object]]] = deque()
         self._wake = threading.Event()
         self._closing = False
         self._failed = ""
@@ -76,6 +92,16 @@ class Engine:
     def resume(self) -> None:
         """Look again whether calls are congested."""
         self._wake.set()
+
+    def between_steps(self, job: Callable[[], object]) -> Future[object]:
+        """Run ``job`` on the engine's thread before its next step, when it may look at sequences and answers.
+
+        What it returns or raises is the future's; :data:`AGAIN` has it run once more after the next step.
+        """
+        future: Future[object] = Future()
+        self._jobs.append((job, future))
+        self._wake.set()
+        return future
 
     def close(self) -> None:
         """Stop after the current step, end what is left as ``draining``, free the model."""
@@ -108,12 +134,61 @@ class Engine:
             while not self._closing:
                 self._wake.clear()
                 self._take_in()
+                self._run_jobs()
                 if not self._step():
                     self._wake.wait()
         except Exception as error:  # noqa: BLE001  (foreign code)
             traceback.print_exc(file=sys.stderr)
             self._failed = f"{type(error).__name__}: {error}"
         self._end_all()
+
+    def _run_jobs(self) -> None:
+        for _ in range(len(self._jobs)):
+            job, future = self._jobs.popleft()
+            if future.cancelled():
+                continue
+            try:
+                result = job()
+            except Exception as error:  # noqa: BLE001  (whoever asked for the job hears of it)
+                _settle(future, error=error)
+            else:
+                if result is AGAIN:
+                    self._jobs.append((job, future))
+                else:
+                    _settle(future, result)
+
+    # ---- for jobs between two steps ------------------------------------------------------------------------------
+
+    def answer(self, number: int) -> Stream | None:
+        """The answer of the call ``number``, running or waiting."""
+        running = (sequence.stream for sequence in self._running if sequence.stream is not None)
+        return next((stream for stream in (*running, *self._waiting) if stream.call.id == number), None)
+
+    def take_free(self) -> _Sequence:
+        """The free sequence that was used least lately.
+
+        Raises:
+            Overloaded: all are in use.
+        """
+        free = [sequence for sequence in self.sequences if sequence.free]
+        if not free:
+            raise Overloaded(f"all {len(self.sequences)} sequences are in use")
+        return min(free, key=lambda sequence: (bool(sequence.tokens), sequence.used_at))
+
+    def room_for(self, count: int) -> bool:
+        """Whether there is room for ``count`` tokens more, once others' warm conversations are forgotten."""
+        self._forget_warm(count)
+        return self._used() + count <= self._model.context_length
+
+    def forget(self, sequence: _Sequence) -> None:
+        """Empty a sequence."""
+        self._forget(sequence)
+
+    def adopt(self, sequence: _Sequence, stream: Stream) -> None:
+        """Have an answer that began elsewhere go on in ``sequence``, which holds what it needs."""
+        sequence.stream = stream
+        sequence.session = None
+        self._running.append(sequence)
 
     def _end_all(self) -> None:
         """End what is left, and, after a failure, whatever still comes."""
@@ -128,6 +203,8 @@ class Engine:
             self._waiting.clear()
             while self._inbox:
                 self._inbox.popleft().emit(failure(error))
+            while self._jobs:
+                _settle(self._jobs.popleft()[1], error=error)
             if self._closing:
                 return
             self._wake.wait()
@@ -148,7 +225,7 @@ class Engine:
         for stream in [stream for stream in self._waiting if stream.call.cancelled]:
             self._waiting.remove(stream)
             stream.close()
-        while self._waiting and len(self._running) < len(self._sequences) and self._fits(self._waiting[0]):
+        while self._waiting and any(one.free for one in self.sequences) and self._fits(self._waiting[0]):
             self._start(self._waiting.popleft())
 
     def _prepare(self, call: Call) -> None:
@@ -165,7 +242,7 @@ class Engine:
 
     def _start(self, stream: Stream) -> None:
         """Give ``stream`` the free sequence that begins most like it, if that uses most of what it holds."""
-        free = [sequence for sequence in self._sequences if sequence.stream is None]
+        free = [sequence for sequence in self.sequences if sequence.free]
 
         def worth(sequence: _Sequence) -> tuple[int, int]:
             shared = _shared(sequence.tokens, stream.tokens)
@@ -196,7 +273,7 @@ class Engine:
         self.steps += 1
         call: Call | None = None
         for index, entry in enumerate(entries):
-            sequence = self._sequences[entry.sequence]
+            sequence = self.sequences[entry.sequence]
             sequence.tokens.append(entry.token)
             if entry.sampled and sequence.stream is not None:
                 call = sequence.stream.call
@@ -213,7 +290,7 @@ class Engine:
         prompts: list[tuple[_Sequence, list[int]]] = []
         for sequence in self._running:
             stream = sequence.stream
-            if stream is None or stream.call.congested:
+            if stream is None or stream.frozen or stream.call.congested:
                 continue
             missing = stream.tokens[len(sequence.tokens) :]
             if len(missing) == 1:
@@ -233,19 +310,23 @@ class Engine:
     # ---- room ----------------------------------------------------------------------------------------------------
 
     def _used(self) -> int:
-        return sum(len(sequence.tokens) for sequence in self._sequences)
+        return sum(len(sequence.tokens) for sequence in self.sequences)
 
     def _make_room(self, needed: int) -> bool:
         """Make room for ``needed`` more tokens; return whether there is, else an answer was suspended: plan again."""
-        warm = (sequence for sequence in self._sequences if sequence.stream is None and sequence.tokens)
-        for sequence in sorted(warm, key=lambda sequence: sequence.used_at):
-            if self._used() + needed <= self._model.context_length:
-                break
-            self._forget(sequence)
+        self._forget_warm(needed)
         if self._used() + needed <= self._model.context_length:
             return True
         self._suspend_youngest()
         return False
+
+    def _forget_warm(self, needed: int) -> None:
+        """Forget what finished conversations left behind, the oldest first, until ``needed`` tokens more fit."""
+        warm = (sequence for sequence in self.sequences if sequence.free and sequence.tokens)
+        for sequence in sorted(warm, key=lambda sequence: sequence.used_at):
+            if self._used() + needed <= self._model.context_length:
+                break
+            self._forget(sequence)
 
     def _suspend_youngest(self) -> None:
         """Send the youngest running answer back to the head of the queue; its tokens are read again later.
@@ -268,9 +349,19 @@ class Engine:
     def _release(self, sequence: _Sequence) -> None:
         """Free the sequence of an answer that ended; what it holds stays warm for the conversation's next turn."""
         if sequence.stream is not None:
+            sequence.session = sequence.stream.call.request.session
             sequence.stream.close()
         sequence.stream = None
         sequence.used_at = self.steps
+
+
+def _settle(future: Future[object], result: object = None, error: Exception | None = None) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
 
 
 def _shared(held: list[int], wanted: list[int]) -> int:

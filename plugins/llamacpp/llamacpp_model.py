@@ -94,7 +94,7 @@ class LlamaModel:
         self._batch_size = settings.prefill_chunk + settings.parallel
         context = llama.llama_context_default_params()
         context.n_ctx = min(wanted, trained) if trained > 0 else wanted
-        context.n_seq_max = settings.parallel
+        context.n_seq_max = settings.parallel + 1  # the last is where ranges of the others are put together
         context.n_batch = context.n_ubatch = self._batch_size
         context.n_threads = settings.decode_threads(size)
         context.n_threads_batch = settings.prefill_threads()
@@ -122,6 +122,11 @@ class LlamaModel:
         llama.llama_batch_free(self._batch)
         llama.llama_free(self.context)
         llama.llama_model_free(self._model)
+
+    @property
+    def has_ranges(self) -> bool:
+        """Whether the context holds a state for each position, and not only one of the whole."""
+        return not (llama.llama_model_is_recurrent(self._model) or llama.llama_model_is_hybrid(self._model))
 
     # ---- vocabulary ----------------------------------------------------------------------------------------------
 

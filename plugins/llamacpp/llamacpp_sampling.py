@@ -19,7 +19,7 @@ from byenatos_sdk.protocol.messages import Sampling
 from llamacpp_library import llama
 from llamacpp_settings import Settings
 
-__all__ = ["Sampler", "check_sampling", "draw_seed"]
+__all__ = ["Sampler", "check_sampling", "draw_seed", "draw_seed_of"]
 
 _RANDOM_SEED = 0xFFFFFFFF  # LLAMA_DEFAULT_SEED: llama.cpp would take the clock
 MAX_BIASES = 1024
@@ -54,6 +54,11 @@ def check_sampling(sampling: Sampling, vocabulary: int) -> None:
             )
 
 
+def draw_seed_of(sampling: Sampling) -> int:
+    """Return the seed of a whole answer: the given one, else one that is drawn now."""
+    return secrets.randbits(64) if sampling.seed is None else sampling.seed
+
+
 def draw_seed(seed: int, position: int) -> int:
     """Return the seed of the one draw that is made for the token at ``position``."""
     digest = hashlib.blake2b(f"{seed}:{position}".encode(), digest_size=8).digest()
@@ -63,8 +68,8 @@ def draw_seed(seed: int, position: int) -> int:
 class Sampler:
     """One answer's sampler chain. ``context`` holds the tokens that penalties look back at."""
 
-    def __init__(self, sampling: Sampling, settings: Settings, vocabulary: int, context: list[int]) -> None:
-        self._seed = secrets.randbits(64) if sampling.seed is None else sampling.seed
+    def __init__(self, sampling: Sampling, settings: Settings, vocabulary: int, context: list[int], seed: int) -> None:
+        self._seed = seed
         self._chain: Any = llama.llama_sampler_chain_init(llama.llama_sampler_chain_default_params())
         self._links = 0
         temperature = _or(sampling.temperature, settings.temperature)
