@@ -134,15 +134,17 @@ class Engine:
             while not self._closing:
                 self._wake.clear()
                 self._take_in()
-                self._run_jobs()
-                if not self._step():
+                changed = self._run_jobs()
+                if not self._step() and not changed:
                     self._wake.wait()
         except Exception as error:  # noqa: BLE001  (foreign code)
             traceback.print_exc(file=sys.stderr)
             self._failed = f"{type(error).__name__}: {error}"
         self._end_all()
 
-    def _run_jobs(self) -> None:
+    def _run_jobs(self) -> bool:
+        """Run the jobs that wait; return whether one of them is done: what it did may let an answer begin."""
+        changed = False
         for _ in range(len(self._jobs)):
             job, future = self._jobs.popleft()
             if future.cancelled():
@@ -151,11 +153,13 @@ class Engine:
                 result = job()
             except Exception as error:  # noqa: BLE001  (whoever asked for the job hears of it)
                 _settle(future, error=error)
+                continue
+            if result is AGAIN:
+                self._jobs.append((job, future))
             else:
-                if result is AGAIN:
-                    self._jobs.append((job, future))
-                else:
-                    _settle(future, result)
+                changed = True
+                _settle(future, result)
+        return changed
 
     # ---- for jobs between two steps ------------------------------------------------------------------------------
 

@@ -71,6 +71,12 @@ def driver_class() -> Any:
 
 
 @pytest.fixture(scope="session")
+def recorded() -> type[RecordedCall]:
+    """The class of a recorded call, for tests that number theirs."""
+    return RecordedCall
+
+
+@pytest.fixture(scope="session")
 def models() -> Path:
     """The folder with the real models."""
     folder = os.environ.get("BYENATOS_TEST_MODELS", "")
