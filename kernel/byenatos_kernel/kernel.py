@@ -33,6 +33,7 @@ from byenatos_kernel.shipped import shipped
 from byenatos_kernel.supply import Supply
 from byenatos_kernel.switchboard import Switchboard
 from byenatos_kernel.turns import Turns
+from byenatos_kernel.warm import WarmState
 from byenatos_sandbox import Templates, missing_layers
 from byenatos_sandbox.broker import Broker
 from byenatos_sdk.home import Home
@@ -81,7 +82,8 @@ class Kernel:
         self.sessions = SessionStore(self.database)
         self.places = Places(self.drivers, self.routes)
         self.turns = Turns(self.sessions)
-        self.switchboard = Switchboard(self.places, self.routes, self.turns, self.bus)
+        self.warm = WarmState()
+        self.switchboard = Switchboard(self.places, self.routes, self.turns, self.bus, self.warm)
         self.swaps = HotSwapManager(
             self.database, self.registry, self.drivers, self.routes, self.switchboard, self._publish
         )

@@ -74,12 +74,14 @@ class ModelEntry:
 
     ``file`` is that file, open and hashed, once it was judged to be a model.
     ``settings`` go to the driver; ``max_tokens``, ``temperature`` and ``timeout_s`` are the operator's defaults.
+    ``journal`` is every how many tokens running answers are journaled (0: never).
     """
 
     __slots__ = (
         "driver",
         "file",
         "id",
+        "journal",
         "max_tokens",
         "path",
         "reason",
@@ -104,6 +106,7 @@ class ModelEntry:
         self.max_tokens: int | None = None
         self.temperature: float | None = None
         self.timeout_s: float | None = None
+        self.journal = 0
 
     def info(self, instances: int, slots: tuple[str, ...]) -> ModelInfo:
         """The model as clients see it."""

@@ -66,7 +66,11 @@ class _Sequence:
 
 
 class Engine:
-    """Answers calls with ``model`` in a thread of its own. ``submit`` may be called from any thread."""
+    """Answers calls with ``model`` in a thread of its own. ``submit`` may be called from any thread.
+
+    ``scattered`` counts the holes that were made since the context held at most one sequence: while it is 0, each
+    sequence lies in the order of its positions, and its sums are made in that order.
+    """
 
     def __init__(self, model: LlamaModel, template: ChatTemplate, settings: Settings) -> None:
         self._model = model
@@ -80,6 +84,7 @@ class Engine:
         self._wake = threading.Event()
         self._closing = False
         self._failed = ""
+        self.scattered = 0
         self.steps = 0
         self._thread = threading.Thread(target=self._run, name="llamacpp-engine", daemon=True)
         self._thread.start()
@@ -182,7 +187,7 @@ class Engine:
     def room_for(self, count: int) -> bool:
         """Whether there is room for ``count`` tokens more, once others' warm conversations are forgotten."""
         self._forget_warm(count)
-        return self._used() + count <= self._model.context_length
+        return bool(self._used() + count <= self._model.context_length)
 
     def forget(self, sequence: _Sequence) -> None:
         """Empty a sequence."""
@@ -255,8 +260,7 @@ class Engine:
         sequence = max(free, key=worth)
         # The last token is always computed: its logits are not kept.
         shared = 0 if stream.repeatable else min(_shared(sequence.tokens, stream.tokens), len(stream.tokens) - 1)
-        kept = self._model.keep(sequence.id, shared)
-        del sequence.tokens[kept:]
+        kept = self._keep(sequence, shared)
         if not stream.answer_tokens:
             stream.cached_tokens = kept
         sequence.stream = stream
@@ -347,8 +351,18 @@ class Engine:
         self._forget(sequence)
 
     def _forget(self, sequence: _Sequence) -> None:
-        self._model.keep(sequence.id, 0)
-        sequence.tokens.clear()
+        self._keep(sequence, 0)
+
+    def _keep(self, sequence: _Sequence, count: int) -> int:
+        """Have a sequence hold its first ``count`` tokens only, or fewer; return how many.
+
+        What becomes free among others' cells is filled next, so that a sequence no longer lies in order.
+        """
+        kept = self._model.keep(sequence.id, count)
+        if kept < len(sequence.tokens):
+            del sequence.tokens[kept:]
+            self.scattered = self.scattered + 1 if self._used() > len(sequence.tokens) else 0
+        return kept
 
     def _release(self, sequence: _Sequence) -> None:
         """Free the sequence of an answer that ended; what it holds stays warm for the conversation's next turn."""

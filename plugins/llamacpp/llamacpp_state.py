@@ -12,9 +12,10 @@ tokens outside of the vocabulary, another size.
 
 Everything in :class:`ContextState` runs on the engine's thread, between two steps.
 
-Not every context can do it. A recurrent model has one state and no ranges. The result is the same to the bit only where
-the arithmetic is: as many threads, as large batches, and nobody beside (matrix kernels round differently with the
-batch's size).
+Not every context can do it. A recurrent model has one state and no ranges. What follows is the same to the bit only
+where the arithmetic is: as many threads, as large batches, nobody beside (matrix kernels round differently with the
+batch's size), and the cells of a sequence in order, because attention sums them up in the order in which they lie. In a
+context where sequences have come and gone they do not, and no two such contexts are alike: the fingerprint says so.
 """
 
 import ctypes
@@ -23,11 +24,11 @@ import os
 import sys
 from array import array
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from byenatos_sdk.driver import Call
-from byenatos_sdk.files import open_file
+from byenatos_sdk.driver import Call, Model
 from byenatos_sdk.protocol.errors import InvalidRequest, Overloaded, Unavailable
 from byenatos_sdk.protocol.warm import Fingerprint, Holding, Piece, SubjectId
 from byenatos_sdk.warm import Resumption, State, missing
@@ -45,30 +46,35 @@ PIECE_TOKENS = 256
 """The longest range in one piece: it costs the other answers less than a millisecond between two of their tokens."""
 
 TOKEN = 4
-_READ = 1 << 20
 
 
-def fingerprint(path: Path, settings: Settings) -> Fingerprint:
+def fingerprint(model: Model, settings: Settings, scattered: int) -> Fingerprint:
     """Say what a state of this model means: file, engine, layout of the cache; and how it is computed with.
 
-    Reads the whole file: 0.1 s for each 100 MB.
+    A context that is ``scattered`` (``Engine``) has no equal.
+
+    Raises:
+        Unavailable: the kernel gave the file no digest.
     """
-    model = hashlib.sha256()
-    with open_file(path) as file:
-        place = 0
-        while data := os.pread(file.fileno(), _READ, place):  # not its position, which others share
-            model.update(data)
-            place += len(data)
-    engine = hashlib.sha256(Path(llama._lib._name).read_bytes())  # noqa: SLF001 - the library that was loaded
+    if not model.digest:
+        raise Unavailable(f"{model.id}: expected the digest of its file from the kernel, found none")
     layout = (
-        f"model={model.hexdigest()} engine={engine.hexdigest()} k={settings.cache_type_k} v={settings.cache_type_v} "
+        f"model={model.digest} engine={_engine_digest()} k={settings.cache_type_k} v={settings.cache_type_v} "
         f"unified order={sys.byteorder}"
     )
     arithmetic = (
-        f"threads={settings.decode_threads(path.stat().st_size)} batch_threads={settings.prefill_threads()} "
-        f"chunk={settings.prefill_chunk} parallel={settings.parallel} gpu_layers={settings.gpu_layers}"
+        f"threads={settings.threads} batch_threads={settings.prefill_threads()} chunk={settings.prefill_chunk} "
+        f"parallel={settings.parallel} gpu_layers={settings.gpu_layers}"
     )
+    if scattered:
+        arithmetic += f" scattered={os.getpid()}.{id(model)}.{scattered}"
     return Fingerprint(layout, arithmetic)
+
+
+@cache
+def _engine_digest() -> str:
+    """The digest of the library that was loaded: its build decides what a state looks like."""
+    return hashlib.sha256(Path(llama._lib._name).read_bytes()).hexdigest()  # noqa: SLF001 - the library's own name for itself
 
 
 class ContextState:

@@ -2,10 +2,9 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from byenatos_sdk.driver import Call
+from byenatos_sdk.driver import Call, Model
 from byenatos_sdk.protocol.errors import ByenatosError, Unavailable
 from byenatos_sdk.protocol.messages import Delta, Failure, Finish, InferenceRequest, Message, Sampling
 from byenatos_sdk.protocol.warm import Fingerprint, Holding, Piece, SubjectId
@@ -24,18 +23,15 @@ class LlamaWarmState(WarmState):
 
     _engine: "Engine | None" = None
     _state: "ContextState | None" = None
-    _file: "tuple[Path, Settings] | None" = None
-    _fingerprint: "asyncio.Task[Fingerprint] | None" = None
+    _loaded: "tuple[Model, Settings] | None" = None
 
     async def fingerprint(self) -> Fingerprint:
-        """Hash the model's file, once, in a thread."""
+        """Name the model by the digest that the kernel gave it, the engine, and how it is set up."""
         from llamacpp_state import fingerprint
 
-        self._ready()
-        assert self._file is not None
-        if self._fingerprint is None:
-            self._fingerprint = asyncio.ensure_future(asyncio.to_thread(fingerprint, *self._file))
-        return await asyncio.shield(self._fingerprint)
+        engine, _ = self._ready()
+        assert self._loaded is not None
+        return fingerprint(*self._loaded, engine.scattered)
 
     async def holdings(self) -> tuple[Holding, ...]:
         """List the idle sessions."""

@@ -88,6 +88,7 @@ def launch(
     config: bytes,
     code: Mapping[str, bytes] | None = None,
     egress: socket.socket | None = None,
+    arena: int = -1,
     opened: Mapping[str, int] | None = None,
     templates: Templates | None = None,
     nursery: Nursery | None = None,
@@ -96,7 +97,8 @@ def launch(
     """Start a sandboxed Python process that calls ``entry`` (``module:function``) with its channel and ``config``.
 
     Returns at once; what goes wrong from then on is seen as the process's exit and output. ``code`` are the files of
-    the plugin, by path: what stands in its folder is not looked at then. ``egress`` becomes descriptor 4 inside. Files
+    the plugin, by path: what stands in its folder is not looked at then. ``egress`` becomes descriptor 4 inside.
+    ``arena``, a memory file of the granted size, is mapped there, and its descriptor closed before any of that. Files
     of the grant that are ``opened``, by path, are the very ones that are handed over, whatever their names lead to now.
     Without ``templates`` a cold one is started; with a ``nursery`` (:func:`open_nursery`) it is forked from that one.
     ``on_exit`` is called in the event loop after the process is gone and reaped. Call it in the main thread, from a
@@ -112,6 +114,7 @@ def launch(
         config=config,
         code=code,
         egress=egress,
+        arena=arena,
         opened=opened or {},
         templates=templates,
         nursery=nursery,
@@ -146,6 +149,7 @@ def open_nursery(
                 config=msgspec.msgpack.encode(preload),
                 code=code,
                 egress=its,
+                arena=-1,
                 opened=opened or {},
                 templates=templates,
                 nursery=None,
@@ -165,6 +169,7 @@ def _launch(
     config: bytes,
     code: Mapping[str, bytes] | None,
     egress: socket.socket | None,
+    arena: int,
     opened: Mapping[str, int],
     templates: Templates | None,
     nursery: Nursery | None,
@@ -195,7 +200,7 @@ def _launch(
         raise NotIsolated.of(grant.name, nowhere)
     try:
         with ExitStack() as undo:
-            process = _Launch(grant, undo, loop, templates, nursery, opened, forks=forks).go(
+            process = _Launch(grant, undo, loop, templates, nursery, opened, arena, forks=forks).go(
                 entry=entry, config=config, code=code, egress=egress, on_exit=on_exit
             )
             undo.pop_all()
@@ -215,6 +220,7 @@ class _Launch:
         templates: Templates | None,
         nursery: Nursery | None,
         opened: Mapping[str, int],
+        arena: int,
         *,
         forks: bool,
     ) -> None:
@@ -224,6 +230,7 @@ class _Launch:
         self._templates = templates
         self._nursery = nursery
         self._opened = opened
+        self._arena = arena
         self._files_mib = 0
         self._forks = forks
         self._states = _layers(grant) if nursery is None else nursery.process.layers
@@ -263,6 +270,7 @@ class _Launch:
             childs.callback(os.close, spec)
             given = {"spec": [spec], "channel": [listener], "egress": [egress.fileno()] if egress is not None else []}
             given["file"] = files
+            given["arena"] = [self._arena] if self._arena >= 0 else []
             names = [name for name, numbers in given.items() for _ in numbers]
             descriptors.send(setup, " ".join(names).encode(), [one for numbers in given.values() for one in numbers])
             template = self._template() if self._nursery is None else None
@@ -310,7 +318,7 @@ class _Launch:
         if "cgroup" not in self._layers or self._nursery is not None:
             return None
         grant = self._grant
-        memory = grant.memory_mib and grant.memory_mib + grant.scratch_mib + self._files_mib
+        memory = grant.memory_mib and grant.memory_mib + grant.scratch_mib + grant.arena_mib + self._files_mib
         together = min(memory * grant.instances, max(memory, _share_of_machine_mib()))
         bounds = cgroup.Bounds(together, grant.tasks * grant.instances, grant.processors * grant.instances)
         return cgroup.name_group(bounds)
@@ -333,13 +341,14 @@ class _Launch:
             scratch_mib=self._scratch_mib(),
             user=self._private_user(),
             forks=self._forks,
+            arena=grant.arena_mib << 20 if self._arena >= 0 else 0,
         )
 
     def _limits(self) -> Limits:
         grant = self._grant
         # device drivers map far more than they use
         bounded = grant.memory_mib and not grant.devices
-        space = grant.memory_mib + self._files_mib + _ROOM_MIB if bounded else 0
+        space = grant.memory_mib + grant.arena_mib + self._files_mib + _ROOM_MIB if bounded else 0
         tasks = grant.tasks * grant.instances
         open_files = grant.open_files + (grant.instances if self._forks else 0)  # one for each instance
         return Limits(grant.memory_mib, open_files, grant.file_size_mib, tasks, space)

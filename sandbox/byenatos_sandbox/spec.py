@@ -2,7 +2,7 @@
 
 The spec travels as msgpack in a memory file; the descriptors that belong to it come with it, and are moved to fixed
 places, so that both sides know where they are: :data:`CHANNEL`, :data:`EGRESS`, then the granted files from
-:data:`FILES` on, in the grant's order.
+:data:`FILES` on, in the grant's order. The arena, shared memory, comes behind them and is mapped and closed at once.
 """
 
 import os
@@ -31,6 +31,7 @@ class Spec(Struct, frozen=True):
     import from. ``files`` and ``devices`` are granted, ``scratch`` is the folder to write to, unless a private root
     brings its own. ``layers`` are those to apply beyond what every child gets. ``user`` is whom root becomes (0: nobody
     else). ``forks`` is for a sandboxed template (``nursery.py``).
+    ``arena`` is the size of the shared memory that comes along, in bytes (0: none does).
     """
 
     entry: str
@@ -48,11 +49,17 @@ class Spec(Struct, frozen=True):
     scratch_mib: int = 16
     user: int = 0
     forks: bool = False
+    arena: int = 0
+
+    @property
+    def arena_place(self) -> int:
+        """Where the arena is until it is mapped: behind the files."""
+        return FILES + len(self.files)
 
     @property
     def setup(self) -> int:
-        """Where the setup socket is until leave is given: behind the files."""
-        return FILES + len(self.files)
+        """Where the setup socket is until leave is given: behind everything else."""
+        return self.arena_place + (1 if self.arena else 0)
 
     def write(self) -> int:
         """Put the orders into a memory file and return its descriptor, which the caller closes."""

@@ -66,13 +66,15 @@ class Permissions(_Strict, frozen=True):
 
     ``model_files`` are the patterns of the file names that it may be shown (``*.gguf``). ``memory_mib`` bounds private
     memory (0: no bound), ``threads`` is how many it wants. ``writable_code`` asks for memory that is written and then
-    executed, which compilers at run time and closures of ctypes need and an attack likes.
+    executed, which compilers at run time and closures of ctypes need and an attack likes. ``arena_mib`` is the memory
+    that it shares with the kernel, to hand over warm state (``warm.py``; 0: it has none).
     """
 
     model_files: list[str] = field(default_factory=list)
     memory_mib: int = 0
     threads: int = 1
     writable_code: bool = False
+    arena_mib: int = 0
 
 
 class EgressKey(_Strict, frozen=True):

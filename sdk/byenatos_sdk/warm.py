@@ -16,9 +16,12 @@ All methods are called from the event loop. Errors of ``byenatos_sdk.protocol.er
 moves by text, or leaves the answer where it is.
 """
 
-import mmap
+import ctypes
+import os
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Final, Self
 
 from msgspec import Struct
 
@@ -28,6 +31,9 @@ from byenatos_sdk.protocol.messages import Message
 from byenatos_sdk.protocol.warm import Fingerprint, Holding, Piece, SubjectId
 
 __all__ = ["Arena", "Resumption", "State", "WarmState", "missing"]
+
+
+_POPULATE_WRITE: Final = 23
 
 
 class State(Struct, frozen=True):
@@ -118,10 +124,18 @@ class WarmState(ABC):
 class Arena:
     """A driver's end of the memory that the kernel shares with it."""
 
-    def __init__(self, descriptor: int, size: int) -> None:
-        # populated at once: what is mapped at its first use costs three times the copy
-        self._memory = mmap.mmap(descriptor, size, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
-        self._view = memoryview(self._memory)
+    def __init__(self, view: memoryview) -> None:
+        self._view = view
+
+    @classmethod
+    def inherited(cls) -> Self | None:
+        """The one that the sandbox has mapped, if the process was granted one."""
+        place = os.environ.pop("BYENATOS_ARENA", "")
+        if not place:
+            return None
+        address, size = (int(number, 16) for number in place.split(":"))
+        threading.Thread(target=_populate, args=(address, size), name="arena", daemon=True).start()
+        return cls(memoryview((ctypes.c_ubyte * size).from_address(address)).cast("B"))
 
     def view(self, offset: int, size: int) -> memoryview:
         """The ``size`` bytes from ``offset`` on.
@@ -132,6 +146,11 @@ class Arena:
         if not (0 <= offset and 0 <= size and offset + size <= len(self._view)):
             raise InvalidRequest(f"expected a place in an arena of {len(self._view)} bytes, found {offset}+{size}")
         return self._view[offset : offset + size]
+
+
+def _populate(address: int, size: int) -> None:
+    """Enter all pages now: what is entered at its first use costs three times the copy. Old systems cannot."""
+    ctypes.CDLL(None).madvise(ctypes.c_void_p(address), ctypes.c_size_t(size), _POPULATE_WRITE)
 
 
 def missing(subject: SubjectId) -> NotFound:

@@ -6,25 +6,24 @@ what came out is resumed in another instance. The first instance then goes on as
 
 import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, NotFound, Overloaded
+from byenatos_sdk.driver import Model
+from byenatos_sdk.protocol.errors import InvalidRequest, NotFound, Overloaded
 from byenatos_sdk.protocol.messages import Failure, Finish, InferenceRequest, Message, Sampling, assistant, user
 from byenatos_sdk.protocol.warm import Piece
 from byenatos_sdk.warm import Resumption, State
 
 pytestmark = pytest.mark.model
 
-Load = Callable[..., Any]
-
 PARAGRAPH = (
     "The history of computing is a long story of abstraction. Early machines were programmed with wires and switches, "
     "and every program was a physical object. Later, operating systems hid the hardware behind files and drivers. "
 )
 ROOM = 8 << 20
-WHOLE = {"n_ctx": 8192, "parallel": 3}
 
 
 class Copy:
@@ -117,19 +116,53 @@ def mover(recorded: Any) -> Mover:
     return Mover(recorded)
 
 
-@pytest.fixture(scope="module")
-def pair(load: Load) -> tuple[Any, Any]:
+class Fresh:
+    """Instances with a context that nobody has used before, so that all that lies in it lies in order."""
+
+    def __init__(self, driver_class: Any, models: Path) -> None:
+        self._driver_class = driver_class
+        self._models = models
+        self._started: list[Any] = []
+
+    def __call__(self, name: str, **settings: Any) -> Any:
+        driver = self._driver_class({})
+        model = Model(name, self._models / f"{name}.gguf", settings, digest=f"of {name}")
+        asyncio.run(driver.start(model))
+        self._started.append(driver)
+        return driver
+
+    def close(self) -> None:
+        for driver in self._started:
+            asyncio.run(driver.stop())
+
+
+@pytest.fixture
+def fresh(driver_class: Any, models: Path) -> Iterator[Fresh]:
+    instances = Fresh(driver_class, models)
+    yield instances
+    instances.close()
+
+
+@pytest.fixture
+def pair(fresh: Fresh) -> tuple[Any, Any]:
     """Two instances of the same model, of the same fingerprint."""
-    return load("smollm2", **WHOLE), load("smollm2", threads=1, **WHOLE)
+    return fresh("smollm2", n_ctx=2048, parallel=3), fresh("smollm2", n_ctx=2048, parallel=3)
 
 
 @pytest.fixture(scope="module")
-def long(pair: tuple[Any, Any], request: pytest.FixtureRequest) -> dict[int, Message]:
-    """Questions of so many tokens; the longest that a test asks for has been read by the first instance, once."""
-    source, _ = pair
+def reader(driver_class: Any, models: Path) -> Iterator[Any]:
+    """An instance that has read a long text once."""
+    instances = Fresh(driver_class, models)
+    yield instances("smollm2", n_ctx=8192, parallel=3)
+    instances.close()
+
+
+@pytest.fixture(scope="module")
+def long(reader: Any, request: pytest.FixtureRequest) -> dict[int, Message]:
+    """Questions of so many tokens; the longest that a test asks for has been read, once."""
     texts = {512: PARAGRAPH * 12, 2048: PARAGRAPH * 50, 4096: PARAGRAPH * 101}
     longest = max(item.callspec.params.get("length", 0) for item in request.session.items if hasattr(item, "callspec"))
-    asyncio.run(source.prefill("long", (user(texts[longest]),)))
+    asyncio.run(reader.prefill("long", (user(texts[longest]),)))
     return {length: user(text) for length, text in texts.items() if length <= longest}
 
 
@@ -139,19 +172,20 @@ SAMPLED = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 @pytest.mark.parametrize("sampling", [{"temperature": 0.0}, SAMPLED], ids=["greedy", "drawn"])
 @pytest.mark.parametrize("length", [*(pytest.param(length, marks=pytest.mark.long) for length in (4096, 2048)), 512])
 def test_an_answer_that_moves_goes_on_in_the_same_words(
-    pair: tuple[Any, Any], long: dict[int, Message], mover: Mover, length: int, sampling: dict[str, Any]
+    reader: Any, long: dict[int, Message], fresh: Fresh, mover: Mover, length: int, sampling: dict[str, Any]
 ) -> None:
+    source, target = fresh("smollm2", n_ctx=4608), fresh("smollm2", n_ctx=4608)
+
     async def run() -> None:
-        source, target = pair
-        if length < max(long):  # what is shorter begins as the longest does
-            copy = Copy(source, "long")
-            await copy.up_to(length - 40)
-            await source.restore(f"begun-{length}", copy.states)
+        copy = Copy(reader, "long")  # what is shorter begins as the longest does
+        await copy.up_to(length - 40)
+        await source.restore("begun", copy.states)
         call = mover.begin(source, long[length], max_tokens=12 + length // 128, **sampling)
         stayed, went = await mover.move(source, target, call)
         assert call.end.usage.input_tokens == pytest.approx(length, rel=0.05)
         assert went == stayed
         assert len(stayed) > 20
+        assert await source.fingerprint() == await target.fingerprint()
 
     asyncio.run(run())
 
@@ -318,24 +352,33 @@ def test_there_is_a_place_for_as_many_as_may_run_and_no_more(pair: tuple[Any, An
     asyncio.run(run())
 
 
-def test_the_fingerprint_tells_what_differs(pair: tuple[Any, Any], load: Load) -> None:
-    others = (
-        load("smollm2", threads=2, n_ctx=256, parallel=3),
-        load("smollm2", n_ctx=256, cache_type_k="q8_0"),
-        load("gemma-3-270m", n_ctx=1024),
-    )
+def test_the_fingerprint_tells_what_differs(fresh: Fresh, mover: Mover) -> None:
+    ours, same = fresh("smollm2", n_ctx=512), fresh("smollm2", n_ctx=256)
+    threads, batches = fresh("smollm2", n_ctx=256, threads=2), fresh("smollm2", n_ctx=256, parallel=2)
+    cache, model = fresh("smollm2", n_ctx=256, cache_type_k="q8_0"), fresh("gemma-3-270m", n_ctx=256)
 
     async def run() -> None:
-        ours, same, threads, cache, model = [await one.fingerprint() for one in (*pair, *others)]
-        assert ours == same
-        assert (threads.layout, threads.arithmetic == ours.arithmetic) == (ours.layout, False)
-        assert ours.layout not in {cache.layout, model.layout}
+        mine = await ours.fingerprint()
+        assert mine == await same.fingerprint()
+        for other in (threads, batches):
+            assert (await other.fingerprint()).layout == mine.layout
+            assert (await other.fingerprint()).arithmetic != mine.arithmetic
+        for other in (cache, model):
+            assert (await other.fingerprint()).layout != mine.layout
+        await ours.prefill("One", (user(PARAGRAPH * 2),))
+        await ours.prefill("Two", (user(STORY.text * 8),))  # beside it
+        assert await ours.fingerprint() == mine
+        await ours.release("One")  # leaves a hole
+        assert (await ours.fingerprint()).layout == mine.layout
+        assert (await ours.fingerprint()).arithmetic not in {mine.arithmetic, (await same.fingerprint()).arithmetic}
+        await ours.release("Two")
+        assert await ours.fingerprint() == mine
 
     asyncio.run(run())
 
 
-def test_a_model_with_a_sliding_window_moves_too(load: Load, mover: Mover) -> None:
-    source, target = load("gemma-3-270m", n_ctx=1024), load("gemma-3-270m", n_ctx=1024, threads=1)
+def test_a_model_with_a_sliding_window_moves_too(fresh: Fresh, mover: Mover) -> None:
+    source, target = fresh("gemma-3-270m", n_ctx=1024), fresh("gemma-3-270m", n_ctx=1024)
 
     async def run() -> None:
         call = mover.begin(source, user(PARAGRAPH * 16), max_tokens=20, temperature=0.0, logit_bias={1: -100.0})

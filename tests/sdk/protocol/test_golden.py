@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-from byenatos_sdk.protocol import control, frames, messages
+from byenatos_sdk.protocol import control, frames, messages, warm
 from byenatos_sdk.protocol.frames import encode
 from byenatos_sdk.protocol.messages import InstanceState, SwapState
 
@@ -98,6 +98,16 @@ VALUES = [
     control.LoadOrder("m", "/model", {"n_ctx": 4096}, 128, 0.5),
     control.ProbeOrder("/model"),
     control.ProbeResult(SPECIFICATION, "expected GGUF"),
+    warm.Fingerprint("model=1", "threads=1"),
+    warm.Piece(2, 5, 640, b"\x80"),
+    warm.Placed(0, 2, 4096, 640),
+    warm.Holding("s1", 5, 640),
+    warm.Subject("s1"),
+    warm.Reach(7, 5),
+    warm.Reached(5),
+    warm.Export(7, 2, 4096, 640),
+    warm.Restore("s1", (warm.Placed(0, 2, 4096, 640),)),
+    warm.Prefill("s1", (MESSAGE,)),
 ]  # fmt: skip
 DELTAS = [
     messages.TextDelta("Grüße"),
@@ -132,6 +142,7 @@ DRIVER_HEADERS = [
     frames.Stop(5),
     frames.DriverCall(6, "probe"),
     frames.Drain(),
+    frames.Resume(7, "Half", " an", b"\x80", (warm.Placed(0, 2, 4096, 640),)),
 ]
 DRIVER_EVENTS = [
     "Sky",
@@ -186,6 +197,7 @@ SAMPLES = {
     for value in values
 }
 SAMPLES["value.InstanceInfo.2"] = ("value", ISOLATED)  # fields that were added later; the first sample stays
+SAMPLES["value.SwapEvent.2"] = ("value", msgspec.structs.replace(SWAP, warm_streams=2))
 STRUCTS = [name for name, (_, value) in SAMPLES.items() if isinstance(value, Struct)]
 
 
@@ -200,7 +212,7 @@ def test_every_golden_frame_has_a_sample_and_every_sample_a_golden_frame():
 def test_every_struct_of_the_protocol_has_a_sample():
     public = {
         kind
-        for module in (messages, frames, control)
+        for module in (messages, frames, control, warm)
         for name in module.__all__
         if inspect.isclass(kind := getattr(module, name)) and issubclass(kind, Struct)
     }
