@@ -70,12 +70,21 @@ class Places:
         self.place(stream, refuge)
 
     def refuge(self, stream: Stream, lost: Unit) -> Unit | None:
-        """Where a stream can go when its unit cannot serve it: what its slot is bound to by now, or the fallback."""
+        """Where a stream can go when its unit cannot serve it.
+
+        What its slot is bound to by now, another process with the same model, or the fallback.
+        """
         slot = self._routes.slots.get(stream.slot) if stream.slot is not None else None
-        for unit in (slot.unit if slot is not None else None, self.fallback()):
+        for unit in (slot.unit if slot is not None else None, self.twin(lost), self.fallback()):
             if unit is not None and unit is not lost and (unit.ready or unit.starting):
                 return unit
         return None
+
+    def twin(self, unit: Unit) -> Unit | None:
+        """Another unit with the same model that is ready, such as the one that a swap is preparing."""
+        return next(
+            (one for one in self._drivers.units if one.model is unit.model and one is not unit and one.ready), None
+        )
 
     def returns(self, unit: Unit) -> bool:
         """Whether an instance of ``unit`` is there, or will be soon."""

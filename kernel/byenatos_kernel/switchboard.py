@@ -280,9 +280,16 @@ class Switchboard:
             stream.state = StreamState.WAITING
             stream.crashes += 1
             self.journals.left(stream)
-            if stream.crashes <= CRASH_MOVES and not stream.parts and stream.record and self._places.returns(unit):
-                self._spawn(self.moves.resume(stream, unit, instance.model.id, error))
-                continue
+            if (
+                stream.crashes <= CRASH_MOVES
+                and not stream.parts
+                and stream.record is not None
+                and stream.record.pieces
+            ):
+                heir = self._places.twin(unit) or (unit if self._places.returns(unit) else None)
+                if heir is not None:
+                    self._spawn(self.moves.resume(stream, heir, instance.model.id, error))
+                    continue
             refuge = self._places.refuge(stream, unit)
             if stream.crashes > CRASH_MOVES or stream.parts or refuge is None:
                 self.fail(stream, error)  # with parts: what follows a tool call must come from the same turn
