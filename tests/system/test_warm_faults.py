@@ -87,10 +87,8 @@ async def reload_under(client, swapper, fault="", streams=1):
 
 
 async def test_a_driver_with_warm_state_moves_its_answers_with_it(serving):
-    write_abacus(home)
-    kernel = start_kernel(default="abacus")
-    async with kernel.client() as client, kernel.client() as swapper:
-        before = (await until_ready(client)).instances[0].epoch
+    async with serving() as (client, swapper):
+        before = (await client.status()).instances[0].epoch
         event, answers = await reload_under(client, swapper, streams=8)
         assert (event.moved_streams, event.warm_streams) == (8, 8)
         assert "exact" not in event.detail
