@@ -374,7 +374,7 @@ class Switchboard:
 
     def _finish(self, stream: Stream, event: Finish) -> None:
         assert stream.instance is not None
-        finish = Finish(event.reason, event.usage, stream.instance.model.id)
+        finish = msgspec.structs.replace(event, model=stream.instance.model.id)
         self._places.detach(stream, stop=False)
         self._close(stream, finish)
 

@@ -119,8 +119,8 @@ class _Loaded(NamedTuple):
 def _load(wanted: Model) -> _Loaded:
     """Load the model; one context serves all answers."""
     from llamacpp_chat import ChatTemplate
-    from llamacpp_state import ContextState  # noqa: F401 - imported where it is paid for once, in a template
     from llamacpp_model import LlamaModel
+    from llamacpp_state import ContextState  # noqa: F401 - imported where it is paid for once, in a template
 
     if wanted.path is None:
         raise InvalidRequest(f"{wanted.id}: expected a GGUF file, found a model without one")

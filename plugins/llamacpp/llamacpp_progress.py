@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from byenatos_sdk.protocol.errors import InvalidRequest
+from byenatos_sdk.protocol.messages import TokenLogprob
 
 __all__ = ["Opening", "Progress", "read_progress"]
 
@@ -29,12 +30,16 @@ class Opening(Struct, frozen=True):
 
 
 class Progress(Struct, frozen=True):
-    """Where an answer stands. ``tail`` are the tokens that are known and not yet in the context."""
+    """Where an answer stands. ``tail`` are the tokens that are known and not yet in the context.
+
+    ``logprobs`` are those of tokens whose text is held back, each with its first byte in the answer and its last.
+    """
 
     opening: Opening
     seed: int
     cached_tokens: int
     tail: list[int]
+    logprobs: tuple[tuple[int, int, TokenLogprob], ...] = ()
 
     def encode(self) -> bytes:
         """Encode it to bytes."""

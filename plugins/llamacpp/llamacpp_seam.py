@@ -53,8 +53,12 @@ class Seam:
                 return token
         raise RuntimeError(f"expected a token that begins {self.left!r}, found none in the vocabulary")
 
+    def new(self, token: int) -> bytes:
+        """Return the bytes that ``token`` would add to the text."""
+        return self._model.piece(token)[len(self.left) :]
+
     def take(self, token: int) -> bytes:
-        """The chosen token is there: return the bytes that it adds to the text."""
+        """Go on by ``token``; return the bytes that it adds to the text."""
         piece = self._model.piece(token)
         new, self.left = piece[len(self.left) :], self.left[len(piece) :]
         return new

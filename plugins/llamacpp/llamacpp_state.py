@@ -33,10 +33,11 @@ from byenatos_sdk.protocol.errors import InvalidRequest, Overloaded, Unavailable
 from byenatos_sdk.protocol.warm import Fingerprint, Holding, Piece, SubjectId
 from byenatos_sdk.warm import Resumption, State, missing
 from llamacpp_chat import ChatTemplate
-from llamacpp_engine import AGAIN, Engine, _Sequence
+from llamacpp_engine import AGAIN, Engine
 from llamacpp_library import llama
 from llamacpp_model import LlamaModel
 from llamacpp_progress import read_progress
+from llamacpp_room import HeldSequence
 from llamacpp_settings import Settings
 from llamacpp_stream import Stream
 
@@ -134,7 +135,7 @@ class ContextState:
                 one.reserved = None
                 self._engine.forget(one)
 
-    def _sequence(self, subject: SubjectId) -> _Sequence:
+    def _sequence(self, subject: SubjectId) -> HeldSequence:
         """Where the subject's state is."""
         mine = [
             one
@@ -149,11 +150,11 @@ class ContextState:
             raise missing(subject)
         return max(mine, key=lambda one: one.used_at)
 
-    def _holding(self, stream: Stream) -> _Sequence | None:
+    def _holding(self, stream: Stream) -> HeldSequence | None:
         """The sequence of an answer; none for one that waits in line."""
         return next((one for one in self._engine.sequences if one.stream is stream), None)
 
-    def _write(self, sequence: _Sequence, start: int, held: int, into: memoryview) -> tuple[int, int]:
+    def _write(self, sequence: HeldSequence, start: int, held: int, into: memoryview) -> tuple[int, int]:
         """Write a piece and return where it stops and its size."""
         count = min(held - start, PIECE_TOKENS)
         if self._token_bytes:
@@ -228,7 +229,7 @@ class ContextState:
         sequence.reserved = None
         self._engine.adopt(sequence, stream)
 
-    def _read(self, sequence: _Sequence, state: State) -> None:
+    def _read(self, sequence: HeldSequence, state: State) -> None:
         """Put one state behind what ``sequence`` holds."""
         count = state.stop - state.start
         if state.start != len(sequence.tokens) or not 0 < count <= PIECE_TOKENS:

@@ -143,7 +143,7 @@ class Arena:
         Raises:
             InvalidRequest: they are not inside.
         """
-        if not (0 <= offset and 0 <= size and offset + size <= len(self._view)):
+        if not (offset >= 0 and size >= 0 and offset + size <= len(self._view)):
             raise InvalidRequest(f"expected a place in an arena of {len(self._view)} bytes, found {offset}+{size}")
         return self._view[offset : offset + size]
 

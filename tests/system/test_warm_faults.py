@@ -12,7 +12,6 @@ from kernel_process import KernelProcess, instance_of, is_counted, numbers, slot
 from plugin_folder import write_plugin
 
 from byenatos_sdk.home import Home
-
 from byenatos_sdk.protocol.errors import ByenatosError
 from byenatos_sdk.protocol.messages import InstanceState
 

@@ -1,7 +1,6 @@
 """Answers of a real model that move with their warm state: in a reload, and when their process is killed."""
 
 import os
-import shutil
 import signal
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 from kernel_process import KernelProcess, instance_of, until, until_ready, write_config
 
 from byenatos_sdk.home import Home
-from byenatos_sdk.protocol.messages import InstanceState, user
+from byenatos_sdk.protocol.messages import InstanceState
 
 pytestmark = pytest.mark.model
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from byenatos_sdk.driver import Model
 from byenatos_sdk.protocol.errors import InvalidRequest, NotFound, Overloaded
 from byenatos_sdk.protocol.messages import Failure, Finish, InferenceRequest, Message, Sampling, assistant, user

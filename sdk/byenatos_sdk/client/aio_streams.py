@@ -14,11 +14,11 @@ from typing import Self
 
 from msgspec import Struct
 
-from byenatos_sdk.client.answer import Answer
 from byenatos_sdk.client.core import Connection
 from byenatos_sdk.client.inbox import Inbox
 from byenatos_sdk.client.link import Link
 from byenatos_sdk.client.replies import GRACE_S, gone_away, news_in, overdue, result_in
+from byenatos_sdk.protocol.answer import Answer
 from byenatos_sdk.protocol.control import Empty, Event
 from byenatos_sdk.protocol.frames import ClientEvent
 from byenatos_sdk.protocol.messages import Delta, Finish, InferenceRequest, InferenceResponse, Moved

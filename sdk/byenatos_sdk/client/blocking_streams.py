@@ -17,11 +17,11 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self, TypeVar
 
-from byenatos_sdk.client.answer import Answer
 from byenatos_sdk.client.core import Connection
 from byenatos_sdk.client.inbox import Inbox
 from byenatos_sdk.client.link import Link
 from byenatos_sdk.client.replies import GRACE_S, gone_away, news_in, overdue, result_in
+from byenatos_sdk.protocol.answer import Answer
 from byenatos_sdk.protocol.control import Empty, Event
 from byenatos_sdk.protocol.errors import ByenatosError
 from byenatos_sdk.protocol.frames import ClientEvent

@@ -4,8 +4,8 @@ from typing import TypeVar
 
 import msgspec
 
-from byenatos_sdk.client.answer import error_from
 from byenatos_sdk.client.core import KernelNotRunning
+from byenatos_sdk.protocol.answer import error_from
 from byenatos_sdk.protocol.control import Event
 from byenatos_sdk.protocol.errors import ByenatosError, DeadlineExceeded, Unavailable
 from byenatos_sdk.protocol.frames import ClientEvent, Notice, Refused, Reply, Welcome

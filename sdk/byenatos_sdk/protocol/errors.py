@@ -4,17 +4,23 @@
 
     ByenatosError                    internal
     ├── InvalidRequest               invalid_request
-    │   └── ContextLengthExceeded    context_length_exceeded
+    │   ├── ContextLengthExceeded    context_length_exceeded
+    │   ├── RequestTooLarge          request_too_large
+    │   └── Unsupported              unsupported
     ├── Unauthenticated              unauthenticated
     ├── PermissionDenied             permission_denied
     ├── NotFound                     not_found
     ├── RateLimited                  rate_limited
+    ├── QuotaExceeded                quota_exceeded
     ├── ContentFiltered              content_filtered
     ├── Overloaded                   overloaded
     │   └── ClientTooSlow            client_too_slow
     ├── Unavailable                  unavailable
     │   ├── DriverCrashed            driver_crashed
-    │   └── Draining                 draining
+    │   ├── Draining                 draining
+    │   ├── UpstreamFailed           upstream_failed
+    │   ├── UpstreamTimeout          upstream_timeout
+    │   └── StreamInterrupted        stream_interrupted
     ├── DeadlineExceeded             deadline_exceeded
     └── Cancelled                    cancelled
 
@@ -36,9 +42,15 @@ __all__ = [
     "NotFound",
     "Overloaded",
     "PermissionDenied",
+    "QuotaExceeded",
     "RateLimited",
+    "RequestTooLarge",
+    "StreamInterrupted",
     "Unauthenticated",
     "Unavailable",
+    "Unsupported",
+    "UpstreamFailed",
+    "UpstreamTimeout",
     "error_codes",
     "error_from_code",
 ]
@@ -48,12 +60,24 @@ class ByenatosError(Exception):
     """Something failed inside; the message says what. Report it with the kernel's log."""
 
     code: ClassVar[str] = "internal"
+    retryable: bool = False
+    """Whether the same request may succeed later; on an instance, what the vendor said."""
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None, partial: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_s: float | None = None,
+        partial: bool = False,
+        vendor_code: str = "",
+        vendor_status: int = 0,
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.retry_after_s = retry_after_s
         self.partial = partial
+        self.vendor_code = vendor_code
+        self.vendor_status = vendor_status
 
 
 class InvalidRequest(ByenatosError):
@@ -66,6 +90,18 @@ class ContextLengthExceeded(InvalidRequest):
     """The conversation is longer than the model's context. Shorten it or swap to a model with a longer one."""
 
     code = "context_length_exceeded"
+
+
+class RequestTooLarge(InvalidRequest):
+    """The request is bigger than the vendor takes. Send less: smaller images, a shorter conversation."""
+
+    code = "request_too_large"
+
+
+class Unsupported(InvalidRequest):
+    """The model or its API cannot do what the message names. Leave it out, or swap to a model that can."""
+
+    code = "unsupported"
 
 
 class Unauthenticated(ByenatosError):
@@ -90,6 +126,13 @@ class RateLimited(ByenatosError):
     """Too many requests in too short a time. Wait ``retry_after_s`` seconds."""
 
     code = "rate_limited"
+    retryable = True
+
+
+class QuotaExceeded(ByenatosError):
+    """The account's credit or daily quota is used up. Waiting some seconds does not help; look at the account."""
+
+    code = "quota_exceeded"
 
 
 class ContentFiltered(ByenatosError):
@@ -102,6 +145,7 @@ class Overloaded(ByenatosError):
     """A queue or a cap is full. Retry later; nothing was started, unless ``partial`` is set."""
 
     code = "overloaded"
+    retryable = True
 
 
 class ClientTooSlow(Overloaded):
@@ -114,6 +158,7 @@ class Unavailable(ByenatosError):
     """No instance can serve this now. Retry after ``retry_after_s``, or look at ``byenatos status``."""
 
     code = "unavailable"
+    retryable = True
 
 
 class DriverCrashed(Unavailable):
@@ -126,6 +171,24 @@ class Draining(Unavailable):
     """The kernel or the instance is stopping and takes no new work. Retry when it is up again."""
 
     code = "draining"
+
+
+class UpstreamFailed(Unavailable):
+    """The vendor's server failed. Retry, or swap to another model."""
+
+    code = "upstream_failed"
+
+
+class UpstreamTimeout(Unavailable):
+    """The vendor's server did not answer in its time. Retry, or swap to another model."""
+
+    code = "upstream_timeout"
+
+
+class StreamInterrupted(Unavailable):
+    """The vendor's stream broke off before its end. What came is not a whole answer."""
+
+    code = "stream_interrupted"
 
 
 class DeadlineExceeded(ByenatosError):

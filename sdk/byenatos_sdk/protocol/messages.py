@@ -13,6 +13,9 @@ from msgspec import Struct, field
 __all__ = [
     "Audio",
     "Delta",
+    "Effort",
+    "EmbeddingRequest",
+    "EmbeddingResponse",
     "Failure",
     "File",
     "Finish",
@@ -29,6 +32,7 @@ __all__ = [
     "Part",
     "Reasoning",
     "ReasoningDelta",
+    "ReasoningOptions",
     "Role",
     "Sampling",
     "SessionInfo",
@@ -39,6 +43,7 @@ __all__ = [
     "Terminal",
     "Text",
     "TextDelta",
+    "TokenCount",
     "TokenLogprob",
     "Tool",
     "ToolCall",
@@ -53,6 +58,7 @@ __all__ = [
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter"]
+Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 SwapStrategy: TypeAlias = Literal["graceful", "immediate"]
 
 
@@ -98,12 +104,13 @@ class Text(Value, frozen=True, tag="text"):
 
 
 class Image(Value, frozen=True, tag="image"):
-    """A picture: either ``data`` (encoded bytes of ``media_type``) or a ``url``."""
+    """A picture: ``data`` (encoded bytes of ``media_type``), a ``url``, or the ``file_id`` that a vendor gave it."""
 
     media_type: str = "image/png"
     data: bytes | None = None
     url: str | None = None
-    detail: Literal["auto", "low", "high"] = "auto"
+    detail: Literal["auto", "low", "high", "original"] = "auto"
+    file_id: str | None = None
 
 
 class Audio(Value, frozen=True, tag="audio"):
@@ -114,35 +121,48 @@ class Audio(Value, frozen=True, tag="audio"):
 
 
 class File(Value, frozen=True, tag="file"):
-    """A document: ``data`` (bytes of ``media_type``) or a ``url``."""
+    """A document: ``data`` (bytes of ``media_type``), a ``url``, or the ``file_id`` that a vendor gave it."""
 
     name: str = ""
     media_type: str = "application/octet-stream"
     data: bytes | None = None
     url: str | None = None
+    file_id: str | None = None
 
 
 class ToolCall(Value, frozen=True, tag="tool_call"):
-    """A call that the model asks for; ``arguments`` is a JSON object as text."""
+    """A call that the model asks for; ``arguments`` is a JSON object as text.
+
+    ``signature`` is opaque and the vendor's own; it goes back unchanged with the call, to that vendor only.
+    """
 
     id: str
     name: str
     arguments: str = "{}"
+    signature: str | None = None
 
 
 class ToolResult(Value, frozen=True, tag="tool_result"):
-    """What a tool answered to the call ``call_id``."""
+    """What a tool answered to the call ``call_id``; ``name`` is the tool's, empty where the caller did not say."""
 
     call_id: str
     text: str
     is_error: bool = False
+    name: str = ""
+    images: tuple[Image, ...] = ()
 
 
 class Reasoning(Value, frozen=True, tag="reasoning"):
-    """A model's reasoning with the vendor's opaque signature, to be handed back unchanged."""
+    """A model's reasoning with the vendor's opaque signature, to be handed back unchanged.
+
+    ``source`` names the API format whose signature it is: no other understands it. ``redacted``: the vendor keeps the
+    text to itself and ``signature`` stands for it.
+    """
 
     text: str
     signature: str | None = None
+    source: str = ""
+    redacted: bool = False
 
 
 Part: TypeAlias = Text | Image | Audio | File | ToolCall | ToolResult | Reasoning
@@ -184,6 +204,19 @@ class Tool(Value, frozen=True):
     name: str
     description: str = ""
     parameters: dict[str, Any] = {}
+    strict: bool | None = None
+
+
+class ReasoningOptions(Value, frozen=True, omit_defaults=True):
+    """How much a model is to think before it answers. ``None`` means the model's own default.
+
+    ``effort`` and ``budget`` (tokens) are two ways to say it; ``none`` switches it off. ``summary`` asks for a summary
+    of the thoughts: ``auto``, ``concise`` or ``detailed``.
+    """
+
+    effort: Effort | None = None
+    budget: int | None = None
+    summary: str | None = None
 
 
 class Sampling(Value, frozen=True, omit_defaults=True):
@@ -215,6 +248,10 @@ class InferenceRequest(Value, frozen=True, omit_defaults=True):
     answer, ``gap_timeout_s`` the silence before the first delta and between two. ``extra`` reaches the driver as it is.
     ``continued`` is set by the driver's runtime alone: how many characters at the end of the last message this very
     answer has said already, at another instance; they count against ``max_tokens``.
+
+    ``tool_choice``: ``auto``, ``none``, ``required`` or a tool's name. ``response_format``: ``{"type": "json_object"}``
+    or ``{"type": "json_schema", "json_schema": {"name", "schema", "strict"}}``. ``raw``: the text of the messages is
+    continued as it stands, without a chat template.
     """
 
     messages: tuple[Message, ...]
@@ -232,6 +269,9 @@ class InferenceRequest(Value, frozen=True, omit_defaults=True):
     metadata: dict[str, str] = {}
     extra: dict[str, Any] = {}
     continued: int = 0
+    parallel_tool_calls: bool | None = None
+    reasoning: ReasoningOptions | None = None
+    raw: bool = False
 
     @property
     def partial(self) -> str:
@@ -240,11 +280,17 @@ class InferenceRequest(Value, frozen=True, omit_defaults=True):
 
 
 class Usage(Struct, frozen=True, array_like=True, gc=False):
-    """Tokens read and written by the instance that finished the answer."""
+    """Tokens read and written by the instance that finished the answer; ``None``: it did not say.
 
-    input_tokens: int = 0
-    output_tokens: int = 0
+    ``input_tokens`` includes ``cached_tokens`` (read from a cache) and ``cache_write_tokens`` (stored in one);
+    ``output_tokens`` includes ``reasoning_tokens``.
+    """
+
+    input_tokens: int | None = 0
+    output_tokens: int | None = 0
     cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
 
 
 # ---- deltas: what a stream is made of --------------------------------------------------------------------------
@@ -257,10 +303,12 @@ class TextDelta(Struct, frozen=True, array_like=True, tag=0, gc=False):
 
 
 class ReasoningDelta(Struct, frozen=True, array_like=True, tag=1, gc=False):
-    """The next piece of the model's reasoning; the last piece may carry the vendor's signature."""
+    """The next piece of the model's reasoning; the last piece may carry the vendor's signature (see ``Reasoning``)."""
 
     text: str
     signature: str | None = None
+    source: str = ""
+    redacted: bool = False
 
 
 class ToolCallDelta(Struct, frozen=True, array_like=True, tag=2, gc=False):
@@ -269,6 +317,7 @@ class ToolCallDelta(Struct, frozen=True, array_like=True, tag=2, gc=False):
     id: str
     name: str
     arguments: str
+    signature: str | None = None
 
 
 class TokenLogprob(Struct, frozen=True, array_like=True):
@@ -294,11 +343,19 @@ class Moved(Struct, frozen=True, array_like=True, tag=4, gc=False):
 
 
 class Finish(Struct, frozen=True, array_like=True, tag=5):
-    """The answer is complete. ``model`` is the one that ended it (filled in by the kernel)."""
+    """The answer is complete. ``model`` is the one that ended it (filled in by the kernel).
+
+    ``detail`` refines ``reason`` where the vendor said more: ``stop_sequence`` (which one stands beside it),
+    ``refusal``, ``context_length``, ``pause``, ``load``, ``unload``, or the vendor's own word if it has no equal here.
+    ``adapted`` says what of the request the vendor's format could not express and what was done about it.
+    """
 
     reason: FinishReason = "stop"
     usage: Usage = Usage()
     model: str = ""
+    detail: str = ""
+    stop_sequence: str | None = None
+    adapted: tuple[str, ...] = ()
 
 
 class Failure(Struct, frozen=True, array_like=True, tag=6):
@@ -314,14 +371,42 @@ Terminal: TypeAlias = Finish | Failure
 Delta: TypeAlias = TextDelta | ReasoningDelta | ToolCallDelta | Logprobs | Moved | Finish | Failure
 
 
+class EmbeddingRequest(Value, frozen=True, omit_defaults=True):
+    """Texts to turn into vectors. ``dimensions``: how long a vector may be; ``None`` leaves it to the model."""
+
+    inputs: tuple[str, ...]
+    model: str = "default"
+    dimensions: int | None = None
+    extra: dict[str, Any] = {}
+
+
+class EmbeddingResponse(Value, frozen=True):
+    """One vector for each input, in their order."""
+
+    vectors: tuple[tuple[float, ...], ...]
+    model: str = ""
+    usage: Usage = Usage()
+
+
+class TokenCount(Value, frozen=True):
+    """How many tokens a request's input comes to, in the model's own tokens and with its chat template."""
+
+    input_tokens: int
+    model: str = ""
+
+
 class InferenceResponse(Value, frozen=True):
-    """A whole answer: what a stream's deltas add up to."""
+    """A whole answer: what a stream's deltas add up to. ``detail``, ``stop_sequence``, ``adapted``: see ``Finish``."""
 
     message: Message
     reason: FinishReason
     usage: Usage
     model: str
     moves: tuple[Moved, ...] = ()
+    detail: str = ""
+    stop_sequence: str | None = None
+    adapted: tuple[str, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
 
     @property
     def text(self) -> str:

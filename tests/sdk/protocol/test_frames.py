@@ -153,7 +153,7 @@ DEEP = b"\x91" * 100_000
     [
         (frames.decode_client_header, b"\x93\x02\x05" + DEEP),
         (frames.decode_client_events, b"\x91\x92\x05\x93\x00\xa1x" + DEEP),
-        (frames.decode_driver_events, b"\x91\x92\x05\x94\x01\xa1x\xa1y" + DEEP),
+        (frames.decode_driver_events, b"\x91\x92\x05\x96\x01\xa1x\xa1y\xa0\xc2" + DEEP),
         (frames.decode_request, b"\x82\xa8messages\x90\xa5extra\x81\xa1a" + DEEP),
         (frames.split_driver_frame, (len(DEEP) + 3).to_bytes(4, "little") + b"\x93\x03\x05" + DEEP),
     ],

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from byenatos_sdk.client.answer import Answer
+from byenatos_sdk.protocol.answer import Answer
 from byenatos_sdk.protocol.errors import ByenatosError, RateLimited, error_codes, error_from_code
 from byenatos_sdk.protocol.frames import Reply
 from byenatos_sdk.protocol.messages import (

@@ -1,4 +1,4 @@
-"""What an application has read of one stream so far, added up."""
+"""What was read of one stream so far, added up; and a whole answer taken apart again."""
 
 from byenatos_sdk.protocol.errors import ByenatosError, error_from_code
 from byenatos_sdk.protocol.frames import ClientEvent
@@ -15,11 +15,12 @@ from byenatos_sdk.protocol.messages import (
     ReasoningDelta,
     Text,
     TextDelta,
+    TokenLogprob,
     ToolCall,
     ToolCallDelta,
 )
 
-__all__ = ["Answer", "error_from"]
+__all__ = ["Answer", "deltas_of", "error_from"]
 
 
 def error_from(failure: Failure) -> ByenatosError:
@@ -30,7 +31,7 @@ def error_from(failure: Failure) -> ByenatosError:
 class Answer:
     """Adds up deltas in the order in which they came, so that parts keep their order too."""
 
-    __slots__ = ("_parts", "_reasoning", "_text", "finish", "moves")
+    __slots__ = ("_logprobs", "_parts", "_reasoning", "_text", "finish", "moves")
 
     def __init__(self) -> None:
         self.finish: Finish | None = None
@@ -38,6 +39,7 @@ class Answer:
         self._parts: list[Part] = []
         self._text: list[str] = []
         self._reasoning: list[str] = []
+        self._logprobs: list[TokenLogprob] = []
 
     def add(self, event: ClientEvent) -> Delta:
         """Add one event of a stream and return it as a delta.
@@ -54,12 +56,12 @@ class Answer:
             if self._text:
                 self._close()
             self._reasoning.append(event.text)
-            if event.signature is not None:
-                self._close(event.signature)
+            if event.signature is not None or event.redacted:
+                self._close_reasoning(event)
             return event
         if isinstance(event, ToolCallDelta):
             self._close()
-            self._parts.append(ToolCall(event.id, event.name, event.arguments))
+            self._parts.append(ToolCall(event.id, event.name, event.arguments, event.signature))
             return event
         if isinstance(event, Moved):
             self.moves.append(event)
@@ -68,6 +70,7 @@ class Answer:
             self.finish = event
             return event
         if isinstance(event, Logprobs):
+            self._logprobs.extend(event.tokens)
             return event
         if isinstance(event, Failure):
             raise error_from(event)
@@ -89,13 +92,53 @@ class Answer:
             raise ByenatosError("expected a stream that was read to its end; read it first, or use infer()")
         self._close()
         message = Message("assistant", tuple(self._parts))
-        return InferenceResponse(message, self.finish.reason, self.finish.usage, self.finish.model, tuple(self.moves))
+        finish = self.finish
+        return InferenceResponse(
+            message,
+            finish.reason,
+            finish.usage,
+            finish.model,
+            tuple(self.moves),
+            finish.detail,
+            finish.stop_sequence,
+            finish.adapted,
+            tuple(self._logprobs),
+        )
 
-    def _close(self, signature: str | None = None) -> None:
+    def _close(self) -> None:
         """End the part that is being added to."""
         if self._text:
             self._parts.append(Text("".join(self._text)))
             self._text.clear()
         elif self._reasoning:
-            self._parts.append(Reasoning("".join(self._reasoning), signature))
+            self._parts.append(Reasoning("".join(self._reasoning)))
             self._reasoning.clear()
+
+    def _close_reasoning(self, last: ReasoningDelta) -> None:
+        self._parts.append(Reasoning("".join(self._reasoning), last.signature, last.source, last.redacted))
+        self._reasoning.clear()
+
+
+def deltas_of(response: InferenceResponse) -> list[Delta]:
+    """Return the stream that adds up to ``response``, its ``Finish`` last."""
+    deltas: list[Delta] = []
+    for part in response.message.parts:
+        if isinstance(part, Text):
+            deltas.append(TextDelta(part.text))
+        elif isinstance(part, Reasoning):
+            deltas.append(ReasoningDelta(part.text, part.signature, part.source, part.redacted))
+        elif isinstance(part, ToolCall):
+            deltas.append(ToolCallDelta(part.id, part.name, part.arguments, part.signature))
+    if response.logprobs:
+        deltas.append(Logprobs(response.logprobs))
+    deltas.append(
+        Finish(
+            response.reason,
+            response.usage,
+            response.model,
+            response.detail,
+            response.stop_sequence,
+            response.adapted,
+        )
+    )
+    return deltas

@@ -1,0 +1,67 @@
+"""Fit sampling parameters to a format: ranges are clamped, stop sequences that cannot be said are cut by the reader."""
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec.structs import replace
+
+from byenatos_sdk.formats.capabilities import Capabilities, Limit
+from byenatos_sdk.formats.matrix import PARAMETERS
+from byenatos_sdk.formats.wire import Action
+from byenatos_sdk.protocol.messages import Sampling
+
+__all__ = ["fit_sampling"]
+
+Lose = Callable[[str, Action, str], None]
+
+
+def fit_sampling(sampling: Sampling, to: Capabilities, lose: Lose) -> tuple[Sampling, tuple[str, ...]]:
+    """Return ``sampling`` as ``to`` can say it, and the stop sequences that it cannot; ``lose`` hears every loss."""
+    changes: dict[str, Any] = {}
+    cut: tuple[str, ...] = ()
+    for name in PARAMETERS:
+        value = getattr(sampling, name)
+        limit = to.parameters.get(name)
+        if value in (None, (), {}):
+            if limit is not None and limit.required is not None:
+                changes[name] = limit.required
+        elif name == "stop":
+            changes[name] = _sayable(value, limit)
+            cut = tuple(stop for stop in value if stop not in changes[name])
+            if cut:
+                what = "has no stop sequences" if limit is None else "takes fewer or shorter ones"
+                lose(name, "emulated", f"{to.format} {what}: the answer is cut at the rest")
+        elif limit is None:
+            lose(name, "dropped", f"{to.format} has no such parameter")
+            changes[name] = {} if name == "logit_bias" else None
+        elif name == "logit_bias":
+            changes[name] = {token: _clamped(name, bias, limit, to, lose) for token, bias in value.items()}
+        elif value != limit.omit_at:
+            clamped = _clamped(name, value, limit, to, lose)
+            changes[name] = int(clamped) if isinstance(value, int) else clamped
+    return replace(sampling, **changes), cut
+
+
+def _sayable(stops: tuple[str, ...], limit: Limit | None) -> tuple[str, ...]:
+    if limit is None:
+        return ()
+    if limit.length is not None:
+        stops = tuple(stop for stop in stops if len(stop) <= limit.length)
+    return stops[: limit.items]
+
+
+def _clamped(name: str, value: float, limit: Limit, to: Capabilities, lose: Lose) -> float:
+    clamped = value
+    if limit.low is not None and (value < limit.low or (limit.low_open and value == limit.low)):
+        clamped = limit.low + (limit.step if limit.low_open else 0)
+    elif limit.high is not None and (value > limit.high or (limit.high_open and value == limit.high)):
+        clamped = limit.high - (limit.step if limit.high_open else 0)
+    if clamped != value:
+        lose(name, "clamped", f"{to.format} takes {_range(limit)}, found {value:g}")
+    return clamped
+
+
+def _range(limit: Limit) -> str:
+    low = "" if limit.low is None else f"{'more than' if limit.low_open else 'at least'} {limit.low:g}"
+    high = "" if limit.high is None else f"{'less than' if limit.high_open else 'at most'} {limit.high:g}"
+    return " and ".join(text for text in (low, high) if text)

@@ -1,0 +1,139 @@
+"""What goes over the wire to and from a vendor, as values: formats turn these into messages and back, without I/O."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from byenatos_sdk.protocol.errors import InvalidRequest, RequestTooLarge
+from byenatos_sdk.protocol.messages import InferenceRequest, Value
+
+__all__ = [
+    "MAX_BODY",
+    "Action",
+    "Decoded",
+    "Encoded",
+    "Loss",
+    "Reply",
+    "WireRequest",
+    "WireResponse",
+    "json_body",
+    "read_json",
+    "read_object",
+]
+
+MAX_BODY = 64 << 20
+"""Bytes of the largest body that is read: images travel inside it."""
+
+Action: TypeAlias = Literal["dropped", "clamped", "merged", "moved", "emulated"]
+
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
+
+
+class WireRequest(Value, frozen=True):
+    """An HTTP request; names of ``headers`` are in lower case.
+
+    ``path`` is relative to the vendor's base address when it goes out, the whole path with its query when it comes in.
+    """
+
+    path: str
+    body: bytes = b""
+    headers: dict[str, str] = {}
+    method: str = "POST"
+
+
+class WireResponse(Value, frozen=True):
+    """An HTTP response; names of ``headers`` are in lower case."""
+
+    body: bytes = b""
+    status: int = 200
+    headers: dict[str, str] = {}
+
+
+class Loss(Value, frozen=True):
+    """Something in a request that the target's format cannot say as it was said, and what was done about it."""
+
+    parameter: str
+    action: Action
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.parameter}: {self.action}: {self.reason}"
+
+
+class Encoded(Value, frozen=True):
+    """A request as the vendor wants it.
+
+    ``losses`` is everything that did not come across. ``stops`` are stop sequences that the vendor cannot be told:
+    whoever reads the answer ends it there (``stops.StopCutter``).
+    """
+
+    wire: WireRequest
+    losses: tuple[Loss, ...] = ()
+    stops: tuple[str, ...] = ()
+
+
+class Decoded(Value, frozen=True):
+    """A client's request as it was meant.
+
+    ``stream``: whether the answer is to come in pieces; ``usage_in_stream``: whether the stream is to say its usage;
+    ``choices``: how many answers are asked for; ``action``: ``load`` or ``unload`` where the request has no prompt and
+    means the model itself.
+    """
+
+    request: InferenceRequest
+    stream: bool = False
+    usage_in_stream: bool = True
+    choices: int = 1
+    action: Literal["infer", "load", "unload"] = "infer"
+
+
+class Reply(Value, frozen=True):
+    """What an answer's encoder must know beyond the answer. ``created`` in whole seconds since the epoch.
+
+    ``asked`` is the request that is answered; formats that echo parameters or choose a shape by them look there.
+    """
+
+    id: str
+    model: str
+    created: int
+    asked: Decoded | None = None
+
+    @property
+    def usage_in_stream(self) -> bool:
+        """Whether the client wants the usage in the stream."""
+        return self.asked is None or self.asked.usage_in_stream
+
+
+def json_body(value: Any) -> bytes:
+    """Encode ``value`` as JSON, UTF-8."""
+    return _encode(value)
+
+
+def read_json(body: bytes, what: str = "body") -> Any:
+    """Decode JSON.
+
+    Raises:
+        InvalidRequest: ``body`` is not JSON.
+        RequestTooLarge: it is larger than ``MAX_BODY``.
+    """
+    if len(body) > MAX_BODY:
+        raise RequestTooLarge(f"{what}: expected at most {MAX_BODY} bytes, found {len(body)}")
+    try:
+        return _decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"{what}: expected JSON, found: {error}") from None
+
+
+def read_object(body: bytes, what: str = "body") -> Mapping[str, Any]:
+    """Decode a JSON object.
+
+    Raises:
+        InvalidRequest: ``body`` is not a JSON object.
+        RequestTooLarge: it is larger than ``MAX_BODY``.
+    """
+    value = read_json(body, what)
+    if not isinstance(value, dict):
+        raise InvalidRequest(f"{what}: expected a JSON object, found {type(value).__name__}")
+    return value
