@@ -280,23 +280,28 @@ class Switchboard:
             stream.state = StreamState.WAITING
             stream.crashes += 1
             self.journals.left(stream)
-            if (
-                stream.crashes <= CRASH_MOVES
-                and not stream.parts
-                and stream.record is not None
-                and stream.record.pieces
-            ):
-                heir = self._places.twin(unit) or (unit if self._places.returns(unit) else None)
-                if heir is not None:
-                    self._spawn(self.moves.resume(stream, heir, instance.model.id, error))
-                    continue
             refuge = self._places.refuge(stream, unit)
-            if stream.crashes > CRASH_MOVES or stream.parts or refuge is None:
+            heir = self._heir(stream, unit, refuge)
+            if heir is not None:
+                self._spawn(self.moves.resume(stream, heir, instance.model.id, error))
+            elif stream.crashes > CRASH_MOVES or stream.parts or refuge is None:
                 self.fail(stream, error)  # with parts: what follows a tool call must come from the same turn
             else:
                 self._move(stream, refuge, instance.model.id, error.code)
         if streams:
             self._wire.schedule_flush()
+
+    def _heir(self, stream: Stream, lost: Unit, refuge: Unit | None) -> Unit | None:
+        """The unit whose instance can go on from a stream's journal: another one with the model, or what restarts.
+
+        A restart that is far off is waited for only where there is nothing else.
+        """
+        if stream.crashes > CRASH_MOVES or stream.parts or stream.record is None or not stream.record.pieces:
+            return None
+        twin = self._places.twin(lost)
+        if twin is not None or self._places.returns(lost):
+            return twin or lost
+        return lost if refuge is None and lost.restart is not None else None
 
     def unit_died(self, unit: Unit, error: ByenatosError) -> None:
         """Nothing will come of ``unit``: place what waits for it elsewhere, or end it."""

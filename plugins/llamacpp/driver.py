@@ -64,6 +64,7 @@ class LlamaCpp(LlamaWarmState, Driver):
         if loaded.model.has_ranges:
             self._state = ContextState(self._engine, loaded.model, loaded.template, loaded.settings)
             self._loaded = model, loaded.settings
+            self._engine.between_steps(self._state.touch)
         return loaded.specification
 
     async def stop(self) -> None:

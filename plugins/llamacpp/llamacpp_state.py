@@ -30,13 +30,15 @@ from typing import Any
 
 from byenatos_sdk.driver import Call, Model
 from byenatos_sdk.protocol.errors import InvalidRequest, Overloaded, Unavailable
+from byenatos_sdk.protocol.messages import InferenceRequest, user
 from byenatos_sdk.protocol.warm import Fingerprint, Holding, Piece, SubjectId
 from byenatos_sdk.warm import Resumption, State, missing
 from llamacpp_chat import ChatTemplate
 from llamacpp_engine import AGAIN, Engine
 from llamacpp_library import llama
-from llamacpp_model import LlamaModel
-from llamacpp_progress import read_progress
+from llamacpp_model import Entry, LlamaModel
+from llamacpp_nobody import NoCall
+from llamacpp_progress import Opening, Progress, read_progress
 from llamacpp_room import HeldSequence
 from llamacpp_settings import Settings
 from llamacpp_stream import Stream
@@ -89,6 +91,17 @@ class ContextState:
         self._memory: Any = llama.llama_get_memory(model.context)
         self._scratch = settings.parallel
         self._token_bytes = 0  # what a token took in the last piece
+
+    def touch(self) -> None:
+        """Make an answer and compute a token that nobody wants: what a process does for the first time is slow.
+
+        Memory is mapped at its first use, and copied where it is shared with the process that this one was forked from.
+        """
+        nobody = NoCall(InferenceRequest((user(""),)))
+        progress = Progress(Opening(1, 1, None, (), lstrip=False), 0, 0, [0, 0])
+        Stream(nobody, self._model, self._template, self._settings, progress=progress).close()
+        self._model.decode([Entry(0, 0, self._scratch, sampled=True)])
+        llama.llama_memory_seq_rm(self._memory, self._scratch, -1, -1)
 
     # ---- out -----------------------------------------------------------------------------------------------------
 

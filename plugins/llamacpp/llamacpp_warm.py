@@ -9,6 +9,7 @@ from byenatos_sdk.protocol.errors import ByenatosError, Unavailable
 from byenatos_sdk.protocol.messages import Delta, Failure, Finish, InferenceRequest, Message, Sampling
 from byenatos_sdk.protocol.warm import Fingerprint, Holding, Piece, SubjectId
 from byenatos_sdk.warm import Resumption, State, WarmState, missing
+from llamacpp_nobody import NoCall
 
 if TYPE_CHECKING:
     from llamacpp_engine import Engine
@@ -102,21 +103,14 @@ class LlamaWarmState(WarmState):
         return await asyncio.wrap_future(engine.between_steps(lambda: job(state)))
 
 
-class _Unheard:
-    """A call whose answer nobody wants."""
-
-    cancelled = False
-    congested = False
-    id = 0
+class _Unheard(NoCall):
+    """A call whose answer nobody hears; what is waited for is its end."""
 
     def __init__(self, request: InferenceRequest) -> None:
-        self.request = request
+        super().__init__(request)
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[Finish | Failure] = self._loop.create_future()
 
     def emit(self, delta: str | Delta) -> None:
         if isinstance(delta, Finish | Failure):
             self._loop.call_soon_threadsafe(self.ended.set_result, delta)
-
-    def flush(self) -> None:
-        pass
