@@ -292,6 +292,7 @@ class _Launch:
             )
             streams = [its.fileno(), stdin, stdout_end, stderr_end]
             if self._nursery is not None:
+                descriptors.ask_who_sends(setup)  # before anything can be sent: what was sent earlier does not say it
                 self._nursery.order(streams)
                 process.expect_introduction(self._nursery.process)
             elif template is not None:
@@ -332,7 +333,7 @@ class _Launch:
             environment=_environment(grant),
             scratch=scratch,
             plugin=grant.plugin,
-            code=dict(code) if code is not None else None,
+            code=dict(code) if code is not None and self._nursery is None else None,  # a template has shown it already
             imports=grant.imports,
             files=grant.files,
             devices=grant.devices,
