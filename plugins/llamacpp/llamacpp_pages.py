@@ -7,7 +7,7 @@ larger its context is.
 
 llama.cpp tells nobody where a context's memory is. So, while one is made, the function that allocates its buffers is
 replaced by one that notes them; it stands in ``struct ggml_backend_buffer_type``, which begins with ``get_name`` and
-``alloc_buffer`` in every version since there has been one (``ggml-backend-impl.h``). Whether it is there in this one too
+``alloc_buffer`` in every version that there has been (``ggml-backend-impl.h``). Whether it is there in this one too
 is tried out first; where it is not, nothing is given back, which costs memory and nothing else.
 """
 
