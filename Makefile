@@ -48,7 +48,7 @@ lint: $(INSTALLED)
 	@$(VENV)/bin/lint-imports
 	@$(VENV)/bin/mypy
 
-bench: $(INSTALLED)
+bench: $(INSTALLED) test-models
 	@$(VENV)/bin/python -m tests.bench $(BENCH_ARGS)
 
 test-models: $(INSTALLED)

@@ -86,6 +86,7 @@ class ModelConfig(_Strict, frozen=True):
     """``model_config``: defaults for one model of one vendor (a driver's id). ``timeout`` in seconds.
 
     ``api_key`` is a reference to an environment variable. ``settings`` go to the driver over those of its manifest.
+    With ``journal`` the state of running answers is copied every so many tokens, in case their process dies (0: never).
     """
 
     model_id: _Name
@@ -95,6 +96,7 @@ class ModelConfig(_Strict, frozen=True):
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     timeout: Annotated[float, Meta(gt=0, le=86_400)] | None = None
     rate_limit: _Limit | dict[str, _Limit] | None = None
+    journal: Annotated[int, Meta(ge=0, le=1 << 20)] = 0
     settings: dict[str, Any] = field(default_factory=dict)
 
 

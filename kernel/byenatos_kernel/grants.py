@@ -30,7 +30,7 @@ class Grants:
         Raises:
             InvalidRequest: the operator's files or the manifest ask for what cannot be.
         """
-        return self._make(plugin, f"{plugin.id}/{model.id}", model.path)
+        return self._make(plugin, f"{plugin.id}/{model.id}", model.path, serves=True)
 
     def for_probe(self, plugin: PluginEntry, path: Path) -> Grant:
         """The grant of a process that only looks at a file.
@@ -38,7 +38,7 @@ class Grants:
         Raises:
             InvalidRequest: the operator's files or the manifest ask for what cannot be.
         """
-        return self._make(plugin, f"{plugin.id} probing {path.name}", path)
+        return self._make(plugin, f"{plugin.id} probing {path.name}", path, serves=False)
 
     @property
     def required(self) -> frozenset[str]:
@@ -59,7 +59,7 @@ class Grants:
         name = self.access.rules(plugin.id).profile or usual_profile(plugin.manifest)
         return name, self._profiles.find(name)
 
-    def _make(self, plugin: PluginEntry, name: str, file: Path | None) -> Grant:
+    def _make(self, plugin: PluginEntry, name: str, file: Path | None, *, serves: bool) -> Grant:
         assert plugin.manifest is not None
         wanted = plugin.manifest.permissions
         rules = self.access.rules(plugin.id)
@@ -77,6 +77,7 @@ class Grants:
             open_files=profile.open_files,
             file_size_mib=profile.file_size_mib,
             scratch_mib=profile.scratch_mib,
+            arena_mib=min(wanted.arena_mib, profile.arena_mib) if serves else 0,
             writable_code=wanted.writable_code and profile.writable_code,
             egress_socket=wanted.egress_socket and profile.network,
             template=rules.template,

@@ -14,6 +14,10 @@ What must stay true:
 - After ``switched`` there is nothing left that can fail: the old unit drains for as long as its streams take.
 - One swap at a time per slot, up to ``switched``; a drain may overlap the next swap.
 
+Between two instances of one model whose warm state means the same in both, an ``immediate`` swap moves what runs with
+that state (``moves.py``): it is copied before the switch, while the old instance goes on, and the streams are cut over
+one by one behind the switch. Whatever goes wrong with one stream's state moves that stream by text.
+
 Strategies: ``graceful`` lets running streams end on the old instance. ``immediate`` stops them at a token boundary and
 continues them on the new one, with the text so far as prefix. The kernel's own copy of the text decides where that
 boundary is: whatever the old driver still sends afterwards finds no stream.
@@ -33,8 +37,10 @@ import msgspec
 from byenatos_kernel.database import Database
 from byenatos_kernel.drivers import DriverManager
 from byenatos_kernel.instances import Instance
+from byenatos_kernel.moves import Copied, Route
 from byenatos_kernel.registry import ModelRegistry
 from byenatos_kernel.routes import Routes, Slot
+from byenatos_kernel.streams import Stream
 from byenatos_kernel.switchboard import Switchboard
 from byenatos_kernel.units import Unit
 from byenatos_sdk.protocol.control import Event, SwapAdvanced
@@ -91,6 +97,14 @@ class Swap:
             moved_streams=old.moved_streams if moved is None else moved,
             draining_streams=draining,
         )
+
+
+class _Copies:
+    """What was copied ahead of a switch: the streams, and the way that they go (none if all goes by text)."""
+
+    def __init__(self, route: Route | None, streams: dict[Stream, Copied]) -> None:
+        self.route = route
+        self.streams = streams
 
 
 class HotSwapManager:
@@ -202,7 +216,8 @@ class HotSwapManager:
             target = self._validate(swap, slot)
             await self._note(swap, slot)
             await self._prepare(swap, slot, target)
-            left = await self._switch(swap, slot, target)
+            copies = await self._copy(swap, slot, target)
+            left = await self._switch(swap, slot, target, copies)
         except ByenatosError as error:
             slot.swap = None
             swap.advance(SwapState.FAILED, detail=error.message)
@@ -216,6 +231,7 @@ class HotSwapManager:
                     future.set_exception(error)
                     future.exception()
             return
+        await self._cut_over(swap, target, copies)
         slot.swap = None
         swap.switched.set_result(None)
         await self._drain(swap, left)
@@ -245,16 +261,64 @@ class HotSwapManager:
         swap.advance(SwapState.PREPARED)
         await self._note(swap, slot)
 
-    async def _switch(self, swap: Swap, slot: Slot, target: Unit) -> Unit | None:
-        """Prepared -> switched: the one assignment, and the move of the streams."""
+    async def _copy(self, swap: Swap, slot: Slot, target: Unit) -> "_Copies":
+        """While the old still serves: give the target the state of what runs and of idle sessions, if it can read it.
+
+        Whatever cannot be copied moves by text, as between any two models.
+        """
+        source = slot.unit.ready if slot.unit is not None else None
+        new = target.ready
+        if source is None or new is None or source is new or source.model.id != new.model.id:
+            return _Copies(None, {})
+        moves = self._switchboard.moves
+        try:
+            route = await moves.route(source, new)
+        except ByenatosError as error:
+            log.debug("swap %d moves by text: %s", swap.event.id, error.message)
+            return _Copies(None, {})
+        copied: dict[Stream, Copied] = {}
+        if swap.request.strategy == "immediate":
+            for stream in [one for one in source.streams.values() if one.slot == slot.name and not one.parts]:
+                try:
+                    copied[stream] = await moves.pre_copy(stream, route)
+                except ByenatosError as error:
+                    log.debug("stream %d moves by text: %s", stream.id, error.message)
+        return _Copies(route, copied)
+
+    async def _cut_over(self, swap: Swap, target: Unit, copies: "_Copies") -> None:
+        """After the switch: move what was copied, one after the other; what cannot go with its state goes by text."""
+        route = copies.route
+        if route is None:
+            return
+        moved, warm = swap.event.moved_streams, 0
+        for stream, copied in copies.streams.items():
+            if await self._switchboard.moves.cut_over(copied, route, "swap"):
+                warm += 1
+            elif stream.instance is route.source and self._switchboard.move_by_text(stream, target, "swap"):
+                moved += 1
+        exact = "" if route.exact else ", not exact: another arithmetic"
+        swap.event = msgspec.structs.replace(
+            swap.event,
+            moved_streams=moved + warm,
+            warm_streams=warm,
+            draining_streams=len(route.source.streams),
+            detail=f"{warm} with their state{exact}" if warm else swap.event.detail,
+        )
+
+    async def _switch(self, swap: Swap, slot: Slot, target: Unit, copies: "_Copies") -> Unit | None:
+        """Prepared -> switched: the one assignment, and the move of the streams, but of those that move with their state.
+
+        These go on at the old instance, as in a graceful swap, for the moment until it is their turn.
+        """
         if target.ready is None:
+            self._abandon(copies)
             raise Unavailable(f"{target.model.id} was lost just before the switch")
         left = self._routes.bind(slot, target)
         target.slots.discard(_reservation(swap))
         moved = stayed = 0
         if left is not None:
             moved, stayed = self._switchboard.take_over(
-                slot.name, left, target, running=swap.request.strategy == "immediate"
+                slot.name, left, target, running=swap.request.strategy == "immediate", but=copies.streams
             )
         swap.advance(SwapState.SWITCHED, moved=moved, draining=stayed)
         slot.swap = swap.event
@@ -266,6 +330,11 @@ class HotSwapManager:
             # The switch stands; only its record is missing. The next steps try again.
             swap.event = msgspec.structs.replace(swap.event, detail=f"not recorded: {error.message}")
         return left
+
+    def _abandon(self, copies: "_Copies") -> None:
+        if copies.route is not None:
+            for copied in copies.streams.values():
+                self._switchboard.moves.abandon(copied, copies.route)
 
     async def _drain(self, swap: Swap, left: Unit | None) -> None:
         """Switched -> draining -> retired: the old unit goes once nothing needs it."""

@@ -9,15 +9,17 @@ import asyncio
 import os
 import socket
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import msgspec
 
+from byenatos_kernel.arena import Arena
 from byenatos_kernel.channel import Channel, ChannelFull
 from byenatos_kernel.egress import EgressPort
 from byenatos_kernel.model_files import ModelFile
 from byenatos_kernel.models import PluginEntry
 from byenatos_kernel.nurseries import Nurseries
-from byenatos_sandbox import Grant, Nursery, Process, launch
+from byenatos_sandbox import Grant, LaunchError, Nursery, Process, launch
 from byenatos_sdk.protocol.control import LoadOrder
 from byenatos_sdk.protocol.errors import DriverCrashed, Overloaded, error_from_code
 from byenatos_sdk.protocol.frames import (
@@ -39,7 +41,7 @@ from byenatos_sdk.protocol.frames import (
     join_driver_frame,
 )
 from byenatos_sdk.protocol.messages import Failure
-from byenatos_sdk.protocol.versions import negotiate
+from byenatos_sdk.protocol.versions import DRIVER_FEATURES, negotiate
 from byenatos_sdk.runtime_config import PreloadConfig, RuntimeConfig, encode_config
 
 __all__ = ["HEARTBEAT_S", "DriverLink", "quoted"]
@@ -63,6 +65,7 @@ class DriverLink:
         self.process: Process | None = None
         self.channel: Channel | None = None
         self.port: EgressPort | None = None
+        self.arena: Arena | None = None
         self.preloaded = False  # whether it is forked from a template that has carried out its order
         self.last_seen = 0.0
         self.reason = ""
@@ -128,6 +131,7 @@ class DriverLink:
                 config=encode_config(config),
                 code=code,
                 egress=self.port.driver_end if self.port is not None else None,
+                arena=self._open_arena(),
                 opened=opened,
                 dial=self.port.dial if self.port is not None else None,
                 sockets=sockets,
@@ -145,6 +149,17 @@ class DriverLink:
         self.channel = Channel(self.process.channel, self._frames, self._closed)
         self.last_seen = self._loop.time()
         self.expect("the handshake", HELLO_TIMEOUT_S + self._ahead_s())
+
+    def _open_arena(self) -> int:
+        """Make the memory that is shared with the process, if it is granted any; its pages are taken in a thread."""
+        if not self.grant.arena_mib:
+            return -1
+        try:
+            self.arena = Arena(self.grant.arena_mib)
+        except OSError as error:
+            raise LaunchError(f"{self.grant.name}: no memory to share with it: {error}") from error
+        self._loop.run_in_executor(None, _fill, self.arena)
+        return self.arena.descriptor
 
     def _preload(self, config: RuntimeConfig, order: LoadOrder | None) -> bytes:
         if order is None or not self.manifest.lifecycle.preload_model:
@@ -292,7 +307,7 @@ class DriverLink:
             self.send(Refused("the token is not the one that this process was given"))
             self.fail("presented a wrong token in the handshake")
             return
-        agreed = negotiate(hello.majors, hello.features)
+        agreed = negotiate(hello.majors, hello.features, own_features=DRIVER_FEATURES)
         if agreed is None:
             sentence = f"this driver speaks protocol {list(hello.majors)}, the kernel another; install a matching SDK"
             self.send(Refused(sentence))
@@ -317,6 +332,8 @@ class DriverLink:
             self.channel.close()
         if self.port is not None:
             self.port.close()
+        if self.arena is not None:
+            self.arena.close()
         self._gone = True
         self.reached()
         exit_ = process.exited.result()
@@ -332,6 +349,11 @@ class DriverLink:
         process.close()
         self._give_back(made=process.pid != 0)
         self._lost(reason)
+
+
+def _fill(arena: Arena) -> None:
+    with suppress(OSError):  # then its pages are taken one by one, and whoever copies hears that there are none
+        arena.fill()
 
 
 def quoted(lines: Sequence[str]) -> str:

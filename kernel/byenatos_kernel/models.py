@@ -74,6 +74,7 @@ class ModelEntry:
 
     ``file`` is that file, open and hashed, once it was judged to be a model. ``declared`` is what the manifest says of
     it. ``settings`` go to the driver; ``max_tokens``, ``temperature`` and ``timeout_s`` are the operator's defaults.
+    ``journal`` is every how many tokens running answers are journaled (0: never).
     """
 
     __slots__ = (
@@ -81,6 +82,7 @@ class ModelEntry:
         "driver",
         "file",
         "id",
+        "journal",
         "max_tokens",
         "path",
         "reason",
@@ -106,6 +108,7 @@ class ModelEntry:
         self.max_tokens: int | None = None
         self.temperature: float | None = None
         self.timeout_s: float | None = None
+        self.journal = 0
 
     def info(self, instances: int, slots: tuple[str, ...]) -> ModelInfo:
         """The model as clients see it."""

@@ -21,13 +21,14 @@ PATIENCE_S = 2.0
 
 
 class Places:
-    """Puts streams on instances and takes them off. Its owner sets ``fallback`` and ``fail``."""
+    """Puts streams on instances and takes them off. Its owner sets ``fallback``, ``fail`` and ``started``."""
 
     def __init__(self, drivers: DriverManager, routes: Routes) -> None:
         self.fallback: Callable[[], Unit | None] = lambda: None
         self.fail: Callable[[Stream, ByenatosError], None] = lambda _stream, _error: None
         self._drivers = drivers
         self._routes = routes
+        self.started: Callable[[Stream, Instance], None] = lambda _stream, _instance: None
         self._next = 1
         self._held: dict[Instance, None] | None = None
         self._loop = asyncio.get_running_loop()
@@ -56,8 +57,7 @@ class Places:
         if instance is not None:
             self.start(stream, instance)
             return
-        soon = unit.restart is not None and unit.restart_at - self._loop.time() < PATIENCE_S
-        if unit.starting or soon:
+        if self.returns(unit):
             refuge = self.refuge(stream, unit) if unit.restarts else None
             if refuge is not None and refuge.ready is not None:
                 self.start(stream, refuge.ready)
@@ -70,29 +70,57 @@ class Places:
         self.place(stream, refuge)
 
     def refuge(self, stream: Stream, lost: Unit) -> Unit | None:
-        """Where a stream can go when its unit cannot serve it: what its slot is bound to by now, or the fallback."""
+        """Where a stream can go when its unit cannot serve it.
+
+        What its slot is bound to by now, another process with the same model, or the fallback.
+        """
         slot = self._routes.slots.get(stream.slot) if stream.slot is not None else None
-        for unit in (slot.unit if slot is not None else None, self.fallback()):
+        for unit in (slot.unit if slot is not None else None, self.twin(lost), self.fallback()):
             if unit is not None and unit is not lost and (unit.ready or unit.starting):
                 return unit
         return None
 
+    def twin(self, unit: Unit) -> Unit | None:
+        """Another unit with the same model that is ready, such as the one that a swap is preparing."""
+        return next(
+            (one for one in self._drivers.units if one.model is unit.model and one is not unit and one.ready), None
+        )
+
+    def returns(self, unit: Unit) -> bool:
+        """Whether an instance of ``unit`` is there, or will be soon."""
+        soon = unit.restart is not None and unit.restart_at - self._loop.time() < PATIENCE_S
+        return unit.ready is not None or unit.starting or soon
+
     def start(self, stream: Stream, instance: Instance) -> None:
         """Send a stream to an instance, with the text that its answer already has."""
-        number = stream.id = self._next
-        self._next = number + 1
-        stream.instance = instance
-        stream.state = StreamState.RUNNING
-        stream.progress = self._loop.time()
-        instance.streams[number] = stream
+        text = stream.text if stream.total else ""
+        stream.base = len(text)
+        number = self.reserve()
+        self.enter(stream, instance, number)
         try:
             held = self._held
             if held is not None:
                 held[instance] = None
-            instance.send(Start(number, stream.text if stream.total else ""), stream.body, hold=held is not None)
+            instance.send(Start(number, text), stream.body, hold=held is not None)
         except Overloaded as error:
             self.detach(stream, stop=False)  # it has never heard of this stream
             self.fail(stream, error)
+        else:
+            self.started(stream, instance)
+
+    def reserve(self) -> int:
+        """A number for a stream on its way to an instance."""
+        number = self._next
+        self._next = number + 1
+        return number
+
+    def enter(self, stream: Stream, instance: Instance, number: int) -> None:
+        """Put a stream, which is in no place, into the table of an instance; what the driver is told is another matter."""
+        stream.id = number
+        stream.instance = instance
+        stream.state = StreamState.RUNNING
+        stream.progress = self._loop.time()
+        instance.streams[number] = stream
 
     def detach(self, stream: Stream, *, stop: bool = True) -> None:
         """Take a stream out of its place; with ``stop`` the driver is told, since it does not know yet."""

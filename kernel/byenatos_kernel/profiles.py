@@ -36,6 +36,7 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True):
     open_files: Annotated[int, Meta(ge=16, le=1 << 20)]
     file_size_mib: _Positive
     scratch_mib: _Positive
+    arena_mib: _Number
     model_files: bool
     writable_code: bool
     network: bool

@@ -204,6 +204,7 @@ class ModelRegistry:
                 entry.max_tokens = configured.max_tokens
                 entry.temperature = configured.temperature
                 entry.timeout_s = configured.timeout
+                entry.journal = configured.journal
 
     def _scan_models(self) -> None:
         present: set[Path] = set()

@@ -28,6 +28,8 @@ from byenatos_sdk.protocol.messages import (
 if TYPE_CHECKING:
     from byenatos_kernel.clients import ClientState
     from byenatos_kernel.instances import Instance
+    from byenatos_kernel.moves import Trial
+    from byenatos_kernel.pieces import Record
 
 __all__ = ["Stream", "StreamState"]
 
@@ -49,9 +51,13 @@ class Stream:
 
     ``lag`` is what waits for the client and ``total`` the whole answer, both about in bytes. ``deadline`` and
     ``progress`` are loop times; a ``gap_s`` of 0 means no gap limit.
+
+    ``base`` is how many characters of the answer its present driver, or the one whose warm state that went on from, was
+    begun with. ``record`` is the journal of its warm state, ``trial`` a move that may still be undone.
     """
 
     __slots__ = (
+        "base",
         "body",
         "body_bytes",
         "chapters",
@@ -73,12 +79,14 @@ class Stream:
         "paused",
         "pending",
         "progress",
+        "record",
         "session",
         "slot",
         "state",
         "target",
         "terminal",
         "total",
+        "trial",
     )
 
     def __init__(self, client: "ClientState", client_id: int, target: str) -> None:
@@ -109,6 +117,9 @@ class Stream:
         self.progress = 0.0
         self.deadline = 0.0
         self.gap_s = 0.0
+        self.base = 0
+        self.record: Record | None = None
+        self.trial: Trial | None = None
 
     @property
     def text(self) -> str:

@@ -15,18 +15,21 @@ while an assistant's turn is written it is STORING, which nothing interrupts.
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from typing import Protocol
 
 import msgspec
 
 from byenatos_kernel.clients import ClientState
 from byenatos_kernel.instances import Instance
+from byenatos_kernel.journals import Journals
+from byenatos_kernel.moves import Moves
 from byenatos_kernel.places import Places
 from byenatos_kernel.routes import Routes
 from byenatos_kernel.streams import JOIN_EVERY, Stream, StreamState
 from byenatos_kernel.turns import Turns
 from byenatos_kernel.units import Unit
+from byenatos_kernel.warm import WarmState
 from byenatos_sdk.protocol.errors import (
     ByenatosError,
     Cancelled,
@@ -36,6 +39,7 @@ from byenatos_sdk.protocol.errors import (
     DriverCrashed,
     InvalidRequest,
     Overloaded,
+    error_from_code,
 )
 from byenatos_sdk.protocol.frames import (
     MOST_EVENTS,
@@ -90,7 +94,7 @@ class Wire(Protocol):
 class Switchboard:
     """Owns all streams. ``requests`` and ``deltas`` count since the start."""
 
-    def __init__(self, places: Places, routes: Routes, turns: Turns, wire: Wire) -> None:
+    def __init__(self, places: Places, routes: Routes, turns: Turns, wire: Wire, warm: WarmState | None = None) -> None:
         self.live: set[Stream] = set()
         self.requests = 0
         self.deltas = 0
@@ -100,6 +104,10 @@ class Switchboard:
         self._wire = wire
         self._places = places
         places.fail = self.fail
+        warm = warm or WarmState()
+        self.journals = Journals(warm)
+        self.moves = Moves(warm, places, self._touch, self._move)
+        places.started = self.journals.started
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._sweep_timer = self._loop.call_later(SWEEP_S, self._sweep)
@@ -266,16 +274,34 @@ class Switchboard:
         streams = list(instance.streams.values())
         instance.streams.clear()
         for stream in streams:
+            if stream.trial is not None and stream.trial.failed(error):
+                continue
             stream.instance = None
             stream.state = StreamState.WAITING
             stream.crashes += 1
+            self.journals.left(stream)
             refuge = self._places.refuge(stream, unit)
-            if stream.crashes > CRASH_MOVES or stream.parts or refuge is None:
+            heir = self._heir(stream, unit, refuge)
+            if heir is not None:
+                self._spawn(self.moves.resume(stream, heir, instance.model.id, error))
+            elif stream.crashes > CRASH_MOVES or stream.parts or refuge is None:
                 self.fail(stream, error)  # with parts: what follows a tool call must come from the same turn
             else:
                 self._move(stream, refuge, instance.model.id, error.code)
         if streams:
             self._wire.schedule_flush()
+
+    def _heir(self, stream: Stream, lost: Unit, refuge: Unit | None) -> Unit | None:
+        """The unit whose instance can go on from a stream's journal: another one with the model, or what restarts.
+
+        A restart that is far off is waited for only where there is nothing else.
+        """
+        if stream.crashes > CRASH_MOVES or stream.parts or stream.record is None or not stream.record.pieces:
+            return None
+        twin = self._places.twin(lost)
+        if twin is not None or self._places.returns(lost):
+            return twin or lost
+        return lost if refuge is None and lost.restart is not None else None
 
     def unit_died(self, unit: Unit, error: ByenatosError) -> None:
         """Nothing will come of ``unit``: place what waits for it elsewhere, or end it."""
@@ -293,10 +319,13 @@ class Switchboard:
 
     # ---- from the hot-swap manager -----------------------------------------------------------------------------
 
-    def take_over(self, slot: str, source: Unit, target: Unit, *, running: bool) -> tuple[int, int]:
+    def take_over(
+        self, slot: str, source: Unit, target: Unit, *, running: bool, but: Collection[Stream] = ()
+    ) -> tuple[int, int]:
         """Bring a slot's streams from ``source`` to ``target``; return how many running ones moved, and stayed.
 
-        Those that still wait always come along; running ones only if ``running``, at their token boundary.
+        Those that still wait always come along; running ones only if ``running``, at their token boundary, and not
+        those in ``but``.
         """
         waiting = [stream for stream in source.waiting if stream.slot == slot]
         for stream in waiting:
@@ -309,13 +338,19 @@ class Switchboard:
         moved = 0
         if running:
             for stream in [stream for stream in instance.streams.values() if stream.slot == slot]:
-                if stream.parts:
-                    continue  # a tool call is out: what follows it must come from the same turn
-                self._places.detach(stream)
-                self._move(stream, target, instance.model.id, "swap")
-                moved += 1
+                if stream not in but and self.move_by_text(stream, target, "swap"):
+                    moved += 1
             self._wire.schedule_flush()
         return moved, len(instance.streams)
+
+    def move_by_text(self, stream: Stream, target: Unit, reason: str) -> bool:
+        """Continue a running stream at ``target``, with its text so far; return whether that can be done."""
+        if stream.parts or stream.instance is None:
+            return False  # a tool call is out: what follows it must come from the same turn
+        source = stream.instance.model.id
+        self._places.detach(stream)
+        self._move(stream, target, source, reason)
+        return True
 
     # ---- shutdown ----------------------------------------------------------------------------------------------
 
@@ -330,6 +365,7 @@ class Switchboard:
             if stream.state is not StreamState.STORING:
                 self.fail(stream, Draining("the kernel stopped before the answer was complete", retry_after_s=5.0))
         self._sweep_timer.cancel()
+        self.journals.close()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=2.0)
         self._wire.flush()
@@ -348,6 +384,8 @@ class Switchboard:
         self._close(stream, finish)
 
     def _driver_failed(self, stream: Stream, event: Failure) -> None:
+        if stream.trial is not None and stream.trial.failed(error_from_code(event.code, event.message)):
+            return
         self._places.detach(stream, stop=False)
         self._close(stream, Failure(event.code, event.message, event.retry_after_s, partial=stream.started))
 
@@ -364,6 +402,8 @@ class Switchboard:
         assert stream.state is not StreamState.ENDED
         stream.state = StreamState.ENDED
         self.live.discard(stream)
+        stream.trial = None
+        self.journals.ended(stream)
         if self._idle is not None and not self.live:
             self._idle.set()
         self._turns.release(stream)

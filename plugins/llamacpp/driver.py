@@ -26,23 +26,22 @@ from byenatos_sdk.protocol.messages import (
 )
 from llamacpp_probe import probe_file
 from llamacpp_settings import Settings, read_settings
+from llamacpp_warm import LlamaWarmState
 
 if TYPE_CHECKING:
     from llamacpp_chat import ChatTemplate
-    from llamacpp_engine import Engine
     from llamacpp_model import LlamaModel
 
 __all__ = ["LlamaCpp"]
 
 
-class LlamaCpp(Driver):
+class LlamaCpp(LlamaWarmState, Driver):
     """Loads one GGUF file and answers through one :class:`Engine`."""
 
     continues = True
 
     def __init__(self, settings: dict[str, Any]) -> None:
         super().__init__(settings)
-        self._engine: Engine | None = None
 
     @classmethod
     def probe(cls, path: Path) -> ProbeResult:
@@ -57,15 +56,20 @@ class LlamaCpp(Driver):
     async def start(self, model: Model) -> ModelSpecification:
         """Take over what was preloaded, or load it in a thread, so that the event loop goes on."""
         from llamacpp_engine import Engine
+        from llamacpp_state import ContextState
 
         ahead = model.preloaded
         loaded = ahead if isinstance(ahead, _Loaded) else await asyncio.to_thread(_load, model)
         self._engine = Engine(loaded.model, loaded.template, loaded.settings)
+        if loaded.model.has_ranges:
+            self._state = ContextState(self._engine, loaded.model, loaded.template, loaded.settings)
+            self._loaded = model, loaded.settings
+            self._engine.between_steps(self._state.touch)
         return loaded.specification
 
     async def stop(self) -> None:
         """Stop the engine after its current step and free the model."""
-        engine, self._engine = self._engine, None
+        engine, self._engine, self._state = self._engine, None, None
         if engine is not None:
             await asyncio.to_thread(engine.close)
 
@@ -116,8 +120,8 @@ class _Loaded(NamedTuple):
 def _load(wanted: Model) -> _Loaded:
     """Load the model; one context serves all answers."""
     from llamacpp_chat import ChatTemplate
-    from llamacpp_engine import Engine  # noqa: F401 - imported where it is paid for once, in a template
     from llamacpp_model import LlamaModel
+    from llamacpp_state import ContextState  # noqa: F401 - imported where it is paid for once, in a template
 
     if wanted.path is None:
         raise InvalidRequest(f"{wanted.id}: expected a GGUF file, found a model without one")
@@ -139,6 +143,7 @@ class _Answer:
     """The call of a request that came in through :meth:`LlamaCpp.infer`: deltas go to a queue of its event loop."""
 
     congested = False
+    id = 0
 
     def __init__(self, request: InferenceRequest) -> None:
         self.request = request

@@ -6,18 +6,19 @@ engine's thread calls in.
 """
 
 import ctypes
-import heapq
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from byenatos_sdk.files import open_file
 from byenatos_sdk.protocol.errors import InvalidRequest, Unavailable
+from llamacpp_candidates import likeliest
 from llamacpp_library import llama, log
-from llamacpp_settings import CacheType, Settings
+from llamacpp_pages import without_cleared_pages
+from llamacpp_settings import MAX_ROWS, CacheType, Settings
 
-__all__ = ["Entry", "LlamaModel", "NoRoom"]
+__all__ = ["Aborted", "Entry", "LlamaModel", "NoRoom"]
 
 _CACHE_TYPES: dict[CacheType, int] = {
     "f16": llama.GGML_TYPE_F16,
@@ -26,11 +27,15 @@ _CACHE_TYPES: dict[CacheType, int] = {
 }
 
 LIKELIEST = 64
-"""How many tokens to pick out before sorting all."""
+"""How many tokens to look at before sorting all."""
 
 
 class NoRoom(Exception):
     """llama.cpp found no room in the context for a batch; the context is as it was before."""
+
+
+class Aborted(Exception):
+    """The step was stopped on the way; what it was to compute is not in the context."""
 
 
 class Entry(NamedTuple):
@@ -87,14 +92,15 @@ class LlamaModel:
         if llama.llama_model_has_encoder(self._model) or not llama.llama_model_has_decoder(self._model):
             llama.llama_model_free(self._model)
             raise InvalidRequest(f"{path.name}: expected a model that only decodes, found one with an encoder")
-        self._vocab: Any = llama.llama_model_get_vocab(self._model)
-        self.vocabulary = llama.llama_vocab_n_tokens(self._vocab)
+        self.vocab: Any = llama.llama_model_get_vocab(self._model)
+        self.vocabulary = llama.llama_vocab_n_tokens(self.vocab)
         trained = llama.llama_model_n_ctx_train(self._model)
         wanted = settings.n_ctx or trained
-        self._batch_size = settings.prefill_chunk + settings.parallel
+        self._batch_size = max(settings.prefill_chunk, MAX_ROWS)
         context = llama.llama_context_default_params()
         context.n_ctx = min(wanted, trained) if trained > 0 else wanted
-        context.n_seq_max = settings.parallel
+        context.n_seq_max = settings.parallel + 1  # the last is where ranges of the others are put together
+        context.n_outputs_max = settings.parallel + 1  # else there is room for the logits of a whole batch
         context.n_batch = context.n_ubatch = self._batch_size
         context.n_threads = settings.decode_threads(size)
         context.n_threads_batch = settings.prefill_threads()
@@ -103,7 +109,8 @@ class LlamaModel:
         # One buffer for all sequences: any of them may use the whole context while the others do not need it.
         context.kv_unified = True
         context.no_perf = True
-        self.context: Any = llama.llama_init_from_model(self._model, context)
+        with without_cleared_pages():
+            self.context: Any = llama.llama_init_from_model(self._model, context)
         if not self.context:
             llama.llama_model_free(self._model)
             raise Unavailable(
@@ -123,6 +130,11 @@ class LlamaModel:
         llama.llama_free(self.context)
         llama.llama_model_free(self._model)
 
+    @property
+    def has_ranges(self) -> bool:
+        """Whether the context holds a state for each position, and not only one of the whole."""
+        return not (llama.llama_model_is_recurrent(self._model) or llama.llama_model_is_hybrid(self._model))
+
     # ---- vocabulary ----------------------------------------------------------------------------------------------
 
     @property
@@ -133,25 +145,41 @@ class LlamaModel:
     @property
     def bos(self) -> str:
         """The text of the token that begins a text, as templates write it."""
-        return self._token_text(llama.llama_vocab_bos(self._vocab))
+        return self._token_text(llama.llama_vocab_bos(self.vocab))
 
     @property
     def eos(self) -> str:
         """The text of the token that ends a text, as templates write it."""
-        return self._token_text(llama.llama_vocab_eos(self._vocab))
+        return self._token_text(llama.llama_vocab_eos(self.vocab))
 
     def tokenize(self, text: str) -> list[int]:
         """Return the tokens of ``text``, special ones included, with exactly one BOS if the model wants one."""
-        data = text.encode(errors="replace")  # a template can write half a surrogate pair
-        buffer = (llama.llama_token * (len(data) + 8))()
-        count = llama.llama_tokenize(self._vocab, data, len(data), buffer, len(buffer), False, True)
-        if count < 0:
-            raise InvalidRequest(f"llama.cpp cannot split a text of {len(data)} bytes into tokens")
-        tokens = list(buffer[:count])
-        bos = llama.llama_vocab_bos(self._vocab)
-        if llama.llama_vocab_get_add_bos(self._vocab) and tokens[:1] != [bos]:
+        tokens = self._split(text.encode(errors="replace"), special=True)  # a template can write half a surrogate pair
+        bos = llama.llama_vocab_bos(self.vocab)
+        if llama.llama_vocab_get_add_bos(self.vocab) and tokens[:1] != [bos]:
             tokens.insert(0, bos)
         return tokens
+
+    def tokens_of(self, text: str) -> list[int]:
+        """Return tokens that stand for exactly the bytes of ``text``, none of them special.
+
+        Raises:
+            InvalidRequest: the vocabulary has none.
+        """
+        wanted = text.encode(errors="replace")
+        # Some vocabularies put a space before a text: then the text follows on a line break, which is taken off again.
+        for before in (b"", b"\n"):
+            tokens = self._split(before + wanted, special=False)
+            pieces = [self.piece(token) for token in tokens]
+            for skipped in range(min(3, len(tokens) + 1)):
+                if b"".join(pieces[skipped:]) == wanted:
+                    return tokens[skipped:]
+        raise InvalidRequest(f"the vocabulary has no tokens for {text[:80]!r}")
+
+    def control_tokens(self, texts: Iterable[str]) -> dict[int, bytes]:
+        """Return those of ``texts`` that are one token, by that token: control tokens have no bytes otherwise."""
+        found = ((self._split(text.encode(), special=True), text) for text in texts)
+        return {tokens[0]: text.encode() for tokens, text in found if len(tokens) == 1}
 
     def piece(self, token: int) -> bytes:
         """Return the bytes of ``token`` in an answer; nothing for control tokens."""
@@ -159,7 +187,7 @@ class LlamaModel:
 
     def ends(self, token: int) -> bool:
         """Say whether ``token`` ends an answer."""
-        return bool(llama.llama_vocab_is_eog(self._vocab, token))
+        return bool(llama.llama_vocab_is_eog(self.vocab, token))
 
     # ---- context -------------------------------------------------------------------------------------------------
 
@@ -168,6 +196,7 @@ class LlamaModel:
 
         Raises:
             NoRoom: the context is full.
+        Aborted: the callback that asks whether to go on said no.
             RuntimeError: llama.cpp failed; the context cannot be trusted any more.
         """
         batch = self._batch
@@ -181,14 +210,15 @@ class LlamaModel:
         code = llama.llama_decode(self.context, batch)
         if code == 1:
             raise NoRoom
+        if code == 2:
+            raise Aborted
         if code:
             raise RuntimeError(f"llama_decode failed with code {code}: {log.last_error()}")
 
     def by_likelihood(self, index: int) -> Iterator[int]:
         """Yield all tokens, the likeliest first, from the logits at ``index`` of the last step."""
-        logits = llama.llama_get_logits_ith(self.context, index)[: self.vocabulary]
-        yield from heapq.nlargest(LIKELIEST, range(len(logits)), key=logits.__getitem__)
-        yield from sorted(range(len(logits)), key=logits.__getitem__, reverse=True)[LIKELIEST:]
+        for count in (LIKELIEST, self.vocabulary):
+            yield from (token for token, _ in likeliest(self.context, index, count))
 
     def keep(self, sequence: int, count: int) -> int:
         """Forget all but the first ``count`` tokens of ``sequence``; return how many could really be kept.
@@ -203,6 +233,33 @@ class LlamaModel:
         llama.llama_memory_seq_rm(self._memory, sequence, -1, -1)
         return 0
 
+    def _split(self, data: bytes, *, special: bool) -> list[int]:
+        buffer = (llama.llama_token * (len(data) + 8))()
+        count = llama.llama_tokenize(self.vocab, data, len(data), buffer, len(buffer), False, special)
+        if count < 0:
+            raise InvalidRequest(f"llama.cpp cannot split a text of {len(data)} bytes into tokens")
+        return list(buffer[:count])
+
+    def save(self, sequence: int) -> bytearray:
+        """Return what the context holds of ``sequence``, for :meth:`restore`."""
+        size = llama.llama_state_seq_get_size(self.context, sequence)
+        data = bytearray(size)
+        place = (ctypes.c_uint8 * size).from_buffer(data)
+        written = llama.llama_state_seq_get_data(self.context, place, size, sequence)
+        if written != size:
+            raise RuntimeError(f"llama.cpp wrote {written} bytes of a state where it had announced {size}")
+        return data
+
+    def restore(self, sequence: int, data: bytearray) -> bool:
+        """Put back into the empty ``sequence`` what :meth:`save` returned; return whether it fits."""
+        place = (ctypes.c_uint8 * len(data)).from_buffer(data)
+        return bool(llama.llama_state_seq_set_data(self.context, place, len(data), sequence) == len(data))
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """How the model was loaded, for the health report."""
+        return {}
+
     def _metadata(self, key: str) -> str:
         length = llama.llama_model_meta_val_str(self._model, key.encode(), self._buffer, len(self._buffer))
         if length < 0:
@@ -215,8 +272,8 @@ class LlamaModel:
         return self._piece(token, special=True).decode(errors="replace") if token >= 0 else ""
 
     def _piece(self, token: int, *, special: bool) -> bytes:
-        length = llama.llama_token_to_piece(self._vocab, token, self._buffer, len(self._buffer), 0, special)
+        length = llama.llama_token_to_piece(self.vocab, token, self._buffer, len(self._buffer), 0, special)
         if length < 0:
             self._buffer = ctypes.create_string_buffer(-length)
-            length = llama.llama_token_to_piece(self._vocab, token, self._buffer, -length, 0, special)
+            length = llama.llama_token_to_piece(self.vocab, token, self._buffer, -length, 0, special)
         return self._buffer.raw[:length]

@@ -1,115 +1,263 @@
-"""One answer in the making: its tokens so far, its sampler, its text, and the call that it is emitted to."""
+"""One answer in the making: its tokens so far, its sampler, its text, and the call that it is emitted to.
+
+An answer follows from its request, how it began, its seed and its tokens: made again from these (``Progress``) it goes
+on as it would have: same penalties, same grammar, same half of a character held back.
+"""
+
+from collections.abc import Sequence
 
 from byenatos_sdk.driver import Call
-from byenatos_sdk.protocol.errors import ByenatosError, ContextLengthExceeded, InvalidRequest
-from byenatos_sdk.protocol.messages import Failure, Finish, FinishReason, InferenceRequest, Usage
-from llamacpp_chat import ChatTemplate
+from byenatos_sdk.protocol.errors import ByenatosError, ContextLengthExceeded, InvalidRequest, Unavailable
+from byenatos_sdk.protocol.messages import (
+    Failure,
+    Finish,
+    FinishReason,
+    TokenLogprob,
+    ToolCallDelta,
+    Usage,
+)
+from llamacpp_calls import CallParser
+from llamacpp_candidates import log_probabilities
+from llamacpp_chat import ChatTemplate, Prompt
+from llamacpp_grammar import Grammar
+from llamacpp_logprobs import LogprobQueue
 from llamacpp_model import LlamaModel
-from llamacpp_sampling import Sampler, check_sampling
+from llamacpp_progress import Opening, Progress
+from llamacpp_request import Plan, read_prompt, read_request
+from llamacpp_sampling import Sampler, draw_seed_of
 from llamacpp_seam import Seam
 from llamacpp_settings import Settings
 from llamacpp_text import TextAssembler
 
-__all__ = ["Stream", "check_request", "failure"]
-
-MAX_STOPS = 16
-MAX_STOP = 256
+__all__ = ["Diverged", "Stream", "failure"]
 
 
-def check_request(request: InferenceRequest) -> None:
-    """Refuse what this driver cannot do yet, rather than answer as if it had not been asked.
-
-    Raises:
-        InvalidRequest: naming the field.
-    """
-    if request.tools and request.tool_choice != "none":
-        raise InvalidRequest("tools: the llamacpp driver does not support tools yet; send none, or tool_choice 'none'")
-    if request.response_format is not None and request.response_format.get("type") != "text":
-        raise InvalidRequest("response_format: the llamacpp driver does not support structured answers yet")
-    if request.sampling.logprobs is not None:
-        raise InvalidRequest("sampling.logprobs: the llamacpp driver does not report log probabilities yet")
-    stops = request.sampling.stop
-    if len(stops) > MAX_STOPS or any(not 0 < len(stop) <= MAX_STOP for stop in stops):
-        raise InvalidRequest(f"sampling.stop: expected at most {MAX_STOPS} texts of 1 to {MAX_STOP} characters")
+class Diverged(Unavailable):
+    """A resumed answer says something else than it had said already: the caller goes on by text."""
 
 
 class Stream:
-    """One answer. ``tokens`` are the prompt's and the answer's so far.
+    """One answer. ``tokens`` are the prompt's and the answer's so far; a ``frozen`` one is not to be stepped.
+
+    With ``progress`` it is one that began before: ``known`` are its first tokens, those in the context, and ``said`` is
+    what it has said already, which is not emitted again. ``parked`` is its context while it is suspended.
 
     Raises:
         ByenatosError: the request cannot be served as written.
+        Diverged: the tokens say something else than ``said``.
     """
 
-    def __init__(self, call: Call, model: LlamaModel, template: ChatTemplate, settings: Settings) -> None:
+    def __init__(
+        self,
+        call: Call,
+        model: LlamaModel,
+        template: ChatTemplate,
+        settings: Settings,
+        *,
+        progress: Progress | None = None,
+        known: Sequence[int] = (),
+        said: str = "",
+    ) -> None:
         request = call.request
-        check_request(request)
-        check_sampling(request.sampling, model.vocabulary)
-        prompt = template.prompt(request.messages)
+        plan = read_request(request, model, template.family)
         self.call = call
-        self.tokens = model.tokenize(prompt.text)
-        self.prompt_tokens = len(self.tokens)
         self.answer_tokens = 0
-        self.cached_tokens = 0
+        self.frozen = False
+        self.parked: tuple[list[int], bytearray] | None = None
         self.repeatable = request.sampling.seed is not None
-        if self.prompt_tokens >= model.context_length:
-            raise ContextLengthExceeded(
-                f"expected fewer than {model.context_length} tokens, the context of this instance, found "
-                f"{self.prompt_tokens}; shorten the conversation or raise n_ctx"
-            )
-        self._limit = request.sampling.max_tokens or settings.max_tokens or model.context_length
-        if request.continued:
-            said = model.tokenize(request.partial[-request.continued :])
-            self._limit = max(self._limit - len(said), 1)
         self._model = model
-        self._text = TextAssembler(request.sampling.stop + prompt.stops, lstrip=prompt.lstrip)
+        self._owed = said
+        self._diverged = False
+        self._replaying = False
         self._seam: Seam | None = None
-        if prompt.partial:
-            self._seam = Seam(model, self.tokens)
-            self.tokens = self._seam.tokens
-        self._sampler = Sampler(request.sampling, settings, model.vocabulary, self.tokens)
+        if progress is None:
+            self.cached_tokens = 0
+            self._seed = draw_seed_of(request.sampling)
+            self._open(read_prompt(request, template, plan), held=plan.grammar is not None)
+        else:
+            self.cached_tokens = progress.cached_tokens
+            self._seed = progress.seed
+            self.opening = progress.opening
+            self.tokens = [*known, *progress.tail][: self.opening.begin]
+            if self.opening.seam is not None:
+                self._seam = Seam(model, self.tokens, self.opening.seam)
+        self.prompt_tokens = self.opening.prompt_tokens
+        self._limit = request.sampling.max_tokens or settings.max_tokens or model.context_length
+        before = request.partial[-request.continued :] if request.continued else ""
+        if before:
+            self._limit = max(self._limit - len(model.tokenize(before)), 1)
+        self._text = TextAssembler(request.sampling.stop + self.opening.stops, lstrip=self.opening.lstrip)
+        self._logprobs = LogprobQueue(progress.logprobs if progress else ())
+        self._alternatives = request.sampling.logprobs
+        self._bytes = 0
+        self._parser, self._spelled = _parser(plan, model, self._seed)
+        grammar = _grammar(plan, model, before)
+        self._sampler = Sampler(request.sampling, settings, model.vocabulary, self.tokens, self._seed, grammar)
+        if progress is not None:
+            self._replay([*known, *progress.tail][self.opening.begin :])
+
+    def _open(self, prompt: Prompt, *, held: bool) -> None:
+        self.tokens = self._model.tokenize(prompt.text)
+        count = len(self.tokens)
+        if count >= self._model.context_length:
+            raise ContextLengthExceeded(
+                f"expected fewer than {self._model.context_length} tokens, the context of this instance, found "
+                f"{count}; shorten the conversation or raise n_ctx"
+            )
+        if prompt.partial and not held:  # a grammar must see every byte: under one, no word is taken back
+            self._seam = Seam.behind(self._model, self.tokens)
+            self.tokens = list(self._seam.tokens)
+        left = self._seam.left if self._seam is not None else None
+        self.opening = Opening(count, len(self.tokens), left, prompt.stops, prompt.lstrip)
+
+    def _replay(self, answered: list[int]) -> None:
+        """Take the tokens that were chosen before."""
+        self._replaying = True
+        fits = all(self._sampler.accept(token) and self._take(token) for token in answered)
+        self._replaying = False
+        if self._diverged or not fits:
+            self.close()
+            raise Diverged("what the answer's tokens say is not what it has said already, or not what holds it")
+
+    def progress(self, held: int) -> Progress:
+        """What an instance needs that has the first ``held`` of the tokens in its context."""
+        return Progress(self.opening, self._seed, self.cached_tokens, self.tokens[held:], self._logprobs.waiting)
 
     def advance(self, index: int) -> bool:
         """Take the next token from the logits at ``index`` and emit its text; return whether the answer goes on."""
         if self.call.cancelled:
             return False
-        if self._seam is not None:
-            return self._advance_seam(self._seam, index)
-        token = self._sampler.sample(self._model.context, index, len(self.tokens))
+        try:
+            if self._seam is not None:
+                token = self._seam.choose(index)
+                self._sampler.accept(token)
+            else:
+                token = self._sampler.sample(self._model.context, index, len(self.tokens))
+        except InvalidRequest as error:
+            self.call.emit(failure(error))
+            return False
+        if self._alternatives is not None and not self._model.ends(token):
+            self._measure(index, token, self._alternatives)
+        alive = self._take(token)
+        if self._diverged:
+            self.call.emit(failure(Diverged("the answer became another one when it was made again")))
+            return False
+        return alive
+
+    def close(self) -> None:
+        """Free the sampler; the stream is not used again."""
+        self.parked = None
+        self._sampler.close()
+
+    def _take(self, token: int) -> bool:
+        """Go on by ``token``; return whether the answer goes on."""
         self.tokens.append(token)
+        if self._seam is not None:
+            new = self._seam.take(token)
+            if not self._seam.left:
+                self._seam = None
+            return self._grow(new) if new else True
         if self._model.ends(token):
             self.answer_tokens += 1
             return self._finish("stop")
-        return self._grow(self._model.piece(token))
-
-    def _advance_seam(self, seam: Seam, index: int) -> bool:
-        token, new = seam.choose(index)
-        self.tokens.append(token)
-        self._sampler.accept(token)
-        if not seam.left:
-            self._seam = None
-        return self._grow(new) if new else True
+        return self._grow(self._piece(token))
 
     def _grow(self, new: bytes) -> bool:
         self.answer_tokens += 1
-        self._emit(self._text.feed(new))
-        if self._text.stopped:
+        self._bytes += len(new)
+        self._speak(self._text.feed(new))
+        if self._text.stopped or (self._parser is not None and self._parser.done):
             return self._finish("stop")
         if self.answer_tokens >= self._limit or len(self.tokens) >= self._model.context_length:
             return self._finish("length")
         return True
 
-    def close(self) -> None:
-        """Free the sampler; the stream is not used again."""
-        self._sampler.close()
+    def _piece(self, token: int) -> bytes:
+        return self._spelled.get(token) or self._model.piece(token)
 
-    def _finish(self, reason: FinishReason) -> bool:
-        self._emit(self._text.finish())
-        self.call.emit(Finish(reason, Usage(self.prompt_tokens, self.answer_tokens, self.cached_tokens)))
+    def _measure(self, index: int, token: int, alternatives: int) -> None:
+        """Remember the log probability of the token that is about to be taken."""
+        chosen, best = log_probabilities(self._model.context, index, token, alternatives)
+        top = tuple((self._model.piece(one).decode(errors="replace"), value) for one, value in best)
+        piece = self._piece(token)
+        new = len(piece) - len(self._seam.left) if self._seam is not None else len(piece)
+        measured = TokenLogprob(piece.decode(errors="replace"), chosen, top)
+        self._logprobs.add(self._bytes, self._bytes + max(new, 0), measured)
+
+    def _speak(self, text: str) -> None:
+        """Emit what ``text`` makes certain, then the log probabilities that belong to it."""
+        if not text:
+            return
+        deltas = [text] if self._parser is None else self._parser.feed(text)
+        spoken = self._emit(deltas)
+        held = len(self._parser.held.encode()) if self._parser is not None else 0
+        logprobs = None if self._replaying else self._logprobs.settled(self._text.settled - held)
+        if logprobs is not None and spoken:
+            self.call.emit(logprobs)
+
+    def _emit(self, deltas: Sequence[str | ToolCallDelta]) -> bool:
+        """Emit what has not been said before; return whether there was text."""
+        spoken = False
+        for delta in deltas:
+            if isinstance(delta, str):
+                spoken = self._emit_text(delta) or spoken
+            elif not self._replaying:
+                self.call.emit(delta)
+        return spoken
+
+    def _emit_text(self, text: str) -> bool:
+        if self._owed:
+            shared = min(len(text), len(self._owed))
+            if text[:shared] != self._owed[:shared]:
+                self._diverged = True
+                return False
+            self._owed = self._owed[shared:]
+            text = text[shared:]
+        if text and not self._diverged:
+            self.call.emit(text)
+            return True
         return False
 
-    def _emit(self, text: str) -> None:
-        if text:
-            self.call.emit(text)
+    def _finish(self, reason: FinishReason) -> bool:
+        self._speak(self._text.finish())
+        if self._parser is not None:
+            self._emit(self._parser.finish())
+            if self._parser.calls and reason == "stop":
+                reason = "tool_calls"
+        self._diverged = self._diverged or bool(self._owed)
+        if self._diverged or self._replaying:
+            return False
+        logprobs = self._logprobs.last(self._text.settled)
+        if logprobs is not None:
+            self.call.emit(logprobs)
+        stop = self._text.stopped_by if reason == "stop" else None
+        usage = Usage(self.prompt_tokens, self.answer_tokens, self.cached_tokens)
+        asked = stop is not None and stop in self.call.request.sampling.stop
+        self.call.emit(
+            Finish(reason, usage, detail="stop_sequence", stop_sequence=stop) if asked else Finish(reason, usage)
+        )
+        return False
+
+
+def _parser(plan: Plan, model: LlamaModel, seed: int) -> tuple[CallParser | None, dict[int, bytes]]:
+    """Return what finds the calls, and the control tokens that calls are written with, by their bytes."""
+    if plan.family is None:
+        return None, {}
+    names = (tool.name for tool in plan.tools)
+    parser = CallParser(plan.family, names, seed, plan.opened, several=plan.several)
+    return parser, model.control_tokens(plan.family.marks)
+
+
+def _grammar(plan: Plan, model: LlamaModel, before: str) -> Grammar | None:
+    """Return the grammar that holds the answer, after what it has said ``before`` at another instance."""
+    if plan.grammar is None:
+        return None
+    where, text = plan.grammar
+    grammar = Grammar(model.vocab, text, where)
+    if before and not grammar.accept_all(model.tokens_of(before)):
+        grammar.close()
+        raise InvalidRequest(f"{where}: the beginning of the answer does not fit it: {before[:80]!r}")
+    return grammar
 
 
 def failure(error: ByenatosError) -> Failure:

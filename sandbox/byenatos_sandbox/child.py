@@ -25,6 +25,7 @@ A step that the system refuses ends the process before the entry is imported: a 
 
 import ctypes
 import importlib
+import mmap
 import os
 import signal
 import socket
@@ -45,7 +46,10 @@ from byenatos_sandbox.linux import prctl
 from byenatos_sandbox.root import DEVICES, SCRATCH, Root
 from byenatos_sandbox.spec import CHANNEL, EGRESS, FILES, Report, Spec
 
-__all__ = ["CANNOT_START", "GO", "HERE", "join", "live"]
+__all__ = ["ARENA", "CANNOT_START", "GO", "HERE", "join", "live"]
+
+ARENA = "BYENATOS_ARENA"
+"""The variable that says where the shared memory is: its address and size, in hexadecimal."""
 
 GO = b"go"
 HERE = b"here"
@@ -111,6 +115,7 @@ def _live(setup: int, streams: list[int], lock_in: Callable[[Spec], int | None],
         return CANNOT_START
     spec = Spec.read(received[0])
     connection = _take(connection, spec, data.decode().split(), received, kept)
+    arena = _map_arena(spec) if spec.arena else 0
     try:
         listener = lock_in(spec)
     except BaseException as error:
@@ -123,6 +128,8 @@ def _live(setup: int, streams: list[int], lock_in: Callable[[Spec], int | None],
     if connection.recv(len(GO)) != GO:
         return CANNOT_START
     connection.close()
+    if arena:
+        os.environ[ARENA] = f"{arena:x}:{spec.arena:x}"
     return _call(spec)
 
 
@@ -131,12 +138,30 @@ def _take(
 ) -> socket.socket:
     """Put the descriptors where they belong and close all others; return the setup socket."""
     places = {spec.setup: connection.detach()}
-    next_file = iter(range(FILES, spec.setup))
+    next_file = iter(range(FILES, spec.arena_place))
+    fixed = {"channel": CHANNEL, "egress": EGRESS, "arena": spec.arena_place}
     for name, descriptor in zip(names[1:], received[1:], strict=True):
-        places[{"channel": CHANNEL, "egress": EGRESS}.get(name) or next(next_file)] = descriptor
+        places[fixed.get(name) or next(next_file)] = descriptor
     descriptors.place(places)
     descriptors.close_all_but([0, 1, 2, *places, *kept])
     return socket.socket(fileno=spec.setup)
+
+
+def _map_arena(spec: Spec) -> int:
+    """Map the shared memory and close its descriptor, with which it could be mapped a second time, to be executed.
+
+    Return the address. Not by Python's ``mmap``, which keeps a descriptor.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+    try:
+        place = libc.mmap(None, spec.arena, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED, spec.arena_place, 0)
+        if place is None or place == ctypes.c_void_p(-1).value:
+            raise OSError(ctypes.get_errno(), "the arena cannot be mapped")
+        return int(place)
+    finally:
+        os.close(spec.arena_place)
 
 
 def _lock_in(spec: Spec, *, user: int, group: int, control_group: Group | None) -> int | None:

@@ -15,7 +15,9 @@ from byenatos_sdk.protocol.errors import InvalidRequest
 
 __all__ = ["FIXED_VARIABLES", "Grant", "GrantError"]
 
-FIXED_VARIABLES = frozenset({"HOME", "LANG", "LC_ALL", "LOGNAME", "OMP_NUM_THREADS", "PATH", "TMPDIR", "TZ", "USER"})
+FIXED_VARIABLES = frozenset(
+    {"BYENATOS_ARENA", "HOME", "LANG", "LC_ALL", "LOGNAME", "OMP_NUM_THREADS", "PATH", "TMPDIR", "TZ", "USER"}
+)
 """Environment variables that the sandbox sets itself; a grant may not name them."""
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -38,6 +40,8 @@ class Grant(Struct, frozen=True):
     model files do not count. ``tasks`` bounds threads, ``processors`` CPU time (0: no bound), ``scratch_mib`` what is
     written. ``open_files`` bounds descriptors, those of ``files`` among them. ``writable_code`` allows memory that is
     written and executed, which libraries with closures or compilers need.
+
+    ``arena_mib`` is the size of the memory that it shares with the launching process (0: none).
 
     ``instances`` is how many processes of the same kind share what is counted together (``open_nursery``).
 
@@ -70,6 +74,7 @@ class Grant(Struct, frozen=True):
     tasks: int = 128
     processors: float = 0.0
     instances: int = 1
+    arena_mib: int = 0
     writable_code: bool = False
     egress_socket: bool = False
     template: Literal["one-shot", "shared", "plain"] = "one-shot"
@@ -94,6 +99,7 @@ class Grant(Struct, frozen=True):
             ("scratch_mib", self.scratch_mib, 1),
             ("tasks", self.tasks, _FEWEST_TASKS),
             ("instances", self.instances, 1),
+            ("arena_mib", self.arena_mib, 0),
             ("processors", self.processors, 0),
             ("output_lines", self.output_lines, 1),
             ("output_kib_per_s", self.output_kib_per_s, 1),

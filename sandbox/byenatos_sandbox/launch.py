@@ -73,6 +73,7 @@ _ENTRY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _FIRST_USER, _USERS = 61184, 4096  # systemd's range of dynamic users
 _users = count(os.getpid())
 _SHARE_OF_MACHINE = 0.75
+_FOR_A_FORK = 4  # descriptors while one is made
 _ROOM_MIB = 16 << 10
 """Address space beyond memory and files: what threads reserve, and not more page tables than 32 MiB."""
 
@@ -88,6 +89,7 @@ def launch(
     config: bytes,
     code: Mapping[str, bytes] | None = None,
     egress: socket.socket | None = None,
+    arena: int = -1,
     opened: Mapping[str, int] | None = None,
     dial: Callable[[], socket.socket] | None = None,
     sockets: Sequence[socket.socket] = (),
@@ -99,8 +101,9 @@ def launch(
 
     Returns at once; what goes wrong from then on is seen as the process's exit and output. ``code`` are the files of
     the plugin, by path: what stands in its folder is not looked at then. ``egress`` becomes descriptor 4 inside;
-    ``dial`` returns a new stream to the broker, or raises ``OSError``; it is for grants with an egress socket. Files of
-    the grant that are ``opened``, by path, are the very ones that are handed over, whatever their names lead to now.
+    ``dial`` returns a new stream to the broker, or raises ``OSError``; it is for grants with an egress socket.
+    ``arena``, a memory file of the granted size, is mapped there, and its descriptor closed before any of that. Files
+    of the grant that are ``opened``, by path, are the very ones that are handed over, whatever their names lead to now.
     ``sockets`` have the descriptors behind those of the files.
     Without ``templates`` a cold one is started; with a ``nursery`` (:func:`open_nursery`) it is forked from that one.
     ``on_exit`` is called in the event loop after the process is gone and reaped. Call it in the main thread, from a
@@ -116,6 +119,7 @@ def launch(
         config=config,
         code=code,
         egress=egress,
+        arena=arena,
         opened=opened or {},
         dial=dial,
         sockets=sockets,
@@ -152,6 +156,7 @@ def open_nursery(
                 config=msgspec.msgpack.encode(preload),
                 code=code,
                 egress=its,
+                arena=-1,
                 opened=opened or {},
                 dial=None,
                 sockets=(),
@@ -173,6 +178,7 @@ def _launch(
     config: bytes,
     code: Mapping[str, bytes] | None,
     egress: socket.socket | None,
+    arena: int,
     opened: Mapping[str, int],
     dial: Callable[[], socket.socket] | None,
     sockets: Sequence[socket.socket],
@@ -205,7 +211,7 @@ def _launch(
         raise NotIsolated.of(grant.name, nowhere)
     try:
         with ExitStack() as undo:
-            process = _Launch(grant, undo, loop, templates, nursery, opened, sockets, forks=forks).go(
+            process = _Launch(grant, undo, loop, templates, nursery, opened, arena, sockets, forks=forks).go(
                 entry=entry, config=config, code=code, egress=egress, dial=dial, on_exit=on_exit
             )
             undo.pop_all()
@@ -225,6 +231,7 @@ class _Launch:
         templates: Templates | None,
         nursery: Nursery | None,
         opened: Mapping[str, int],
+        arena: int,
         sockets: Sequence[socket.socket],
         *,
         forks: bool,
@@ -236,6 +243,7 @@ class _Launch:
         self._nursery = nursery
         self._opened = opened
         self._sockets = sockets
+        self._arena = arena
         self._files_mib = 0
         self._forks = forks
         self._states = _layers(grant) if nursery is None else nursery.process.layers
@@ -282,6 +290,7 @@ class _Launch:
             given = {"spec": [spec], "channel": [listener], "egress": [egress.fileno()] if egress is not None else []}
             given["file"] = files
             given["socket"] = [one.fileno() for one in self._sockets]
+            given["arena"] = [self._arena] if self._arena >= 0 else []
             names = [name for name, numbers in given.items() for _ in numbers]
             descriptors.send(setup, " ".join(names).encode(), [one for numbers in given.values() for one in numbers])
             template = self._template() if self._nursery is None else None
@@ -304,6 +313,7 @@ class _Launch:
             )
             streams = [its.fileno(), stdin, stdout_end, stderr_end]
             if self._nursery is not None:
+                descriptors.ask_who_sends(setup)  # before anything can be sent: what was sent earlier does not say it
                 self._nursery.order(streams)
                 process.expect_introduction(self._nursery.process)
             elif template is not None:
@@ -330,7 +340,7 @@ class _Launch:
         if "cgroup" not in self._layers or self._nursery is not None:
             return None
         grant = self._grant
-        memory = grant.memory_mib and grant.memory_mib + grant.scratch_mib + self._files_mib
+        memory = grant.memory_mib and grant.memory_mib + grant.scratch_mib + grant.arena_mib + self._files_mib
         together = min(memory * grant.instances, max(memory, _share_of_machine_mib()))
         bounds = cgroup.Bounds(together, grant.tasks * grant.instances, grant.processors * grant.instances)
         return cgroup.name_group(bounds)
@@ -344,7 +354,7 @@ class _Launch:
             environment=_environment(grant),
             scratch=scratch,
             plugin=grant.plugin,
-            code=dict(code) if code is not None else None,
+            code=dict(code) if code is not None and self._nursery is None else None,  # a template has shown it already
             imports=grant.imports,
             files=grant.files,
             sockets=len(self._sockets),
@@ -355,15 +365,16 @@ class _Launch:
             user=self._private_user(),
             forks=self._forks,
             egress_socket=grant.egress_socket,
+            arena=grant.arena_mib << 20 if self._arena >= 0 else 0,
         )
 
     def _limits(self) -> Limits:
         grant = self._grant
         # device drivers map far more than they use
         bounded = grant.memory_mib and not grant.devices
-        space = grant.memory_mib + self._files_mib + _ROOM_MIB if bounded else 0
+        space = grant.memory_mib + grant.arena_mib + self._files_mib + _ROOM_MIB if bounded else 0
         tasks = grant.tasks * grant.instances
-        open_files = grant.open_files + (grant.instances if self._forks else 0)  # one for each instance
+        open_files = grant.open_files + (grant.instances + _FOR_A_FORK if self._forks else 0)  # one for each instance
         return Limits(grant.memory_mib, open_files, grant.file_size_mib, tasks, space)
 
     def _scratch_mib(self) -> int:

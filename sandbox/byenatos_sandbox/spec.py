@@ -2,7 +2,8 @@
 
 The spec travels as msgpack in a memory file; the descriptors that belong to it come with it, and are moved to fixed
 places, so that both sides know where they are: :data:`CHANNEL`, :data:`EGRESS`, then the granted files from
-:data:`FILES` on, in the grant's order, then sockets that the launching process hands over.
+:data:`FILES` on, in the grant's order, then sockets that the launching process hands over. The arena, shared memory,
+comes behind them and is mapped and closed at once.
 """
 
 import os
@@ -31,7 +32,8 @@ class Spec(Struct, frozen=True):
     import from. ``files`` and ``devices`` are granted, ``sockets`` is how many are handed over, ``scratch`` is the
     folder to write to, unless a private root brings its own. ``layers`` are those to apply beyond what every child
     gets. ``user`` is whom root becomes (0: nobody else). ``forks`` is for a sandboxed template (``nursery.py``);
-    ``egress_socket`` for the filter (``seccomp.py``).
+    ``egress_socket`` for the filter (``seccomp.py``). ``arena`` is the size of the shared memory that comes along, in
+    bytes (0: none does).
     """
 
     entry: str
@@ -51,11 +53,17 @@ class Spec(Struct, frozen=True):
     user: int = 0
     forks: bool = False
     egress_socket: bool = False
+    arena: int = 0
+
+    @property
+    def arena_place(self) -> int:
+        """Where the arena is until it is mapped: behind the files and sockets."""
+        return FILES + len(self.files) + self.sockets
 
     @property
     def setup(self) -> int:
-        """Where the setup socket is until leave is given: behind the files and sockets."""
-        return FILES + len(self.files) + self.sockets
+        """Where the setup socket is until leave is given: behind everything else."""
+        return self.arena_place + (1 if self.arena else 0)
 
     def write(self) -> int:
         """Put the orders into a memory file and return its descriptor, which the caller closes."""
@@ -68,14 +76,17 @@ class Spec(Struct, frozen=True):
             raise
         return descriptor
 
-    @classmethod
-    def read(cls, descriptor: int) -> Self:
+    @staticmethod
+    def read(descriptor: int) -> "Spec":
         """Read the orders from the start of ``descriptor`` and close it."""
         try:
             data = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
         finally:
             os.close(descriptor)
-        return msgspec.msgpack.decode(data, type=cls)
+        return _decode_spec(data)
+
+
+_decode_spec = msgspec.msgpack.Decoder(Spec).decode  # made once, in a template: it takes longer than what it does
 
 
 class Report(Struct, frozen=True):

@@ -70,6 +70,7 @@ class Permissions(_Strict, frozen=True):
     memory (0: no bound), ``threads`` is how many it wants. ``writable_code`` asks for memory that is written and then
     executed, which compilers at run time and closures of ctypes need and an attack likes. ``egress_socket`` asks that
     the broker be reached at ``byenatos_sdk.egress.SOCKET`` too, for libraries that take the path of a unix socket.
+    ``arena_mib`` is the memory that it shares with the kernel, to hand over warm state (``warm.py``; 0: it has none).
     """
 
     model_files: list[str] = field(default_factory=list)
@@ -77,6 +78,7 @@ class Permissions(_Strict, frozen=True):
     threads: int = 1
     writable_code: bool = False
     egress_socket: bool = False
+    arena_mib: int = 0
 
 
 class EgressKey(_Strict, frozen=True):

@@ -12,7 +12,20 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-from tests.bench import broker, cancel, death, memory, plugins, requests, sandbox, slow_client, streams, vendors
+from tests.bench import (
+    broker,
+    cancel,
+    death,
+    memory,
+    plugins,
+    requests,
+    sandbox,
+    slow_client,
+    standby,
+    streams,
+    vendors,
+    warm,
+)
 from tests.bench.figures import Figure, Section, Table, best_of
 from tests.bench.machine import describe_machine
 
@@ -29,6 +42,8 @@ SECTIONS: Final[dict[str, Callable[..., Section]]] = {
     "broker": broker.measure,
     "vendors": vendors.measure,
     "sandbox": sandbox.measure,
+    "standby": standby.measure,
+    "warm": warm.measure,
 }
 
 

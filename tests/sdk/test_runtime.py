@@ -144,7 +144,9 @@ def test_the_six_line_driver_answers_and_drains(plugin):
 def test_it_introduces_itself_with_the_token_and_says_when_it_imported(plugin):
     with DriverProcess(plugin(SIX_LINES)) as driver:
         hello = driver.hello
-        assert hello == DriverHello("handed over once", (1,), ("moved", "pause"), "sample", "1.2.3", driver.process.pid)
+        assert hello == DriverHello(
+            "handed over once", (1,), ("moved", "pause", "warm"), "sample", "1.2.3", driver.process.pid
+        )
         driver.send(Load(), {"model": "m"})
         assert driver.expect(0, Imported) == Imported()
         assert driver.expect(0, Ready)

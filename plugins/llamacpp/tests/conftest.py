@@ -23,8 +23,9 @@ CEILING_S = 120.0
 class RecordedCall:
     """A call as the runtime would make it; whoever tests it can wait for what is emitted."""
 
-    def __init__(self, request: InferenceRequest) -> None:
+    def __init__(self, request: InferenceRequest, id: int = 0) -> None:
         self.request = request
+        self.id = id
         self.cancelled = False
         self.congested = False
         self.deltas: list[Delta] = []
@@ -67,6 +68,12 @@ def driver_class() -> Any:
     sys.modules["llamacpp_driver"] = module
     spec.loader.exec_module(module)
     return module.LlamaCpp
+
+
+@pytest.fixture(scope="session")
+def recorded() -> type[RecordedCall]:
+    """The class of a recorded call, for tests that number theirs."""
+    return RecordedCall
 
 
 @pytest.fixture(scope="session")

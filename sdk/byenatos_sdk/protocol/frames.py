@@ -31,6 +31,7 @@ from byenatos_sdk.protocol.messages import (
     TextDelta,
     ToolCallDelta,
 )
+from byenatos_sdk.protocol.warm import Placed
 
 __all__ = [
     "ACK_EVERY",
@@ -59,6 +60,7 @@ __all__ = [
     "Ready",
     "Refused",
     "Reply",
+    "Resume",
     "Start",
     "Stop",
     "Welcome",
@@ -268,7 +270,21 @@ class Drain(Struct, frozen=True, array_like=True, tag=5):
     """Finish the running streams, stop the driver, exit with status 0."""
 
 
-DriverHeader: TypeAlias = Welcome | Refused | Load | Start | Stop | DriverCall | Drain
+class Resume(Struct, frozen=True, array_like=True, tag=6):
+    """Start a stream from warm state (feature ``warm``); the body is the request.
+
+    ``partial`` is the text that the answer had when the driver that ``progress`` comes from began it, ``said`` what it
+    has said since. ``pieces`` in the arena follow those that were restored under ``id``.
+    """
+
+    id: int
+    partial: str
+    said: str
+    progress: bytes
+    pieces: tuple[Placed, ...] = ()
+
+
+DriverHeader: TypeAlias = Welcome | Refused | Load | Start | Stop | DriverCall | Drain | Resume
 
 
 # ---- codecs ----------------------------------------------------------------------------------------------------

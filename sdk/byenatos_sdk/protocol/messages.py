@@ -459,7 +459,10 @@ class SwapRequest(Value, frozen=True, omit_defaults=True):
 
 
 class SwapEvent(Value, frozen=True, omit_defaults=True):
-    """One step of one swap. ``at`` in seconds since the epoch, ``elapsed_s`` since the swap was requested."""
+    """One step of one swap. ``at`` in seconds since the epoch, ``elapsed_s`` since the swap was requested.
+
+    Of the ``moved_streams``, ``warm_streams`` moved with their warm state, the others by their text.
+    """
 
     id: int
     slot: str
@@ -472,6 +475,7 @@ class SwapEvent(Value, frozen=True, omit_defaults=True):
     detail: str = ""
     moved_streams: int = 0
     draining_streams: int = 0
+    warm_streams: int = 0
 
 
 class SessionInfo(Value, frozen=True, omit_defaults=True):

@@ -6,13 +6,16 @@ offer. New *fields* with a default need neither: unknown fields are ignored and 
 
 from collections.abc import Iterable
 
-__all__ = ["FEATURES", "MAJORS", "negotiate"]
+__all__ = ["DRIVER_FEATURES", "FEATURES", "MAJORS", "negotiate"]
 
 MAJORS: tuple[int, ...] = (1,)
 """Protocol majors that this build speaks, the preferred one first."""
 
 FEATURES: frozenset[str] = frozenset({"pause", "moved"})
-"""Optional parts of major 1 that this build understands."""
+"""Optional parts of major 1 that this build understands, towards applications."""
+
+DRIVER_FEATURES: frozenset[str] = FEATURES | {"warm"}
+"""The same between kernel and drivers; ``warm``: calls and a frame for warm state (``warm.py``)."""
 
 
 def negotiate(

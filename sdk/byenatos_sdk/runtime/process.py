@@ -13,7 +13,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from byenatos_sdk.protocol.frames import (
     Ready,
     Refused,
     Reply,
+    Resume,
     Start,
     Stop,
     Welcome,
@@ -42,7 +43,8 @@ from byenatos_sdk.protocol.frames import (
     split_driver_frame,
 )
 from byenatos_sdk.protocol.messages import Failure, ModelSpecification
-from byenatos_sdk.protocol.versions import FEATURES, MAJORS
+from byenatos_sdk.protocol.versions import DRIVER_FEATURES, MAJORS
+from byenatos_sdk.protocol.warm import WARM
 from byenatos_sdk.protocol.zmtp import Violation
 from byenatos_sdk.runtime.channel import Channel
 from byenatos_sdk.runtime.heartbeat import Heartbeat
@@ -51,7 +53,9 @@ from byenatos_sdk.runtime.pump import Pump
 from byenatos_sdk.runtime.request import complete
 from byenatos_sdk.runtime.stream import Stream
 from byenatos_sdk.runtime.template import preloaded
+from byenatos_sdk.runtime.warm import WarmCalls
 from byenatos_sdk.runtime_config import RuntimeConfig, decode_config
+from byenatos_sdk.warm import Arena, WarmState
 
 __all__ = ["run"]
 
@@ -62,6 +66,7 @@ REPLY_PIECE = 512 << 10
 """Bytes of the longest piece of a reply: a frame to the kernel holds one and the rest of what an event needs."""
 
 _decoders = {name: msgspec.msgpack.Decoder(parameters) for name, (parameters, _) in DRIVER_METHODS.items()}
+_decode_order = msgspec.msgpack.Decoder(LoadOrder).decode
 
 FAILED, REFUSED = 1, 3
 """Exit statuses: the model could not be loaded or the kernel is gone; the kernel refused this process."""
@@ -99,6 +104,7 @@ class _Process:
         self._config = config
         self._order: LoadOrder | None = None
         self._driver: Driver | None = None
+        self._warm: WarmCalls | None = None
         self._streams: dict[int, Stream] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._calls: dict[int, asyncio.Task[None]] = {}
@@ -113,7 +119,9 @@ class _Process:
         self._put = self._pump.outbox.put
         self._loop.add_signal_handler(signal.SIGTERM, self._leave, 0)
         config = self._config
-        hello = DriverHello(config.token, MAJORS, tuple(sorted(FEATURES)), config.driver, config.version, os.getpid())
+        hello = DriverHello(
+            config.token, MAJORS, tuple(sorted(DRIVER_FEATURES)), config.driver, config.version, os.getpid()
+        )
         self._put(0, hello)
         self._pump.start()
         status = await self._end
@@ -131,6 +139,8 @@ class _Process:
         match header:
             case Start():
                 self._start(header, body)
+            case Resume():
+                self._resume(header, body)
             case Stop():
                 self._stop(header.id)
             case DriverCall():
@@ -157,7 +167,7 @@ class _Process:
             _complain("a second Load from the kernel is ignored: one process loads one model")
             return
         try:
-            self._order = msgspec.msgpack.decode(body, type=LoadOrder)
+            self._order = _decode_order(body)
         except ValueError as error:
             self._fail_load(Failure("invalid_request", f"expected a LoadOrder, found a body that is none: {error}"))
             return
@@ -173,6 +183,9 @@ class _Process:
                 path = Path(order.path) if order.path else None
                 model = Model(order.model, path, order.settings, digest=order.digest, preloaded=preloaded(order))
                 specification = await driver.start(model)
+                arena = Arena.inherited()
+                if isinstance(driver, WarmState) and arena is not None:
+                    self._warm = WarmCalls(driver, arena)
                 body = self._describe(driver, order, specification)
                 self._driver = driver
                 self._put(0, Ready(body))
@@ -183,7 +196,8 @@ class _Process:
             found = ModelSpecification(order.model)
         checked(found, ModelSpecification, source)
         found = _with_declared(found, order.declared)
-        features = found.features | {"continue"} if driver.continues else found.features
+        features = found.features | ({"continue"} if driver.continues else set())
+        features = features | {WARM} if self._warm is not None else features - {WARM}
         filled = msgspec.structs.replace(found, id=order.model, driver=self._config.driver, features=features)
         return checked(filled, ModelSpecification, source)
 
@@ -194,9 +208,26 @@ class _Process:
     # ---- streams -----------------------------------------------------------------------------------------------
 
     def _start(self, header: Start, body: memoryview) -> None:
+        def serve(stream: Stream, driver: Driver) -> None:
+            if not driver.serve(stream):
+                stream.task = self._spawn(self._answer(driver, stream))
+
+        self._begin(header.id, header.partial, body, serve)
+
+    def _resume(self, header: Resume, body: memoryview) -> None:
+        def resume(stream: Stream, _: Driver) -> None:
+            if self._warm is None:
+                raise NotFound("expected a driver with warm state, found one without")
+            self._warm.resume(stream, header)
+
+        self._begin(header.id, header.partial, body, resume)
+
+    def _begin(self, id: int, partial: str, body: memoryview, serve: Callable[[Stream, Driver], None]) -> None:
+        """Make a stream and have it served; whatever goes wrong is its terminal."""
+
         def fail(failure: Failure) -> None:
             if stream is None:
-                self._put(header.id, failure)
+                self._put(id, failure)
             else:
                 stream.emit(failure)
 
@@ -209,12 +240,11 @@ class _Process:
                 request = decode_request(body)
             except ValueError as error:
                 raise InvalidRequest(f"expected an InferenceRequest: {error}") from None
-            if header.id in self._streams:
-                raise InvalidRequest(f"expected an id that is not running, found {header.id}")
-            request = complete(request, header.partial, order, continues=driver.continues)
-            stream = self._streams[header.id] = Stream(header.id, request, self._pump, self._ended)
-            if not driver.serve(stream):
-                stream.task = self._spawn(self._answer(driver, stream))
+            if id in self._streams:
+                raise InvalidRequest(f"expected an id that is not running, found {id}")
+            request = complete(request, partial, order, continues=driver.continues)
+            stream = self._streams[id] = Stream(id, request, self._pump, self._ended)
+            serve(stream, driver)
 
     def _loaded(self) -> tuple[Driver, LoadOrder]:
         if self._driver is None or self._order is None:
@@ -258,6 +288,10 @@ class _Process:
 
     async def _call(self, call: DriverCall, body: bytes) -> None:
         with failing_to(lambda failure: self._put(call.id, failure)):
+            if self._warm is not None and call.method in self._warm.methods:
+                self._loaded()
+                self._put(call.id, Reply(await self._warm.call(call.method, body)))
+                return
             if call.method not in DRIVER_METHODS:
                 raise NotFound(f"expected one of the methods {', '.join(DRIVER_METHODS)}, found {call.method!r:.200}")
             try:

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-from byenatos_sdk.protocol import control, frames, messages
+from byenatos_sdk.protocol import control, frames, messages, warm
 from byenatos_sdk.protocol.frames import encode
 from byenatos_sdk.protocol.messages import InstanceState, SwapState
 
@@ -38,6 +38,7 @@ PLUGIN = control.PluginInfo(
     *("echo", "/plugins/echo", "driver", "1.0.0", "Says it again", "refused", "too old"),
     *("acme", "9f86d081884c7d65", "ab" * 32, "nobody signed it"),
 )
+FRONT = control.FrontInfo("http", "127.0.0.1:8421", 1, 2, "no plugin")
 TURN = control.Turn(1, MESSAGE, "partial", "m", 1.5, 1)
 
 VALUES = [
@@ -92,6 +93,7 @@ VALUES = [
         "0.1.0", 1, "/home", "ipc:///home/run/kernel.sock", 9.5, 1 << 24, 0.5, 1, 2, 3, 4, (SLOT,), (INSTANCE,),
         (PLUGIN,), ("no landlock",),
     ),
+    FRONT,
     TURN,
     control.SessionTranscript(SESSION, (TURN,)),
     control.InstanceChanged(1.5, INSTANCE),
@@ -102,6 +104,16 @@ VALUES = [
     control.LoadOrder("m", "/model", {"n_ctx": 4096}, 128, 0.5),
     control.ProbeOrder("/model"),
     control.ProbeResult(SPECIFICATION, "expected GGUF"),
+    warm.Fingerprint("model=1", "threads=1"),
+    warm.Piece(2, 5, 640, b"\x80"),
+    warm.Placed(0, 2, 4096, 640),
+    warm.Holding("s1", 5, 640),
+    warm.Subject("s1"),
+    warm.Reach(7, 5),
+    warm.Reached(5),
+    warm.Export(7, 2, 4096, 640),
+    warm.Restore("s1", (warm.Placed(0, 2, 4096, 640),)),
+    warm.Prefill("s1", (MESSAGE,)),
 ]  # fmt: skip
 DELTAS = [
     messages.TextDelta("Grüße"),
@@ -136,6 +148,7 @@ DRIVER_HEADERS = [
     frames.Stop(5),
     frames.DriverCall(6, "probe"),
     frames.Drain(),
+    frames.Resume(7, "Half", " an", b"\x80", (warm.Placed(0, 2, 4096, 640),)),
 ]
 DRIVER_EVENTS = [
     "Sky",
@@ -194,6 +207,13 @@ IMAGE = messages.Image(file_id="file-1", detail="original")
 LATER = [
     ("value.InstanceInfo.2", ISOLATED),
     ("value.LoadOrder.2", control.LoadOrder("m", declared=SPECIFICATION)),
+    (
+        "value.KernelStatus.2",
+        control.KernelStatus(
+            "0.1.0", 1, "/home", "ipc:///home/run/kernel.sock", 9.5, 1 << 24, 0.5, 1, 2, 3, 4, fronts=(FRONT,)
+        ),
+    ),
+    ("value.SwapEvent.2", msgspec.structs.replace(SWAP, warm_streams=2)),
     ("value.Image.2", IMAGE),
     ("value.File.2", messages.File(file_id="file-2")),
     ("value.ToolCall.2", messages.ToolCall("1", "look", "{}", "signed")),
@@ -245,7 +265,7 @@ def test_every_golden_frame_has_a_sample_and_every_sample_a_golden_frame():
 def test_every_struct_of_the_protocol_has_a_sample():
     public = {
         kind
-        for module in (messages, frames, control)
+        for module in (messages, frames, control, warm)
         for name in module.__all__
         if inspect.isclass(kind := getattr(module, name)) and issubclass(kind, Struct)
     }

@@ -1,0 +1,77 @@
+"""Answers of a real model that move with their warm state: in a reload, and when their process is killed."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from kernel_process import KernelProcess, instance_of, until, until_ready, write_config
+
+from byenatos_sdk.home import Home
+from byenatos_sdk.protocol.messages import InstanceState
+
+pytestmark = pytest.mark.model
+
+STORY = "Tell me a long story about a lighthouse keeper and the sea."
+GREEDY = {"temperature": 0.0, "max_tokens": 60}
+
+
+@pytest.fixture(scope="module")
+def model() -> Path:
+    folder = os.environ.get("BYENATOS_TEST_MODELS")
+    if not folder:
+        pytest.skip("BYENATOS_TEST_MODELS names no folder with the real models; `make test` sets it")
+    return Path(folder, "smollm2.gguf")
+
+
+@pytest.fixture(scope="module")
+def serving(model, tmp_path_factory):
+    """A kernel with one real model, whose running answers are journaled."""
+    home = Home(tmp_path_factory.mktemp("warm") / "home")
+    write_config(home, default="smollm2")
+    home.config.write_text(
+        '{"llm_driver_config": {"default_model": "smollm2"}, "model_config":'
+        ' [{"model_id": "smollm2", "vendor": "llamacpp", "journal": 4, "settings": {"n_ctx": 2048}}]}'
+    )
+    home.create()
+    (home.models / "smollm2.gguf").symlink_to(model)
+    kernel = KernelProcess(home)
+    yield kernel
+    kernel.clean_up()
+
+
+async def alone(client):
+    """Wait until one instance serves and nothing runs."""
+    await until_ready(client)
+    return await until(
+        client,
+        lambda status: status.streams == 0 and [one.state for one in status.instances] == [InstanceState.READY],
+    )
+
+
+async def test_a_reload_moves_a_running_answer_with_its_state_to_the_last_word(serving):
+    async with serving.client() as client, serving.client() as swapper:
+        await alone(client)
+        whole = await client.infer(STORY, **GREEDY)
+        stream = client.stream(STORY, **GREEDY)
+        for _ in range(8):
+            await anext(stream)
+        event = await swapper.swap("default", "smollm2", strategy="immediate")
+        assert (event.moved_streams, event.warm_streams) == (1, 1), event
+        answer = await stream.response()
+        assert answer.text == whole.text
+        assert [move.reason for move in answer.moves] == ["swap"]
+        assert "not exact" not in event.detail
+
+
+async def test_an_answer_whose_process_is_killed_goes_on_from_its_journal(serving):
+    async with serving.client() as client:
+        status = await alone(client)
+        whole = await client.infer(STORY, **GREEDY)
+        stream = client.stream(STORY, **GREEDY)
+        for _ in range(20):
+            await anext(stream)
+        os.kill(instance_of(status, "smollm2").pid, signal.SIGKILL)
+        answer = await stream.response()
+        assert [move.reason for move in answer.moves] == ["driver_crashed"]
+        assert answer.text == whole.text
