@@ -206,7 +206,7 @@ SAMPLES = {
 IMAGE = messages.Image(file_id="file-1", detail="original")
 LATER = [
     ("value.InstanceInfo.2", ISOLATED),
-    ("value.LoadOrder.2", control.LoadOrder("m", declared=SPECIFICATION)),
+    ("value.LoadOrder.2", control.LoadOrder("m", digest="ab" * 32, declared=SPECIFICATION)),
     (
         "value.KernelStatus.2",
         control.KernelStatus(
