@@ -260,7 +260,7 @@ def _decoded_messages(messages: list[WireMessage]) -> Iterator[Message]:
             known = ", ".join(_ROLES)
             raise InvalidRequest(f"messages[{at}].role: expected one of {known}, found {message.role!r}")
         if role == "tool":
-            answered, name = book.answered(message.tool_name or "", message.tool_call_id)
+            answered, name = book.answered(message.tool_name or message.name or "", message.tool_call_id)
             results.append(ToolResult(answered, message.content or "", name=name))
             continue
         if results:
