@@ -2,6 +2,9 @@
 
 Its base address is the server's root: ``/v1/chat/completions``, but ``/completion``. A client that comes to
 ``/v1/completions`` is answered as OpenAI would.
+
+A partial answer that is continued comes back differently (seen with llama.cpp b11549): a stream has the continuation
+alone, a whole answer repeats the part that was sent. Whoever lets it continue had better stream.
 """
 
 from msgspec.structs import replace
