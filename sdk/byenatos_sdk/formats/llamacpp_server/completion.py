@@ -4,9 +4,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from byenatos_sdk.formats.capabilities import Capabilities
+from byenatos_sdk.formats.extras import kept
 from byenatos_sdk.formats.fields import Fields
 from byenatos_sdk.formats.openai_chat.errors import STATUSES
 from byenatos_sdk.formats.openai_chat.errors import encode_error as encode_chat_error
+from byenatos_sdk.formats.openai_chat.profile import family_extra
 from byenatos_sdk.formats.openai_chat.tools import schema_format
 from byenatos_sdk.formats.sse import event
 from byenatos_sdk.formats.wire import Decoded, Reply, WireResponse, json_body
@@ -45,7 +47,7 @@ _TYPES = {
 
 def completion_body(request: InferenceRequest, to: Capabilities, extra: frozenset[str]) -> dict[str, Any]:
     """Write a request; ``request`` is fitted to ``to`` already."""
-    body: dict[str, Any] = {name: value for name, value in request.extra.items() if name in extra}
+    body: dict[str, Any] = {name: value for name, value in family_extra(request.extra).items() if name in extra}
     body["prompt"] = "".join(message.text for message in request.messages)
     if request.model != "default":
         body["model"] = request.model
@@ -120,7 +122,7 @@ def read_completion(fields: Fields, extra: frozenset[str]) -> Decoded:
         model=fields.text("model") or "default",
         sampling=sampling,
         response_format=None if schema is None else schema_format(schema),
-        extra={name: fields.get(name) for name in extra if name in fields},
+        extra=kept("llamacpp_server", {name: fields.get(name) for name in extra}),
         raw=True,
     )
     return Decoded(request, stream=bool(fields.flag("stream")))
