@@ -228,6 +228,7 @@ def test_errors_are_written_as_the_server_does(code):
         "permission_denied",
         "not_found",
         "context_length_exceeded",
+        "quota_exceeded",
         "overloaded",
         "rate_limited",
     }

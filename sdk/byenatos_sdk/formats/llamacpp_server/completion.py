@@ -202,8 +202,13 @@ def encode_completion(response: InferenceResponse, reply: Reply) -> WireResponse
     return WireResponse(json_body(body), headers={"content-type": "application/json"})
 
 
+def _status(code: str) -> int:
+    """Return the status for an error; a body without codes needs one of its own for an account that is empty."""
+    return 402 if code == "quota_exceeded" else STATUSES.get(code, 500)
+
+
 def _problem(code: str, message: str) -> dict[str, Any]:
-    status = STATUSES.get(code, 500)
+    status = _status(code)
     kind = "exceed_context_size_error" if code == "context_length_exceeded" else _TYPES.get(status, "server_error")
     return {"error": {"code": status, "message": message, "type": kind}}
 
@@ -211,7 +216,7 @@ def _problem(code: str, message: str) -> dict[str, Any]:
 def encode_error(error: ByenatosError) -> WireResponse:
     """Write an error as the server does: its code is the status."""
     wire = encode_chat_error(error)
-    return WireResponse(json_body(_problem(error.code, error.message)), wire.status, wire.headers)
+    return WireResponse(json_body(_problem(error.code, error.message)), _status(error.code), wire.headers)
 
 
 class CompletionEncoder:
