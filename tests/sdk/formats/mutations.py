@@ -44,10 +44,11 @@ def mutated(value: Any, random: Random, rate: float = 0.05) -> Any:
 
 
 def mutated_stream(case: Case, random: Random) -> bytes:
-    """Return a case's server-sent events with their data mutated."""
+    """Return a case's server-sent events, or its lines of JSON, with their data mutated."""
     lines = case.wire["raw"].replace("\r\n", "\n").split("\n")
     for at, line in enumerate(lines):
-        if line.startswith("data: "):
+        start = line[: len(line) - len(line.removeprefix("data:").removeprefix(" "))]
+        if start or line.startswith("{"):
             with suppress(ValueError):  # one case writes its JSON over several lines
-                lines[at] = "data: " + json.dumps(mutated(json.loads(line.removeprefix("data: ")), random))
+                lines[at] = start + json.dumps(mutated(json.loads(line.removeprefix(start)), random))
     return "\n".join(lines).encode()

@@ -265,7 +265,7 @@ def test_results_of_two_calls_of_one_function_find_their_calls_by_order():
         {"role": "tool", "content": "one", "tool_name": "f"},
         {"role": "tool", "content": "two", "tool_name": "f"},
         {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {}}}]},
-        {"role": "tool", "content": "three"},
+        {"role": "tool", "content": "three", "name": "f"},
     ]
     found = ollama.decode_request(chat(messages=messages)).request
     assert found.messages[2].parts == (

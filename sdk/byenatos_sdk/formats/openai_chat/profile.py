@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from byenatos_sdk.formats.capabilities import Capabilities
+from byenatos_sdk.formats.extras import FORMAT
 from byenatos_sdk.formats.matrix import MATRIX
 from byenatos_sdk.formats.wire import WireResponse
 from byenatos_sdk.protocol.errors import (
@@ -15,7 +16,6 @@ from byenatos_sdk.protocol.errors import (
     PermissionDenied,
     QuotaExceeded,
     RateLimited,
-    RequestTooLarge,
     Unauthenticated,
     Unsupported,
     UpstreamTimeout,
@@ -24,10 +24,36 @@ from byenatos_sdk.protocol.errors import (
 )
 from byenatos_sdk.protocol.messages import FinishReason, ReasoningOptions, Value
 
-__all__ = ["FINISHES", "KINDS", "OPENAI", "Profile", "Written", "effort"]
+__all__ = ["FAMILY", "FINISHES", "KINDS", "OPENAI", "Profile", "Written", "effort", "family_extra"]
 
 Written = dict[str, Any]
 """Fields of a request's body."""
+
+FAMILY = frozenset(
+    {
+        "openai_chat",
+        "openai_responses",
+        "openai_compatible",
+        "deepseek",
+        "openrouter",
+        "zhipu",
+        "moonshot",
+        "ark",
+        "vllm",
+        "qianfan",
+        "llamacpp_server",
+        "huggingface_tgi",
+        "meta",
+        "meta_model_api",
+    }
+)
+"""Formats of OpenAI's family: a parameter of one, kept in ``extra``, means the same to another that knows its name."""
+
+
+def family_extra(extra: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what of a request's ``extra`` a format of OpenAI's family may write, if it knows the names."""
+    return extra if extra.get(FORMAT, "openai_chat") in FAMILY else {}
+
 
 FINISHES: Mapping[str, tuple[FinishReason, str]] = {
     "stop": ("stop", ""),
@@ -48,12 +74,11 @@ FINISHES: Mapping[str, tuple[FinishReason, str]] = {
 """Words for the end of an answer, OpenAI's and those that others use in its place."""
 
 _OURS: dict[str, type[ByenatosError]] = {
-    code: type(error_from_code(code, "")) for code in error_codes() if code != "internal"
+    code: type(error_from_code(code, "")) for code in error_codes() if code not in {"internal", "invalid_request"}
 }
 
 KINDS: Mapping[str, type[ByenatosError]] = _OURS | {
     # codes
-    "context_length_exceeded": ContextLengthExceeded,
     "string_above_max_length": ContextLengthExceeded,
     "invalid_api_key": Unauthenticated,
     "insufficient_quota": QuotaExceeded,
@@ -76,7 +101,6 @@ KINDS: Mapping[str, type[ByenatosError]] = _OURS | {
     "overloaded_error": Overloaded,
     "unavailable_error": Overloaded,
     "timeout_error": UpstreamTimeout,
-    "request_too_large": RequestTooLarge,
     "not_supported_error": Unsupported,
     "exceed_context_size_error": ContextLengthExceeded,
     "insufficient_balance": QuotaExceeded,
@@ -107,7 +131,8 @@ class Profile(Value, frozen=True):
     to add to that message. ``stop_reason``: whether an answer names the stop sequence that ended it.
     ``context_field``: where a list of models says how long a context may be. ``call_type``: the ``type`` of a call of
     an earlier turn, empty to leave it out. ``usage_option``: whether a stream's usage must be asked for. ``finishes``
-    and ``kinds``: words of this dialect beyond ``FINISHES`` and ``KINDS``. ``as_chat``: puts an answer, or a chunk of
+    and ``kinds``: words of this dialect beyond ``FINISHES`` and ``KINDS``; ``failures``: words for the end of an answer
+    that mean that it failed. ``as_chat``: puts an answer, or a chunk of
     one, of another form into OpenAI's (a choice that has both a message and a delta is fine); ``error_of``: finds an
     error of another form in a decoded body.
     """
