@@ -8,4 +8,8 @@ class OpenAICompatible(HTTPDriver):
     """The settings say where (`base_url`), and whose dialect it is (`api`)."""
 
     format = openai_compatible.generic
-    formats = (*openai_compatible.DIALECTS.values(), openai_chat, openai_responses,)
+    formats = (
+        *openai_compatible.DIALECTS.values(),
+        openai_chat,
+        openai_responses,
+    )
