@@ -34,9 +34,10 @@ def arguments_text(arguments: Any) -> str:
 
 
 class _Call:
-    __slots__ = ("arguments", "id", "name", "signature")
+    __slots__ = ("arguments", "free", "id", "name", "signature")
 
     def __init__(self) -> None:
+        self.free = False
         self.id = ""
         self.name = ""
         self.arguments = StringIO()  # compact, however small the pieces are
@@ -57,9 +58,18 @@ class CallFragments:
         return bool(self._calls)
 
     def add(
-        self, index: Any, call_id: Any = None, name: Any = None, arguments: Any = None, signature: str | None = None
+        self,
+        index: Any,
+        call_id: Any = None,
+        name: Any = None,
+        arguments: Any = None,
+        signature: str | None = None,
+        *,
+        free: bool = False,
     ) -> None:
         """Add a fragment as it stands on the wire; what is of the wrong type counts as missing.
+
+        ``free``: the arguments are free text (OpenAI's custom tools), which becomes ``{"input": …}``.
 
         Raises:
             UpstreamFailed: there are more calls or longer arguments than the limits say.
@@ -70,6 +80,7 @@ class CallFragments:
         call.id = call.id or known
         call.name = call.name or name
         call.signature = call.signature or signature
+        call.free = free
         if arguments is None or arguments == "":
             return
         text = arguments_text(arguments)
@@ -95,13 +106,18 @@ class CallFragments:
             self._at[index] = call
         return call
 
+    @staticmethod
+    def _arguments(call: _Call) -> str:
+        text = call.arguments.getvalue()
+        return arguments_text({"input": text} if call.free else text)
+
     def take(self) -> list[ToolCallDelta]:
         """Return the calls, in the order in which they began, and forget them."""
         calls = [
             ToolCallDelta(
                 call.id or invented_id(position, call.name),
                 call.name,
-                arguments_text(call.arguments.getvalue()),
+                self._arguments(call),
                 call.signature,
             )
             for position, call in enumerate(self._calls)

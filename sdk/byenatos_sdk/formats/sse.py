@@ -45,6 +45,36 @@ class EventReader:
         Raises:
             UpstreamFailed: an event is larger than ``MAX_EVENT``.
         """
+        if not self._started or self._after_cr or self._size or b"\r" in data:
+            return self._feed_lines(data)
+        # Nearly all streams have line feeds only, and most events are one line of data: they are cut at blank lines.
+        # What was searched before is not searched again.
+        events: list[Event] = []
+        if self._rest:
+            searched = len(self._rest) - 1
+            self._rest += data
+            end = self._rest.rfind(b"\n\n", searched)
+            whole = bytes(self._rest[:end]) if end >= 0 else b""
+            del self._rest[: end + 2 if end >= 0 else 0]
+        else:
+            end = data.rfind(b"\n\n")
+            whole = data[:end] if end >= 0 else b""
+            self._rest += data[end + 2 if end >= 0 else 0 :]
+        for block in whole.split(b"\n\n") if whole else ():
+            if block.startswith(b"data: ") and b"\n" not in block:
+                events.append(Event(block[6:]))
+            else:
+                for line in (*block.split(b"\n"), b""):
+                    self._line(line, events)
+        self._check()
+        return events
+
+    def _check(self) -> None:
+        if self._size + len(self._rest) > MAX_EVENT:
+            raise UpstreamFailed(f"stream: expected events of at most {MAX_EVENT} bytes, found a larger one")
+
+    def _feed_lines(self, data: bytes) -> list[Event]:
+        """Take bytes that may end lines in any way, line by line."""
         if self._after_cr and data:
             self._after_cr = False
             if data[0] == 0x0A:
@@ -73,16 +103,15 @@ class EventReader:
         if end and end == len(self._rest) and self._rest[-1] == 0x0D:
             self._after_cr = True
         del self._rest[:end]
-        if self._size + len(self._rest) > MAX_EVENT:
-            raise UpstreamFailed(f"stream: expected events of at most {MAX_EVENT} bytes, found a larger one")
+        self._check()
         return events
 
     def end(self) -> list[Event]:
         """Hear that no more bytes come; return the event that the end cut off, if any."""
         events: list[Event] = []
-        if self._rest:
-            self._line(bytes(self._rest), events)
-            self._rest.clear()
+        for line in bytes(self._rest).splitlines():
+            self._line(line, events)
+        self._rest.clear()
         self._line(b"", events)
         return events
 

@@ -133,6 +133,8 @@ def read_json(body: bytes, what: str = "body") -> Any:
 def read_as(decoder: msgspec.json.Decoder[T], body: bytes, what: str = "body") -> T:
     """Decode JSON of a known shape: unknown fields are ignored, wrong types are named with their field.
 
+    ``what`` is where it stands: before the fields of all but the ``body`` itself.
+
     Raises:
         InvalidRequest: ``body`` is not JSON, or not of this shape.
         RequestTooLarge: it is larger than ``MAX_BODY``.
@@ -143,7 +145,9 @@ def read_as(decoder: msgspec.json.Decoder[T], body: bytes, what: str = "body") -
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         problem, _, place = str(error).partition(" - at `$")
-        field = place.rstrip("`").lstrip(".") or what
+        field = place.rstrip("`").lstrip(".")
+        if what != "body" or not field:
+            field = f"{what}.{field}" if field and not field.startswith("[") else f"{what}{field}"
         raise InvalidRequest(f"{field}: {problem[:1].lower()}{problem[1:].replace(', got ', ', found ')}") from None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"{what}: expected JSON, found: {error}") from None

@@ -1,4 +1,5 @@
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from tests.sdk.formats.cases import (
     wire_response,
 )
 from tests.sdk.formats.laws import decoded, holds_for_any_bytes, joined, same_however_cut
+from tests.sdk.formats.mutations import mutated, mutated_stream
 
 from byenatos_sdk.formats import anthropic_messages as anthropic
 from byenatos_sdk.formats.contract import EmbeddingFormat, Format, ModelListFormat, TokenCountFormat
@@ -860,3 +862,31 @@ def test_what_is_no_list_and_no_count_is_the_servers_failure(read_one):
         read_one(WireResponse(b"{}"))
     with pytest.raises(NotFound):
         read_one(WireResponse(b'{"type":"error","error":{"type":"not_found_error","message":"x"}}', 404))
+
+
+# ---- what is almost right --------------------------------------------------------------------------------------
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(cases("request")), st.randoms(use_true_random=False))
+def test_a_request_with_something_wrong_is_read_or_refused(case, random):
+    body = json.dumps(mutated(case.wire["body"], random)).encode()
+    with suppress(ByenatosError):
+        request = anthropic.decode_request(replace(wire_request(case), body=body)).request
+        assert anthropic.decode_request(anthropic.encode_request(request).wire)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(cases("response", "error")), st.randoms(use_true_random=False))
+def test_an_answer_with_something_wrong_is_read_or_an_error(case, random):
+    wire = replace(wire_response(case), body=json.dumps(mutated(case.wire["body"], random)).encode())
+    assert isinstance(anthropic.decode_error(wire), ByenatosError)
+    with suppress(ByenatosError):
+        response = anthropic.decode_response(wire)
+        assert anthropic.decode_response(anthropic.encode_response(response, REPLY)).text == response.text
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(cases("stream")), st.randoms(use_true_random=False))
+def test_a_stream_with_something_wrong_ends_once(case, random):
+    holds_for_any_bytes(anthropic, [mutated_stream(case, random)])

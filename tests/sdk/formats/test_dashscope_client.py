@@ -74,7 +74,7 @@ def test_what_the_client_sends_is_read_as_it_was_meant(call, replay):
     assert request.tool_choice == "f"
     assert request.sampling == Sampling(temperature=0.5, max_tokens=9, stop=("END",))
     assert request.reasoning.budget == 100
-    assert request.extra == {"enable_search": True, "result_format": "message"}
+    assert request.extra == {"format": "dashscope", "enable_search": True, "result_format": "message"}
     assert not reply_to(replay).asked.stream
     assert found.status_code == HTTPStatus.OK
     message = found.output.choices[0].message

@@ -1,5 +1,6 @@
 import base64
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from tests.sdk.formats.cases import (
     wire_response,
 )
 from tests.sdk.formats.laws import decoded, holds_for_any_bytes, joined, same_however_cut
+from tests.sdk.formats.mutations import mutated, mutated_stream
 
 from byenatos_sdk.formats import gemini
 from byenatos_sdk.formats.contract import EmbeddingFormat, Format, ModelListFormat, TokenCountFormat
@@ -755,3 +757,31 @@ def test_an_error_instead_of_a_list_is_an_error(read_one):
         read_one(WireResponse(b'{"error": {"code": 404, "message": "x", "status": "NOT_FOUND"}}', 404))
     with pytest.raises(UpstreamFailed):
         read_one(WireResponse(b"[]"))
+
+
+# ---- what is almost right --------------------------------------------------------------------------------------
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(cases("request")), st.randoms(use_true_random=False))
+def test_a_request_with_something_wrong_is_read_or_refused(case, random):
+    body = json.dumps(mutated(case.wire["body"], random)).encode()
+    with suppress(ByenatosError):
+        request = gemini.decode_request(replace(wire_request(case), body=body)).request
+        assert gemini.decode_request(gemini.encode_request(request).wire)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(cases("response", "error")), st.randoms(use_true_random=False))
+def test_an_answer_with_something_wrong_is_read_or_an_error(case, random):
+    wire = replace(wire_response(case), body=json.dumps(mutated(case.wire["body"], random)).encode())
+    assert isinstance(gemini.decode_error(wire), ByenatosError)
+    with suppress(ByenatosError):
+        response = gemini.decode_response(wire)
+        assert gemini.decode_response(gemini.encode_response(response, REPLY)).text == response.text
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(cases("stream")), st.randoms(use_true_random=False))
+def test_a_stream_with_something_wrong_ends_once(case, random):
+    holds_for_any_bytes(gemini, [mutated_stream(case, random)])

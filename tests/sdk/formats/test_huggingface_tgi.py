@@ -233,7 +233,7 @@ def expressible(request: InferenceRequest) -> InferenceRequest:
     return replace(request, sampling=replace(request.sampling, top_p=top_p))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(strategies.requests(tgi.CAPABILITIES).map(expressible), st.booleans())
 def test_a_conversation_survives_both_ways(request, stream):
     encoded = tgi.encode_request(request, stream=stream)
@@ -266,7 +266,7 @@ _prompts = st.builds(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(_prompts, st.booleans())
 def test_a_raw_text_survives_both_ways(request, stream):
     encoded = tgi.encode_request(request, stream=stream)
@@ -298,7 +298,7 @@ def test_a_body_that_is_no_answer_is_the_vendors_failure(body):
 _usages = st.integers(0, 99).map(lambda count: Usage(None, count))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(strategies.responses(usage=_usages, tools=False, logprobs=True, reasons=("stop", "length")))
 def test_an_answer_to_a_raw_text_survives_both_ways(response):
     found = tgi.decode_response(tgi.encode_response(response, DETAILS))
@@ -306,7 +306,7 @@ def test_an_answer_to_a_raw_text_survives_both_ways(response):
     assert replace(found, model=response.model, logprobs=logprobs) == response
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(strategies.responses(reasoning=True, logprobs=True))
 def test_an_answer_to_a_conversation_survives_both_ways(response):
     found = tgi.decode_response(tgi.encode_response(response, replace(CHAT, model=response.model)))
@@ -336,7 +336,7 @@ def without_details(usage: Usage) -> Usage:
     return Usage(usage.input_tokens, usage.output_tokens)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(strategies.deltas(tools=False), st.lists(st.integers(0, 10**4), max_size=4))
 def test_a_stream_of_a_raw_text_survives_both_ways_however_it_is_cut(deltas, cuts):
     raw = encoded_stream(deltas, RAW)
@@ -366,7 +366,7 @@ def parsed(delta):
     return (delta.id, delta.name, json.loads(delta.arguments)) if hasattr(delta, "arguments") else delta
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.binary(max_size=40), max_size=5))
 def test_any_bytes_end_in_one_terminal(found):
     holds_for_any_bytes(tgi, found)
@@ -393,7 +393,7 @@ _events = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(_events, max_size=4))
 def test_events_of_any_shape_end_in_one_terminal(events):
     holds_for_any_bytes(tgi, [b"data:" + json.dumps(event).encode() + b"\n\n" for event in events])

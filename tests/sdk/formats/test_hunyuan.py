@@ -244,7 +244,7 @@ def expressible(request: InferenceRequest) -> InferenceRequest:
     return replace(request, messages=tuple(messages), tools=tuple(replace(tool, strict=None) for tool in request.tools))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(strategies.requests(hunyuan.CAPABILITIES).map(expressible), st.booleans())
 def test_a_request_survives_both_ways(request, stream):
     encoded = hunyuan.encode_request(request, stream=stream)
@@ -282,7 +282,7 @@ def sayable(usage: Usage) -> Usage:
 usages = strategies.usages().map(sayable) | st.just(Usage(None, None))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(strategies.responses(usage=usages, reasoning=True))
 def test_a_response_survives_both_ways(response):
     found = hunyuan.decode_response(hunyuan.encode_response(response, REPLY))
@@ -297,7 +297,7 @@ def encoded_stream(deltas):
     return b"".join(encoder.encode([delta]) for delta in deltas)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(strategies.deltas(reasoning=True), st.lists(st.integers(0, 10**4), max_size=4))
 def test_a_stream_survives_both_ways_however_it_is_cut(deltas, cuts):
     raw = encoded_stream(deltas)
@@ -307,7 +307,7 @@ def test_a_stream_survives_both_ways_however_it_is_cut(deltas, cuts):
     assert hunyuan.stream_encoder(REPLY).encode(deltas) == raw
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.binary(max_size=40), max_size=5))
 def test_any_bytes_end_in_one_terminal(found):
     holds_for_any_bytes(hunyuan, found)
@@ -328,7 +328,7 @@ _events = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(_events, max_size=4))
 def test_events_of_any_shape_end_in_one_terminal(events):
     holds_for_any_bytes(hunyuan, [b"data:" + json.dumps(event).encode() + b"\n\n" for event in events])

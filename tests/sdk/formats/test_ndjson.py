@@ -1,9 +1,11 @@
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from byenatos_sdk.formats import ndjson
-from byenatos_sdk.formats.ndjson import LineReader
+from byenatos_sdk.formats.ndjson import LineReader, in_lines
 from byenatos_sdk.protocol.errors import UpstreamFailed
 
 
@@ -31,3 +33,10 @@ def test_an_endless_line_is_refused(monkeypatch):
         assert reader.feed(b"x" * 100) == []
     with pytest.raises(UpstreamFailed, match="at most 1000 bytes"):
         reader.feed(b"x")
+
+
+@given(st.text(max_size=30))
+def test_lines_end_only_where_they_are_meant_to(text):
+    data = in_lines(json.dumps({"a": text}, ensure_ascii=False).encode())
+    assert json.loads(data) == {"a": text}
+    assert len(data.decode().splitlines()) == 1

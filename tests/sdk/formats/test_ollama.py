@@ -236,7 +236,7 @@ def test_a_generate_request_keeps_what_only_generate_knows():
     found = ollama.decode_request(wire)
     assert found.path == "/api/generate"
     assert found.request.messages == (system("s"), user("a"))
-    assert found.request.extra == {"suffix": "z", "template": "T", "context": [1, 2]}
+    assert found.request.extra == {"format": "ollama", "suffix": "z", "template": "T", "context": [1, 2]}
     again = ollama.encode_request(found.request, stream=True).wire
     assert again.path == "/api/generate"
     assert json.loads(again.body) == body | {"stream": True}
@@ -265,7 +265,7 @@ def test_results_of_two_calls_of_one_function_find_their_calls_by_order():
         {"role": "tool", "content": "one", "tool_name": "f"},
         {"role": "tool", "content": "two", "tool_name": "f"},
         {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {}}}]},
-        {"role": "tool", "content": "three"},
+        {"role": "tool", "content": "three", "name": "f"},
     ]
     found = ollama.decode_request(chat(messages=messages)).request
     assert found.messages[2].parts == (
@@ -338,6 +338,8 @@ def test_options_of_other_vendors_stay_away():
     assert body["options"] == {"num_ctx": 8192}
     assert body["keep_alive"] == "5m"
     assert "verbosity" not in json.dumps(body)
+    foreign = {"format": "huggingface_tgi", "truncate": 512}
+    assert "truncate" not in json.loads(ollama.encode_request(replace(request, extra=foreign)).wire.body)
 
 
 # Images lose their media type, so the drawn ones begin as what they are; a name of a schema cannot be said.
@@ -359,7 +361,7 @@ def expressible(request: InferenceRequest) -> InferenceRequest:
     return replace(request, messages=tuple(messages), tools=tools, sampling=sampling)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(strategies.requests(ollama.CAPABILITIES).map(expressible), st.booleans())
 def test_a_request_survives_both_ways(request, stream):
     encoded = ollama.encode_request(request, stream=stream)
@@ -396,7 +398,7 @@ def test_an_error_with_a_good_status_is_an_error():
 usages = strategies.usages(details=False) | st.just(Usage(None, None))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(strategies.responses(usage=usages, reasoning=True, logprobs=True, reasons=("stop", "length")))
 def test_a_response_survives_both_ways(response):
     reply = replace(REPLY, model=response.model)
@@ -427,7 +429,7 @@ def expected_stream(deltas):
     return parsed([*others, Finish(reason, usage)])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(strategies.deltas(reasoning=True, logprobs=True), st.lists(st.integers(0, 10**4), max_size=4))
 def test_a_stream_survives_both_ways_however_it_is_cut(deltas, cuts):
     raw = encoded_stream(deltas)
@@ -443,7 +445,7 @@ def test_a_stream_of_generate_survives_both_ways(deltas):
     assert parsed(decoded(ollama, [raw])) == expected_stream(deltas)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(strategies.deltas(reasoning=True, logprobs=True))
 def test_lines_end_at_line_feeds_only_whatever_the_text_holds(deltas):
     text = encoded_stream(deltas).decode()
@@ -452,7 +454,7 @@ def test_lines_end_at_line_feeds_only_whatever_the_text_holds(deltas):
     assert all(json.loads(line) for line in lines)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.binary(max_size=40), max_size=5))
 def test_any_bytes_end_in_one_terminal(found):
     holds_for_any_bytes(ollama, found)

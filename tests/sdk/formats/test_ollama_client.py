@@ -111,7 +111,7 @@ def test_what_the_client_sends_is_read_as_it_was_meant(client, replay):
     assert request.sampling == Sampling(temperature=0.5, max_tokens=9, stop=("END",), logprobs=2)
     assert request.reasoning == ReasoningOptions("low")
     assert request.response_format == {"type": "json_object"}
-    assert request.extra == {"num_ctx": 1024, "keep_alive": "5m"}
+    assert request.extra == {"format": "ollama", "num_ctx": 1024, "keep_alive": "5m"}
 
 
 def test_the_client_reads_a_whole_answer(client, replay):

@@ -186,6 +186,25 @@ def test_a_choice_among_some_tools_leaves_the_others_out():
     assert found.tool_choice == "required"
 
 
+def test_calls_to_a_client_s_tools_of_free_text_come_back_as_free_text(replay):
+    found = asked(chat(tools=[{"type": "custom", "custom": {"name": "patch", "description": "d"}}]))
+    assert found.request.tools[0].parameters["required"] == ["input"]
+    reply = replace(REPLY, asked=replace(found, usage_in_stream=True))
+    deltas = [
+        ToolCallDelta("a", "patch", '{"input":"+1"}'),
+        ToolCallDelta("b", "patch", "+2"),
+        Finish("tool_calls", Usage(1, 1), "m"),
+    ]
+    replay.answer(openai_chat.encode_response(_added(deltas), reply))
+    raw = openai_chat.stream_encoder(reply).encode(deltas)
+
+    (choice,) = client(replay).chat.completions.create(model="m", messages=[]).choices
+
+    said = [(call.type, call.id, call.custom.name, call.custom.input) for call in choice.message.tool_calls]
+    assert said == [("custom", "a", "patch", "+1"), ("custom", "b", "patch", "+2")]
+    assert laws.decoded(openai_chat, [raw])[0] == deltas[0]
+
+
 def test_a_result_that_comes_late_is_named_after_the_last_call_of_its_id():
     call = {"type": "function", "function": {"name": "f", "arguments": "{}"}}
     other = {"type": "function", "function": {"name": "g", "arguments": "{}"}}
@@ -453,6 +472,35 @@ _PIECES = st.sampled_from(
 @settings(max_examples=200, deadline=None)
 def test_any_bytes_end_in_one_terminal(pieces):
     laws.holds_for_any_bytes(openai_chat, pieces)
+
+
+_CHOICES = st.fixed_dictionaries(
+    {},
+    optional={
+        "index": st.sampled_from([0, 1, None]),
+        "delta": st.none()
+        | st.dictionaries(
+            st.sampled_from(["content", "reasoning_content", "reasoning", "thinking", "refusal", "tool_calls", "role"]),
+            st.sampled_from(["x", "", None, [], [{"index": 0, "function": {"name": "f"}}], [{"text": "y"}]]),
+        ),
+        "finish_reason": st.sampled_from([None, "stop", ""]),
+        "logprobs": st.none(),
+    },
+)
+_CHUNKS = st.fixed_dictionaries(
+    {"choices": st.lists(_CHOICES, max_size=2)},
+    optional={"usage": st.sampled_from([None, {"prompt_tokens": 1}]), "model": st.sampled_from(["m", "", None])},
+)
+
+
+@given(st.lists(_CHUNKS, max_size=4))
+@settings(max_examples=200, deadline=None)
+def test_the_quick_way_and_the_long_way_say_the_same(chunks):
+    """Most chunks are read by their type; the long way is taken where a dialect has chunks of its own."""
+    long = openai_chat.Dialect(replace(openai_chat.OPENAI, as_chat=lambda body: body))
+    raw = [b"data: " + json_body(one) + b"\n\n" for one in chunks]
+
+    assert laws.decoded(openai_chat, raw) == laws.decoded(long, raw)
 
 
 def test_a_stream_without_an_end_broke_off():

@@ -13,7 +13,7 @@ from tests.sdk.formats.chat_dialects import client, read_answer
 
 from byenatos_sdk.formats import openai_responses
 from byenatos_sdk.formats.wire import Decoded, Reply, WireRequest, WireResponse, json_body
-from byenatos_sdk.protocol.answer import deltas_of
+from byenatos_sdk.protocol.answer import Answer, deltas_of
 from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, UpstreamFailed
 from byenatos_sdk.protocol.messages import (
     Failure,
@@ -435,6 +435,30 @@ def test_openai_s_helper_adds_a_stream_up(replay):
     assert answer.output[0].encrypted_content == "sig"
     assert answer.output[1].content[0].logprobs[0].token == "Check"
     assert (answer.temperature, answer.usage.total_tokens) == (0.5, 15)
+
+
+def test_calls_to_a_client_s_tools_of_free_text_come_back_as_free_text(replay):
+    found = asked({"input": "x", "tools": [{"type": "custom", "name": "patch", "description": "d"}]})
+    assert found.request.tools[0].parameters["required"] == ["input"]
+    reply = replace(REPLY, asked=found)
+    deltas = [ToolCallDelta("a", "patch", '{"input":"+1"}'), Finish("tool_calls", Usage(1, 1), "m")]
+    raw = openai_responses.stream_encoder(reply).encode(deltas)
+    replay.stream(raw)
+
+    with client(replay).responses.stream(model="m", input="x") as stream:
+        (item,) = stream.get_final_response().output
+
+    assert (item.type, item.call_id, item.name, item.input) == ("custom_tool_call", "a", "patch", "+1")
+    assert laws.decoded(openai_responses, [raw]) == deltas
+    whole = openai_responses.encode_response(_added(deltas), reply)
+    assert openai_responses.decode_response(whole).message.parts == (ToolCall("a", "patch", '{"input":"+1"}'),)
+
+
+def _added(deltas):
+    answer = Answer()
+    for delta in deltas:
+        answer.add(delta)
+    return answer.response()
 
 
 def test_a_failure_is_a_failed_response(replay):

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -54,6 +56,59 @@ def test_the_events_are_the_same_wherever_the_bytes_are_cut(lines, newline, data
     cuts = sorted(data.draw(st.lists(st.integers(0, len(wire)), max_size=6)))
     pieces = [wire[a:b] for a, b in zip([0, *cuts], [*cuts, len(wire)], strict=True)]
     assert read(*pieces) == read(wire) == read(*(wire[at : at + 1] for at in range(len(wire))))
+
+
+def by_the_standard(raw):
+    """Read a whole stream the plain way: by lines, and an event at each blank one and at the end."""
+    events, data, name, comments = [], [], "", []
+    for line in [*raw.removeprefix(b"\xef\xbb\xbf").splitlines(), b""]:
+        field, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if not line:
+            if data:
+                events.append(Event(b"\n".join(data), name, tuple(comments)))
+            data, name, comments = [], "", []
+        elif field == b"data":
+            data.append(value)
+        elif field == b"event":
+            name = value.decode("utf-8", "replace")
+        elif field == b"error":
+            data.append(value)
+            name = "error"
+        elif not field:
+            comments.append(value)
+    return events
+
+
+_PIECES = st.sampled_from(
+    [
+        b"data: a",
+        b"data:b",
+        b"data",
+        b"event: e",
+        b": c",
+        b"id: 1",
+        b"error: x",
+        b"\n",
+        b"\n\n",
+        b"\r",
+        b"\r\n",
+        b"\xe2\x80\xa8",
+    ]
+)
+
+
+@given(st.lists(_PIECES | st.binary(max_size=3), max_size=15), st.lists(st.integers(0, 60), max_size=4))
+@settings(max_examples=200, deadline=None)
+def test_any_bytes_are_read_as_the_standard_says_however_they_are_cut(pieces, cuts):
+    raw = b"".join(pieces)
+    expected = by_the_standard(raw)
+    edges = sorted({0, len(raw), *(cut for cut in cuts if cut < len(raw))})
+
+    assert read(raw) == expected
+    assert read(*pieces) == expected
+    assert read(*(raw[at : at + 1] for at in range(len(raw)))) == expected
+    assert read(*(raw[a:b] for a, b in itertools.pairwise(edges))) == expected
 
 
 @settings(max_examples=50)

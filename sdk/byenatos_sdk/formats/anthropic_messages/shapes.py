@@ -164,6 +164,8 @@ def _read(decoder: msgspec.json.Decoder[_Struct], raw: msgspec.Raw, where: str) 
         raise InvalidRequest(
             f"{where}{place.rstrip('`')}: {problem[:1].lower()}{problem[1:].replace(', got ', ', found ')}"
         ) from None
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"{where}: expected a block, found: {error}") from None
 
 
 # ---- requests --------------------------------------------------------------------------------------------------

@@ -100,7 +100,8 @@ def error_of(body: Any, wire: WireResponse) -> ByenatosError:
     if not isinstance(found, dict):
         found = body if isinstance(body, dict) else {}
     code, message = found.get("code"), found.get("message") or found.get("msg")
-    status = wire.status if wire.status >= 400 else 500
+    said = found.get("status_code")
+    status = wire.status if wire.status >= 400 else said if isinstance(said, int) and 400 <= said < 600 else 500
     error = failure(
         WireResponse(wire.body, status, wire.headers),
         message if isinstance(message, str) else text_of(wire),

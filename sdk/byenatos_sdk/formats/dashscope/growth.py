@@ -3,10 +3,11 @@
 A client asks for pieces of new text (``incremental_output``), but some models ignore that and send the whole text so
 far in every event, and nothing in the stream says which. Once a piece does not begin with the one before it, pieces
 add up. As long as every piece does, both are possible: then only what is the same either way is given out, until so
-much has been repeated that it cannot be chance, or the answer ends; an answer whose every piece repeated the one
-before is taken for one that grew, because the last event of a stream that adds up is empty. Thoughts that are gone,
-or still there, beside the text that follows them show it too. All texts of an answer (its text, its reasoning, its
-calls' arguments) are sent in one way, so what one of them shows holds for all.
+much has been repeated by pieces that grew that it cannot be chance. A piece that comes again and again in events that
+say nothing else adds up too: a text that grows would have grown. Thoughts that are gone, or still there, beside the
+text that follows them show it as well. An answer that ends before anything showed it is taken for one that grew,
+because the last event of a stream that adds up is empty. All texts of an answer (its text, its reasoning, its calls'
+arguments) are sent in one way, so what one of them shows holds for all.
 """
 
 from enum import Enum
@@ -15,8 +16,10 @@ __all__ = ["Growth", "Mode", "Way"]
 
 CERTAIN = 16
 """Characters that must have been repeated, over at least two pieces that grew, until it is no chance."""
+AGAIN = 4
+"""How often the same piece must come again, in events that say nothing else, until pieces surely add up."""
 HELD = 1 << 16
-"""Characters repeated by pieces of any kind after which no more is held back."""
+"""Characters repeated in any other way after which no more is held back."""
 
 
 class Way(Enum):
@@ -49,11 +52,12 @@ class Growth:
         self._given = 0
         self._grown = 0
         self._repeated = 0
+        self._again = 0
 
-    def feed(self, piece: str) -> str:
-        """Take the next piece; return the text that is surely new."""
+    def feed(self, piece: str, *, alone: bool = False) -> str:
+        """Take the next piece; return the text that is surely new. ``alone``: its event says nothing else."""
         if self._mode.way is Way.UNKNOWN:
-            self._look(piece)
+            self._look(piece, alone=alone)
         if self._mode.way is Way.ADDS_UP:
             return self._held_back() + piece
         if self._mode.way is Way.GROWS:
@@ -72,13 +76,18 @@ class Growth:
         self._given = len(self._last)
         return rest
 
-    def _look(self, piece: str) -> None:
+    def _look(self, piece: str, *, alone: bool) -> None:
         """Look whether ``piece`` shows how the texts are sent."""
         if not self._last:
             return
         if not piece.startswith(self._last):
             self._mode.way = Way.ADDS_UP
+        elif alone and piece == self._last:
+            self._again += 1
+            if self._again >= AGAIN:
+                self._mode.way = Way.ADDS_UP
         else:
+            self._again = 0
             self._grown += len(piece) > len(self._last)
             self._repeated += len(self._last)
             if self._repeated >= (CERTAIN if self._grown >= 2 else HELD):

@@ -10,6 +10,7 @@ from typing import Any
 from byenatos_sdk.formats.adapt import adapt
 from byenatos_sdk.formats.capabilities import Capabilities
 from byenatos_sdk.formats.dashscope.messages import is_multimodal, read_messages, write_messages
+from byenatos_sdk.formats.extras import extras_for, kept
 from byenatos_sdk.formats.fields import Fields
 from byenatos_sdk.formats.matrix import MATRIX
 from byenatos_sdk.formats.openai_chat.tools import read_format, read_tools, write_tools
@@ -62,9 +63,10 @@ def encode_request(
     if fitted.response_format is not None:
         parameters["response_format"] = fitted.response_format
     parameters |= _reasoning(fitted.reasoning)
-    parameters |= {name: value for name, value in fitted.extra.items() if name in EXTRA}
-    if "stop_token_ids" in fitted.extra:
-        parameters["stop"] = [*fitted.sampling.stop, *fitted.extra["stop_token_ids"]]
+    extra = extras_for(NAME, fitted.extra)
+    parameters |= {name: value for name, value in extra.items() if name in EXTRA}
+    if "stop_token_ids" in extra:
+        parameters["stop"] = [*fitted.sampling.stop, *extra["stop_token_ids"]]
     body = {
         "model": fitted.model,
         "input": {"messages": list(write_messages(fitted.messages, multimodal=multimodal))},
@@ -112,13 +114,14 @@ def decode_request(wire: WireRequest) -> Decoded:
     if not model:
         raise body.wrong("model", "a model's name")
     extra = {name: parameters.values[name] for name in (*EXTRA, *_SHAPE) if name in parameters}
+    sampling = _read_sampling(parameters, extra)
     request = InferenceRequest(
         read_messages(body.need_inner("input")),
         model=model,
-        sampling=_read_sampling(parameters, extra),
+        sampling=sampling,
         response_format=read_format(parameters),
         reasoning=_read_reasoning(parameters),
-        extra=extra,
+        extra=kept(NAME, extra),
         **read_tools(parameters),
     )
     accept = wire.headers.get("accept", "")

@@ -74,25 +74,27 @@ class StreamDecoder(UnitDecoder[Event]):
         choice = choice_of(output, self._choice) if isinstance(output, dict) else None
         if choice is None:
             return
-        message = choice.get("message")
+        message, word = choice.get("message"), choice.get("finish_reason")
+        ended = is_word(word)
         if isinstance(message, dict):
-            self._message(message)
+            self._message(message, ended=ended)
         tokens = read_logprobs(choice.get("logprobs"))
         if tokens:
             self.say(Logprobs(tokens))
-        word = choice.get("finish_reason")
-        if isinstance(word, str) and is_word(word):
-            self._finish(word, body.get("usage"))
+        if ended:
+            self._finish(str(word), body.get("usage"))
 
-    def _message(self, message: dict[str, Any]) -> None:
+    def _message(self, message: dict[str, Any], *, ended: bool) -> None:
+        calls = message.get("tool_calls")
+        quiet = not ended and not calls
         thoughts, text = message.get("reasoning_content"), content_text(message.get("content"))
         if text and self._thoughts.repeats(thoughts):
             self._mode.grows()
         if text or isinstance(thoughts, str):  # beside a text, none at all means that the thinking is over
-            self._say_thought(self._thoughts.feed(thoughts if isinstance(thoughts, str) else ""))
+            thought = thoughts if isinstance(thoughts, str) else ""
+            self._say_thought(self._thoughts.feed(thought, alone=quiet and not text))
         if message.get("content") is not None:
-            self._say_text(self._text.feed(text))
-        calls = message.get("tool_calls")
+            self._say_text(self._text.feed(text, alone=quiet and not thoughts))
         for at, call in enumerate(calls if isinstance(calls, list) else ()):
             if isinstance(call, dict):
                 self._call(call, at)

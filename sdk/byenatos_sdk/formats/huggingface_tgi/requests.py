@@ -9,8 +9,9 @@ from msgspec.structs import replace
 
 from byenatos_sdk.formats.adapt import adapt, schema_of
 from byenatos_sdk.formats.capabilities import Capabilities
+from byenatos_sdk.formats.extras import extras_for, kept
 from byenatos_sdk.formats.fields import Fields
-from byenatos_sdk.formats.huggingface_tgi.profile import CAPABILITIES, CHAT
+from byenatos_sdk.formats.huggingface_tgi.profile import CAPABILITIES, CHAT, NAME
 from byenatos_sdk.formats.openai_chat.tools import schema_format
 from byenatos_sdk.formats.wire import Decoded, Encoded, WireRequest, json_body, read_object
 from byenatos_sdk.protocol.messages import InferenceRequest, Message, Sampling, Text
@@ -73,6 +74,7 @@ def _value_form(request: InferenceRequest) -> dict[str, Any] | None:
 
 def _encode_prompt(request: InferenceRequest, to: Capabilities, *, stream: bool, strict: bool) -> Encoded:
     fitted, losses, unsayable = adapt(request, to, strict=strict)
+    extra = extras_for(NAME, fitted.extra)
     parameters: dict[str, Any] = {"details": True, "return_full_text": False}
     for name, limit in CAPABILITIES.parameters.items():
         value = getattr(fitted.sampling, name)
@@ -83,9 +85,9 @@ def _encode_prompt(request: InferenceRequest, to: Capabilities, *, stream: bool,
     if fitted.response_format is not None:
         schema = schema_of(fitted.response_format)
         parameters["grammar"] = {"type": "json", "value": _ANY_OBJECT if schema is None else schema}
-    elif isinstance(fitted.extra.get("grammar"), dict):
-        parameters["grammar"] = fitted.extra["grammar"]
-    parameters |= {name: value for name, value in fitted.extra.items() if name in EXTRA} | {"details": True}
+    elif isinstance(extra.get("grammar"), dict):
+        parameters["grammar"] = extra["grammar"]
+    parameters |= {name: value for name, value in extra.items() if name in EXTRA} | {"details": True}
     prompt = "".join(message.text for message in fitted.messages)
     body = {"inputs": prompt, "parameters": parameters, "stream": stream}
     path = "/generate_stream" if stream else "/generate"
@@ -122,7 +124,7 @@ def decode_request(wire: WireRequest) -> Decoded:
         model=body.text("model") or "default",
         sampling=_sampling(parameters),
         response_format=_grammar(grammar),
-        extra=extra,
+        extra=kept(NAME, extra),
         raw=True,
     )
     stream = path.endswith("/generate_stream") or (not path.endswith("/generate") and bool(body.flag("stream")))

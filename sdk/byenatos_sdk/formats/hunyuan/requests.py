@@ -10,6 +10,7 @@ import msgspec
 
 from byenatos_sdk.formats.adapt import adapt
 from byenatos_sdk.formats.capabilities import Capabilities
+from byenatos_sdk.formats.extras import extras_for, kept
 from byenatos_sdk.formats.fields import Fields
 from byenatos_sdk.formats.hunyuan.messages import read_messages, write_messages
 from byenatos_sdk.formats.matrix import MATRIX
@@ -63,7 +64,7 @@ def encode_request(
     body |= _tools(fitted)
     if fitted.reasoning is not None and fitted.reasoning.effort is not None:
         body["EnableThinking"] = fitted.reasoning.effort != "none"
-    body |= {name: value for name, value in fitted.extra.items() if name in EXTRA}
+    body |= {name: value for name, value in extras_for(NAME, fitted.extra).items() if name in EXTRA}
     wire = WireRequest("/", json_body(body), headers("ChatCompletions"))
     return Encoded(wire, adapted.losses, (*fitted.sampling.stop, *adapted.stops))
 
@@ -123,7 +124,7 @@ def decode_request(wire: WireRequest) -> Decoded:
         tools=tools,
         tool_choice=choice,
         reasoning=None if thinking is None else ReasoningOptions("medium" if thinking else "none"),
-        extra={name: body.values[name] for name in EXTRA if name in body},
+        extra=kept(NAME, {name: body.values[name] for name in EXTRA if name in body}),
     )
     return Decoded(request, stream=bool(body.flag("Stream")), path=wire.path.partition("?")[0])
 

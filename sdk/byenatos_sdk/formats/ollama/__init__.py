@@ -6,6 +6,7 @@ from byenatos_sdk.formats.ollama.embeddings import (
     encode_embedding_request,
     encode_embedding_response,
 )
+from byenatos_sdk.formats.ollama.incoming import decode_request
 from byenatos_sdk.formats.ollama.models import (
     decode_models,
     decode_show,
@@ -20,7 +21,7 @@ from byenatos_sdk.formats.ollama.models import (
     encode_version,
     encode_version_request,
 )
-from byenatos_sdk.formats.ollama.requests import CAPABILITIES, NAME, decode_request, encode_request
+from byenatos_sdk.formats.ollama.requests import CAPABILITIES, NAME, encode_request
 from byenatos_sdk.formats.ollama.responses import decode_error, decode_response, encode_error, encode_response
 from byenatos_sdk.formats.ollama.streams import StreamDecoder, StreamEncoder, stream_decoder, stream_encoder
 

@@ -7,7 +7,7 @@ import msgspec
 
 from byenatos_sdk.formats.calls import arguments_object, invented_id
 from byenatos_sdk.formats.failures import body_of, failure, is_context, text_of
-from byenatos_sdk.formats.ollama.requests import arguments_of
+from byenatos_sdk.formats.ollama.incoming import arguments_of
 from byenatos_sdk.formats.ollama.shapes import Answer, Call, Function, Logprob, TopLogprob, WireMessage
 from byenatos_sdk.formats.wire import Reply, WireResponse, json_body, read_as
 from byenatos_sdk.protocol.errors import (

@@ -34,6 +34,7 @@ class WireMessage(msgspec.Struct, omit_defaults=True):
     images: list[str] | None = None
     tool_calls: list[Call] | None = None
     tool_name: str | None = None
+    name: str | None = None  # what clients of OpenAI's format call it
     tool_call_id: str | None = None
 
 

@@ -10,6 +10,7 @@ from byenatos_sdk.formats.fields import Fields
 from byenatos_sdk.formats.fragments import arguments_text, invented_id
 from byenatos_sdk.formats.openai_chat.parts import read_content, write_content
 from byenatos_sdk.formats.openai_chat.profile import Profile
+from byenatos_sdk.formats.openai_chat.tools import custom_input
 from byenatos_sdk.protocol.errors import InvalidRequest
 from byenatos_sdk.protocol.messages import (
     Image,
@@ -18,6 +19,7 @@ from byenatos_sdk.protocol.messages import (
     Reasoning,
     Text,
     ToolCall,
+    ToolCallDelta,
     ToolResult,
 )
 
@@ -117,8 +119,10 @@ def read_messages(request: Fields) -> tuple[Message, ...]:
     return tuple(found)
 
 
-def write_call(call: ToolCall, kind: str = "function") -> dict[str, Any]:
-    """Write a call, of an earlier turn or of an answer."""
+def write_call(call: ToolCall | ToolCallDelta, kind: str = "function", *, custom: bool = False) -> dict[str, Any]:
+    """Write a call, of an earlier turn or of an answer; ``custom``: to a tool of free text."""
+    if custom:
+        return {"id": call.id, "type": "custom", "custom": {"name": call.name, "input": custom_input(call.arguments)}}
     typed = {"type": kind} if kind else {}
     return {"id": call.id, **typed, "function": {"name": call.name, "arguments": call.arguments}}
 

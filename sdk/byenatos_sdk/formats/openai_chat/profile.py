@@ -130,6 +130,11 @@ class Profile(Value, frozen=True):
     as_chat: Callable[[Written], Written] = _as_it_is
     error_of: Callable[[WireResponse, Any], ByenatosError | None] = _no_error
 
+    @property
+    def has_own_chunks(self) -> bool:
+        """Whether the chunks of a stream may have another form than OpenAI's."""
+        return self.as_chat is not _as_it_is or self.error_of is not _no_error
+
     def finish(self, word: str) -> tuple[FinishReason, str]:
         """Return the reason and detail that a vendor's word stands for; an unknown one ends the answer as it says."""
         found = self.finishes.get(word) or FINISHES.get(word)

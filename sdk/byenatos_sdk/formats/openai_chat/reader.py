@@ -10,6 +10,9 @@ that is one JSON value instead of events is a whole answer of a server that does
 
 from typing import Any
 
+import msgspec
+from msgspec import Struct
+
 from byenatos_sdk.formats.fragments import CallFragments
 from byenatos_sdk.formats.openai_chat.errors import failed, found_error
 from byenatos_sdk.formats.openai_chat.logprobs import read_logprobs
@@ -31,6 +34,37 @@ from byenatos_sdk.protocol.messages import (
 )
 
 __all__ = ["StreamDecoder"]
+
+
+class _Delta(Struct, gc=False):
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    thinking: Any = None
+    refusal: Any = None
+    tool_calls: Any = None
+    function_call: Any = None
+
+
+class _Choice(Struct, gc=False):
+    delta: _Delta
+    index: int = 0
+    finish_reason: None = None
+    logprobs: None = None
+    usage: None = None
+
+
+class _Piece(Struct, gc=False):
+    """A chunk that has a piece of text or of reasoning and nothing else: nearly all chunks are of this kind."""
+
+    choices: tuple[_Choice]
+    model: str | None = None
+    usage: None = None
+    error: None = None
+
+
+_NOTHING = (None, None, None, None)
+_decode_piece = msgspec.json.Decoder(_Piece).decode
 
 
 def _is_whole(event: Event) -> bool:
@@ -60,6 +94,7 @@ class StreamDecoder:
         self._model = ""
         self._finish: tuple[FinishReason, str, str | None] | None = None
         self._over = False
+        self._plain = not profile.has_own_chunks
         self._whole: bytearray | None = None
         self._begun = False
 
@@ -136,6 +171,8 @@ class StreamDecoder:
 
     def _take(self, event: Event, deltas: list[Delta]) -> bool:
         """Take one event; say whether it was the last."""
+        if self._plain and not event.name and self._piece(event.data, deltas):
+            return False
         data = event.data.strip()
         if data.startswith(b"[DONE]"):
             if self._finish is None and not (self._shown or deltas or self._calls):
@@ -159,6 +196,28 @@ class StreamDecoder:
         self._chunk(self._profile.as_chat(chunk), deltas)
         self._shown = self._shown or bool(deltas)
         return False
+
+    def _piece(self, data: bytes, deltas: list[Delta]) -> bool:
+        """Take a chunk the quick way, if it is a piece of text or of reasoning and nothing else."""
+        try:
+            piece = _decode_piece(data)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            return False
+        (choice,) = piece.choices
+        delta = choice.delta
+        others = (delta.thinking, delta.refusal, delta.tool_calls, delta.function_call)
+        if others != _NOTHING:
+            return False
+        if piece.model:
+            self._model = piece.model
+        if choice.index == self._choice:
+            thought = delta.reasoning_content or delta.reasoning
+            if thought:
+                deltas.append(ReasoningDelta(thought))
+            if delta.content:
+                deltas.append(TextDelta(delta.content))
+            self._shown = self._shown or bool(deltas)
+        return True
 
     def _chunk(self, chunk: dict[str, Any], deltas: list[Delta]) -> None:
         model = chunk.get("model")
@@ -221,9 +280,9 @@ class StreamDecoder:
             return
         function = call.get("function")
         custom = call.get("custom")
-        if isinstance(custom, dict):
-            function = {"name": custom.get("name"), "arguments": custom.get("input")}
-        if not isinstance(function, dict):
-            function = {}
         self._called = True
-        self._calls.add(call.get("index"), call.get("id"), function.get("name"), function.get("arguments"))
+        if isinstance(custom, dict):
+            self._calls.add(call.get("index"), call.get("id"), custom.get("name"), custom.get("input"), free=True)
+        else:
+            function = function if isinstance(function, dict) else {}
+            self._calls.add(call.get("index"), call.get("id"), function.get("name"), function.get("arguments"))

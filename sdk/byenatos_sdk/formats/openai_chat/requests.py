@@ -10,7 +10,7 @@ from byenatos_sdk.formats.fields import Fields
 from byenatos_sdk.formats.openai_chat.messages import read_messages, write_messages
 from byenatos_sdk.formats.openai_chat.profile import Profile
 from byenatos_sdk.formats.openai_chat.sampling import read_reasoning, read_sampling, write_sampling
-from byenatos_sdk.formats.openai_chat.tools import read_format, read_tools, write_format, write_tools
+from byenatos_sdk.formats.openai_chat.tools import CUSTOM_TOOLS, read_format, read_tools, write_format, write_tools
 from byenatos_sdk.formats.wire import Decoded, Encoded, WireRequest, json_body, read_object
 from byenatos_sdk.protocol.messages import InferenceRequest, Message, Text
 
@@ -95,6 +95,10 @@ def decode_request(profile: Profile, wire: WireRequest) -> Decoded:
     end_user = request.text("safety_identifier") or request.text("user")
     about: Mapping[str, Any] = {} if raw else read_tools(request)
     names = profile.extra | frozenset(_RAW_ONLY) if raw else profile.extra
+    extra = _extra(request, names)
+    custom = [tool.need_inner("custom").need_text("name") for tool in request.objects("tools") if "custom" in tool]
+    if custom:
+        extra[CUSTOM_TOOLS] = custom
     return Decoded(
         InferenceRequest(
             _prompt(request) if raw else read_messages(request),
@@ -102,7 +106,7 @@ def decode_request(profile: Profile, wire: WireRequest) -> Decoded:
             sampling=read_sampling(request),
             response_format=read_format(request),
             metadata={"end_user": end_user} if end_user else {},
-            extra=_extra(request, names),
+            extra=extra,
             reasoning=read_reasoning(request),
             raw=raw,
             **about,

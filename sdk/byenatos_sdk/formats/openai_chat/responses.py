@@ -8,6 +8,7 @@ from byenatos_sdk.formats.openai_chat.errors import found_error, read_body
 from byenatos_sdk.formats.openai_chat.logprobs import read_logprobs, write_logprobs, write_old_logprobs
 from byenatos_sdk.formats.openai_chat.messages import REASONING_TEXTS, write_call
 from byenatos_sdk.formats.openai_chat.profile import Profile
+from byenatos_sdk.formats.openai_chat.tools import custom_names
 from byenatos_sdk.formats.openai_chat.usage import read_usage, write_usage
 from byenatos_sdk.formats.wire import Reply, WireResponse, json_body
 from byenatos_sdk.protocol.errors import UpstreamFailed
@@ -99,7 +100,7 @@ def _calls(message: dict[str, Any]) -> list[Part]:
         function = call.get("function")
         custom = call.get("custom")
         if isinstance(custom, dict):
-            calls.add(at, call.get("id"), custom.get("name"), {"input": custom.get("input")})
+            calls.add(at, call.get("id"), custom.get("name"), custom.get("input"), free=True)
         elif isinstance(function, dict):
             calls.add(at, call.get("id"), function.get("name"), function.get("arguments"))
     legacy = message.get("function_call")
@@ -189,11 +190,11 @@ def finish_word(reason: FinishReason, detail: str) -> str:
     return "stop" if detail == "refusal" else reason
 
 
-def _message(profile: Profile, response: InferenceResponse) -> dict[str, Any]:
+def _message(profile: Profile, response: InferenceResponse, custom: frozenset[str]) -> dict[str, Any]:
     parts = response.message.parts
     refused = response.detail == "refusal"
     text = response.text
-    calls = [write_call(part) for part in parts if isinstance(part, ToolCall)]
+    calls = [write_call(part, custom=part.name in custom) for part in parts if isinstance(part, ToolCall)]
     message: dict[str, Any] = {
         "role": "assistant",
         "content": None if refused or (calls and not text) else text,
@@ -221,7 +222,8 @@ def answer_object(reply: Reply, kind: str, choices: list[dict[str, Any]], usage:
     return body if written is None else body | {"usage": written}
 
 
-def _written(profile: Profile, response: InferenceResponse, index: int, *, raw: bool) -> dict[str, Any]:
+def _written(profile: Profile, response: InferenceResponse, index: int, reply: Reply) -> dict[str, Any]:
+    raw = is_raw(reply)
     empty_refusal = response.detail == "refusal" and not response.text
     word = response.reason if raw or empty_refusal else finish_word(response.reason, response.detail)
     choice: dict[str, Any] = {"index": index}
@@ -229,7 +231,7 @@ def _written(profile: Profile, response: InferenceResponse, index: int, *, raw: 
         choice["text"] = response.text
         choice["logprobs"] = write_old_logprobs(response.logprobs) if response.logprobs else None
     else:
-        choice["message"] = _message(profile, response)
+        choice["message"] = _message(profile, response, custom_names(reply))
         choice["logprobs"] = write_logprobs(response.logprobs) if response.logprobs else None
     choice["finish_reason"] = word
     if profile.stop_reason:
@@ -239,9 +241,8 @@ def _written(profile: Profile, response: InferenceResponse, index: int, *, raw: 
 
 def encode_choices(profile: Profile, responses: Sequence[InferenceResponse], reply: Reply) -> WireResponse:
     """Write several answers to one request; what they read counts once, what they wrote adds up."""
-    raw = is_raw(reply)
-    choices = [_written(profile, response, at, raw=raw) for at, response in enumerate(responses)]
-    kind = "text_completion" if raw else "chat.completion"
+    choices = [_written(profile, response, at, reply) for at, response in enumerate(responses)]
+    kind = "text_completion" if is_raw(reply) else "chat.completion"
     body = answer_object(reply, kind, choices, total([response.usage for response in responses]))
     return WireResponse(json_body(body), headers={"content-type": "application/json"})
 

@@ -3,13 +3,26 @@
 from typing import Any
 
 from byenatos_sdk.formats.fields import Fields
+from byenatos_sdk.formats.wire import Reply, read_json
 from byenatos_sdk.protocol.errors import InvalidRequest
 from byenatos_sdk.protocol.messages import InferenceRequest, Tool
 
-__all__ = ["read_format", "read_tools", "schema_format", "write_format", "write_tools"]
+__all__ = [
+    "CUSTOM_SCHEMA",
+    "CUSTOM_TOOLS",
+    "custom_input",
+    "custom_names",
+    "read_format",
+    "read_tools",
+    "schema_format",
+    "write_format",
+    "write_tools",
+]
 
-_CUSTOM = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
-"""What a tool of free text looks like to models that know functions only."""
+CUSTOM_SCHEMA = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
+"""What a tool of free text looks like to models, which know functions only: its call is written back as free text."""
+CUSTOM_TOOLS = "custom_tools"
+"""The field of ``extra`` that names the client's tools of free text, for whoever writes the answer."""
 
 
 def _function(fields: Fields) -> Tool:
@@ -24,7 +37,7 @@ def _function(fields: Fields) -> Tool:
 def _tool(fields: Fields) -> Tool:
     if "custom" in fields:
         custom = fields.need_inner("custom")
-        return Tool(custom.need_text("name"), custom.text("description") or "", _CUSTOM)
+        return Tool(custom.need_text("name"), custom.text("description") or "", CUSTOM_SCHEMA)
     if fields.text("type") not in {None, "function"}:
         raise fields.wrong("type", "function or custom")
     return _function(fields.need_inner("function"))
@@ -73,6 +86,22 @@ def read_tools(request: Fields) -> dict[str, Any]:
         names = ", ".join(tool.name for tool in tools) or "none"
         raise InvalidRequest(f"tool_choice: expected one of the tools ({names}), found {choice[:80]!r}")
     return {"tools": tools, "tool_choice": choice, "parallel_tool_calls": request.flag("parallel_tool_calls")}
+
+
+def custom_names(reply: Reply) -> frozenset[str]:
+    """Return the names of the client's tools of free text."""
+    names = () if reply.asked is None else reply.asked.request.extra.get(CUSTOM_TOOLS, ())
+    return frozenset(name for name in names if isinstance(name, str))
+
+
+def custom_input(arguments: str) -> str:
+    """Return the free text in a call's arguments; arguments of another form are the text themselves."""
+    try:
+        found = read_json(arguments.encode())
+    except InvalidRequest:
+        return arguments
+    text = found.get("input") if isinstance(found, dict) else None
+    return text if isinstance(text, str) else arguments
 
 
 def write_tools(request: InferenceRequest) -> dict[str, Any]:

@@ -11,8 +11,10 @@ import msgspec
 
 from byenatos_sdk.formats.openai_chat.errors import error_object
 from byenatos_sdk.formats.openai_chat.logprobs import write_logprobs, write_old_logprobs
+from byenatos_sdk.formats.openai_chat.messages import write_call
 from byenatos_sdk.formats.openai_chat.profile import OPENAI, Profile
 from byenatos_sdk.formats.openai_chat.responses import is_raw, total
+from byenatos_sdk.formats.openai_chat.tools import custom_names
 from byenatos_sdk.formats.openai_chat.usage import write_usage
 from byenatos_sdk.formats.sse import event
 from byenatos_sdk.formats.wire import Reply, json_body
@@ -57,6 +59,7 @@ class StreamEncoder:
     def __init__(self, reply: Reply, profile: Profile = OPENAI, choices: int = 1) -> None:
         self._profile = profile
         self._raw = is_raw(reply)
+        self._custom = custom_names(reply)
         self._usage_wanted = reply.usage_in_stream
         head: dict[str, Any] = {
             "id": reply.id,
@@ -133,8 +136,7 @@ class StreamEncoder:
                 if delta.text and not self._raw:
                     written += (one.thought, _encode(delta.text), one.after)
             case ToolCallDelta():
-                function = {"name": delta.name, "arguments": delta.arguments}
-                call = {"index": one.calls, "id": delta.id, "type": "function", "function": function}
+                call = {"index": one.calls} | write_call(delta, custom=delta.name in self._custom)
                 one.calls += 1
                 written.append(
                     self._chunk({"index": one.index, "delta": {"tool_calls": [call]}, "finish_reason": None})

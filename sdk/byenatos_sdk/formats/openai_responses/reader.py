@@ -5,7 +5,10 @@ repeat a whole text are passed over. The last event has the whole answer: what a
 there. Servers that leave out indices and numbers (llama.cpp) are understood.
 """
 
-from typing import Any
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
 
 from byenatos_sdk.formats.fragments import MAX_CALLS
 from byenatos_sdk.formats.openai_chat.errors import failed, found_error
@@ -30,6 +33,18 @@ __all__ = ["StreamDecoder"]
 _THOUGHTS = frozenset({"response.reasoning_summary_text.delta", "response.reasoning_text.delta"})
 _ENDS = frozenset({"response.completed", "response.incomplete", "response.done"})
 _FAILURES = frozenset({"response.failed", "response.cancelled"})
+
+
+class _Piece(Struct, gc=False):
+    """An event that has a piece of text and nothing else: nearly all events are of this kind."""
+
+    type: Literal["response.output_text.delta"]
+    delta: str
+    logprobs: tuple[()] | None = None
+    error: None = None
+
+
+_decode_piece = msgspec.json.Decoder(_Piece).decode
 
 
 class StreamDecoder:
@@ -75,6 +90,13 @@ class StreamDecoder:
 
     def _take(self, event: Event, deltas: list[Delta]) -> bool:
         """Take one event; say whether it was the last."""
+        if event.name == "response.output_text.delta":
+            try:
+                self._say(_decode_piece(event.data).delta, deltas)
+            except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+                pass
+            else:
+                return False
         if event.data.startswith(b"[DONE]"):
             return False
         try:
@@ -121,7 +143,7 @@ class StreamDecoder:
 
     def _say(self, text: Any, deltas: list[Delta]) -> None:
         if isinstance(text, str) and text:
-            self._text = True
+            self._text = self._shown = True
             deltas.append(TextDelta(text))
 
     def _item(self, item: dict[str, Any], deltas: list[Delta]) -> None:

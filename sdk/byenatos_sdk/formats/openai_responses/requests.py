@@ -7,7 +7,7 @@ from byenatos_sdk.formats.capabilities import Capabilities
 from byenatos_sdk.formats.fields import Fields
 from byenatos_sdk.formats.matrix import MATRIX
 from byenatos_sdk.formats.openai_chat.sampling import read_reasoning
-from byenatos_sdk.formats.openai_chat.tools import write_format
+from byenatos_sdk.formats.openai_chat.tools import CUSTOM_SCHEMA, CUSTOM_TOOLS, write_format
 from byenatos_sdk.formats.openai_responses.items import read_input, write_input
 from byenatos_sdk.formats.wire import Decoded, Encoded, WireRequest, json_body, read_object
 from byenatos_sdk.protocol.errors import InvalidRequest
@@ -37,7 +37,6 @@ _EXTRA = frozenset(
     }
 )
 _LOGPROBS = "message.output_text.logprobs"
-_CUSTOM = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
 
 
 def request_body(request: InferenceRequest) -> dict[str, Any]:
@@ -128,7 +127,7 @@ def _tools(request: Fields) -> tuple[tuple[Tool, ...], list[dict[str, Any]]]:
                 schema = one.mapping("parameters") or {}
                 tools.append(Tool(one.need_text("name"), one.text("description") or "", schema, one.flag("strict")))
             case "custom":
-                tools.append(Tool(one.need_text("name"), one.text("description") or "", _CUSTOM))
+                tools.append(Tool(one.need_text("name"), one.text("description") or "", CUSTOM_SCHEMA))
             case _:
                 own.append(dict(one.values))
     return tuple(tools), own
@@ -203,6 +202,9 @@ def decode_request(wire: WireRequest) -> Decoded:
     tools, own = _tools(request)
     if own:
         extra["tools"] = own
+    custom = [one.need_text("name") for one in request.objects("tools") if one.text("type") == "custom"]
+    if custom:
+        extra[CUSTOM_TOOLS] = custom
     choice, tools = _choice(request, tools, extra)
     text = request.inner("text")
     if text is not None and "verbosity" in text:

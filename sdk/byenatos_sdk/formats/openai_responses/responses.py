@@ -6,6 +6,7 @@ from byenatos_sdk.formats.fragments import arguments_text, invented_id
 from byenatos_sdk.formats.openai_chat.errors import error_object, found_error, read_body
 from byenatos_sdk.formats.openai_chat.logprobs import read_logprobs, write_logprobs
 from byenatos_sdk.formats.openai_chat.profile import OPENAI
+from byenatos_sdk.formats.openai_chat.tools import custom_input, custom_names
 from byenatos_sdk.formats.openai_chat.usage import count
 from byenatos_sdk.formats.openai_responses.items import NAME, reasoning_text
 from byenatos_sdk.formats.openai_responses.requests import request_body
@@ -20,6 +21,7 @@ from byenatos_sdk.protocol.messages import (
     Text,
     TokenLogprob,
     ToolCall,
+    ToolCallDelta,
     Usage,
 )
 
@@ -171,15 +173,18 @@ def message_item(
     return {"id": id, "type": "message", "role": "assistant", "status": status, "content": [part]}
 
 
-def call_item(id: str, call_id: str, name: str, arguments: str) -> dict[str, Any]:
-    """Write a call as an item."""
+def call_item(id: str, call: ToolCall | ToolCallDelta, *, custom: bool) -> dict[str, Any]:
+    """Write a call as an item; ``custom``: to a tool of free text."""
+    if custom:
+        text = custom_input(call.arguments)
+        return {"id": id, "type": "custom_tool_call", "call_id": call.id, "name": call.name, "input": text}
     return {
         "id": id,
         "type": "function_call",
         "status": "completed",
-        "call_id": call_id,
-        "name": name,
-        "arguments": arguments,
+        "call_id": call.id,
+        "name": call.name,
+        "arguments": call.arguments,
     }
 
 
@@ -287,6 +292,6 @@ def encode_response(response: InferenceResponse, reply: Reply) -> WireResponse:
             signature = part.signature if part.source in {"", NAME} else None
             output.append(reasoning_item(item_id(reply, "rs", at), part.text, signature))
         elif isinstance(part, ToolCall):
-            output.append(call_item(item_id(reply, "fc", at), part.id, part.name, part.arguments))
+            output.append(call_item(item_id(reply, "fc", at), part, custom=part.name in custom_names(reply)))
     body = ended(reply, output, (response.reason, response.detail), response.usage)
     return WireResponse(json_body(body), headers={"content-type": "application/json"})

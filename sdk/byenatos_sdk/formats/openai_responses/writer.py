@@ -7,6 +7,7 @@ whole answer: what OpenAI's own helpers need to build on. A token still costs on
 from collections.abc import Iterable
 from typing import Any
 
+from byenatos_sdk.formats.openai_chat.tools import custom_names
 from byenatos_sdk.formats.openai_responses.items import NAME
 from byenatos_sdk.formats.openai_responses.responses import (
     call_item,
@@ -42,6 +43,7 @@ class StreamEncoder:
 
     def __init__(self, reply: Reply) -> None:
         self._reply = reply
+        self._custom = custom_names(reply)
         self._number = 0
         self._output: list[dict[str, Any]] = []
         self._open = ""
@@ -179,13 +181,15 @@ class StreamEncoder:
 
     def _call(self, call: ToolCallDelta, written: list[bytes]) -> None:
         at = len(self._output)
-        item = call_item(item_id(self._reply, "fc", at), call.id, call.name, call.arguments)
+        custom = call.name in self._custom
+        item = call_item(item_id(self._reply, "fc", at), call, custom=custom)
         place = {"item_id": item["id"], "output_index": at}
-        begun = item | {"arguments": "", "status": "in_progress"}
+        kind, field = ("custom_tool_call_input", "input") if custom else ("function_call_arguments", "arguments")
+        begun = item | ({"input": ""} if custom else {"arguments": "", "status": "in_progress"})
         self._event(written, "response.output_item.added", {"output_index": at, "item": begun})
-        self._event(written, "response.function_call_arguments.delta", place | {"delta": call.arguments})
-        whole = {"name": call.name, "arguments": call.arguments}
-        self._event(written, "response.function_call_arguments.done", place | whole)
+        self._event(written, f"response.{kind}.delta", place | {"delta": item[field]})
+        whole = {field: item[field]} if custom else {"name": call.name, field: item[field]}
+        self._event(written, f"response.{kind}.done", place | whole)
         self._done(item, written)
 
     def _finish(self, finish: Finish, written: list[bytes]) -> None:
