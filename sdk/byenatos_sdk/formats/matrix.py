@@ -69,7 +69,7 @@ def _and(name: str, *without: str, **more: Limit) -> dict[str, Limit]:
 
 
 _LOCAL = {
-    "top_k": Limit("top_k"),
+    "top_k": Limit("top_k", 0),
     "min_p": Limit("min_p", 0, 1),
     "repetition_penalty": Limit("repetition_penalty", 0, low_open=True),
 }

@@ -7,15 +7,58 @@ from openai import OpenAI
 from tests.sdk.formats import cases
 from tests.sdk.formats.replay import Replay
 
+from byenatos_sdk.formats import openai_chat
 from byenatos_sdk.formats.contract import Format
-from byenatos_sdk.formats.wire import Decoded, Reply, WireResponse
+from byenatos_sdk.formats.wire import Decoded, Reply, WireRequest, WireResponse, json_body
+from byenatos_sdk.protocol.answer import Answer
 from byenatos_sdk.protocol.errors import ByenatosError
-from byenatos_sdk.protocol.messages import Delta, InferenceRequest
+from byenatos_sdk.protocol.messages import Delta, InferenceRequest, InferenceResponse
 
-__all__ = ["REPLY", "client", "close_clients", "equivalent", "read_answer", "read_stream", "same_request"]
+__all__ = [
+    "DONE",
+    "REPLY",
+    "added",
+    "asked",
+    "chat",
+    "chunk",
+    "client",
+    "close_clients",
+    "read_answer",
+    "read_back",
+    "read_stream",
+    "same_request",
+    "wanted",
+]
 
 REPLY = Reply("chatcmpl-1", "m", 1763800000)
 WITHOUT_USAGE = Reply("chatcmpl-1", "m", 1763800000, Decoded(InferenceRequest(()), usage_in_stream=False))
+
+
+DONE = b"data: [DONE]\n\n"
+
+
+def asked(body: Any, path: str = "/v1/chat/completions") -> Decoded:
+    """Return what a client's request to OpenAI's chats means."""
+    return openai_chat.decode_request(WireRequest(path, json_body(body)))
+
+
+def chat(**fields: Any) -> dict[str, Any]:
+    """Return the body of a request with ``fields``."""
+    return {"model": "m", "messages": [{"role": "user", "content": "Hi"}]} | fields
+
+
+def chunk(delta: Any = None, finish: Any = None, **fields: Any) -> bytes:
+    """Return a chunk of a stream, with ``fields`` in its choice."""
+    choice = {"index": 0, "delta": delta or {}, "finish_reason": finish} | fields
+    return b"data: " + json_body({"id": "1", "choices": [choice]}) + b"\n\n"
+
+
+def added(deltas: list[Delta]) -> InferenceResponse:
+    """Return the answer that a stream adds up to."""
+    answer = Answer()
+    for delta in deltas:
+        answer.add(delta)
+    return answer.response()
 
 
 _clients: dict[str, OpenAI] = {}

@@ -69,7 +69,7 @@ def test_samplers_without_a_canonical_name_go_through_extra():
 
     found = asked(body).request
 
-    assert found.extra == {"mirostat": 2, "grammar": "root ::= x", "id_slot": 1}
+    assert found.extra == {"format": "llamacpp_server", "mirostat": 2, "grammar": "root ::= x", "id_slot": 1}
     assert sent(found) == {key: value for key, value in body.items() if key != "unknown"}
 
 
@@ -228,6 +228,7 @@ def test_errors_are_written_as_the_server_does(code):
         "permission_denied",
         "not_found",
         "context_length_exceeded",
+        "quota_exceeded",
         "overloaded",
         "rate_limited",
     }

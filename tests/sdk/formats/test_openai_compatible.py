@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.sdk.formats import laws, strategies
+from tests.sdk.formats.chat_dialects import chunk
 
 from byenatos_sdk.formats import openai_compatible
 from byenatos_sdk.formats.contract import EmbeddingFormat, Format, ModelListFormat
@@ -26,11 +27,6 @@ from byenatos_sdk.protocol.messages import (
     assistant,
     user,
 )
-
-
-def chunk(delta=None, finish=None, **fields):
-    choice = {"index": 0, "delta": delta or {}, "finish_reason": finish} | fields
-    return b"data: " + json_body({"id": "1", "choices": [choice]}) + b"\n\n"
 
 
 def sent(name, **fields):

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from tests.sdk.formats import cases, laws, strategies
-from tests.sdk.formats.chat_dialects import client, read_answer
+from tests.sdk.formats.chat_dialects import added, client, read_answer
 
 from byenatos_sdk.formats import openai_responses
 from byenatos_sdk.formats.wire import Decoded, Reply, WireRequest, WireResponse, json_body
-from byenatos_sdk.protocol.answer import Answer, deltas_of
+from byenatos_sdk.protocol.answer import deltas_of
 from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, UpstreamFailed
 from byenatos_sdk.protocol.messages import (
     Failure,
@@ -215,6 +215,7 @@ def test_what_the_vendor_would_keep_goes_through_extra():
     found = asked(body).request
 
     assert found.extra == {
+        "format": "openai_responses",
         "store": True,
         "previous_response_id": "resp_0",
         "conversation": {"id": "conv_1"},
@@ -231,7 +232,9 @@ def test_a_conversation_that_the_vendor_keeps_needs_no_input():
 
 
 def test_log_probabilities_are_included_and_counted():
-    request = InferenceRequest((user("x"),), sampling=Sampling(logprobs=2), extra={"include": ["other"]})
+    request = InferenceRequest(
+        (user("x"),), sampling=Sampling(logprobs=2), extra={"format": "openai_responses", "include": ["other"]}
+    )
 
     body = sent(request)
 
@@ -450,15 +453,8 @@ def test_calls_to_a_client_s_tools_of_free_text_come_back_as_free_text(replay):
 
     assert (item.type, item.call_id, item.name, item.input) == ("custom_tool_call", "a", "patch", "+1")
     assert laws.decoded(openai_responses, [raw]) == deltas
-    whole = openai_responses.encode_response(_added(deltas), reply)
+    whole = openai_responses.encode_response(added(deltas), reply)
     assert openai_responses.decode_response(whole).message.parts == (ToolCall("a", "patch", '{"input":"+1"}'),)
-
-
-def _added(deltas):
-    answer = Answer()
-    for delta in deltas:
-        answer.add(delta)
-    return answer.response()
 
 
 def test_a_failure_is_a_failed_response(replay):

@@ -1,3 +1,5 @@
+"""Server-sent events are read as the standard says, however their bytes are cut."""
+
 import itertools
 
 import pytest

@@ -79,7 +79,7 @@ def test_arguments_of_the_template_go_along_beside_the_switch():
         {"messages": [{"role": "user", "content": "x"}], "chat_template_kwargs": {"a": 1, "enable_thinking": False}}
     )
 
-    assert found.extra == {"chat_template_kwargs": {"a": 1}}
+    assert found.extra == {"format": "vllm", "chat_template_kwargs": {"a": 1}}
     assert sent(found)["chat_template_kwargs"] == {"a": 1, "enable_thinking": False}
 
 
@@ -154,7 +154,7 @@ def test_raw_text_with_every_parameter_comes_back():
         (user("Once"),),
         model="m",
         sampling=replace(Sampling(), max_tokens=3, logprobs=2, top_k=5, stop=("x",)),
-        extra={"echo": True, "ignore_eos": True},
+        extra={"format": "vllm", "echo": True, "ignore_eos": True},
         raw=True,
     )
 

@@ -2,6 +2,9 @@
 
 Its base address is the server's root: ``/v1/chat/completions``, but ``/completion``. A client that comes to
 ``/v1/completions`` is answered as OpenAI would.
+
+A partial answer that is continued comes back differently (seen with llama.cpp b11549): a stream has the continuation
+alone, a whole answer repeats the part that was sent. Whoever lets it continue had better stream.
 """
 
 from msgspec.structs import replace
@@ -65,9 +68,6 @@ __all__ = [
     "stream_encoder",
 ]
 
-_MARK = "llamacpp_endpoint"
-"""The field of ``extra`` that tells an answer's encoder which of the two completions was asked for."""
-
 _server = Dialect(PROFILE)
 
 NAME = PROFILE.name
@@ -109,17 +109,14 @@ def decode_request(wire: WireRequest) -> Decoded:
         InvalidRequest: the request is wrong; the message names the field.
     """
     path = wire.path.partition("?")[0].rstrip("/")
-    if path.endswith("/chat/completions"):
+    if path.endswith(("/chat/completions", "/v1/completions")):
         return _server.decode_request(wire)
-    if path.endswith("/v1/completions"):
-        decoded = _server.decode_request(wire)
-        extra = decoded.request.extra | {_MARK: "/v1/completions"}
-        return replace(decoded, request=replace(decoded.request, extra=extra))
-    return read_completion(Fields(read_object(wire.body)), SAMPLERS)
+    return replace(read_completion(Fields(read_object(wire.body)), SAMPLERS), path=path)
 
 
 def _native(reply: Reply) -> bool:
-    return reply.asked is not None and reply.asked.request.raw and _MARK not in reply.asked.request.extra
+    asked = reply.asked
+    return asked is not None and asked.request.raw and not asked.path.endswith("/v1/completions")
 
 
 def encode_response(response: InferenceResponse, reply: Reply) -> WireResponse:

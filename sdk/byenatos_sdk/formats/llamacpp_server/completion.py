@@ -4,9 +4,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from byenatos_sdk.formats.capabilities import Capabilities
+from byenatos_sdk.formats.extras import kept
 from byenatos_sdk.formats.fields import Fields
 from byenatos_sdk.formats.openai_chat.errors import STATUSES
 from byenatos_sdk.formats.openai_chat.errors import encode_error as encode_chat_error
+from byenatos_sdk.formats.openai_chat.profile import family_extra
 from byenatos_sdk.formats.openai_chat.tools import schema_format
 from byenatos_sdk.formats.sse import event
 from byenatos_sdk.formats.wire import Decoded, Reply, WireResponse, json_body
@@ -45,7 +47,7 @@ _TYPES = {
 
 def completion_body(request: InferenceRequest, to: Capabilities, extra: frozenset[str]) -> dict[str, Any]:
     """Write a request; ``request`` is fitted to ``to`` already."""
-    body: dict[str, Any] = {name: value for name, value in request.extra.items() if name in extra}
+    body: dict[str, Any] = {name: value for name, value in family_extra(request.extra).items() if name in extra}
     body["prompt"] = "".join(message.text for message in request.messages)
     if request.model != "default":
         body["model"] = request.model
@@ -120,7 +122,7 @@ def read_completion(fields: Fields, extra: frozenset[str]) -> Decoded:
         model=fields.text("model") or "default",
         sampling=sampling,
         response_format=None if schema is None else schema_format(schema),
-        extra={name: fields.get(name) for name in extra if name in fields},
+        extra=kept("llamacpp_server", {name: fields.get(name) for name in extra}),
         raw=True,
     )
     return Decoded(request, stream=bool(fields.flag("stream")))
@@ -200,8 +202,13 @@ def encode_completion(response: InferenceResponse, reply: Reply) -> WireResponse
     return WireResponse(json_body(body), headers={"content-type": "application/json"})
 
 
+def _status(code: str) -> int:
+    """Return the status for an error; a body without codes needs one of its own for an account that is empty."""
+    return 402 if code == "quota_exceeded" else STATUSES.get(code, 500)
+
+
 def _problem(code: str, message: str) -> dict[str, Any]:
-    status = STATUSES.get(code, 500)
+    status = _status(code)
     kind = "exceed_context_size_error" if code == "context_length_exceeded" else _TYPES.get(status, "server_error")
     return {"error": {"code": status, "message": message, "type": kind}}
 
@@ -209,7 +216,7 @@ def _problem(code: str, message: str) -> dict[str, Any]:
 def encode_error(error: ByenatosError) -> WireResponse:
     """Write an error as the server does: its code is the status."""
     wire = encode_chat_error(error)
-    return WireResponse(json_body(_problem(error.code, error.message)), wire.status, wire.headers)
+    return WireResponse(json_body(_problem(error.code, error.message)), _status(error.code), wire.headers)
 
 
 class CompletionEncoder:

@@ -27,7 +27,14 @@ from byenatos_sdk.protocol.messages import (
 __all__ = ["StreamEncoder", "as_chat", "encode_error", "encode_response"]
 
 _COUNTS = {"num_prompt_tokens": "prompt_tokens", "num_completion_tokens": "completion_tokens"}
-_TITLES = {400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 413: "Content Too Large"}
+_TITLES = {
+    400: "Bad Request",
+    401: "Unauthorized",
+    402: "Payment Required",
+    403: "Forbidden",
+    404: "Not Found",
+    413: "Content Too Large",
+}
 _TITLES |= {429: "Too Many Requests", 503: "Service Unavailable", 504: "Gateway Timeout"}
 
 
@@ -88,6 +95,11 @@ def encode_response(response: InferenceResponse, reply: Reply) -> WireResponse:
     return WireResponse(json_body(body), headers={"content-type": "application/json"})
 
 
+def _status(code: str) -> int:
+    """Return the status for an error; a body without codes needs one of its own for an account that is empty."""
+    return 402 if code == "quota_exceeded" else STATUSES.get(code, 500)
+
+
 def _problem(status: int, detail: str) -> dict[str, Any]:
     return {"title": _TITLES.get(status, "Internal Server Error"), "detail": detail, "status": status}
 
@@ -95,7 +107,8 @@ def _problem(status: int, detail: str) -> dict[str, Any]:
 def encode_error(error: ByenatosError) -> WireResponse:
     """Write an error, with the headers by which the API's client decides when to try again."""
     wire = encode_chat_error(error)
-    return WireResponse(json_body(_problem(wire.status, error.message)), wire.status, wire.headers)
+    status = _status(error.code)
+    return WireResponse(json_body(_problem(status, error.message)), status, wire.headers)
 
 
 class StreamEncoder:
@@ -134,7 +147,7 @@ class StreamEncoder:
                     break
                 case Failure():
                     self._over = True
-                    written.append(event(json_body(_problem(STATUSES.get(delta.code, 500), delta.message)), "error"))
+                    written.append(event(json_body(_problem(_status(delta.code), delta.message)), "error"))
                     break
         return b"".join(written)
 

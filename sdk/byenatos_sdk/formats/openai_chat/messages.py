@@ -3,9 +3,10 @@
 Canonical messages keep all results of one step in one message of the role ``tool``; OpenAI has one message for each.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
+from byenatos_sdk.formats.calls import CallBook
 from byenatos_sdk.formats.fields import Fields
 from byenatos_sdk.formats.fragments import arguments_text, invented_id
 from byenatos_sdk.formats.openai_chat.parts import read_content, write_content
@@ -65,20 +66,16 @@ def _assistant(message: Fields, calls_before: int) -> list[Part]:
     return parts
 
 
-def _result(message: Fields, calls: Sequence[ToolCall], answered: set[str]) -> ToolResult:
+def _result(message: Fields, calls: CallBook) -> ToolResult:
     """Read a tool's answer and find the call that it answers: by id, or, for old ones, by name and order."""
     content = read_content(message)
     text = "".join(part.text for part in content if isinstance(part, Text))
     images = tuple(part for part in content if isinstance(part, Image))
     if message.text("role") == "function":
-        name = message.need_text("name")
-        waiting = (call.id for call in calls if call.name == name and call.id not in answered)
-        call_id = next(waiting, None) or invented_id(len(calls), name)
+        call_id, name = calls.answered(message.need_text("name"), None)
     else:
-        call_id = message.need_text("tool_call_id")
-        # Backwards: where ids repeat in a long history, the last call of that id is meant.
-        found = next((call.name for call in reversed(calls) if call.id == call_id), None)
-        name = found or message.text("name") or ""
+        # Where ids repeat in a long history, the last call of that id is meant.
+        call_id, name = calls.answered(message.text("name") or "", message.need_text("tool_call_id"))
     return ToolResult(call_id, text, name=name, images=images)
 
 
@@ -89,8 +86,7 @@ def read_messages(request: Fields) -> tuple[Message, ...]:
         InvalidRequest: something in it is wrong; the message says where.
     """
     found: list[Message] = []
-    calls: list[ToolCall] = []
-    answered: set[str] = set()
+    calls = CallBook()
     messages = request.objects("messages")
     if not messages:
         raise request.wrong("messages", "at least one message")
@@ -104,12 +100,13 @@ def read_messages(request: Fields) -> tuple[Message, ...]:
                     raise message.wrong("content", "a string or a list of parts")
                 found.append(Message("user", tuple(read_content(message))))
             case "assistant":
-                parts = _assistant(message, len(calls))
-                calls += [part for part in parts if isinstance(part, ToolCall)]
+                parts = _assistant(message, calls.count)
+                for part in parts:
+                    if isinstance(part, ToolCall):
+                        calls.called(part.name, part.id)
                 found.append(Message("assistant", tuple(parts)))
             case "tool" | "function":
-                result = _result(message, calls, answered)
-                answered.add(result.call_id)
+                result = _result(message, calls)
                 earlier = found.pop().parts if found and found[-1].role == "tool" else ()
                 found.append(Message("tool", (*earlier, result)))
             case _:

@@ -1,57 +1,20 @@
 """Contents of messages: OpenAI's parts and canonical ones, both ways."""
 
-import base64
-import binascii
 import mimetypes
 from collections.abc import Iterable
 from typing import Any, Literal, cast
 
 from byenatos_sdk.formats.fields import Fields
+from byenatos_sdk.formats.media import data_url, from_base64, parse_data_url, to_base64
 from byenatos_sdk.protocol.errors import InvalidRequest
 from byenatos_sdk.protocol.messages import Audio, File, Image, Part, Text
 
-__all__ = ["data_url", "read_base64", "read_content", "read_data_url", "read_file", "read_image", "write_content"]
+__all__ = ["read_content", "read_file", "read_image", "write_content"]
 
 _UNKNOWN_TYPE = "application/octet-stream"
 _DETAILS = frozenset({"auto", "low", "high", "original"})
 _FORMATS = {"audio/mpeg": "mp3", "audio/x-wav": "wav", "audio/wave": "wav"}
 _TYPES = {"mp3": "audio/mpeg"}
-
-
-def data_url(media_type: str, data: bytes) -> str:
-    """Write bytes as a ``data:`` address."""
-    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
-
-
-def read_base64(text: str, where: str) -> bytes:
-    """Decode base64 in either alphabet, with or without its padding.
-
-    Raises:
-        InvalidRequest: it is none.
-    """
-    plain = text.translate(_URL_SAFE).rstrip("=")
-    try:
-        return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise InvalidRequest(f"{where}: expected base64, found: {error}") from None
-
-
-_URL_SAFE = str.maketrans({"-": "+", "_": "/", "\n": None, "\r": None})
-
-
-def read_data_url(url: str, where: str) -> tuple[str, bytes] | None:
-    """Return media type and bytes of a ``data:`` address; ``None`` if it is another address.
-
-    Raises:
-        InvalidRequest: it is a broken one.
-    """
-    if url[:5].lower() != "data:":
-        return None
-    head, comma, data = url[5:].partition(",")
-    media_type, _, encoding = head.partition(";")
-    if not comma or not encoding.lower().endswith("base64"):
-        raise InvalidRequest(f"{where}: expected 'data:TYPE;base64,DATA', found {url[:40]!r}")
-    return media_type.lower(), read_base64(data, where)
 
 
 def read_image(url: str, detail: str | None, where: str) -> Image:
@@ -63,18 +26,18 @@ def read_image(url: str, detail: str | None, where: str) -> Image:
     if detail is not None and detail not in _DETAILS:
         raise InvalidRequest(f"{where}.detail: expected one of {', '.join(sorted(_DETAILS))}, found {detail[:40]!r}")
     known = cast("Literal['auto', 'low', 'high', 'original']", detail or "auto")
-    found = read_data_url(url, where)
+    found = parse_data_url(url, where)
     if found is None:
         return Image(url=url, detail=known)
-    return Image(found[0] or "image/png", found[1], detail=known)
+    return Image(found[0], found[1], detail=known)
 
 
 def read_file(data: str, name: str, where: str) -> File:
     """Read a document that comes with the request, as a ``data:`` address or in bare base64."""
-    found = read_data_url(data, where)
+    found = parse_data_url(data, where)
     if found is not None:
-        return File(name, found[0] or _UNKNOWN_TYPE, found[1])
-    return File(name, mimetypes.guess_type(name)[0] or _UNKNOWN_TYPE, read_base64(data, where))
+        return File(name, *found)
+    return File(name, mimetypes.guess_type(name)[0] or _UNKNOWN_TYPE, from_base64(data, where))
 
 
 def _part(fields: Fields) -> Part | None:
@@ -92,7 +55,7 @@ def _part(fields: Fields) -> Part | None:
         case "input_audio":
             audio = fields.need_inner("input_audio")
             form = audio.need_text("format")
-            return Audio(read_base64(audio.need_text("data"), audio.name("data")), _TYPES.get(form, f"audio/{form}"))
+            return Audio(from_base64(audio.need_text("data"), audio.name("data")), _TYPES.get(form, f"audio/{form}"))
         case "file":
             file = fields.need_inner("file")
             name = file.text("filename") or ""
@@ -134,7 +97,7 @@ def _written(part: Part) -> dict[str, Any]:
         return {"type": "image_url", "image_url": {"url": url, **detail}}
     if isinstance(part, Audio):
         form = _FORMATS.get(part.media_type, part.media_type.rpartition("/")[2])
-        return {"type": "input_audio", "input_audio": {"data": base64.b64encode(part.data).decode(), "format": form}}
+        return {"type": "input_audio", "input_audio": {"data": to_base64(part.data), "format": form}}
     assert isinstance(part, File)
     name = {"filename": part.name} if part.name else {}
     if part.data is not None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from byenatos_sdk.formats.capabilities import Capabilities
+from byenatos_sdk.formats.extras import FORMAT
 from byenatos_sdk.formats.matrix import MATRIX
 from byenatos_sdk.formats.wire import WireResponse
 from byenatos_sdk.protocol.errors import (
@@ -24,10 +25,36 @@ from byenatos_sdk.protocol.errors import (
 )
 from byenatos_sdk.protocol.messages import FinishReason, ReasoningOptions, Value
 
-__all__ = ["FINISHES", "KINDS", "OPENAI", "Profile", "Written", "effort"]
+__all__ = ["FAMILY", "FINISHES", "KINDS", "OPENAI", "Profile", "Written", "effort", "family_extra"]
 
 Written = dict[str, Any]
 """Fields of a request's body."""
+
+FAMILY = frozenset(
+    {
+        "openai_chat",
+        "openai_responses",
+        "openai_compatible",
+        "deepseek",
+        "openrouter",
+        "zhipu",
+        "moonshot",
+        "ark",
+        "vllm",
+        "qianfan",
+        "llamacpp_server",
+        "huggingface_tgi",
+        "meta",
+        "meta_model_api",
+    }
+)
+"""Formats of OpenAI's family: a parameter of one, kept in ``extra``, means the same to another that knows its name."""
+
+
+def family_extra(extra: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what of a request's ``extra`` a format of OpenAI's family may write, if it knows the names."""
+    return extra if extra.get(FORMAT, "openai_chat") in FAMILY else {}
+
 
 FINISHES: Mapping[str, tuple[FinishReason, str]] = {
     "stop": ("stop", ""),

@@ -6,9 +6,10 @@ from urllib.parse import unquote
 
 from byenatos_sdk.formats.adapt import adapt
 from byenatos_sdk.formats.capabilities import Capabilities
+from byenatos_sdk.formats.extras import kept
 from byenatos_sdk.formats.fields import Fields
 from byenatos_sdk.formats.openai_chat.messages import read_messages, write_messages
-from byenatos_sdk.formats.openai_chat.profile import Profile
+from byenatos_sdk.formats.openai_chat.profile import Profile, family_extra
 from byenatos_sdk.formats.openai_chat.sampling import read_reasoning, read_sampling, write_sampling
 from byenatos_sdk.formats.openai_chat.tools import CUSTOM_TOOLS, read_format, read_tools, write_format, write_tools
 from byenatos_sdk.formats.wire import Decoded, Encoded, WireRequest, json_body, read_object
@@ -61,7 +62,7 @@ def encode_request(
         body["stream"] = True
         if profile.usage_option:
             body["stream_options"] = {"include_usage": True}
-    for name, value in fitted.extra.items():
+    for name, value in family_extra(fitted.extra).items():
         if name in profile.extra or (fitted.raw and name in _RAW_ONLY):
             own = body.get(name)
             body[name] = value | own if isinstance(own, dict) and isinstance(value, dict) else body.get(name, value)
@@ -106,7 +107,7 @@ def decode_request(profile: Profile, wire: WireRequest) -> Decoded:
             sampling=read_sampling(request),
             response_format=read_format(request),
             metadata={"end_user": end_user} if end_user else {},
-            extra=extra,
+            extra=kept(profile.name, extra),
             reasoning=read_reasoning(request),
             raw=raw,
             **about,
@@ -114,6 +115,7 @@ def decode_request(profile: Profile, wire: WireRequest) -> Decoded:
         stream=bool(request.flag("stream")),
         usage_in_stream=usage,
         choices=choices or 1,
+        path=path,
     )
 
 

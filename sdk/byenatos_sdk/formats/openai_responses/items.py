@@ -8,9 +8,11 @@ run; they are passed over.
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from byenatos_sdk.formats.calls import CallBook
 from byenatos_sdk.formats.fields import Fields
 from byenatos_sdk.formats.fragments import arguments_text, invented_id
-from byenatos_sdk.formats.openai_chat.parts import data_url, read_content, read_file, read_image
+from byenatos_sdk.formats.media import data_url
+from byenatos_sdk.formats.openai_chat.parts import read_content, read_file, read_image
 from byenatos_sdk.protocol.errors import InvalidRequest
 from byenatos_sdk.protocol.messages import (
     File,
@@ -83,10 +85,9 @@ def _call(item: Fields, position: int) -> ToolCall:
     return ToolCall(call_id, name, arguments_text(item.text("arguments")))
 
 
-def _result(item: Fields, calls: Sequence[ToolCall]) -> ToolResult:
-    call_id = item.need_text("call_id")
+def _result(item: Fields, calls: CallBook) -> ToolResult:
+    call_id, name = calls.answered("", item.need_text("call_id"))
     content = _content(item, "output")
-    name = next((call.name for call in reversed(calls) if call.id == call_id), "")
     images = tuple(part for part in content if isinstance(part, Image))
     text = "".join(part.text for part in content if isinstance(part, Text))
     return ToolResult(call_id, text, name=name, images=images)
@@ -97,7 +98,7 @@ class _Conversation:
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
-        self.calls: list[ToolCall] = []
+        self.calls = CallBook()
 
     def add(self, role: Any, *parts: Part, joins: bool = False) -> None:
         """Add parts to the conversation: to its last message if they belong to the same turn."""
@@ -139,8 +140,8 @@ def _take(item: Fields, found: _Conversation) -> None:
             known = "system" if role == "developer" else role
             found.add(known, *_content(item), joins=known == "assistant")
         case "function_call" | "custom_tool_call":
-            call = _call(item, len(found.calls))
-            found.calls.append(call)
+            call = _call(item, found.calls.count)
+            found.calls.called(call.name, call.id)
             found.add("assistant", call, joins=True)
         case "function_call_output" | "custom_tool_call_output":
             found.add("tool", _result(item, found.calls), joins=True)

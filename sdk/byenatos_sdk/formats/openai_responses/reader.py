@@ -173,7 +173,7 @@ class StreamDecoder:
                         self._refused = True
 
     def _end(self, kind: str, response: dict[str, Any], deltas: list[Delta]) -> None:
-        if kind in _FAILURES or response.get("error") or response.get("status") in {"failed", "cancelled"}:
+        if kind in _FAILURES or response.get("error") or response.get("status") in ("failed", "cancelled"):
             raise found_error(OPENAI, WireResponse(status=200), response)
         output = response.get("output")
         for item in output if isinstance(output, list) else ():
@@ -187,7 +187,7 @@ class StreamDecoder:
 
     def _rest(self, item: dict[str, Any], deltas: list[Delta]) -> None:
         """Take of the whole answer what was not streamed: calls, and its text if there was none at all."""
-        if item.get("type") in {"function_call", "custom_tool_call"}:
+        if item.get("type") in ("function_call", "custom_tool_call"):
             self._item(item, deltas)
         elif item.get("type") == "message" and not self._text:
             content = item.get("content")

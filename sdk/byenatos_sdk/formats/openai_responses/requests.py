@@ -1,14 +1,17 @@
 """Requests of the Responses API."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from byenatos_sdk.formats.adapt import adapt
 from byenatos_sdk.formats.capabilities import Capabilities
+from byenatos_sdk.formats.extras import extras_for, kept
 from byenatos_sdk.formats.fields import Fields
 from byenatos_sdk.formats.matrix import MATRIX
+from byenatos_sdk.formats.openai_chat.profile import family_extra
 from byenatos_sdk.formats.openai_chat.sampling import read_reasoning
 from byenatos_sdk.formats.openai_chat.tools import CUSTOM_SCHEMA, CUSTOM_TOOLS, write_format
-from byenatos_sdk.formats.openai_responses.items import read_input, write_input
+from byenatos_sdk.formats.openai_responses.items import NAME, read_input, write_input
 from byenatos_sdk.formats.wire import Decoded, Encoded, WireRequest, json_body, read_object
 from byenatos_sdk.protocol.errors import InvalidRequest
 from byenatos_sdk.protocol.messages import InferenceRequest, ReasoningOptions, Sampling, Tool
@@ -48,19 +51,20 @@ def request_body(request: InferenceRequest) -> dict[str, Any]:
             body[name] = getattr(sampling, name)
     if sampling.max_tokens is not None:
         body["max_output_tokens"] = sampling.max_tokens
-    extra = {name: value for name, value in request.extra.items() if name in _EXTRA}
+    known = family_extra(request.extra)
+    extra = {name: value for name, value in known.items() if name in _EXTRA}
     if sampling.logprobs is not None:
         body["top_logprobs"] = sampling.logprobs
         asked = extra.get("include")
         others = [one for one in asked if one != _LOGPROBS] if isinstance(asked, list) else []
         extra["include"] = [*others, _LOGPROBS]
-    body |= _written_tools(request)
+    body |= _written_tools(request, extras_for(NAME, request.extra))
     text: dict[str, Any] = {}
     if request.response_format is not None:
         form = write_format(request.response_format)
         text["format"] = {"type": form["type"]} | form.get("json_schema", {})
-    if isinstance(request.extra.get("verbosity"), str):
-        text["verbosity"] = request.extra["verbosity"]
+    if isinstance(known.get("verbosity"), str):
+        text["verbosity"] = known["verbosity"]
     if text:
         body["text"] = text
     options = request.reasoning
@@ -72,8 +76,8 @@ def request_body(request: InferenceRequest) -> dict[str, Any]:
     return extra | body
 
 
-def _written_tools(request: InferenceRequest) -> dict[str, Any]:
-    own = request.extra.get("tools")
+def _written_tools(request: InferenceRequest, extra: Mapping[str, Any]) -> dict[str, Any]:
+    own = extra.get("tools")
     tools: list[dict[str, Any]] = [_written_tool(tool) for tool in request.tools]
     tools += own if isinstance(own, list) else []
     if not tools:
@@ -83,8 +87,8 @@ def _written_tools(request: InferenceRequest) -> dict[str, Any]:
         body["tool_choice"] = request.tool_choice
     elif request.tool_choice != "auto":
         body["tool_choice"] = {"type": "function", "name": request.tool_choice}
-    elif isinstance(request.extra.get("tool_choice"), dict):
-        body["tool_choice"] = request.extra["tool_choice"]
+    elif isinstance(extra.get("tool_choice"), dict):
+        body["tool_choice"] = extra["tool_choice"]
     if request.parallel_tool_calls is not None:
         body["parallel_tool_calls"] = request.parallel_tool_calls
     return body
@@ -224,9 +228,10 @@ def decode_request(wire: WireRequest) -> Decoded:
             tool_choice=choice,
             response_format=_format(text),
             metadata={"end_user": end_user} if end_user else {},
-            extra=extra,
+            extra=kept(NAME, extra),
             parallel_tool_calls=request.flag("parallel_tool_calls"),
             reasoning=_reasoning(request),
         ),
         stream=bool(request.flag("stream")),
+        path=wire.path.partition("?")[0].rstrip("/"),
     )

@@ -133,7 +133,7 @@ def decode_response(wire: WireResponse) -> InferenceResponse:
     output = body.get("output") if isinstance(body, dict) else None
     if not isinstance(body, dict) or body.get("error") or not isinstance(output, list):
         raise found_error(OPENAI, wire, body)
-    if body.get("status") not in {"completed", "incomplete", None}:
+    if body.get("status") not in ("completed", "incomplete", None):  # any JSON may stand there, and not all has a hash
         raise UpstreamFailed(f"answer: expected a completed one, found the status {body.get('status')!r}")
     parts, logprobs, refused = _parts(output)
     called = any(isinstance(part, ToolCall) for part in parts)

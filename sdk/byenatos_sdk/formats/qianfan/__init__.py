@@ -61,15 +61,14 @@ def decode_request(wire: WireRequest) -> Decoded:
     Raises:
         InvalidRequest: the request is wrong; the message names the field.
     """
-    if not legacy.is_legacy(wire):
+    if not legacy.is_legacy(wire.path):
         return _qianfan.decode_request(wire)
     decoded = _qianfan.decode_request(legacy.as_chat_request(wire))
-    extra = decoded.request.extra | {legacy.MARK: "v1"}
-    return replace(decoded, request=replace(decoded.request, extra=extra), usage_in_stream=True)
+    return replace(decoded, usage_in_stream=True, path=wire.path.partition("?")[0])
 
 
 def _old(reply: Reply) -> bool:
-    return reply.asked is not None and legacy.MARK in reply.asked.request.extra
+    return reply.asked is not None and legacy.is_legacy(reply.asked.path)
 
 
 def encode_response(response: InferenceResponse, reply: Reply) -> WireResponse:

@@ -37,7 +37,6 @@ from byenatos_sdk.protocol.messages import (
 )
 
 __all__ = [
-    "MARK",
     "LegacyEncoder",
     "as_chat",
     "as_chat_request",
@@ -46,8 +45,6 @@ __all__ = [
     "legacy_error",
 ]
 
-MARK = "qianfan_version"
-"""The field of ``extra`` that tells an answer's encoder which version the client speaks."""
 _FOLDER = "/wenxinworkshop/chat/"
 
 _KINDS: Mapping[int, type[ByenatosError]] = {
@@ -87,9 +84,9 @@ _KINDS: Mapping[int, type[ByenatosError]] = {
 }
 
 
-def is_legacy(wire: WireRequest) -> bool:
-    """Say whether a request's address is one of version 1."""
-    return _FOLDER in wire.path
+def is_legacy(path: str) -> bool:
+    """Say whether an address is one of version 1."""
+    return _FOLDER in path
 
 
 def as_chat_request(wire: WireRequest) -> WireRequest:
