@@ -16,7 +16,6 @@ from byenatos_sdk.protocol.errors import (
     PermissionDenied,
     QuotaExceeded,
     RateLimited,
-    RequestTooLarge,
     Unauthenticated,
     Unsupported,
     UpstreamTimeout,
@@ -75,12 +74,11 @@ FINISHES: Mapping[str, tuple[FinishReason, str]] = {
 """Words for the end of an answer, OpenAI's and those that others use in its place."""
 
 _OURS: dict[str, type[ByenatosError]] = {
-    code: type(error_from_code(code, "")) for code in error_codes() if code != "internal"
+    code: type(error_from_code(code, "")) for code in error_codes() if code not in {"internal", "invalid_request"}
 }
 
 KINDS: Mapping[str, type[ByenatosError]] = _OURS | {
     # codes
-    "context_length_exceeded": ContextLengthExceeded,
     "string_above_max_length": ContextLengthExceeded,
     "invalid_api_key": Unauthenticated,
     "insufficient_quota": QuotaExceeded,
@@ -103,7 +101,6 @@ KINDS: Mapping[str, type[ByenatosError]] = _OURS | {
     "overloaded_error": Overloaded,
     "unavailable_error": Overloaded,
     "timeout_error": UpstreamTimeout,
-    "request_too_large": RequestTooLarge,
     "not_supported_error": Unsupported,
     "exceed_context_size_error": ContextLengthExceeded,
     "insufficient_balance": QuotaExceeded,
@@ -134,7 +131,8 @@ class Profile(Value, frozen=True):
     to add to that message. ``stop_reason``: whether an answer names the stop sequence that ended it.
     ``context_field``: where a list of models says how long a context may be. ``call_type``: the ``type`` of a call of
     an earlier turn, empty to leave it out. ``usage_option``: whether a stream's usage must be asked for. ``finishes``
-    and ``kinds``: words of this dialect beyond ``FINISHES`` and ``KINDS``. ``as_chat``: puts an answer, or a chunk of
+    and ``kinds``: words of this dialect beyond ``FINISHES`` and ``KINDS``; ``failures``: words for the end of an answer
+    that mean that it failed. ``as_chat``: puts an answer, or a chunk of
     one, of another form into OpenAI's (a choice that has both a message and a delta is fine); ``error_of``: finds an
     error of another form in a decoded body.
     """
