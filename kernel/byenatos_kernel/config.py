@@ -53,7 +53,7 @@ MAX_CONFIG = 1 << 20
 NOT_IN_FORCE: dict[str, str] = {
     "llm_driver_config.load_balance_strategy": "a request goes to the instance of its slot; there is no choice yet",
     "llm_driver_config.auto_optimization": "swaps are started by hand",
-    "model_config.api_key": "no driver of a cloud vendor is shipped yet",
+    "model_config.api_key": "a key is named under [secrets] of policies/access.toml and granted to its driver there",
     "model_config.rate_limit": "requests are not counted per model yet",
 }
 """Keys that are accepted and checked but not acted on yet, each with what happens instead."""

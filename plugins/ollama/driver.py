@@ -1,11 +1,12 @@
 """An Ollama server's models."""
 
-from byenatos_sdk.formats import ollama
+from byenatos_sdk.formats import ollama, openai_chat
 from byenatos_sdk.http import HTTPDriver
 
 
 class Ollama(HTTPDriver):
-    """By Ollama's own API."""
+    """By Ollama's own API, or with the setting `api = "openai_chat"` by the one that it shares with OpenAI."""
 
     format = ollama
+    formats = (openai_chat,)
     base_url = "http://localhost:11434"

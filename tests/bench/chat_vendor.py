@@ -1,12 +1,14 @@
 """A vendor of chat models for the benchmark: Chat Completions over TLS, streamed as fast as the other side takes them.
 
-The last message says what to do: ``"burst tokens"``, so many tokens in one write, and how many in all.
+The last message says what to do: ``"burst tokens"``, so many tokens in one write, and how many in all; ``"stall"``, one
+token and nothing more until the other side leaves, the moment of which is printed.
 """
 
 import asyncio
 import json
 import ssl
 import sys
+import time
 
 __all__ = ["HEAD", "answer", "event"]
 
@@ -43,7 +45,11 @@ class Chat(asyncio.Protocol):
     def __init__(self) -> None:
         self._data = b""
         self._left = self._burst = 0
-        self._full = False
+        self._full = self._stalled = False
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        if self._stalled:
+            print(time.perf_counter_ns(), flush=True)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -63,6 +69,10 @@ class Chat(asyncio.Protocol):
             self._answer(json.loads(body)["messages"][-1]["content"])
 
     def _answer(self, order: str) -> None:
+        if order == "stall":
+            self._stalled = True
+            self._transport.write(HEAD + chunk(TOKEN))
+            return
         words = order.split()
         if len(words) != 2 or not words[0].isdigit():
             self._transport.write(HEAD + chunk(ANSWER) + b"0\r\n\r\n")

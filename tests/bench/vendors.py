@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import psutil
 import trustme
@@ -226,11 +227,29 @@ def _flood(client: LoadClient, burst: int, tokens: int) -> float:
     return time.perf_counter() - begun
 
 
+def _cancels(client: LoadClient, told: IO[bytes], count: int) -> list[int]:
+    """Leave answers that have begun; return how long it took until the vendor heard of each, in nanoseconds."""
+    body = encode(InferenceRequest((user("stall"),)))
+    late = []
+    for _ in range(count):
+        number = client.open("default", body)
+        client.flush()
+        while not any(type(event) is TextDelta for _, event in client.receive()):
+            pass
+        begun = time.perf_counter_ns()
+        client.cancel(number)
+        client.flush()
+        while not any(type(event) is Failure for _, event in client.receive()):
+            pass
+        late.append(int(told.readline()) - begun)
+    return late
+
+
 # ---- both ------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def _vendor(folder: Path) -> Iterator[tuple[int, int, Path]]:
+def _vendor(folder: Path) -> Iterator[tuple[int, "subprocess.Popen[bytes]", Path]]:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(folder / "ca.pem")
     authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(folder / "vendor.pem")
@@ -238,7 +257,7 @@ def _vendor(folder: Path) -> Iterator[tuple[int, int, Path]]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=_ROOT) as process:
         assert process.stdout is not None
         try:
-            yield int(process.stdout.readline()), process.pid, folder / "ca.pem"
+            yield int(process.stdout.readline()), process, folder / "ca.pem"
         finally:
             process.terminate()
 
@@ -251,7 +270,8 @@ def measure(*, quick: bool) -> Section:
     streams = {(way, burst): _Row() for way in ways for burst in TOKENS}
     with tempfile.TemporaryDirectory(prefix="byenatos-bench-") as name:
         folder = Path(name)
-        with _vendor(folder) as (port, vendor, ca), _whole_way(folder, port, ca) as system, asyncio.Runner() as runner:
+        with _vendor(folder) as (port, played, ca), _whole_way(folder, port, ca) as system, asyncio.Runner() as runner:
+            vendor = played.pid
             direct = _Direct(port, ca)
             runner.run(direct.connect(max(IN_FLIGHT)))
             client = system.client()
@@ -275,11 +295,15 @@ def measure(*, quick: bool) -> Section:
                     before = parts.spent()
                     wall_s = _flood(client, burst, tokens)
                     streams["whole way", burst].add(tokens, wall_s, _since(before, parts.spent()))
+            assert played.stdout is not None
+            late = _cancels(client, played.stdout, 10 * rounds)
             client.close()
-    return _section(requests, streams, rounds)
+    return _section(requests, streams, late, rounds)
 
 
-def _section(requests: dict[tuple[str, int], _Row], streams: dict[tuple[str, int], _Row], rounds: int) -> Section:
+def _section(
+    requests: dict[tuple[str, int], _Row], streams: dict[tuple[str, int], _Row], late: list[int], rounds: int
+) -> Section:
     shares = tuple(f"{part} µs" for part in (*PARTS, "all"))
     tables = [
         Table(
@@ -303,6 +327,7 @@ def _section(requests: dict[tuple[str, int], _Row], streams: dict[tuple[str, int
             Figure("a vendor's request, added to a direct one, p50", added / 1000, "ms", 1.0),
             Figure("a vendor's request, added to a direct one, p99", slowest / 1000, "ms", 3.0),
             Figure("requests to a vendor per second", most, "/s", 3_000, at_most=False),
+            Figure("an answer that is left, until its vendor hears of it, p99", percentile(late, 99) / 1e6, "ms", 100),
             Figure("tokens of a vendor per second, 16 streams", tokens, "/s", 60_000, at_most=False),
         ],
     )

@@ -38,6 +38,11 @@ def test_the_examples_in_the_shipped_file_are_what_can_be_written(tmp_path):
     assert access.secrets["openai"].environment == "OPENAI_API_KEY"
 
 
+def test_a_place_may_be_granted_as_plain_http(tmp_path):
+    access = read(tmp_path, '[drivers.a]\nnetwork = ["http://box:9000"]')
+    assert access.rules("a").network == ("http://box:9000",)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -45,6 +50,8 @@ def test_the_examples_in_the_shipped_file_are_what_can_be_written(tmp_path):
         ('[isolation]\nrequired = ["moat"]', "isolation.required: expected some of filesystem"),
         ('[drivers.a]\nnetwork = ["api.openai.com"]', "drivers.a.network: expected 'host:port'"),
         ('[drivers.a]\nnetwork = ["*:443"]', "drivers.a.network"),
+        ('[drivers.a]\nnetwork = ["https://host:443"]', "drivers.a.network"),
+        ('[drivers.a]\nnetwork = ["http://host"]', "drivers.a.network"),
         ('[drivers.a]\nnetwork = ["host:65536"]', "drivers.a.network"),
         ('[drivers.a]\nnetwork = ["host:0"]', "drivers.a.network"),
         ('[drivers.a]\naddresses = ["localhost"]', "drivers.a.addresses: expected a network"),

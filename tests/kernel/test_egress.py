@@ -49,6 +49,33 @@ def test_what_is_granted_and_not_asked_for_is_no_rule():
     assert granted_rules(manifest(), DriverRules(network=("api.acme.test:443",))) == ()
 
 
+def test_a_driver_that_asks_for_any_host_gets_those_that_are_granted_and_no_other_request_names():
+    asked = (
+        Asked("api.acme.test", key=EgressKey("acme", header="x-api-key")),
+        Asked("*", paths=["/v1/"], key=EgressKey("own", header="authorization")),
+        Asked("*", scheme="http"),
+    )
+    places = ("api.acme.test:443", "other.test:8443", "http://box:9000")
+    named, secure, plain = granted_rules(manifest(*asked), DriverRules(network=places, secrets=("acme", "own")))
+    assert (named.host, named.key.secret) == ("api.acme.test", "acme")
+    assert (secure.host, secure.port, secure.scheme, secure.paths) == ("other.test", 8443, "https", ("/v1/",))
+    assert secure.key.secret == "own"
+    assert (plain.host, plain.port, plain.scheme, plain.key) == ("box", 9000, "http", None)
+    assert (named.refused, secure.refused, plain.refused) == ("", "", "")
+    without = granted_rules(manifest(*asked), DriverRules(network=("other.test:443",), secrets=("acme",)))
+    assert [(rule.host, rule.key is None) for rule in without] == [("api.acme.test", False), ("other.test", True)]
+    assert without[0].refused
+
+
+def test_plain_http_that_is_granted_as_such_is_for_those_who_ask_for_it():
+    asked = (Asked("localhost", port=80, scheme="http"), Asked("localhost", port=443))
+    plain, secure = granted_rules(
+        manifest(*asked), DriverRules(network=("http://localhost:80", "http://localhost:443"))
+    )
+    assert not plain.refused
+    assert secure.refused
+
+
 def with_egress(tmp_path: Path, access: Access, doing):
     async def main():
         egress = Egress(Home(tmp_path), access)

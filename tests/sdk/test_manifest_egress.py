@@ -9,7 +9,7 @@ HEAD = '[plugin]\nid = "acme"\nversion = "1"\nentry = "driver:Acme"\n'
 
 def read(tmp_path, egress: str) -> Manifest:
     folder = tmp_path / "acme"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     (folder / "plugin.toml").write_text(f"{HEAD}{egress}")
     return read_manifest(folder)
 
@@ -33,6 +33,36 @@ key = {secret = "acme", header = "authorization", prefix = "Bearer "}
 def test_a_plain_host_has_the_port_of_plain_http(tmp_path):
     (found,) = read(tmp_path, '[[egress]]\nhost = "box"\nscheme = "http"').egress
     assert found.place == "box:80"
+
+
+def test_any_host_may_be_asked_for_without_a_port(tmp_path):
+    (found,) = read(tmp_path, '[[egress]]\nhost = "*"').egress
+    assert found.anywhere
+    with pytest.raises(ManifestError, match="port: expected none beside the host"):
+        read(tmp_path, '[[egress]]\nhost = "*"\nport = 9')
+
+
+def test_a_model_says_what_it_can_do_and_what_it_costs(tmp_path):
+    table = """
+[[models]]
+id = "m"
+name = "M"
+context_length = 8
+features = ["tools"]
+price = {input = 2.5, output = 10.0, source = "a page"}
+"""
+    (model,) = read(tmp_path, table).models
+    found = model.specification
+    assert (found.id, found.name, found.context_length, found.features) == ("m", "M", 8, {"tools"})
+    assert found.metadata == {
+        "price.input": "2.5",
+        "price.output": "10.0",
+        "price.currency": "USD",
+        "price.source": "a page",
+    }
+    for wrong in ("price = {input = -1.0}", "context_length = -1", "price = {output = 1.0}"):
+        with pytest.raises(ManifestError, match="models"):
+            read(tmp_path, f'[[models]]\nid = "m"\n{wrong}')
 
 
 @pytest.mark.parametrize(

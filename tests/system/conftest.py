@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,6 +32,15 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
     asyncio.run(bounded())
     return True
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The file of a small real model."""
+    folder = os.environ.get("BYENATOS_TEST_MODELS")
+    if not folder:
+        pytest.skip("BYENATOS_TEST_MODELS names no folder with the real models; `make test` sets it")
+    return Path(folder, "smollm2.gguf")
 
 
 @pytest.fixture

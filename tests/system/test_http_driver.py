@@ -46,6 +46,10 @@ key = {secret = "acme", header = "authorization", prefix = "Bearer "}
 [[models]]
 id = "impatient"
 settings = {model = "acme", first_s = 0.3, gap_s = 0.3}
+
+[[models]]
+id = "wordy"
+settings = {model = "acme", capabilities = {outputs = []}}
 """
 
 ACCESS = """
@@ -83,7 +87,7 @@ def vendor():
 def acme(vendor, tmp_path_factory):
     folder = tmp_path_factory.mktemp("acme")
     home = Home(folder / "home")
-    write_config(home, default="acme", slots={"impatient": "impatient"})
+    write_config(home, default="acme", slots={"impatient": "impatient", "wordy": "wordy"})
     home.access.write_text(ACCESS.format(ca=vendor.trust(folder / "ca.pem")))
     write_plugin(home, "acme", ACME, extra=MANIFEST)
     kernel = KernelProcess(home, environment={**vendor.environment, "ACME_KEY": "sk-0123456789abcdef"})
@@ -278,6 +282,14 @@ async def test_what_the_vendor_cannot_be_told_is_in_the_finish(ask):
     deltas = await ask(Script.stream(*tokens(1), *END), top_k=5)
     assert deltas[-1].adapted
     assert deltas[-1].adapted[0].startswith("top_k: dropped")
+
+
+async def test_a_schema_that_the_vendor_does_not_know_is_checked_in_the_sandbox_and_repaired_once(ask, vendor):
+    schema = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
+    form = {"type": "json_schema", "json_schema": {"name": "person", "schema": schema}}
+    wrong, right = (Script.stream(event(answer), *END) for answer in ("three", '{"age": 3}'))
+    assert text(await ask(wrong, right, slot="wordy", response_format=form)) == '{"age": 3}'
+    assert "not JSON" in vendor.requests[1].body.decode()
 
 
 async def test_many_at_once_each_get_their_own(acme, vendor):

@@ -39,6 +39,8 @@ from byenatos_sdk.protocol.messages import (
 
 __all__ = ["HTTPDriver"]
 
+CHARACTERS_IN_A_TOKEN = 4
+"""On average; whoever has the tokenizer knows better."""
 MOST_PAGES = 50
 """Pages of a vendor's list of models that are read."""
 FAILURES_IN_A_ROW = 3
@@ -94,9 +96,16 @@ class HTTPDriver(Driver):
             await answer.aclose()
 
     def prepared(self, request: InferenceRequest) -> InferenceRequest:
-        """Return the request with the vendor's name for the model and the operator's own parameters."""
+        """Return the request with the vendor's name for the model and the operator's own parameters.
+
+        Of an answer that goes on here, what it has said already counts against its tokens, as nearly as can be told.
+        """
         extra = {**self.options.extra, **request.extra} if self.options.extra else request.extra
-        return replace(request, model=self.vendor_model, extra=extra)
+        sampling = request.sampling
+        if request.continued and sampling.max_tokens is not None:
+            left = max(1, sampling.max_tokens - request.continued // CHARACTERS_IN_A_TOKEN)
+            sampling = replace(sampling, max_tokens=left)
+        return replace(request, model=self.vendor_model, extra=extra, sampling=sampling)
 
     async def _answer(self, request: InferenceRequest, due: float) -> AsyncGenerator[str | Delta, None]:
         encoded = self.spoken.encode_request(request, stream=self.options.stream, capabilities=self.capabilities)

@@ -388,3 +388,16 @@ async def _lines(broker):
     while not broker.port.lines:
         await asyncio.sleep(0)
     return broker.port.lines
+
+
+async def test_what_a_vendor_said_before_it_broke_off_in_the_same_moment_is_passed_on(tmp_path):
+    async with Vendor() as vendor, Broker(tmp_path, rule(vendor)) as broker:
+
+        async def broken(reader, writer):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n5\r\nwor")
+            writer.close()
+
+        vendor.raw = broken
+        answer = await broker.get()
+        assert (answer.status, answer.body, answer.whole) == (200, b"hellowor", False)
