@@ -47,8 +47,8 @@ class EventReader:
         """
         if not self._started or self._after_cr or self._size or b"\r" in data:
             return self._feed_lines(data)
-        # Nearly all streams have line feeds only, and most events are a line of data, perhaps with a name before it: they
-        # are cut at blank lines. What was searched before is not searched again.
+        # Nearly all streams have line feeds only, and most events are a line of data, perhaps with a name before it:
+        # they are cut at blank lines. What was searched before is not searched again.
         events: list[Event] = []
         if self._rest:
             searched = len(self._rest) - 1
