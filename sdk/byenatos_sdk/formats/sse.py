@@ -47,8 +47,8 @@ class EventReader:
         """
         if not self._started or self._after_cr or self._size or b"\r" in data:
             return self._feed_lines(data)
-        # Nearly all streams have line feeds only, and most events are one line of data: they are cut at blank lines.
-        # What was searched before is not searched again.
+        # Nearly all streams have line feeds only, and most events are a line of data, perhaps with a name before it:
+        # they are cut at blank lines. What was searched before is not searched again.
         events: list[Event] = []
         if self._rest:
             searched = len(self._rest) - 1
@@ -61,8 +61,11 @@ class EventReader:
             whole = data[:end] if end >= 0 else b""
             self._rest += data[end + 2 if end >= 0 else 0 :]
         for block in whole.split(b"\n\n") if whole else ():
-            if block.startswith(b"data: ") and b"\n" not in block:
-                events.append(Event(block[6:]))
+            name, _, data = block.partition(b"\n")
+            if not data and name.startswith(b"data: "):
+                events.append(Event(name[6:]))
+            elif name.startswith(b"event: ") and data.startswith(b"data: ") and b"\n" not in data:
+                events.append(Event(data[6:], name[7:].decode("utf-8", "replace")))
             else:
                 for line in (*block.split(b"\n"), b""):
                     self._line(line, events)
