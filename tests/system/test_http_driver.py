@@ -77,9 +77,9 @@ def tokens(count):
 END = [event(finish="stop"), b"data: [DONE]\n\n"]
 
 
-@pytest.fixture(scope="module")
-def vendor():
-    with MockVendor("api.acme.test") as vendor:
+@pytest.fixture(scope="module", params=[False, True], ids=["http/1.1", "http/2"])
+def vendor(request):
+    with MockVendor("api.acme.test", http2=request.param) as vendor:
         yield vendor
 
 

@@ -3,6 +3,7 @@
 The vendors' own names lead to a played vendor with a certificate for them; grants and keys are what their READMEs say.
 """
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from byenatos_kernel.shipped import shipped
 from byenatos_sdk.home import Home
 from byenatos_sdk.manifest import read_manifest
 from byenatos_sdk.protocol.errors import ByenatosError
-from byenatos_sdk.protocol.messages import Failure
+from byenatos_sdk.protocol.messages import Failure, TextDelta
 
 CLOUDS = {
     "openai": ("openai", "gpt-6.1-terra", "openai_chat"),
@@ -137,6 +138,37 @@ async def test_what_a_vendor_refuses_is_the_error_that_it_means(ask, slot, case)
     assert failure.code == cases.error_code(case.meaning)
     assert failure.retry_after_s == case.meaning["error"].get("retry_after", failure.retry_after_s)
     assert KEY not in failure.message
+
+
+def streams():
+    """A stream with text of each slot's vendor that ends well."""
+    for slot, (_, _, vendor) in CLOUDS.items():
+        whole = [case for case in cases.load(vendor, "stream") if case.meaning.get("finish") == "stop"]
+        plain = [case for case in whole if case.meaning.get("text") and case.id.partition("/")[2].startswith("stream")]
+        yield pytest.param(slot, plain[0], id=slot)
+
+
+@pytest.mark.parametrize(("slot", "case"), list(streams()))
+async def test_a_stream_that_breaks_off_is_never_an_end(ask, slot, case):
+    (whole,) = script_of(case).pieces
+    for length in range(len(whole) // 4, len(whole) // 2, len(whole) // 12):
+        deltas = await ask(slot, script_of(case)._replace(pieces=[whole[:length]], ending="close"))
+        assert isinstance(deltas[-1], Failure)
+        assert deltas[-1].code == "stream_interrupted"
+        said = "".join(delta.text for delta in deltas[:-1] if isinstance(delta, TextDelta))
+        assert case.meaning["text"].startswith(said)
+
+
+@pytest.mark.parametrize(("slot", "case"), list(streams()))
+async def test_leaving_an_answer_is_heard_by_every_vendor(kernel, vendor, slot, case):
+    vendor.forget()
+    vendor.queue(script_of(case)._replace(pieces=script_of(case).pieces[:1], ending="stall"))
+    async with kernel.client() as client:
+        await until_ready(client, slot)
+        stream = client.stream("hello", model=slot)
+        assert await asyncio.to_thread(vendor.begun.wait, 60)
+        await stream.aclose()
+        assert await asyncio.to_thread(vendor.left.wait, 60)
 
 
 async def test_lists_of_models_and_embeddings_are_what_the_vendor_says(kernel, vendor):

@@ -124,7 +124,7 @@ def test_an_older_version_can_be_allowed(run, home):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("verify", "nothing"), "no plugin 'nothing'; there is echo, llamacpp"),
+        (("verify", "nothing"), "no plugin 'nothing'; there is alibaba, anthropic"),
         (("verify", "./nothing"), "expected a plugin folder, found none"),
         (("sign", "echo"), "expected the operator's key, found none; byenatos init makes one"),
         (("trust", "/dev/null"), "/dev/null: "),

@@ -59,7 +59,7 @@ class Script(NamedTuple):
 class MockVendor:
     """The server, for use in ``with``. ``requests`` are what came; ``left`` is set when a client leaves a stall."""
 
-    def __init__(self, *names: str, plain: bool = False) -> None:
+    def __init__(self, *names: str, http2: bool = False) -> None:
         self.names = names or ("localhost",)
         self.requests: list[WireRequest] = []
         self.hosts: list[str] = []
@@ -67,7 +67,7 @@ class MockVendor:
         self.begun = threading.Event()
         self._released = asyncio.Event()
         self._scripts: deque[Script] = deque()
-        self._plain = plain
+        self._http2 = http2
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -126,11 +126,9 @@ class MockVendor:
         self._loop.close()
 
     async def _start(self) -> None:
-        context = None
-        if not self._plain:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            AUTHORITY.issue_cert(*self.names).configure_cert(context)
-            context.set_alpn_protocols(["http/1.1"])
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        AUTHORITY.issue_cert(*self.names).configure_cert(context)
+        context.set_alpn_protocols(["h2"] if self._http2 else ["http/1.1"])
         vendor = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=context, limit=64 << 20)
         proxy = await asyncio.start_server(self._lead, "127.0.0.1", 0)
         self._servers = (vendor, proxy)
@@ -143,7 +141,11 @@ class MockVendor:
         task.add_done_callback(self._tasks.discard)
         try:
             with suppress(*_ORDINARY):
-                while await self._serve(reader, writer):
+                if self._http2:
+                    from http2_vendor import Http2Connection  # here: it knows this module
+
+                    await Http2Connection(reader, writer, self._take, self.left.set, self._release).serve()
+                while not self._http2 and await self._serve(reader, writer):
                     pass
         finally:
             writer.transport.abort()
@@ -155,13 +157,10 @@ class MockVendor:
         method, path, _ = first.split(" ")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         body = await reader.readexactly(int(headers.get("content-length", 0)))
-        self.requests.append(WireRequest(path, body, headers, method))
-        self.hosts.append(headers["host"])
-        script = self._scripts.popleft() if self._scripts else Script.json({"error": "the test queued no answer"}, 500)
+        script = self._take(WireRequest(path, body, headers, method))
         if script.status:
             fields = "".join(f"{name}: {value}\r\n" for name, value in script.headers.items())
             writer.write(f"HTTP/1.1 {script.status} X\r\n{fields}transfer-encoding: chunked\r\n\r\n".encode())
-        self.begun.set()
         for piece in script.pieces:
             if piece:
                 writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
@@ -175,8 +174,7 @@ class MockVendor:
             self.left.set()
         elif script.ending == "reset":
             if script.pieces:
-                await self._released.wait()
-                self._released.clear()
+                await self._release()
             raw = writer.transport.get_extra_info("socket")
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         else:
@@ -184,6 +182,18 @@ class MockVendor:
             with suppress(*_ORDINARY):
                 await writer.wait_closed()
         return False
+
+    def _take(self, request: WireRequest) -> Script:
+        """Note a request and return what it gets."""
+        self.requests.append(request)
+        self.hosts.append(request.headers["host"])
+        self.begun.set()
+        return self._scripts.popleft() if self._scripts else Script.json({"error": "the test queued no answer"}, 500)
+
+    async def _release(self) -> None:
+        """Wait for the test's word."""
+        await self._released.wait()
+        self._released.clear()
 
     async def _lead(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Be the proxy: lead a connection to the vendor, whatever host it is for."""

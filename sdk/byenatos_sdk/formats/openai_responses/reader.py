@@ -47,6 +47,15 @@ class _Piece(Struct, gc=False):
 _decode_piece = msgspec.json.Decoder(_Piece).decode
 
 
+def _is_whole(event: Event) -> bool:
+    """Say whether the last event, behind which no blank line came, is more than its beginning."""
+    try:
+        read_json(event.data)
+    except InvalidRequest:
+        return False
+    return True
+
+
 class StreamDecoder:
     """Reads one stream; see the module's text."""
 
@@ -78,7 +87,7 @@ class StreamDecoder:
             return []
         deltas: list[Delta] = []
         try:
-            if not any(self._take(event, deltas) for event in self._events.end()):
+            if not any(self._take(event, deltas) for event in self._events.end() if _is_whole(event)):
                 raise StreamInterrupted("the stream broke off before the answer's end")
         except ByenatosError as error:
             self._fail(error, deltas)
