@@ -4,8 +4,9 @@ import asyncio
 import json
 
 import msgspec
+import psutil
 import pytest
-from kernel_process import KernelProcess, until_ready, write_config
+from kernel_process import KernelProcess, counting, numbers, until_ready, write_config
 from mock_vendor import MockVendor, Script
 from plugin_folder import write_plugin
 
@@ -20,7 +21,7 @@ from byenatos_sdk.protocol.errors import (
     UpstreamFailed,
     UpstreamTimeout,
 )
-from byenatos_sdk.protocol.messages import TextDelta
+from byenatos_sdk.protocol.messages import Moved, TextDelta
 
 ACME = """
 from byenatos_sdk.formats import openai_chat
@@ -87,7 +88,7 @@ def vendor(request):
 def acme(vendor, tmp_path_factory):
     folder = tmp_path_factory.mktemp("acme")
     home = Home(folder / "home")
-    write_config(home, default="acme", slots={"impatient": "impatient", "wordy": "wordy"})
+    write_config(home, default="acme", slots={"impatient": "impatient", "wordy": "wordy", "mixed": "echo"})
     home.access.write_text(ACCESS.format(ca=vendor.trust(folder / "ca.pem")))
     write_plugin(home, "acme", ACME, extra=MANIFEST)
     kernel = KernelProcess(home, environment={**vendor.environment, "ACME_KEY": "sk-0123456789abcdef"})
@@ -290,6 +291,48 @@ async def test_a_schema_that_the_vendor_does_not_know_is_checked_in_the_sandbox_
     wrong, right = (Script.stream(event(answer), *END) for answer in ("three", '{"age": 3}'))
     assert text(await ask(wrong, right, slot="wordy", response_format=form)) == '{"age": 3}'
     assert "not JSON" in vendor.requests[1].body.decode()
+
+
+async def test_an_answer_moves_from_a_local_model_to_the_vendor_in_the_middle_and_back(acme, vendor):
+    vendor.forget()
+    vendor.queue(Script.stream(event("and so on"), *END))
+    async with acme.client() as client:
+        await until_ready(client, "mixed")
+        heard = []
+        async with client.stream("count", model="mixed", extra=counting(-1, rate=50)) as stream:
+            async for delta in stream:
+                heard.append(delta)
+                if text(heard).endswith("3 "):
+                    await client.swap("mixed", "acme", strategy="immediate")
+        assert text(heard).startswith("0 1 2 3 ")
+        assert text(heard).endswith("and so on")
+        assert [(delta.source, delta.target) for delta in heard if isinstance(delta, Moved)] == [("echo", "acme")]
+        turns = msgspec.json.decode(vendor.requests[0].body)["messages"]
+        assert [turn["role"] for turn in turns] == ["user", "assistant", "user"]
+        assert text(heard).startswith(turns[1]["content"])
+        vendor.queue(Script.stream(*tokens(3), ending="stall"))
+        heard.clear()
+        async with client.stream("count", model="mixed", extra=counting(9)) as stream:
+            async for delta in stream:
+                heard.append(delta)
+                if text(heard) == "0 1 2 ":
+                    await client.swap("mixed", "echo", strategy="immediate")
+        assert text(heard) == numbers(9)
+        assert await asyncio.to_thread(vendor.left.wait, 60)
+
+
+async def test_a_broker_that_is_killed_while_a_vendor_thinks_costs_a_try_and_not_the_answer(acme, vendor):
+    vendor.forget()
+    vendor.queue(Script(status=0, ending="stall"), Script.stream(*tokens(2), *END))
+    async with acme.client() as client:
+        await until_ready(client)
+        answer = asyncio.ensure_future(client.infer("hello"))
+        assert await asyncio.to_thread(vendor.begun.wait, 60)
+        keeper = next(one for one in psutil.Process(acme.pid).children() if "byenatos_sandbox.broker" in one.cmdline())
+        for server in keeper.children():
+            server.kill()
+        assert (await answer).text == "0 1 "
+    assert len(vendor.requests) == 2
 
 
 async def test_many_at_once_each_get_their_own(acme, vendor):

@@ -13,6 +13,9 @@ from byenatos_sdk.protocol.messages import Delta, Failure, Finish, Logprobs, Tex
 
 __all__ = ["Answer", "Shape"]
 
+_BROKEN_OFF = Failure("stream_interrupted", "the stream ended without its end", partial=True)
+"""What is said for a decoder that says nothing at the end; behind a terminal it is dropped."""
+
 
 class Shape:
     """Shapes deltas for the way to the kernel: text as strings, neighbours joined, and the end with what it cost.
@@ -100,7 +103,7 @@ class Answer:
                 raise self._late(due, gap_due) from None
             except ConnectionError:
                 data = b""
-            deltas = self._shape.take(self._decoder.feed(data) if data else self._decoder.end())
+            deltas = self._shape.take(self._decoder.feed(data) if data else (*self._decoder.end(), _BROKEN_OFF))
             if self.over:
                 self._leave()
             if deltas:

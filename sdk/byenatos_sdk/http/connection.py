@@ -134,6 +134,11 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
             self._drain_timer = self._loop.call_later(DRAIN_S, self.abort)
 
+    def drop(self) -> None:
+        """Break off the exchange that was begun, unless it was left already."""
+        if self._busy:
+            self.abort()
+
     def abort(self) -> None:
         """Break off what goes on, now."""
         self._cancel_timers()

@@ -102,7 +102,7 @@ class Vendor:
                     answer = WireResponse(await self._body(connection, due, MAX_BODY), head.status, head.headers)
                     connection.leave()
                 except BaseException:
-                    connection.abort()
+                    connection.drop()
                     raise
             except ByenatosError as error:
                 await self._again(retries, error)
@@ -143,7 +143,7 @@ class Vendor:
             first = _without_failure(await answer.more())
             return Opened(first, None if answer.over else answer)
         except BaseException:
-            connection.abort()
+            connection.drop()
             raise
 
     async def _send(self, wire: WireRequest, due: float) -> Connection:

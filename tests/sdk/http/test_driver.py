@@ -14,6 +14,8 @@ from byenatos_sdk.http import HTTPDriver
 from byenatos_sdk.protocol.errors import (
     InvalidRequest,
     PermissionDenied,
+    RateLimited,
+    StreamInterrupted,
     Unavailable,
     Unsupported,
     UpstreamFailed,
@@ -300,6 +302,42 @@ def test_closing_the_generator_hangs_up(broker, run):
         await driver.stop()
 
     run(main())
+
+
+def test_a_connection_is_kept_after_an_error(broker, run):
+    async def main():
+        driver = Acme({"attempts": 1})
+        await driver.start(Model("e", None, {}))
+        for _ in range(3):
+            broker.queue(answered("application/json", b'{"error": {"message": "slow down"}}', 429))
+            with pytest.raises(RateLimited):
+                async for _ in driver.infer(InferenceRequest((user("a"),))):
+                    pass
+        assert broker.dialled == 1
+        await driver.stop()
+
+    run(main())
+
+
+def test_a_decoder_that_says_nothing_at_the_end_is_an_interrupted_stream(broker, asked):
+    class Silent(Dialect):
+        def stream_decoder(self, *, choice=0):
+            class Nothing:
+                def feed(self, data):
+                    return []
+
+                def end(self):
+                    return []
+
+            return Nothing()
+
+    class Odd(HTTPDriver):
+        format = Silent(OPENAI)
+        base_url = "https://x"
+
+    broker.queue(stream("Hi"))
+    with pytest.raises(StreamInterrupted):
+        asked(kind=Odd, attempts=1)
 
 
 def test_a_dialect_is_a_format_like_any_other(broker, asked):
