@@ -248,7 +248,8 @@ class DriverManager:
         instance.advance(InstanceState.VERIFIED)
         try:
             code = self._registry.shelf.load(unit.plugin)
-            instance.port = self.egress.open(instance.manifest) if self.egress is not None else None
+            if self.egress is not None:
+                instance.port = self.egress.open(instance.manifest, self._grants.closed_network(unit.plugin))
             instance.start(code)
         except ByenatosError as error:
             instance.error = error

@@ -9,6 +9,7 @@ sent all ports again: a driver's own end, which cannot be replaced in a running 
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -25,6 +26,7 @@ from byenatos_sandbox.broker import (
     Key,
     Listed,
     ListSecrets,
+    OpenLine,
     OpenPort,
     Rule,
     Serving,
@@ -46,20 +48,26 @@ __all__ = ["Egress", "EgressPort", "granted_rules"]
 MAX_PACKET = 128 << 10
 ANSWER_S = 60.0
 STOP_S = 2.0
+MOST_WAITING = 64
 FIRST_DELAY_S, MOST_DELAY_S = 0.1, 10.0
 
 log = logging.getLogger("byenatos")
 
 
-def granted_rules(manifest: Manifest, granted: DriverRules) -> tuple[Rule, ...]:
-    """Return what the broker is to hold a driver to: the manifest's requests, those that are not granted refused."""
-    return tuple(_rule(manifest.plugin.id, asked, granted) for asked in manifest.egress)
+def granted_rules(manifest: Manifest, granted: DriverRules, closed: str = "") -> tuple[Rule, ...]:
+    """Return what the broker is to hold a driver to: the manifest's requests, those that are not granted refused.
+
+    ``closed`` says why all of them are, if they are.
+    """
+    return tuple(_rule(manifest.plugin.id, asked, granted, closed) for asked in manifest.egress)
 
 
-def _rule(driver: str, asked: Asked, granted: DriverRules) -> Rule:
-    refused = ""
+def _rule(driver: str, asked: Asked, granted: DriverRules, closed: str) -> Rule:
+    refused = closed
     key = asked.key
-    if asked.place not in granted.network:
+    if refused:
+        pass
+    elif asked.place not in granted.network:
         refused = f"{asked.place} is not granted: it is missing in `network` of [drivers.{driver}] in access.toml"
     elif key is not None and key.secret not in granted.secrets:
         refused = f"key {key.secret!r} is not granted: it is missing in `secrets` of [drivers.{driver}] in access.toml"
@@ -83,12 +91,26 @@ class EgressPort:
         self.driver_end, self.broker_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.order = order
         self.ca = ca
+        self.waiting: deque[socket.socket] = deque()
         self._egress = egress
 
     @property
     def descriptors(self) -> list[int]:
         """What travels with :attr:`order`."""
         return [self.broker_end.fileno(), *([self.ca] if self.order.ca else [])]
+
+    def dial(self) -> socket.socket:
+        """Return a new stream to the broker, as a driver with an egress socket is handed.
+
+        Raises:
+            OSError: none can be made, or too many wait for a broker that is being started.
+        """
+        if len(self.waiting) >= MOST_WAITING:
+            raise OSError(errno.EAGAIN, f"{MOST_WAITING} connections wait for the egress broker already")
+        ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.waiting.append(its)
+        self._egress.pass_on(self)
+        return ours
 
     def launched(self) -> None:
         """The sandbox has its end, or there is none that wants it."""
@@ -99,6 +121,8 @@ class EgressPort:
         self.driver_end.close()
         self._egress.close_port(self)
         self.broker_end.close()
+        while self.waiting:
+            self.waiting.popleft().close()
         if self.ca >= 0:
             os.close(self.ca)
             self.ca = -1
@@ -113,7 +137,8 @@ class Egress:
         self._broker = broker
         self._ports: dict[int, EgressPort] = {}
         self._next_port = 1
-        self._queue: deque[tuple[bytes, int]] = deque()
+        self._queue: deque[tuple[bytes, int, bool]] = deque()
+        self._serving = False
         self._asked: dict[int, asyncio.Future[list[SecretInfo]]] = {}
         self._delay_s = FIRST_DELAY_S
         self._restart: asyncio.TimerHandle | None = None
@@ -127,8 +152,10 @@ class Egress:
         """The process id of the broker's keeper; 0 while there is none."""
         return self._broker.pid if self._broker is not None else 0
 
-    def open(self, manifest: Manifest) -> EgressPort | None:
+    def open(self, manifest: Manifest, closed: str = "") -> EgressPort | None:
         """Open a port for an instance of a driver; nothing if its manifest asks for none.
+
+        ``closed`` says why nothing of what it asks for is granted, if that is so.
 
         Raises:
             Unavailable: the broker cannot be started.
@@ -140,13 +167,18 @@ class Egress:
         driver = manifest.plugin.id
         granted = self._access.rules(driver)
         order = OpenPort(
-            self._next_port, driver, granted_rules(manifest, granted), granted.addresses, ca=bool(granted.ca)
+            self._next_port, driver, granted_rules(manifest, granted, closed), granted.addresses, ca=bool(granted.ca)
         )
         self._next_port += 1
         port = EgressPort(self, order, _certificates(driver, granted.ca) if granted.ca else -1)
         self._ports[order.port] = port
         self._send(encode(order), order.port)
         return port
+
+    def pass_on(self, port: EgressPort) -> None:
+        """Send the broker a stream that waits at ``port``; one that is being started gets it when it serves."""
+        if self._serving:
+            self._send(encode(OpenLine(port.order.port)), port.order.port, line=True)
 
     def close_port(self, port: EgressPort) -> None:
         """Close a port; once is enough."""
@@ -224,6 +256,7 @@ class Egress:
 
     def _detach(self) -> None:
         broker, self._broker = self._broker, None
+        self._serving = False
         self._queue.clear()
         if broker is not None:
             self._loop.remove_reader(broker.pidfd)
@@ -273,6 +306,7 @@ class Egress:
             self._distrust()
             return
         if isinstance(message, Ended):
+            self._serving = False
             log.warning("the egress broker's server %s; the next starts in %.2f s", message.reason, message.delay_s)
         else:
             self._listed(message)
@@ -294,8 +328,11 @@ class Egress:
             return
         log.info("the egress broker serves (pid %d)", message.pid)
         self._queue.clear()
+        self._serving = True
         for number, port in self._ports.items():
             self._send(encode(port.order), number)
+            for _ in range(len(port.waiting)):
+                self.pass_on(port)
 
     def _receive(self, from_whom: socket.socket) -> bytes:
         try:
@@ -317,9 +354,9 @@ class Egress:
 
     # ---- what it is told ---------------------------------------------------------------------------------------
 
-    def _send(self, packet: bytes, port: int) -> None:
-        """Queue an order; one that opens ``port`` takes its descriptors along, as long as it is open."""
-        self._queue.append((packet, port))
+    def _send(self, packet: bytes, port: int, *, line: bool = False) -> None:
+        """Queue an order; one that opens ``port`` or a ``line`` of it takes descriptors along while that is open."""
+        self._queue.append((packet, port, line))
         self._flush()
 
     def _flush(self) -> None:
@@ -328,13 +365,14 @@ class Egress:
             return
         control = self._broker.control
         while self._queue:
-            packet, number = self._queue[0]
+            packet, number, line = self._queue[0]
             port = self._ports.get(number)
-            if number and port is None:  # closed before it was opened
+            if number and (port is None or (line and not port.waiting)):  # closed before it was opened
                 self._queue.popleft()
                 continue
             try:
-                socket.send_fds(control, [packet], port.descriptors if port is not None else [])
+                descriptors = port.descriptors if port is not None else []
+                socket.send_fds(control, [packet], [port.waiting[0].fileno()] if port and line else descriptors)
             except BlockingIOError:
                 self._loop.add_writer(control, self._flush)
                 return
@@ -342,6 +380,8 @@ class Egress:
                 self._queue.clear()
                 break
             self._queue.popleft()
+            if port is not None and line:
+                port.waiting.popleft().close()
         self._loop.remove_writer(control)
 
 

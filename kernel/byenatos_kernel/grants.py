@@ -9,7 +9,7 @@ from pathlib import Path
 from byenatos_kernel.access import Access
 from byenatos_kernel.models import ModelEntry, PluginEntry
 from byenatos_kernel.nurseries import Nurseries
-from byenatos_kernel.profiles import Profiles, usual_profile
+from byenatos_kernel.profiles import Profile, Profiles, usual_profile
 from byenatos_sandbox import Grant
 
 __all__ = ["Grants"]
@@ -40,11 +40,25 @@ class Grants:
         """
         return self._make(plugin, f"{plugin.id} probing {path.name}", path)
 
+    def closed_network(self, plugin: PluginEntry) -> str:
+        """Say why the profile of a driver lets it make no requests at all; empty if it does.
+
+        Raises:
+            InvalidRequest: the operator's files are not as they must be.
+        """
+        name, profile = self._profile(plugin)
+        return "" if profile.network else f"the profile {name} of the driver {plugin.id} has network = false"
+
+    def _profile(self, plugin: PluginEntry) -> tuple[str, Profile]:
+        assert plugin.manifest is not None
+        name = self.access.rules(plugin.id).profile or usual_profile(plugin.manifest)
+        return name, self._profiles.find(name)
+
     def _make(self, plugin: PluginEntry, name: str, file: Path | None) -> Grant:
         assert plugin.manifest is not None
         wanted = plugin.manifest.permissions
         rules = self.access.rules(plugin.id)
-        profile = self._profiles.find(rules.profile or usual_profile(plugin.manifest))
+        _, profile = self._profile(plugin)
         isolation = self.access.isolation
         return Grant(
             name=name,
@@ -60,6 +74,7 @@ class Grants:
             file_size_mib=profile.file_size_mib,
             scratch_mib=profile.scratch_mib,
             writable_code=wanted.writable_code and profile.writable_code,
+            egress_socket=wanted.egress_socket and profile.network,
             template=rules.template,
             required=frozenset() if isolation.uncontained else isolation.required,
             scratch_root=str(self._scratch),

@@ -102,6 +102,7 @@ class DriverLink:
                 config=encode_config(config),
                 code=code,
                 egress=self.port.driver_end if self.port is not None else None,
+                dial=self.port.dial if self.port is not None else None,
                 templates=self._nurseries.templates if self._nurseries is not None else None,
                 nursery=self._nursery,
                 on_exit=self._exited,

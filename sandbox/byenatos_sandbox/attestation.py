@@ -6,7 +6,7 @@ Source: ``proc_pid_status(5)``.
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["contradictions", "thread_count"]
+__all__ = ["contradictions", "process_of", "thread_count"]
 
 _CAPABILITIES = ("CapInh", "CapPrm", "CapEff", "CapAmb")
 
@@ -14,6 +14,11 @@ _CAPABILITIES = ("CapInh", "CapPrm", "CapEff", "CapAmb")
 def thread_count(pid: int) -> int:
     """How many threads a process has; 0 if it is gone."""
     return int(_status(pid).get("Threads", "0"))
+
+
+def process_of(thread: int) -> int:
+    """The process that a thread belongs to; 0 if it is gone."""
+    return int(_status(thread).get("Tgid", "0"))
 
 
 def contradictions(pid: int, layers: Iterable[str], *, first: bool = True) -> list[str]:

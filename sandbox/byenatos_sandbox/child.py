@@ -176,7 +176,9 @@ def _lock_in(spec: Spec, *, user: int, group: int, control_group: Group | None) 
     spec.limits.bound_descriptors()
     if "seccomp" not in spec.layers:
         return None
-    return seccomp.install(os.getpid(), writable_code=spec.writable_code, forks=spec.forks)
+    return seccomp.install(
+        os.getpid(), writable_code=spec.writable_code, forks=spec.forks, egress_socket=spec.egress_socket
+    )
 
 
 def _lock_once_more(spec: Spec, scratch: str) -> None:
@@ -184,7 +186,8 @@ def _lock_once_more(spec: Spec, scratch: str) -> None:
     _set_up(spec, scratch)
     spec.limits.bound_descriptors()
     if "seccomp" in spec.layers:
-        seccomp.install(os.getpid(), writable_code=spec.writable_code, tells=False)
+        # one filter of a process can tell, and the template's does
+        seccomp.install(os.getpid(), writable_code=spec.writable_code, tells=False, egress_socket=spec.egress_socket)
 
 
 def _enter_root(spec: Spec) -> str:

@@ -40,6 +40,9 @@ class Grant(Struct, frozen=True):
 
     ``instances`` is how many processes of the same kind share what is counted together (``open_nursery``).
 
+    ``egress_socket`` lets it reach the broker by ``socket`` and ``connect`` (``seccomp.py``), for libraries that
+    cannot be handed a stream.
+
     ``template`` is what the process is made from: ``one-shot``, a template of its own; ``shared``, the same one as
     others, whose address layout and hash seed it then shares; ``plain``, no clone at all, for systems that cannot.
     ``without`` names layers (:data:`LAYERS`) to leave out, for what cannot live inside them; whoever sets it says so.
@@ -67,6 +70,7 @@ class Grant(Struct, frozen=True):
     processors: float = 0.0
     instances: int = 1
     writable_code: bool = False
+    egress_socket: bool = False
     template: Literal["one-shot", "shared", "plain"] = "one-shot"
     without: frozenset[str] = frozenset()
     required: frozenset[str] = frozenset()

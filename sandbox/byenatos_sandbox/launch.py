@@ -87,6 +87,7 @@ def launch(
     config: bytes,
     code: Mapping[str, bytes] | None = None,
     egress: socket.socket | None = None,
+    dial: Callable[[], socket.socket] | None = None,
     templates: Templates | None = None,
     nursery: Nursery | None = None,
     on_exit: Callable[[Process], None] | None = None,
@@ -94,7 +95,8 @@ def launch(
     """Start a sandboxed Python process that calls ``entry`` (``module:function``) with its channel and ``config``.
 
     Returns at once; what goes wrong from then on is seen as the process's exit and output. ``code`` are the files of
-    the plugin, by path: what stands in its folder is not looked at then. ``egress`` becomes descriptor 4 inside.
+    the plugin, by path: what stands in its folder is not looked at then. ``egress`` becomes descriptor 4 inside;
+    ``dial`` returns a new stream to the broker, or raises ``OSError``; it is for grants with an egress socket.
     Without ``templates`` a cold one is started; with a ``nursery`` (:func:`open_nursery`) it is forked from that one.
     ``on_exit`` is called in the event loop after the process is gone and reaped. Call it in the main thread, from a
     running event loop.
@@ -109,6 +111,7 @@ def launch(
         config=config,
         code=code,
         egress=egress,
+        dial=dial,
         templates=templates,
         nursery=nursery,
         on_exit=on_exit,
@@ -141,6 +144,7 @@ def open_nursery(
                 config=msgspec.msgpack.encode(preload),
                 code=code,
                 egress=its,
+                dial=None,
                 templates=templates,
                 nursery=None,
                 on_exit=on_exit,
@@ -159,6 +163,7 @@ def _launch(
     config: bytes,
     code: Mapping[str, bytes] | None,
     egress: socket.socket | None,
+    dial: Callable[[], socket.socket] | None,
     templates: Templates | None,
     nursery: Nursery | None,
     on_exit: Callable[[Process], None] | None,
@@ -189,7 +194,7 @@ def _launch(
     try:
         with ExitStack() as undo:
             process = _Launch(grant, undo, loop, templates, nursery, forks=forks).go(
-                entry=entry, config=config, code=code, egress=egress, on_exit=on_exit
+                entry=entry, config=config, code=code, egress=egress, dial=dial, on_exit=on_exit
             )
             undo.pop_all()
     except OSError as error:
@@ -226,9 +231,15 @@ class _Launch:
         config: bytes,
         code: Mapping[str, bytes] | None,
         egress: socket.socket | None,
+        dial: Callable[[], socket.socket] | None,
         on_exit: Callable[[Process], None] | None,
     ) -> Process:
         grant, undo = self._grant, self._undo
+        if grant.egress_socket and self._states["seccomp"] != "on":
+            raise LaunchError(
+                f"{grant.name}: egress_socket: expected the system call filter, which leads it to the broker; that is "
+                f"{self._states['seccomp']}"
+            )
         with ExitStack() as childs:  # the child's ends: ours to close in any case
             scratch = Path(tempfile.mkdtemp(prefix="byenatos-sandbox-", dir=grant.scratch_root or None))
             removal = undo.enter_context(ExitStack())
@@ -268,6 +279,7 @@ class _Launch:
                 scratch=scratch,
                 group=group,
                 layers={"process": "on"} | self._states,
+                dial=dial,
                 on_exit=on_exit,
             )
             streams = [its.fileno(), stdin, stdout_end, stderr_end]
@@ -322,6 +334,7 @@ class _Launch:
             scratch_mib=grant.scratch_mib * grant.instances,
             user=self._private_user(),
             forks=self._forks,
+            egress_socket=grant.egress_socket,
         )
 
     def _limits(self) -> Limits:

@@ -15,6 +15,7 @@ Invariants:
 """
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -28,19 +29,20 @@ import msgspec
 from msgspec import Struct
 
 from byenatos_sandbox import descriptors
-from byenatos_sandbox.attestation import contradictions
+from byenatos_sandbox.attestation import contradictions, process_of
 from byenatos_sandbox.capture import OutputCapture
 from byenatos_sandbox.cgroup import Group
 from byenatos_sandbox.child import CANNOT_START, GO, HERE
 from byenatos_sandbox.grant import Grant
 from byenatos_sandbox.isolation import NotIsolated
 from byenatos_sandbox.layers import KINDS
+from byenatos_sandbox.outlet import Outlet
 from byenatos_sandbox.output import printable
 from byenatos_sandbox.pidfd import exit_of
 from byenatos_sandbox.spec import Report
 from byenatos_sandbox.template import Answer
 from byenatos_sandbox.templates import Template
-from byenatos_sandbox.tripwire import fatal_call, is_hung_up
+from byenatos_sandbox.tripwire import Call, Listener
 
 __all__ = ["Exit", "Process"]
 
@@ -75,8 +77,9 @@ class Process:
 
     ``pid`` and ``pidfd`` are 0 and -1 until it is made. ``channel`` is our non-blocking end of the one socket.
     ``layers`` says of each layer whether it is on, ``open`` which kinds of isolation are not there once it is locked
-    in, with what got through; ``refusal`` says which of them are required, if it was killed for that. Nothing is
-    released before :meth:`close`, so that what the process still sent can be read after its end.
+    in, with what got through; ``refusal`` says which of them are required, if it was killed for that. ``outlets``
+    are those of the processes that were forked from it, by their numbers. Nothing is released
+    before :meth:`close`, so that what the process still sent can be read after its end.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class Process:
         scratch: Path,
         group: Group | None,
         layers: Mapping[str, str],
+        dial: Callable[[], socket.socket] | None,
         on_exit: Callable[["Process"], None] | None,
     ) -> None:
         self.name = grant.name
@@ -103,7 +107,10 @@ class Process:
         self._template = template
         self._own = template is not None
         self._setup = setup
-        self._listener = -1
+        self._listener: Listener | None = None
+        self._outlet = Outlet(dial) if dial is not None and grant.egress_socket else None
+        self.outlets: dict[int, Outlet] = {}
+        self._forked_from: Process | None = None
         self._capture = capture
         self._scratch = scratch
         self._group = group
@@ -233,6 +240,9 @@ class Process:
             )
             return
         descriptors.take_none(self._setup)
+        if self._outlet is not None:
+            self._forked_from = template
+            template.outlets[pid] = self._outlet  # its calls are told to the template's listener
         self.made(Answer(pid))
 
     def _orphaned(self, template: "Process", end: Exit) -> None:
@@ -288,23 +298,43 @@ class Process:
         return report
 
     def _watch(self, descriptor: int) -> None:
-        """Watch the one descriptor on which fatal calls are told; whatever else was sent is closed."""
-        if self._own and self._listener < 0:
+        """Watch the one descriptor on which calls are told; whatever else was sent is closed."""
+        if self._own and self._listener is None:
             with suppress(OSError):  # nothing that could be watched
-                self._loop.add_reader(descriptor, self._tripped)
-                self._listener = descriptor
+                self._loop.add_reader(descriptor, self._told)
+                self._listener = Listener(descriptor)
                 return
         os.close(descriptor)
 
-    def _tripped(self) -> None:
-        """A call that only an attack makes was told, or the process is gone."""
-        if not is_hung_up(self._listener):
-            try:
-                call = fatal_call(self._listener)
-            except OSError:  # interrupted meanwhile, on purpose: it was made all the same
-                call = "what cannot be told any more"
-            self.condemn(f"was killed: it called {call}, which no driver may")
+    def _told(self) -> None:
+        """A call was told that only an attack makes, or one for the egress socket; or the process is gone."""
+        assert self._listener is not None
+        if self._listener.is_hung_up():
+            self._close_listener()
+            return
+        try:
+            call = self._listener.receive()
+        except OSError:  # interrupted meanwhile, and so not carried out
+            if not self._grant.egress_socket:
+                self._trip("what cannot be told any more")
+            return
+        if call.name == "socket" and self._grant.egress_socket:
+            self._dialled(self._listener, call)
+        else:
+            self._trip(call.describe())
+
+    def _trip(self, call: str) -> None:
+        self.condemn(f"was killed: it called {call}, which no driver may")
         self._close_listener()
+
+    def _dialled(self, listener: Listener, call: Call) -> None:
+        """Have whoever called answered: this process, or one that was forked from it as a template."""
+        outlet = self._outlet or self.outlets.get(process_of(call.thread))
+        if outlet is not None:
+            outlet.answer(listener, call)
+            return
+        with suppress(OSError):  # it is gone
+            listener.refuse(call, errno.EPERM)
 
     # ---- the end -----------------------------------------------------------------------------------------------
 
@@ -345,6 +375,9 @@ class Process:
             if self._grant.template == "one-shot":
                 self._template.reap()
             self._template = None
+        if self._forked_from is not None:
+            self._forked_from.outlets.pop(self.pid, None)
+            self._forked_from = None
         self._exit.set_result(end)
         if self._closed:
             self._close_pidfd()
@@ -353,10 +386,10 @@ class Process:
         _tidy(self._scratch, self._group)  # takes milliseconds: whoever waits for the end has heard of it
 
     def _close_listener(self) -> None:
-        if self._listener >= 0:
+        if self._listener is not None:
             self._loop.remove_reader(self._listener)
-            os.close(self._listener)
-            self._listener = -1
+            self._listener.close()
+            self._listener = None
 
     def _close_pidfd(self) -> None:
         if self.pidfd >= 0:

@@ -17,6 +17,13 @@ one has other ways to run code of its own in its own process, a library in its s
 What honest libraries miss: ``shutil.copy`` and its kin end in ``PermissionError``, for they set modes and times
 (``copyfile`` works), and ``multiprocessing`` has no shared memory.
 
+A grant may have the *egress socket*, for libraries that reach their vendor by a unix socket only. Neither ``socket``
+nor ``connect`` is let through for that: ``socket`` for a unix stream is told to the launching process, which answers it
+with a stream that is connected to the broker already (``outlet.py``), and ``connect`` to an address as long as the
+agreed one succeeds and does nothing. So whatever is asked for, there is one place that it can lead to, and the system's
+code behind both calls is not reached. The length is compared for the sake of honest libraries that look for other
+sockets: they are refused, as they are anyway, and do not speak to the broker by mistake.
+
 Signals and limits are bound to the process's own id, for where there is no namespace for process ids around it.
 
 Source of the lists: measured with llama.cpp, numpy, httpx and two vendors' SDKs.
@@ -27,7 +34,7 @@ import errno
 import struct
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from typing import Final
 
 from byenatos_sandbox.bpf import ALLOW, KILL, TELL, Verdict, all_bits, dispatch, either, no_bits, not_equal, one_of
@@ -35,7 +42,10 @@ from byenatos_sandbox.bpf import errno as failing
 from byenatos_sandbox.linux import MACHINE, system_call
 from byenatos_sandbox.syscalls import AUDIT_ARCHITECTURES, NUMBERS
 
-__all__ = ["available", "install", "program"]
+__all__ = ["EGRESS_SOCKET", "available", "install", "program"]
+
+EGRESS_SOCKET: Final = "/run/egress.sock"
+"""The address that leads to the broker, for libraries that need one; there is nothing at it."""
 
 
 def _names(text: str) -> list[str]:
@@ -94,6 +104,7 @@ _ARCHITECTURE_PRCTLS = [0x1002, 0x1003, 0x1021, 0x1022, 0x1023]  # thread-local 
 _ACCESS, _NEITHER = 0o3, 0o3
 _ACCESS_AND_TRUNCATE, _READ_AND_TRUNCATE = 0o3 | 0o1000, 0o1000
 _GROWS_DOWN, _HUGE_PAGES = 0x100, 0x40000
+_LONG_AS_AGREED: Final = [2 + len(EGRESS_SOCKET), 2 + len(EGRESS_SOCKET) + 1]  # without and with the NUL behind it
 _WITHOUT_WAITING, _MERGEABLE = 8, 12  # RWF_NOWAIT, MADV_MERGEABLE
 
 _SET_MODE_FILTER, _GET_ACTION_AVAILABLE = 1, 2
@@ -106,6 +117,7 @@ def program(
     writable_code: bool,
     fatal: int = KILL,
     forks: bool = False,
+    egress_socket: int | None = None,
     more: Mapping[str, Verdict] | None = None,
     machine: str = MACHINE,
 ) -> bytes:
@@ -113,12 +125,15 @@ def program(
 
     ``forks`` is for a template: it may fork, and its forks may lead a session and add a filter of their own.
 
+    ``egress_socket`` is what becomes of ``socket`` for a unix stream, where the grant has one: TELL, or ALLOW in a fork
+    whose template's filter tells.
+
     ``more`` are the verdicts, by name, in which another kind of process than a driver differs from one.
 
     Raises:
         KeyError: the machine is not known.
     """
-    return _build(pid, writable_code, fatal, forks, tuple((more or {}).items()), machine)
+    return _build(pid, writable_code, fatal, forks, egress_socket, tuple((more or {}).items()), machine)
 
 
 @cache
@@ -127,6 +142,7 @@ def _build(
     writable_code: bool,  # noqa: FBT001 - positional, for the cache
     fatal: int,
     forks: bool,  # noqa: FBT001
+    egress_socket: int | None,
     more: tuple[tuple[str, Verdict], ...],
     machine: str,
 ) -> bytes:
@@ -142,11 +158,7 @@ def _build(
             0,
             [_UNIX],
             failing(errno.EAFNOSUPPORT),
-            one_of(
-                1,
-                [kind | flags for kind in (_STREAM, _SEQUENCED) for flags in _each(_SOCKET_TYPE_FLAGS)],
-                failing(errno.EPROTONOSUPPORT),
-            ),
+            one_of(1, _kinds(_STREAM, _SEQUENCED), failing(errno.EPROTONOSUPPORT)),
         ),
         # Landlock before its third version does not see that reading with this flag empties the file; and no version
         # asks about a file that is opened neither to read nor to write (both bits at once), which empties it as well
@@ -184,6 +196,11 @@ def _build(
             "setsid": ALLOW,
             "seccomp": one_of(0, [_SET_MODE_FILTER], _EPERM, one_of(1, [0], _EPERM)),
         }
+    if egress_socket is not None:
+        rules |= {
+            "socket": one_of(0, [_UNIX], _EPERM, one_of(1, _kinds(_STREAM), _EPERM, egress_socket)),
+            "connect": one_of(2, _LONG_AS_AGREED, _EPERM, failing(0)),
+        }
     rules |= dict(more)
     numbers = NUMBERS[machine]
     return dispatch(
@@ -192,6 +209,11 @@ def _build(
         architecture=AUDIT_ARCHITECTURES[machine],
         x32=machine == "x86_64",
     )
+
+
+def _kinds(*kinds: int) -> list[int]:
+    """The types of sockets that are ``kinds``, with all flags that a type may carry."""
+    return [kind | flags for kind in kinds for flags in _each(_SOCKET_TYPE_FLAGS)]
 
 
 def _each(flags: int) -> list[int]:
@@ -220,22 +242,26 @@ def install(
     writable_code: bool,
     forks: bool = False,
     tells: bool = True,
+    egress_socket: bool = False,
     more: Mapping[str, Verdict] | None = None,
 ) -> int | None:
     """Bind the calling thread, and all that it starts, to its program, for good.
 
-    Returns the descriptor on which fatal calls are told; nothing without ``tells``, or where the system cannot tell:
-    the process is killed at once then.
+    Returns the descriptor on which fatal calls are told, and those for the ``egress_socket``; nothing without
+    ``tells``, or where the system cannot tell: the process is killed at once then.
 
     Call it in a process with one thread that has set no_new_privs, as the last step: nothing can be added afterwards.
 
     Raises:
-        OSError: the kernel refuses.
+        OSError: the kernel refuses, or cannot tell of calls for the egress socket.
     """
+    whole = partial(program, pid, writable_code=writable_code, forks=forks, more=more)
+    if tells and egress_socket:
+        return _load(whole(fatal=TELL, egress_socket=TELL), _NEW_LISTENER)
     if tells:
         with suppress(OSError):
-            return _load(program(pid, writable_code=writable_code, fatal=TELL, forks=forks, more=more), _NEW_LISTENER)
-    _load(program(pid, writable_code=writable_code, forks=forks, more=more), 0)
+            return _load(whole(fatal=TELL), _NEW_LISTENER)
+    _load(whole(egress_socket=ALLOW if egress_socket else None), 0)
     return None
 
 

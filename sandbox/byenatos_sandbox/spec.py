@@ -30,7 +30,7 @@ class Spec(Struct, frozen=True):
     to import from (or empty), ``code`` its files if they are not to be read from there, ``imports`` further folders to
     import from. ``files`` and ``devices`` are granted, ``scratch`` is the folder to write to, unless a private root
     brings its own. ``layers`` are those to apply beyond what every child gets. ``user`` is whom root becomes (0: nobody
-    else). ``forks`` is for a sandboxed template (``nursery.py``).
+    else). ``forks`` is for a sandboxed template (``nursery.py``); ``egress_socket`` for the filter (``seccomp.py``).
     """
 
     entry: str
@@ -48,6 +48,7 @@ class Spec(Struct, frozen=True):
     scratch_mib: int = 16
     user: int = 0
     forks: bool = False
+    egress_socket: bool = False
 
     @property
     def setup(self) -> int:

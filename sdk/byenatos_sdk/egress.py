@@ -7,6 +7,14 @@ speaks TLS with the vendor. The driver addresses the vendor as ever (``https://a
     client = httpx.AsyncClient(transport=async_transport(), base_url="https://api.vendor.example/v1")
     client = openai.AsyncOpenAI(api_key="-", http_client=httpx2.AsyncClient(transport=async_transport("httpx2")))
 
+Libraries that take the path of a unix socket, and nothing else, get :data:`SOCKET` once ``plugin.toml`` says
+``egress_socket = true`` under ``[permissions]``. They speak plain HTTP on it, so that the address begins with ``http:``
+whatever the vendor speaks::
+
+    client = httpx.Client(transport=httpx.HTTPTransport(uds=SOCKET), base_url="http://api.vendor.example/v1")
+
+Nothing lies at that path, and nothing but the broker is behind whatever address is connected to.
+
 What the broker refuses is answered with the header ``x-byenatos-egress: refused`` and a sentence that says why.
 """
 
@@ -23,10 +31,13 @@ from typing import Any, Literal, TypeAlias
 
 from byenatos_sdk.protocol.errors import Unavailable
 
-__all__ = ["EGRESS", "EgressUnavailable", "Library", "async_transport", "dial", "dial_async", "transport"]
+__all__ = ["EGRESS", "SOCKET", "EgressUnavailable", "Library", "async_transport", "dial", "dial_async", "transport"]
 
 EGRESS = 4
 """The descriptor on which a driver finds its port of the broker; its channel to the kernel is 3."""
+
+SOCKET = "/run/egress.sock"
+"""The unix socket at which a driver with an egress socket finds the broker."""
 
 DIAL_S = 10.0
 MOST_CONNECTIONS = 48

@@ -66,13 +66,15 @@ class Permissions(_Strict, frozen=True):
 
     ``model_files`` are the patterns of the file names that it may be shown (``*.gguf``). ``memory_mib`` bounds private
     memory (0: no bound), ``threads`` is how many it wants. ``writable_code`` asks for memory that is written and then
-    executed, which compilers at run time and closures of ctypes need and an attack likes.
+    executed, which compilers at run time and closures of ctypes need and an attack likes. ``egress_socket`` asks that
+    the broker be reached at ``byenatos_sdk.egress.SOCKET`` too, for libraries that take the path of a unix socket.
     """
 
     model_files: list[str] = field(default_factory=list)
     memory_mib: int = 0
     threads: int = 1
     writable_code: bool = False
+    egress_socket: bool = False
 
 
 class EgressKey(_Strict, frozen=True):
@@ -201,6 +203,8 @@ def _check(manifest: Manifest, folder: Path, path: Path) -> None:
     for number, egress in enumerate(manifest.egress):
         if wrong := _wrong_egress(egress):
             raise ManifestError(f"{path}: egress[{number}].{wrong}")
+    if manifest.permissions.egress_socket and not manifest.egress:
+        raise ManifestError(f"{path}: permissions.egress_socket: expected [[egress]] tables beside it, found none")
     ids = [model.id for model in manifest.models]
     if len(set(ids)) != len(ids):
         raise ManifestError(f"{path}: models: expected each id once, found {ids}")

@@ -21,6 +21,8 @@ from attacks.templates import MOVED_ON
 
 from byenatos_kernel.channel import Channel
 from byenatos_sandbox import Grant, capabilities, launch
+from byenatos_sandbox.broker.port import MOST_LINES
+from byenatos_sandbox.seccomp import EGRESS_SOCKET
 
 __all__ = ["Outcome", "Outside", "Prey", "inside"]
 
@@ -66,12 +68,18 @@ class Prey:
         self.neighbour, self.link = folder.parent / "neighbour" / "notes", folder / "link"
         self.link.symlink_to("where it leads")
         self._names = {"secret", "victim", "granted", "socket", "datagrams", "link"}
+        # as long as the address that leads to the broker, in a folder whose name does not grow with this test's
+        self._short = Path(f"/tmp/b{secrets.token_hex(5)}")
+        self._short_datagrams = self._short.with_suffix(".d").with_stem(self._short.stem[:-2])
         self._listening: dict[str, socket.socket] = {
             "tcp": self._open.enter_context(socket.create_server(("127.0.0.1", 0))),
             "udp": self._open.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)),
             "path": self._open.enter_context(socket.socket(socket.AF_UNIX)),
             "abstract": self._open.enter_context(socket.socket(socket.AF_UNIX)),
             "datagrams": self._open.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)),
+            "short": self._open.enter_context(socket.socket(socket.AF_UNIX)),
+            "short abstract": self._open.enter_context(socket.socket(socket.AF_UNIX)),
+            "short datagrams": self._open.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)),
         }
         with contextlib.suppress(OSError):
             self._listening["tcp6"] = self._open.enter_context(socket.create_server(("::1", 0), family=socket.AF_INET6))
@@ -79,7 +87,13 @@ class Prey:
         self._listening["path"].bind(str(folder / "socket"))
         self._listening["abstract"].bind(f"\0byenatos-escape-{os.getpid()}")
         self._listening["datagrams"].bind(str(folder / "datagrams"))
-        for name in ("path", "abstract"):
+        self._listening["short"].bind(str(self._short))
+        self._listening["short abstract"].bind(f"\0{self._short.name:.15}")
+        self._listening["short datagrams"].bind(str(self._short_datagrams))
+        for path in (self._short, self._short_datagrams):
+            self._open.callback(path.unlink)
+            assert len(str(path)) == len(EGRESS_SOCKET)
+        for name in ("path", "abstract", "short", "short abstract"):
             self._listening[name].listen()
         self.renew()
         self.left_open = os.open(self.secret, os.O_RDONLY)
@@ -125,6 +139,9 @@ class Prey:
             "socket": str(self._folder / "socket"),
             "datagrams": str(self._folder / "datagrams"),
             "abstract": f"byenatos-escape-{os.getpid()}",
+            "short_socket": str(self._short),
+            "short_datagrams": str(self._short_datagrams),
+            "short_abstract": f"{self._short.name:.15}",
             "port": self._listening["tcp"].getsockname()[1],
             "port6": tcp6.getsockname()[1] if tcp6 else 9,
             "udp": self._listening["udp"].getsockname()[1],
@@ -176,8 +193,10 @@ class Prey:
         return select.select(list(self._listening.values()), [], [], 0)[0]
 
 
-async def inside(name: str, prey: Prey, scratch: Path, *, without: frozenset[str] = frozenset()) -> Outcome:
-    """Make an attack inside a sandbox that has all layers but those named."""
+async def inside(
+    name: str, prey: Prey, scratch: Path, *, without: frozenset[str] = frozenset(), egress_socket: bool = False
+) -> Outcome:
+    """Make an attack inside a sandbox that has all layers but those named, and perhaps a way to a broker."""
     grant = Grant(
         f"attack/{name}",
         plugin=str(HERE),
@@ -188,11 +207,13 @@ async def inside(name: str, prey: Prey, scratch: Path, *, without: frozenset[str
         file_size_mib=_FILE_MIB,
         scratch_root=str(scratch),
         without=without,
+        egress_socket=egress_socket,
     )
+    broker = Broker()
     before = _resident_mib()
     category = ATTACKS[name].category.replace(" ", "_")
     config = json.dumps({"attack": name, "category": category, "prey": prey.describe()}).encode()
-    process = launch(grant, entry="attacks.driver:run", config=config)
+    process = launch(grant, entry="attacks.driver:run", config=config, dial=broker.dial)
     loop = asyncio.get_running_loop()
     survived, cut_off = False, ""
     try:
@@ -213,6 +234,7 @@ async def inside(name: str, prey: Prey, scratch: Path, *, without: frozenset[str
     finally:
         process.close()
         await process.exited
+        broker.close()
     for thread in threading.enumerate():
         if thread.name == "byenatos-scratch":  # which removes what an attack has left in its scratch folder
             thread.join(CEILING_S)
@@ -224,6 +246,39 @@ async def inside(name: str, prey: Prey, scratch: Path, *, without: frozenset[str
         outcome.worked = None if cut_off else "it was never cut off"
         outcome.ended += f", cut off: {cut_off}"
     return outcome
+
+
+class Broker:
+    """Takes what is sent to it; the streams that it hands out are counted as the true one counts them."""
+
+    def __init__(self) -> None:
+        self._open: dict[socket.socket, None] = {}
+
+    def dial(self) -> socket.socket:
+        ours, its = socket.socketpair()
+        ours.setblocking(False)
+        if len(self._open) >= MOST_LINES:
+            ours.close()
+            return its
+        self._open[ours] = None
+        asyncio.get_running_loop().add_reader(ours, self._read, ours)
+        return its
+
+    def close(self) -> None:
+        for one in list(self._open):
+            self._end(one)
+
+    def _read(self, one: socket.socket) -> None:
+        data = b""
+        with contextlib.suppress(OSError):
+            data = one.recv(4096)
+        if not data:
+            self._end(one)
+
+    def _end(self, one: socket.socket) -> None:
+        asyncio.get_running_loop().remove_reader(one)
+        del self._open[one]
+        one.close()
 
 
 class Outside:

@@ -19,6 +19,8 @@ DEPENDS_ON_THE_MACHINE = {attack.name: attack.needs for attack in ATTACKS.values
 root without capabilities, as every process of a driver and of the control is.
 """
 _MOST_GROWN_MIB = 12
+_ABOUT_CALLS = ("network", "namespaces", "kernel surface", "flooding")
+"""What the egress socket could change: it has two calls answered otherwise, and an interrupted one is let live."""
 
 _ABSENT = missing().keys() - {"cgroup"}  # which an ordinary user seldom has: the others do not rely on it
 
@@ -52,6 +54,16 @@ def test_an_attack_gets_nothing(name, prey, scratch):
     assert outcome.grown_mib < _MOST_GROWN_MIB, f"{name}: the launching process grew by {outcome.grown_mib:.0f} MiB"
     assert prey.harm() == []
     assert outcome.left == [], "a scratch folder is still there"
+
+
+@whole
+@pytest.mark.parametrize("name", [_marked(one) for one in ATTACKS.values() if one.category in _ABOUT_CALLS])
+def test_with_the_egress_socket_an_attack_gets_nothing_either(name, prey, scratch):
+    outcome = asyncio.run(inside(name, prey, scratch, egress_socket=True))
+    assert outcome.broke is None, f"{name} is wrong itself: {outcome.broke}"
+    assert outcome.worked is None, f"{name} got {outcome.worked}"
+    assert outcome.grown_mib < _MOST_GROWN_MIB, f"{name}: the launching process grew by {outcome.grown_mib:.0f} MiB"
+    assert prey.harm() == []
 
 
 @pytest.mark.parametrize("name", ATTACKS)

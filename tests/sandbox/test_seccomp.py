@@ -5,9 +5,9 @@ import socket
 
 import pytest
 
-from byenatos_sandbox.bpf import ALLOW, KILL, interpret
+from byenatos_sandbox.bpf import ALLOW, KILL, TELL, interpret
 from byenatos_sandbox.bpf import errno as failing
-from byenatos_sandbox.seccomp import program
+from byenatos_sandbox.seccomp import EGRESS_SOCKET, program
 from byenatos_sandbox.syscalls import AUDIT_ARCHITECTURES, NUMBERS
 
 PID = 4242
@@ -81,6 +81,33 @@ CALLS = [
     ("shmget", (), ENOSYS),
     ("mq_open", (), ENOSYS),
 ]
+
+
+WITH_THE_EGRESS_SOCKET = [
+    ("socket", (socket.AF_UNIX, socket.SOCK_STREAM), TELL),
+    ("socket", (socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK), TELL),
+    ("socket", (socket.AF_UNIX | 1 << 32, socket.SOCK_STREAM), TELL),  # the system takes 32 bits as well
+    ("socket", (socket.AF_UNIX, socket.SOCK_DGRAM), EPERM),
+    ("socket", (socket.AF_UNIX, socket.SOCK_SEQPACKET), EPERM),
+    ("socket", (socket.AF_UNIX, socket.SOCK_STREAM | 1 << 20), EPERM),
+    ("socket", (socket.AF_INET, socket.SOCK_STREAM), EPERM),
+    ("socket", (socket.AF_NETLINK, socket.SOCK_RAW), EPERM),
+    ("connect", (3, 0x1000, 2 + len(EGRESS_SOCKET)), failing(0)),
+    ("connect", (3, 0x1000, 2 + len(EGRESS_SOCKET) + 1), failing(0)),
+    ("connect", (3, 0x1000, 110), EPERM),
+    ("connect", (3, 0x1000, 16), EPERM),
+    ("bind", (), EPERM),
+    ("listen", (), EPERM),
+    ("socketpair", (1, socket.SOCK_DGRAM), failing(errno.EPROTONOSUPPORT)),
+]
+
+
+@pytest.mark.parametrize("machine", NUMBERS)
+@pytest.mark.parametrize(("name", "arguments", "verdict"), WITH_THE_EGRESS_SOCKET)
+def test_the_egress_socket_lets_no_socket_and_no_connection_through(machine, name, arguments, verdict):
+    written = program(PID, writable_code=False, egress_socket=TELL, machine=machine)
+    architecture = AUDIT_ARCHITECTURES[machine]
+    assert interpret(written, NUMBERS[machine][name], arguments, architecture=architecture) == verdict
 
 
 @pytest.mark.parametrize("machine", NUMBERS)

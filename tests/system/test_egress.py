@@ -61,7 +61,19 @@ async def vendor_of_everything(call):
 class Setup:
     """A home whose driver `acme` may reach a vendor at localhost; ``ask`` has it make a request."""
 
-    def __init__(self, home, vendor, folder: Path, source: str, paths='["/v1/"]', more="", network=None):
+    def __init__(
+        self,
+        home,
+        vendor,
+        folder: Path,
+        source: str,
+        paths='["/v1/"]',
+        more="",
+        network=None,
+        driver=DRIVER,
+        permissions="",
+        lifecycle="",
+    ):
         self.home = home
         self.vendor = vendor
         self.base = f"https://localhost:{vendor.port}"
@@ -91,7 +103,7 @@ key = {{secret = "vendor", header = "authorization", prefix = "Bearer "}}
 {more}
 """
         write_config(home, default="acme")
-        write_plugin(home, "acme", DRIVER, extra=egress)
+        write_plugin(home, "acme", driver, permissions=permissions, extra=lifecycle + egress)
 
     async def ask(self, client, path, **order):
         url = path if path.startswith("http") else self.base + path
@@ -173,6 +185,54 @@ async def test_a_driver_streams_from_its_vendor_and_the_key_is_nowhere_but_with_
         for path in home.path.rglob("*"):
             if path.is_file():
                 assert CANARY.encode() not in path.read_bytes(), path
+
+
+SOCKET_DRIVER = """
+import httpx
+from byenatos_sdk.driver import Driver
+from byenatos_sdk.egress import SOCKET
+
+class Plugin(Driver):
+    async def infer(self, request):
+        base, blocking = request.messages[-1].text.split()
+        headers = {"authorization": "Bearer the-drivers-own"}
+        if blocking == "yes":
+            with httpx.Client(transport=httpx.HTTPTransport(uds=SOCKET), base_url=base) as client:
+                yield client.get("/v1/echo", headers=headers).text
+                yield client.get("/elsewhere").text
+        async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=SOCKET), base_url=base) as client:
+            async with client.stream("POST", "/v1/stream", headers=headers) as answer:
+                async for text in answer.aiter_text():
+                    yield text
+"""
+
+
+@pytest.mark.parametrize("preload", ["", "preload = ['httpx']"], ids=["alone", "from a sandboxed template"])
+async def test_a_library_that_takes_a_unix_socket_only_reaches_its_vendor(home, tmp_path, start_with_key, preload):
+    async with Vendor(vendor_of_everything, names=("localhost",)) as vendor:
+        setup = Setup(
+            home,
+            vendor,
+            tmp_path,
+            'environment = "ACME_KEY"',
+            driver=SOCKET_DRIVER,
+            permissions="egress_socket = true",
+            lifecycle=preload,
+        )
+        kernel = await asyncio.to_thread(start_with_key)
+        async with kernel.client() as client:
+            text = (await client.infer(f"http://localhost:{vendor.port} yes")).text
+            assert '"authorization": "Bearer *' in text
+            assert "asks for no access to this path of localhost" in text
+            assert text.endswith("data: 0\n\ndata: 1\n\ndata: 2\n\n")
+            assert {call.headers["authorization"] for call in vendor.calls} == {f"Bearer {CANARY}"}
+            (server,) = broker_of(kernel).children()
+            server.kill()  # a stream that is asked for meanwhile waits for the next one
+            text = (await client.infer(f"http://localhost:{vendor.port} no")).text
+            assert text.endswith("data: 2\n\n")
+        while len(setup.audit) < 4:  # the last line follows its answer
+            await asyncio.sleep(0)
+        assert [line["status"] for line in setup.audit] == [200, 403, 200, 200]
 
 
 async def test_what_is_not_granted_is_refused_with_a_reason_and_audited(home, tmp_path, start_with_key):

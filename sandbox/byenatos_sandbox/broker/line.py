@@ -17,7 +17,7 @@ from byenatos_sandbox.broker.wire import HIGH_WATER, Wire
 if TYPE_CHECKING:
     from byenatos_sandbox.broker.port import Port
 
-__all__ = ["REFUSED_HEADER", "Line"]
+__all__ = ["REFUSED_HEADER", "Line", "refusal"]
 
 KEPT_ALIVE_S = 180.0
 """How long a driver may keep a connection without a request on it."""
@@ -174,14 +174,7 @@ class Line:
         """Answer for the broker, having taken the request in: a driver that is still sending would hear nothing."""
         if not self.whole:
             await self.discard()
-        body = json.dumps(
-            {"error": {"type": "egress_refused", "code": refused.status, "message": refused.reason}}
-        ).encode()
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-            (REFUSED_HEADER, b"refused"),
-        ]
+        headers, body = _words(refused)
         self._ends = self._ends or not self.whole
         self.begin(refused.status, headers)
         if self._method != b"HEAD":
@@ -254,6 +247,24 @@ class Line:
         self.gone = self.gone or reason
         if self._task is not None:
             self._task.cancel()
+
+
+def refusal(refused: Refused) -> bytes:
+    """A whole answer of the broker's own, after which the connection ends."""
+    headers, body = _words(refused)
+    head = write_head(b"HTTP/1.1 %d " % refused.status, [*headers, (b"connection", b"close")])
+    assert head is not None
+    return head + body
+
+
+def _words(refused: Refused) -> tuple[list[Header], bytes]:
+    body = json.dumps({"error": {"type": "egress_refused", "code": refused.status, "message": refused.reason}}).encode()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (REFUSED_HEADER, b"refused"),
+    ]
+    return headers, body
 
 
 def _unsendable() -> ConnectionResetError:

@@ -3,8 +3,9 @@
 Two sockets, because two processes with different trust answer (``keeper.py``):
 
 - *keeping*, to the keeper: :class:`Settings` and :class:`ListSecrets` go in; :class:`Listed`, :class:`Ended` come out;
-- *control*, to the server: :class:`OpenPort` (with the port's descriptor, and that of a file of certificates if ``ca``)
-  and :class:`ClosePort` go in; :class:`Serving` comes out once after each start, and is answered by every port anew.
+- *control*, to the server: :class:`OpenPort` (with the port's descriptor, and that of a file of certificates if
+  ``ca``), :class:`OpenLine` (with a stream) and :class:`ClosePort` go in; :class:`Serving` comes out once after each
+  start, and is answered by every port anew.
 """
 
 from typing import Literal
@@ -21,6 +22,7 @@ __all__ = [
     "Key",
     "ListSecrets",
     "Listed",
+    "OpenLine",
     "OpenPort",
     "Rule",
     "SecretState",
@@ -79,6 +81,12 @@ class OpenPort(Struct, frozen=True, tag="open"):
     rules: tuple[Rule, ...]
     addresses: tuple[str, ...] = ()
     ca: bool = False
+
+
+class OpenLine(Struct, frozen=True, tag="line"):
+    """Serve a stream, whose other end a driver has, as one that was handed out at ``port``."""
+
+    port: int
 
 
 class ClosePort(Struct, frozen=True, tag="close"):
@@ -140,7 +148,7 @@ class Ended(Struct, frozen=True, tag="ended"):
     delay_s: float
 
 
-FromKernel = OpenPort | ClosePort
+FromKernel = OpenPort | OpenLine | ClosePort
 ToKeeper = Settings | ListSecrets
 FromKeeper = Listed | Ended
 

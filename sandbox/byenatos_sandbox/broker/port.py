@@ -1,7 +1,8 @@
 """One driver instance's port: its identity, its rules, its connections.
 
 A driver writes one byte and is handed a connected stream, so that it needs neither ``socket`` nor ``connect``. Who asks
-is told by the inherited socket and by nothing that is said on it.
+is told by the inherited socket and by nothing that is said on it. A driver with an egress socket gets its streams from
+the kernel, which passes their other ends on (:meth:`Port.serve`).
 """
 
 import array
@@ -14,11 +15,12 @@ from contextlib import suppress
 from byenatos_sandbox.broker.addresses import Resolve, resolve
 from byenatos_sandbox.broker.audit import Audit, Entry
 from byenatos_sandbox.broker.connect import Connector
-from byenatos_sandbox.broker.line import Line
+from byenatos_sandbox.broker.line import Line, refusal
 from byenatos_sandbox.broker.messages import OpenPort
 from byenatos_sandbox.broker.pool import Pool
 from byenatos_sandbox.broker.redact import Redactor
 from byenatos_sandbox.broker.refusal import Refused
+from byenatos_sandbox.broker.room import Room
 from byenatos_sandbox.broker.vault import Vault
 from byenatos_sandbox.channel import refuse_descriptors
 
@@ -42,12 +44,14 @@ class Port:
         vault: Vault,
         audit: Audit,
         context: ssl.SSLContext,
+        room: Room,
         look_up: Resolve = resolve,
     ) -> None:
         self.driver = order.driver
         self.rules = order.rules
         self.vault = vault
         self.audit = audit
+        self.room = room
         addresses = [ipaddress.ip_network(one) for one in order.addresses]
         self.pool = Pool(Connector(addresses, context, look_up))
         self.lines: set[Line] = set()
@@ -67,6 +71,14 @@ class Port:
     def malformed(self, refused: Refused) -> None:
         """A connection began with what is no request."""
         self.audit.write(Entry(self.driver, refused=refused.reason, status=refused.status))
+
+    def serve(self, stream: socket.socket) -> None:
+        """Serve a stream that the kernel has handed to the driver; with no room for it, say so on it and close it."""
+        if full := self._full():
+            with stream, suppress(OSError):
+                stream.send(refusal(Refused(503, full)), socket.MSG_DONTWAIT)
+            return
+        self._begin(stream)
 
     def tidy(self) -> None:
         """End what has been silent for too long, and close what nobody uses."""
@@ -100,9 +112,9 @@ class Port:
             self._hand_over()
 
     def _hand_over(self) -> None:
-        if len(self.lines) >= MOST_LINES:
+        if full := self._full():
             with suppress(OSError):
-                self._socket.send(BUSY + f"{MOST_LINES} connections are open; close some".encode())
+                self._socket.send(BUSY + full.encode())
             return
         ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with its:
@@ -111,7 +123,17 @@ class Port:
                 self._socket.sendmsg([HANDED], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
             except OSError:  # it does not take what it asked for
                 ours.close()
+                self.room.give_line_back()
                 return
+        self._begin(ours)
+
+    def _full(self) -> str:
+        """Why there is no room for one more line, which is counted if there is."""
+        if len(self.lines) >= MOST_LINES:
+            return f"{MOST_LINES} connections are open; close some"
+        return self.room.take_line(len(self.lines))
+
+    def _begin(self, ours: socket.socket) -> None:
         line = Line(self)
         self.lines.add(line)
         task = self._loop.create_task(self._serve(line, ours))
@@ -127,3 +149,4 @@ class Port:
             await line.live()
         finally:
             self.lines.discard(line)
+            self.room.give_line_back()

@@ -100,7 +100,13 @@ class Relay:
     async def _sign(self, rule: Rule, headers: list[Header]) -> None:
         """Take the whole request in, for the key to sign."""
         assert rule.key is not None
-        body = await self._whole(min(rule.max_request_mib << 20, MAX_SIGNED))
+        most = min(rule.max_request_mib << 20, MAX_SIGNED)
+        with self._port.room.hold(most if self._request.length == CHUNKED else min(self._request.length, most)):
+            body = await self._whole(most)
+            await self._send_signed(rule, headers, body)
+
+    async def _send_signed(self, rule: Rule, headers: list[Header], body: bytes) -> None:
+        assert rule.key is not None
         value = await self._port.vault.key(rule.key.secret)
         headers = [one for one in headers if one[0] != b"content-length"]
         headers.append((b"content-length", str(len(body)).encode()))

@@ -23,6 +23,7 @@ from byenatos_sandbox.broker.connect import proxy_ports, trust, warn_about_proxi
 from byenatos_sandbox.broker.messages import (
     MAX_PACKET,
     ClosePort,
+    OpenLine,
     OpenPort,
     Serving,
     Settings,
@@ -30,6 +31,7 @@ from byenatos_sandbox.broker.messages import (
     encode,
 )
 from byenatos_sandbox.broker.port import Port
+from byenatos_sandbox.broker.room import Room
 from byenatos_sandbox.broker.vault import Vault
 from byenatos_sandbox.linux import prctl
 
@@ -79,6 +81,7 @@ class Server:
         self._vault = vault
         self._audit = audit
         self._context = context
+        self._room = Room()
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
 
@@ -116,6 +119,8 @@ class Server:
             if isinstance(message, ClosePort):
                 self._close(message.port)
                 unclaimed = descriptors
+            elif isinstance(message, OpenLine):
+                unclaimed = self._serve(message.port, descriptors)
             else:
                 unclaimed = self._open(message, descriptors)
         except (msgspec.MsgspecError, ValueError, OSError) as error:
@@ -139,8 +144,19 @@ class Server:
             except (OSError, ValueError):
                 sys.stderr.write(f"broker: {order.driver}: `ca` has no certificates: nothing is trusted for it\n")
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        self.ports[order.port] = Port(order, port, vault=self._vault, audit=self._audit, context=context)
+        self.ports[order.port] = Port(
+            order, port, vault=self._vault, audit=self._audit, context=context, room=self._room
+        )
         return descriptors[1:]
+
+    def _serve(self, number: int, descriptors: list[int]) -> list[int]:
+        if len(descriptors) != 1:
+            raise ValueError(f"expected 1 descriptor, found {len(descriptors)}")
+        port = self.ports.get(number)
+        if port is None:  # closed since
+            return descriptors
+        port.serve(socket.socket(fileno=descriptors[0]))
+        return []
 
     def _close(self, number: int) -> None:
         port = self.ports.pop(number, None)

@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import socket
+import time
 
 from attacks.registry import ATTACKS, Prey, answer_for_ever
 
@@ -24,6 +25,7 @@ def make(name: str, prey: Prey, kernel: socket.socket) -> None:
     """Make one attack; ``kernel`` is the way to whoever wants to know."""
     one = ATTACKS[name]
     prey["wire"] = kernel.fileno()
+    prey["began"] = time.monotonic()
     kernel.sendall(b"alive\n")
     try:
         outcome = {"worked": repr(one.function(prey))}

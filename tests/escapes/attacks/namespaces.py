@@ -6,7 +6,7 @@ import signal
 import struct
 from pathlib import Path
 
-from attacks.registry import attack, call, check, libc
+from attacks.registry import Stopped, attack, call, check, libc
 
 _WITH_RIGHTS = "it takes CAP_SYS_ADMIN, which no driver's process has"
 _BY_USERS = "a system that lets users make namespaces"
@@ -20,6 +20,19 @@ def _unshare(flag: int) -> int:
 @attack("seccomp", "namespaces", needs=_BY_USERS)
 def makes_a_namespace_of_users(prey):
     return _unshare(0x10000000)
+
+
+@attack("seccomp", "namespaces", needs=_BY_USERS)
+def makes_a_namespace_of_users_while_it_is_interrupted(prey):
+    """What is told may be taken back before anybody has heard of it, which must not let the call through."""
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, 0.0002, 0.0002)
+    for _ in range(500):
+        try:
+            return _unshare(0x10000000)
+        except InterruptedError:
+            continue
+    raise Stopped("interrupted each time")
 
 
 @attack("seccomp", "namespaces", needs=_BY_USERS)

@@ -6,6 +6,8 @@ import ctypes
 import os
 import socket
 import struct
+import threading
+import time
 from pathlib import Path
 
 from attacks.registry import Stopped, attack, call
@@ -95,6 +97,57 @@ def connects_to_an_abstract_socket(prey):
 
 
 @attack("seccomp", "private root")
+def connects_to_a_socket_file_named_as_long_as_the_brokers(prey):
+    return _reach(socket.socket(socket.AF_UNIX), prey["short_socket"])
+
+
+@attack("seccomp", "namespaces", "landlock")
+def connects_to_an_abstract_socket_named_as_long_as_the_brokers(prey):
+    return _reach(socket.socket(socket.AF_UNIX), "\0" + prey["short_abstract"])
+
+
+@attack("seccomp", "private root")
+def connects_to_another_address_than_it_shows(prey):
+    """A filter that looked at addresses could be shown another one than the system reads."""
+    theirs = struct.pack("=H", socket.AF_UNIX) + prey["short_socket"].encode() + b"\0"
+    address = ctypes.create_string_buffer(len(theirs))
+    decoy = struct.pack("=H", socket.AF_UNIX) + b"/run/egress.sock\0"
+    over = threading.Event()
+
+    def change() -> None:
+        while not over.is_set():
+            address[:] = decoy
+            address[:] = theirs
+
+    with contextlib.ExitStack() as leaving:
+        leaving.callback(over.set)
+        threading.Thread(target=change, daemon=True).start()
+        for _ in range(60):
+            one = leaving.enter_context(socket.socket(socket.AF_UNIX))
+            with contextlib.suppress(OSError):
+                call("connect", one.fileno(), address, len(theirs))
+                if one.getpeername() == prey["short_socket"]:
+                    return "reached"
+            one.close()
+    return _nothing()
+
+
+@attack("seccomp", "private root")
+def connects_a_pair_anew(prey):
+    one, _ = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    return _reach(one, prey["short_datagrams"])
+
+
+@attack("seccomp")
+def asks_for_more_sockets_than_anybody_needs(prey):
+    for _ in range(300):
+        socket.socket(socket.AF_UNIX).close()
+        if time.monotonic() > prey["began"] + 1.5:
+            return _nothing()
+    return "they come without end"
+
+
+@attack("seccomp", "private root")
 def sends_to_a_socket_file_through_a_pair(prey):
     one, _ = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     return one.sendto(b"x", prey["datagrams"])
@@ -177,6 +230,15 @@ def speaks_sctp(prey):
 def makes_a_pair_of_another_family(prey):
     pair = (ctypes.c_int * 2)()
     return call("socketpair", int(socket.AF_TIPC), int(socket.SOCK_SEQPACKET), 0, pair)
+
+
+def _reach(one: socket.socket, address: str) -> str:
+    """Connect, and find out whether that led to where it was to lead."""
+    one.connect(address)
+    found = one.getpeername()
+    if found != (address if address[0] != "\0" else address.encode()):
+        raise Stopped(f"it leads to {found!r}")
+    return "reached"
 
 
 def _nothing() -> object:

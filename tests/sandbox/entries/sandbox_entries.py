@@ -232,3 +232,41 @@ def nest_folders(channel: int, config: bytes) -> None:
         if number == 5:
             Path("locked").mkdir(mode=0)
         os.chdir("inner")
+
+
+def dials(channel: int, config: bytes) -> None:
+    """Connect in the ways that are ordered, and say what was answered to hello, or what was raised."""
+    import asyncio
+    import errno
+
+    async def by_asyncio(path: str) -> str:
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(b"hello")
+        answer = await reader.read(64)
+        writer.close()
+        return answer.decode()
+
+    def by_socket(kind: str, path: str) -> str:
+        if kind == "datagram":
+            return str(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).connect(path))
+        if kind == "tcp":
+            return str(socket.create_connection(("127.0.0.1", 9)))
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as one:
+            if kind == "timed":
+                one.settimeout(30)
+            one.connect(path)
+            one.sendall(b"hello")
+            return one.recv(64).decode()
+
+    answers, kept = [], []
+    for how, path in json.loads(config):
+        try:
+            if how == "hoard":
+                while True:
+                    kept.append(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            answers.append(asyncio.run(by_asyncio(path)) if how == "asyncio" else by_socket(how, path))
+        except OSError as error:
+            code = f" {errno.errorcode[error.errno]}" if type(error) is OSError else ""
+            answers.append(f"{type(error).__name__}{code}")
+            kept.clear()
+    _wait(_tell(channel, answers))

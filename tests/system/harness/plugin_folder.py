@@ -26,12 +26,14 @@ def write_plugin(
     start_timeout_s: float = 30.0,
     model_files: str = "[]",
     models: bool = True,
+    permissions: str = "",
     extra: str = "",
     more: dict[str, str] | None = None,
 ) -> str:
     """Write a plugin folder with one model called as the plugin is, and move it into place at once; returns its id.
 
-    ``extra`` are further lines of the manifest, ``more`` further files by name.
+    ``permissions`` are further lines of that table, ``extra`` those of ``[lifecycle]`` and what comes after it,
+    ``more`` further files by name.
     """
     home.plugins.mkdir(parents=True, exist_ok=True)
     folder = home.path / f"{id}.written"
@@ -48,6 +50,7 @@ protocol = {protocol}
 
 [permissions]
 model_files = {model_files}
+{permissions}
 
 [lifecycle]
 import_timeout_s = {import_timeout_s}

@@ -18,6 +18,7 @@ from byenatos_sandbox.broker.audit import Audit
 from byenatos_sandbox.broker.connect import trust
 from byenatos_sandbox.broker.messages import Key, OpenPort, Rule, Source
 from byenatos_sandbox.broker.port import Port
+from byenatos_sandbox.broker.room import Room
 from byenatos_sandbox.broker.sources import SecretError, Sources
 from byenatos_sandbox.broker.vault import Found, Missing, Vault
 
@@ -78,7 +79,7 @@ class Keeper(threading.Thread):
 class Broker:
     """``ask`` sends a request as bytes or in parts and returns the answer; ``audit`` are the lines written."""
 
-    def __init__(self, folder: Path, *rules: Rule, names=None, addresses=LOOPBACK, driver="acme"):
+    def __init__(self, folder: Path, *rules: Rule, names=None, addresses=LOOPBACK, driver="acme", room=None):
         self.folder = folder
         self.keeper = Keeper(folder)
         self.looked_up = []
@@ -93,6 +94,7 @@ class Broker:
             its,
             vault=self.vault,
             audit=self._audit,
+            room=room or Room(),
             context=trust(AUTHORITY.cert_pem.bytes().decode()),
             look_up=self._look_up,
         )
