@@ -48,7 +48,7 @@ def build_environment(home: Home, lock: bytes, *, pip: tuple[str, ...] = ()) -> 
         written = new / LOCK
         written.write_bytes(lock)
         command = [sys.executable, "-I", "-m", "pip", "install", "--require-hashes", "--only-binary", ":all:",
-                   "--no-deps", "--no-compile", "--no-input", "--disable-pip-version-check", "--progress-bar", "off",
+                   "--no-deps", "--compile", "--no-input", "--disable-pip-version-check", "--progress-bar", "off",
                    "--target", str(new / "site"), *pip, "--requirement", str(written)]  # fmt: skip
         done = subprocess.run(  # noqa: S603 - our own interpreter; the lock is checked above
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=INSTALL_S,
