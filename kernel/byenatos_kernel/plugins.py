@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from byenatos_kernel.database import Database
+from byenatos_kernel.environments import stamp_environment
 from byenatos_kernel.folders import QUIET_S, stamp_of_folder
 from byenatos_kernel.models import PluginEntry, printable
 from byenatos_kernel.operator_key import is_new
@@ -131,18 +132,29 @@ class PluginShelf:
         reason = self._revoked.get(plugin.digest) or self._revoked.get(plugin.verdict.key)
         if reason is not None:
             raise PermissionDenied(f"the driver {plugin.id} is not started: it is revoked: {reason}")
+        if _has_other_packages(plugin):
+            self._doubt(plugin)
+            raise Unavailable(
+                f"the driver {plugin.id} is not started: its packages in {plugin.verdict.environment} were changed; "
+                "they are compared with what was installed: try again",
+                retry_after_s=1.0,
+            )
         try:
             return self._store.load(plugin.digest)
         except Untrusted as error:
-            folder = self._known.get(plugin.path)
-            if folder is not None:
-                folder.verified = ""
-                self._loop.call_soon(self.scan)
+            self._doubt(plugin)
             raise Unavailable(
                 f"the driver {plugin.id} is not started: {error.message}; it is restored from {plugin.path} if that is "
                 "as it was verified: try again",
                 retry_after_s=1.0,
             ) from None
+
+    def _doubt(self, plugin: PluginEntry) -> None:
+        """Have a plugin verified anew."""
+        folder = self._known.get(plugin.path)
+        if folder is not None:
+            folder.verified = ""
+            self._loop.call_soon(self.scan)
 
     def scan(self, changed: set[str] | None = None) -> None:
         """Compare the folders with what is known, and have verified what is new; harmless to repeat.
@@ -312,6 +324,16 @@ class PluginShelf:
             if note not in self._notes:
                 log.warning("%s", note)
         self._notes = notes
+
+
+def _has_other_packages(plugin: PluginEntry) -> bool:
+    """Whether the packages of a plugin's own were touched since they were checked."""
+    if not plugin.verdict.environment:
+        return False
+    try:
+        return stamp_environment(Path(plugin.verdict.environment)) != plugin.verdict.environment_stamp
+    except OSError:
+        return True
 
 
 def _touches(changed: set[str] | None, folder: Path) -> bool:

@@ -10,7 +10,7 @@ class Verdict(Value, frozen=True, omit_defaults=True):
 
     ``reason`` is empty if it may run; it says why not otherwise. ``unsigned`` says why there is no valid signature,
     where the operator lets such a folder run. ``newest`` says that no later version was seen before. ``environment`` is
-    the folder of the packages that it asks for.
+    the folder of the packages that it asks for, ``environment_stamp`` how that looked when its content was checked.
     """
 
     folder: str
@@ -20,6 +20,7 @@ class Verdict(Value, frozen=True, omit_defaults=True):
     key: str = ""
     digest: str = ""
     environment: str = ""
+    environment_stamp: str = ""
     unsigned: str = ""
     newest: bool = True
     reason: str = ""

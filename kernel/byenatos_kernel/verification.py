@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from byenatos_kernel.access import read_access
-from byenatos_kernel.environments import LOCK, environment_of
+from byenatos_kernel.environments import LOCK, check_environment, environment_of
 from byenatos_kernel.models import printable
 from byenatos_kernel.shipped import access_file, shipped
 from byenatos_kernel.trust import Trust, read_trust
@@ -198,7 +198,11 @@ def _with_environment(verdict: Verdict, files: Mapping[str, File], policy: Polic
     place = environment_of(policy.home, lock.data)
     if not place.is_dir():
         raise InvalidRequest(f"its packages ({LOCK}) are not installed: byenatos driver install {verdict.id}")
-    return _replace(verdict, environment=str(place))
+    try:
+        stamp = check_environment(place)
+    except Untrusted as error:
+        raise InvalidRequest(f"{error.message}; install them again: byenatos driver install {verdict.id}") from None
+    return _replace(verdict, environment=str(place), environment_stamp=stamp)
 
 
 def _replace(verdict: Verdict, **changes: object) -> Verdict:

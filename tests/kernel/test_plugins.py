@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from byenatos_kernel.database import Database
+from byenatos_kernel.environments import environment_of, seal_environment
 from byenatos_kernel.plugins import PluginShelf
 from byenatos_kernel.trust import REVOKED, Revoked, write_list
 from byenatos_kernel.verdicts import Order, Report
@@ -194,3 +195,27 @@ async def test_the_highest_version_is_remembered_through_a_restart(made):
     made.orders.clear()
     await made.open()
     assert made.orders[0].highest == (("acme", "", "2"),)
+
+
+async def test_packages_that_were_touched_are_compared_before_anything_is_started(made):
+    lock = b"# none\n"
+    place = environment_of(made.home, lock)
+    place.mkdir(parents=True)
+    (place / "it.py").write_text("version = 1")
+    seal_environment(place, place)
+    (made.write() / "requirements.lock").write_bytes(lock)
+    shelf = await made.open()
+    shelf.load(shelf.entries["acme"])
+    (place / "it.py").touch()
+    with pytest.raises(Unavailable, match=r"its packages in .* were changed; they are compared"):
+        shelf.load(shelf.entries["acme"])
+    assert (await made.look()).info.state == "available"
+    shelf.load(shelf.entries["acme"])
+    (place / "more.py").touch()
+    with pytest.raises(Unavailable, match="were changed"):
+        shelf.load(shelf.entries["acme"])
+    refused = await made.look()
+    assert refused.info.state == "refused"
+    assert refused.reason == (
+        "its packages: more.py: expected no such file, found this one; install them again: byenatos driver install acme"
+    )

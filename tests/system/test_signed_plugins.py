@@ -9,7 +9,7 @@ import pytest
 from kernel_process import instance_of, judged, until, until_ready
 from publisher import Publisher
 
-from byenatos_kernel.environments import environment_of
+from byenatos_kernel.environments import environment_of, seal_environment
 from byenatos_kernel.trust import DOWNGRADES, REVOKED, Downgrades, Revoked, write_list
 from byenatos_sdk.home import Home
 from byenatos_sdk.protocol.control import PluginInfo
@@ -227,6 +227,7 @@ async def test_two_drivers_use_different_versions_of_one_package(strict, home, a
     place = environment_of(home, lock)
     place.mkdir(parents=True)
     (place / "rich.py").write_text("version = 'two'")
+    seal_environment(place, place)
     acme.write("locked", says, at=workshop, files={"requirements.lock": lock.decode()}).rename(home.plugins / "locked")
     kernel = strict(slots={"carried": "carried", "locked": "locked"})
     async with kernel.client() as client:
