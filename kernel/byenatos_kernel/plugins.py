@@ -129,7 +129,8 @@ class PluginShelf:
             PermissionDenied: they were revoked after they had been verified.
             Unavailable: they were changed in the store; they are restored if the plugin's folder is as it was.
         """
-        reason = self._revoked.get(plugin.digest) or self._revoked.get(plugin.verdict.key)
+        verdict = plugin.verdict
+        reason = next((self._revoked[one] for one in (*verdict.states, verdict.key) if one in self._revoked), None)
         if reason is not None:
             raise PermissionDenied(f"the driver {plugin.id} is not started: it is revoked: {reason}")
         if _has_other_packages(plugin):

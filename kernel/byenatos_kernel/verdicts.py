@@ -8,9 +8,11 @@ __all__ = ["Order", "Report", "Verdict"]
 class Verdict(Value, frozen=True, omit_defaults=True):
     """What was decided about a folder.
 
-    ``reason`` is empty if it may run; it says why not otherwise. ``unsigned`` says why there is no valid signature,
-    where the operator lets such a folder run. ``newest`` says that no later version was seen before. ``environment`` is
-    the folder of the packages that it asks for, ``environment_stamp`` how that looked when its content was checked.
+    ``states`` are the digests by which somebody may have revoked it: its own, and those that the same files have when
+    they are signed by another publisher, or by nobody. ``reason`` is empty if it may run; it says why not otherwise.
+    ``unsigned`` says why there is no valid signature, where the operator lets such a folder run. ``newest`` says that
+    no later version was seen before. ``environment`` is the folder of the packages that it asks for,
+    ``environment_stamp`` how that looked when its content was checked.
     """
 
     folder: str
@@ -19,6 +21,7 @@ class Verdict(Value, frozen=True, omit_defaults=True):
     publisher: str = ""
     key: str = ""
     digest: str = ""
+    states: tuple[str, ...] = ()
     environment: str = ""
     environment_stamp: str = ""
     unsigned: str = ""

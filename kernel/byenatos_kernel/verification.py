@@ -27,9 +27,11 @@ from byenatos_sdk.signing import (
     SIGNATURE,
     File,
     Untrusted,
+    damage,
     decode_envelope,
     decode_statement,
     difference,
+    digests_as,
     encode_statement,
     read_tree,
 )
@@ -90,9 +92,12 @@ def verify(folder: Path, policy: Policy) -> Verified:
             if not policy.unsigned:
                 raise
             payload = encode_statement(files, id=plugin.id, version=plugin.version, publisher="")
-            decode_statement(payload)  # what may not be signed may not be stored either
             envelope = None
-        verdict = _replace(verdict, digest=hashlib.sha256(payload).hexdigest(), unsigned=unsigned)
+        statement = decode_statement(payload)  # what may not be signed may not be stored either
+        digest = hashlib.sha256(payload).hexdigest()
+        publishers = {"", plugin.publisher, *(key.publisher for key in policy.trust.keys.values())}
+        states = {digest, *_left_signed(files), *digests_as(statement, publishers)}
+        verdict = _replace(verdict, digest=digest, unsigned=unsigned, states=tuple(sorted(states)))
         verdict = _admit(verdict, policy)
         return Verified(_with_environment(verdict, files, policy), payload, envelope, files)
     except OSError as error:
@@ -174,11 +179,25 @@ def _check(
     return envelope.payload, data, _replace(verdict, publisher=key.publisher, key=key.id)
 
 
+def _left_signed(files: Mapping[str, File]) -> set[str]:
+    """The digest of what the folder's own signature is about, whoever made it, if these files are what it lists."""
+    if SIGNATURE not in files:
+        return set()
+    try:
+        payload = decode_envelope(files[SIGNATURE].data).payload
+        if damage(decode_statement(payload), files) is None:
+            return {hashlib.sha256(payload).hexdigest()}
+    except Untrusted:
+        pass
+    return set()
+
+
 def _admit(verdict: Verdict, policy: Policy) -> Verdict:
     """Ask for what no signature can make good: a revoked state, and an older version than was seen."""
-    reason = policy.trust.revoked.plugins.get(verdict.digest)
-    if reason is not None:
-        raise PermissionDenied(f"this state of it ({verdict.digest[:16]}…) is revoked: {reason}")
+    for state in verdict.states:
+        reason = policy.trust.revoked.plugins.get(state)
+        if reason is not None:
+            raise PermissionDenied(f"this state of it ({state[:16]}…) is revoked: {reason}")
     if verdict.unsigned:
         return verdict
     highest = policy.highest(verdict.id, verdict.publisher)

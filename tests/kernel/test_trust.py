@@ -249,6 +249,40 @@ def test_a_revoked_state_does_not_come_back_unsigned(bench):
     assert "is revoked: no" in bench.judge(unsigned=True).reason
 
 
+def _strip(bench: Bench) -> None:
+    (bench.folder / "plugin.sig").unlink()
+
+
+def _strip_and_make_executable(bench: Bench) -> None:
+    _strip(bench)
+    (bench.folder / "driver.py").chmod(0o755)
+
+
+def _sign_by_the_operator(bench: Bench) -> None:
+    _strip(bench)
+    sign_for_home(bench.home, bench.folder, initialise(bench.home)[0])
+
+
+def _break_the_signature(bench: Bench) -> None:
+    stranger = make_keys(bench.home.path / "stranger.key", "stranger", LATER)
+    (bench.folder / "plugin.sig").write_bytes(sign_folder(bench.folder, stranger)[1])
+
+
+@pytest.mark.parametrize(
+    "deed", [_strip, _strip_and_make_executable, _unknown, _sign_by_the_operator, _break_the_signature]
+)
+def test_a_state_that_was_revoked_when_it_was_signed_does_not_come_back_under_another_digest(bench, deed):
+    digest = bench.judge().digest
+    deed(bench)
+    before = bench.judge(unsigned=True)
+    assert (before.reason, before.digest == digest) == ("", False)
+    write_list(bench.home.trust / REVOKED, Revoked(plugins={digest: "it deletes files"}))
+    assert "is revoked: it deletes files" in bench.judge(unsigned=True).reason
+    (bench.folder / "driver.py").write_text("class Acme: 'mended'\n")
+    (bench.folder / "plugin.sig").unlink(missing_ok=True)
+    assert bench.judge(unsigned=True).reason == ""
+
+
 # ---- files of the operator -------------------------------------------------------------------------------------
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=12)

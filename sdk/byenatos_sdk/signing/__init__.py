@@ -25,6 +25,7 @@ from byenatos_sdk.signing.statement import (
     damage,
     decode_statement,
     difference,
+    digests_as,
     encode_statement,
 )
 from byenatos_sdk.signing.tree import MAX_BYTES, MAX_FILES, File, read_tree
@@ -45,6 +46,7 @@ __all__ = [
     "decode_envelope",
     "decode_statement",
     "difference",
+    "digests_as",
     "encode_envelope",
     "encode_statement",
     "format_public_key",

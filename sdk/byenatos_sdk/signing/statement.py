@@ -17,11 +17,11 @@ JSON is needed; their SHA-256 is the *digest* by which one state of a plugin is 
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
 from byenatos_sdk.protocol.errors import PermissionDenied
 from byenatos_sdk.signing.tree import MAX_FILES, MAX_NAME, File, name_fault
@@ -34,6 +34,7 @@ __all__ = [
     "damage",
     "decode_statement",
     "difference",
+    "digests_as",
     "encode_statement",
 ]
 
@@ -105,6 +106,20 @@ def encode_statement(files: Mapping[str, File], *, id: str, version: str, publis
     )
     subjects = tuple(Subject(name, _digest(files[name].data)) for name in names)
     return _encode(Statement(_TYPE, subjects, _PREDICATE, facts))
+
+
+def digests_as(statement: Statement, publishers: Iterable[str]) -> set[str]:
+    """Return the digests that the same files have as each publisher's plugin, with their permissions and with none.
+
+    The same content has a digest for each publisher who signs it, and one more when nobody does.
+    """
+    facts = statement.predicate
+    found = set()
+    for publisher in publishers:
+        for executable, writable in ((facts.executable, facts.writable), ((), ())):
+            other = Facts(facts.id, facts.version, publisher, executable, writable)
+            found.add(hashlib.sha256(_encode(structs.replace(statement, predicate=other))).hexdigest())
+    return found
 
 
 def decode_statement(payload: bytes) -> Statement:
