@@ -10,6 +10,7 @@ import datetime as dt
 import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -26,6 +27,7 @@ from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, Permissi
 from byenatos_sdk.signing import (
     SIGNATURE,
     File,
+    Statement,
     Untrusted,
     damage,
     decode_envelope,
@@ -86,17 +88,19 @@ def verify(folder: Path, policy: Policy) -> Verified:
         verdict = Verdict(verdict.folder, plugin.id, plugin.version)  # its publisher is who signed it
         unsigned = ""
         try:
-            payload, envelope, verdict = _signed(verdict, files, policy)
+            payload, envelope, statement, verdict = _signed(verdict, files, policy)
         except Untrusted as error:
             unsigned = error.message
             if not policy.unsigned:
                 raise
             payload = encode_statement(files, id=plugin.id, version=plugin.version, publisher="")
+            statement = decode_statement(payload)  # what may not be signed may not be stored either
             envelope = None
-        statement = decode_statement(payload)  # what may not be signed may not be stored either
         digest = hashlib.sha256(payload).hexdigest()
         publishers = {"", plugin.publisher, *(key.publisher for key in policy.trust.keys.values())}
-        states = {digest, *_left_signed(files), *digests_as(statement, publishers)}
+        states = {digest, *digests_as(statement, publishers)}
+        if envelope is None or SIGNATURE not in files or files[SIGNATURE].data != envelope:
+            states |= _left_signed(files)
         verdict = _replace(verdict, digest=digest, unsigned=unsigned, states=tuple(sorted(states)))
         verdict = _admit(verdict, policy)
         return Verified(_with_environment(verdict, files, policy), payload, envelope, files)
@@ -134,7 +138,11 @@ def _manifest(folder: Path, files: Mapping[str, File]) -> Manifest:
     return parse_manifest(file.data, folder)
 
 
-def _signed(verdict: Verdict, files: Mapping[str, File], policy: Policy) -> tuple[bytes, bytes, Verdict]:
+_Signed: TypeAlias = tuple[bytes, bytes, Statement, Verdict]
+"""The payload, its envelope, what the payload says, and who signed it."""
+
+
+def _signed(verdict: Verdict, files: Mapping[str, File], policy: Policy) -> _Signed:
     """Find a valid signature: the publisher's, else the operator's."""
     found = {SIGNATURE: files[SIGNATURE].data} if SIGNATURE in files else {}
     own = policy.home.signatures / f"{verdict.id}.sig"
@@ -158,9 +166,7 @@ def _signed(verdict: Verdict, files: Mapping[str, File], policy: Policy) -> tupl
     raise Untrusted(f"{'; '.join(error.message for error in errors)}{again}")
 
 
-def _check(
-    name: str, data: bytes, verdict: Verdict, files: Mapping[str, File], policy: Policy
-) -> tuple[bytes, bytes, Verdict]:
+def _check(name: str, data: bytes, verdict: Verdict, files: Mapping[str, File], policy: Policy) -> _Signed:
     try:
         envelope = decode_envelope(data)
         key = policy.trust.check(envelope, policy.today)
@@ -176,7 +182,7 @@ def _check(
     for fact, expected, found in (("id", facts.id, verdict.id), ("version", facts.version, verdict.version)):
         if expected != found:
             raise Untrusted(f"plugin.toml: {fact}: expected {expected!r:.80}, as it is signed, found {found!r:.80}")
-    return envelope.payload, data, _replace(verdict, publisher=key.publisher, key=key.id)
+    return envelope.payload, data, statement, _replace(verdict, publisher=key.publisher, key=key.id)
 
 
 def _left_signed(files: Mapping[str, File]) -> set[str]:
