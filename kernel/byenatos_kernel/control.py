@@ -170,7 +170,13 @@ class Control:
             slots=tuple(await self._slots(Empty())),
             instances=instances,
             plugins=tuple(plugin.info for plugin in self._registry.plugins.values()),
-            warnings=(*self._warnings, *self._kernel.supply.warnings.values(), *self._kernel.shelf.warnings),
+            warnings=(
+                *self._warnings,
+                *self._kernel.rules.warnings,
+                *self._kernel.enforcement.warnings,
+                *self._kernel.supply.warnings.values(),
+                *self._kernel.shelf.warnings,
+            ),
         )
 
     async def _models(self, _: Empty) -> list[ModelInfo]:

@@ -232,6 +232,13 @@ class DriverManager:
     def _start(self, unit: Unit) -> None:
         assert self.owner is not None
         self._epoch += 1
+        refused: ByenatosError | None = None
+        try:
+            unit.grant = self._grants.for_model(
+                unit.plugin, unit.model
+            )  # the rules may be others than at the last start
+        except ByenatosError as error:
+            refused = error
         instance = Instance(
             unit.plugin,
             unit.model,
@@ -247,6 +254,8 @@ class DriverManager:
         self._unit_of[instance] = unit
         instance.advance(InstanceState.VERIFIED)
         try:
+            if refused is not None:
+                raise refused
             code = self._registry.shelf.load(unit.plugin)
             if self.egress is not None:
                 instance.port = self.egress.open(instance.manifest, self._grants.closed_network(unit.plugin))

@@ -20,6 +20,7 @@ from msgspec import DecodeError
 
 from byenatos_kernel.access import Access, DriverRules
 from byenatos_sandbox.broker import (
+    AmendPort,
     Broker,
     ClosePort,
     Ended,
@@ -87,17 +88,30 @@ def _rule(driver: str, asked: Asked, granted: DriverRules, closed: str) -> Rule:
 class EgressPort:
     """One instance's port. ``driver_end`` goes into its sandbox; close the port when the instance is gone."""
 
-    def __init__(self, egress: "Egress", order: OpenPort, ca: int) -> None:
+    def __init__(self, egress: "Egress", order: OpenPort) -> None:
         self.driver_end, self.broker_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.order = order
-        self.ca = ca
+        self.trusted = ""
         self.waiting: deque[socket.socket] = deque()
         self._egress = egress
+        self._ca = -1
+
+    def trust(self, path: str) -> None:
+        """Open the file of certificates that its vendors are trusted by; empty: those that the system trusts."""
+        self._forget_certificates()
+        self.trusted = path
+        if path:
+            self._ca = _certificates(self.order.driver, path)
+
+    def _forget_certificates(self) -> None:
+        if self._ca >= 0:
+            os.close(self._ca)
+            self._ca = -1
 
     @property
     def descriptors(self) -> list[int]:
         """What travels with :attr:`order`."""
-        return [self.broker_end.fileno(), *([self.ca] if self.order.ca else [])]
+        return [self.broker_end.fileno(), *([self._ca] if self.order.ca else [])]
 
     def dial(self) -> socket.socket:
         """Return a new stream to the broker, as a driver with an egress socket is handed.
@@ -123,9 +137,7 @@ class EgressPort:
         self.broker_end.close()
         while self.waiting:
             self.waiting.popleft().close()
-        if self.ca >= 0:
-            os.close(self.ca)
-            self.ca = -1
+        self._forget_certificates()
 
 
 class Egress:
@@ -164,16 +176,43 @@ class Egress:
             return None
         if self._broker is None and self._restart is None:
             self._start()
-        driver = manifest.plugin.id
-        granted = self._access.rules(driver)
-        order = OpenPort(
-            self._next_port, driver, granted_rules(manifest, granted, closed), granted.addresses, ca=bool(granted.ca)
-        )
+        order = self._order(self._next_port, manifest, closed)
         self._next_port += 1
-        port = EgressPort(self, order, _certificates(driver, granted.ca) if granted.ca else -1)
+        port = EgressPort(self, order)
+        port.trust(self._access.rules(order.driver).ca)
         self._ports[order.port] = port
         self._send(encode(order), order.port)
         return port
+
+    def adopt(self, access: Access) -> None:
+        """Have the broker know other hosts and keys; what is open already is for :meth:`amend`."""
+        before, self._access = self._access, access
+        if self._broker is not None and self._settings(before) != self._settings(access):
+            with contextlib.suppress(
+                OSError
+            ):  # it is gone, or ends for not reading: its successor is told at its start
+                self._broker.keeping.send(encode(self._settings(access)))
+
+    def amend(self, port: EgressPort, manifest: Manifest, closed: str = "") -> None:
+        """Hold an instance to what is granted now. What was begun goes on, unless something is not granted any more."""
+        before, order = port.order, self._order(port.order.port, manifest, closed)
+        trusted = self._access.rules(order.driver).ca
+        same = order.addresses == before.addresses and trusted == port.trusted
+        if same and order == before:
+            return
+        port.order = order
+        if same and {rule for rule in before.rules if not rule.refused} <= set(order.rules):
+            self._send(encode(AmendPort(order.port, order.rules)), 0)
+            return
+        port.trust(trusted)
+        self._send(encode(ClosePort(order.port)), 0)
+        self._send(encode(order), order.port)
+
+    def _order(self, number: int, manifest: Manifest, closed: str) -> OpenPort:
+        driver = manifest.plugin.id
+        granted = self._access.rules(driver)
+        rules = granted_rules(manifest, granted, closed)
+        return OpenPort(number, driver, rules, granted.addresses, ca=bool(granted.ca))
 
     def pass_on(self, port: EgressPort) -> None:
         """Send the broker a stream that waits at ``port``; one that is being started gets it when it serves."""
@@ -245,14 +284,17 @@ class Egress:
         for one in (broker.keeping, broker.control):
             one.setblocking(False)
         self._audit.mkdir(mode=0o700, parents=True, exist_ok=True)
-        sources = {name: Source(one.environment, one.file, one.keyring) for name, one in self._access.secrets.items()}
-        places = {place for rules in self._access.drivers.values() for place in rules.network}
-        ports = tuple(sorted({int(place.rpartition(":")[2]) for place in places}))
         self._loop.add_reader(broker.pidfd, self._keeper_ended)
         self._loop.add_reader(broker.keeping, self._keeper_spoke)
         self._loop.add_reader(broker.control, self._server_spoke)
         with contextlib.suppress(OSError):  # it is gone already, which its pidfd tells
-            broker.keeping.send(encode(Settings(sources, ports, str(self._audit))))
+            broker.keeping.send(encode(self._settings(self._access)))
+
+    def _settings(self, access: Access) -> Settings:
+        sources = {name: Source(one.environment, one.file, one.keyring) for name, one in access.secrets.items()}
+        places = {place for rules in access.drivers.values() for place in rules.network}
+        ports = tuple(sorted({int(place.rpartition(":")[2]) for place in places}))
+        return Settings(sources, ports, str(self._audit))
 
     def _detach(self) -> None:
         broker, self._broker = self._broker, None

@@ -40,6 +40,11 @@ class Grants:
         """
         return self._make(plugin, f"{plugin.id} probing {path.name}", path)
 
+    @property
+    def required(self) -> frozenset[str]:
+        """The kinds of isolation without which no process may run."""
+        return frozenset() if self.access.isolation.uncontained else self.access.isolation.required
+
     def closed_network(self, plugin: PluginEntry) -> str:
         """Say why the profile of a driver lets it make no requests at all; empty if it does.
 
@@ -59,7 +64,6 @@ class Grants:
         wanted = plugin.manifest.permissions
         rules = self.access.rules(plugin.id)
         _, profile = self._profile(plugin)
-        isolation = self.access.isolation
         return Grant(
             name=name,
             plugin=str(plugin.stored),
@@ -76,6 +80,6 @@ class Grants:
             writable_code=wanted.writable_code and profile.writable_code,
             egress_socket=wanted.egress_socket and profile.network,
             template=rules.template,
-            required=frozenset() if isolation.uncontained else isolation.required,
+            required=self.required,
             scratch_root=str(self._scratch),
         )

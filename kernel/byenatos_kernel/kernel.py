@@ -16,6 +16,7 @@ from byenatos_kernel.control import Control
 from byenatos_kernel.database import Database
 from byenatos_kernel.drivers import DriverManager
 from byenatos_kernel.egress import Egress
+from byenatos_kernel.enforcement import Enforcement
 from byenatos_kernel.grants import Grants
 from byenatos_kernel.health import HealthWatch
 from byenatos_kernel.hotswap import HotSwapManager
@@ -27,6 +28,7 @@ from byenatos_kernel.plugins import PluginShelf
 from byenatos_kernel.profiles import Profiles
 from byenatos_kernel.registry import ModelRegistry
 from byenatos_kernel.routes import Routes
+from byenatos_kernel.rules import Rules
 from byenatos_kernel.sessions import SessionStore
 from byenatos_kernel.shipped import shipped
 from byenatos_kernel.supply import Supply
@@ -66,6 +68,7 @@ class Kernel:
         self._signals = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self.database = Database(home.database)
+        self.rules = Rules(home, access)
         self.bus = Bus(home.socket, __version__)
         self.nurseries = Nurseries(Templates(_PRELOADED))
         profiles = Profiles([home.policies / "sandbox", shipped("policies") / "sandbox"])
@@ -76,6 +79,7 @@ class Kernel:
             self.registry, grants, self._publish, most_models=config.driver.max_concurrent_models
         )
         self.egress = Egress(home, access, broker)
+        self.enforcement = Enforcement(self.drivers, grants, self.egress)
         self.routes = Routes(self.drivers, self.registry)
         self.sessions = SessionStore(self.database)
         self.places = Places(self.drivers, self.routes)
@@ -86,8 +90,7 @@ class Kernel:
         )
         self.supply = Supply(self.registry, self.drivers, self.routes, self.swaps, config.driver.fallback_model)
         self.health = HealthWatch(self.drivers, config.driver.health_check_interval)
-        warnings = (*config.not_in_force(), *access.warnings(), *missing_layers())
-        self.control = Control(self, warnings)
+        self.control = Control(self, (*config.not_in_force(), *missing_layers()))
         self.drivers.owner = self.switchboard
         self.drivers.egress = self.egress
         self.places.fallback = self.supply.fallback
@@ -95,6 +98,8 @@ class Kernel:
         self.registry.in_use = lambda model: any(unit.model.id == model for unit in self.drivers.units)
         self.registry.on_removed = self.supply.removed
         self.registry.on_judged = self._judged
+        self.registry.on_scan = self.rules.look
+        self.rules.on_change = self.enforcement.enforce
         self.bus.owner = self
         self._config = config
 
@@ -172,6 +177,7 @@ class Kernel:
 
     async def _close(self) -> None:
         self.health.close()
+        self.rules.close()
         self.registry.close()
         await self.switchboard.drain(DRAIN_S)
         await self.drivers.close(STOP_S)

@@ -37,8 +37,8 @@ __all__ = ["ModelRegistry"]
 class ModelRegistry:
     """What can be loaded.
 
-    Its owner sets ``on_judged`` (a file is available or refused now), ``on_removed``, and ``in_use``, which tells
-    whether a model still has instances.
+    Its owner sets ``on_judged`` (a file is available or refused now), ``on_removed``, ``on_scan`` (something changed
+    below the watched folders), and ``in_use``, which tells whether a model still has instances.
     """
 
     def __init__(
@@ -53,6 +53,7 @@ class ModelRegistry:
         self.models: dict[str, ModelEntry] = {}
         self.on_judged: Callable[[ModelEntry], None] = lambda _: None
         self.on_removed: Callable[[ModelEntry], None] = lambda _: None
+        self.on_scan: Callable[[set[str] | None], None] = lambda _: None
         self.in_use: Callable[[str], bool] = lambda _: False
         self.shelf = shelf
         shelf.on_change = self._take
@@ -132,6 +133,7 @@ class ModelRegistry:
         if self._closed:
             return
         self.shelf.scan(changed)
+        self.on_scan(changed)
         self._scan_models()
 
     def _take(self, found: dict[str, PluginEntry]) -> None:

@@ -5,6 +5,7 @@ TLS and HTTP, which the kernel must not. See ``keeper.py`` for the processes and
 """
 
 from byenatos_sandbox.broker.messages import (
+    AmendPort,
     ClosePort,
     Ended,
     Key,
@@ -24,6 +25,7 @@ from byenatos_sandbox.broker.messages import (
 from byenatos_sandbox.broker.start import Broker, start_broker
 
 __all__ = [
+    "AmendPort",
     "Broker",
     "ClosePort",
     "Ended",

@@ -94,10 +94,13 @@ class Keeper:
             self._keeping.send(encode(message), socket.MSG_DONTWAIT)
 
     def _configure(self, settings: Settings) -> None:
-        if self._settings is None:
-            self._settings = settings
-            self._sources.replace(settings.sources)
+        before, self._settings = self._settings, settings
+        self._sources.replace(settings.sources)
+        if before is None:
             self._start()
+        elif before.ports != settings.ports and self._pidfd >= 0:
+            self._delay_s = FIRST_DELAY_S
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)  # the next one is confined to these
 
     # ---- the server --------------------------------------------------------------------------------------------
 

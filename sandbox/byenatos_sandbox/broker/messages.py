@@ -4,8 +4,8 @@ Two sockets, because two processes with different trust answer (``keeper.py``):
 
 - *keeping*, to the keeper: :class:`Settings` and :class:`ListSecrets` go in; :class:`Listed`, :class:`Ended` come out;
 - *control*, to the server: :class:`OpenPort` (with the port's descriptor, and that of a file of certificates if
-  ``ca``), :class:`OpenLine` (with a stream) and :class:`ClosePort` go in; :class:`Serving` comes out once after each
-  start, and is answered by every port anew.
+  ``ca``), :class:`OpenLine` (with a stream), :class:`AmendPort` and :class:`ClosePort` go in; :class:`Serving` comes
+  out once after each start, and is answered by every port anew.
 """
 
 from typing import Literal
@@ -15,6 +15,7 @@ from msgspec import Struct
 
 __all__ = [
     "MAX_PACKET",
+    "AmendPort",
     "ClosePort",
     "Ended",
     "FromKeeper",
@@ -83,6 +84,13 @@ class OpenPort(Struct, frozen=True, tag="open"):
     ca: bool = False
 
 
+class AmendPort(Struct, frozen=True, tag="amend"):
+    """Judge requests at a port by these rules from now on; what was begun goes on."""
+
+    port: int
+    rules: tuple[Rule, ...]
+
+
 class OpenLine(Struct, frozen=True, tag="line"):
     """Serve a stream, whose other end a driver has, as one that was handed out at ``port``."""
 
@@ -112,7 +120,7 @@ class Source(Struct, frozen=True):
 class Settings(Struct, frozen=True, tag="settings"):
     """Where keys come from, which TCP ports may be connected to, and the folder that the audit is written to.
 
-    Sent once, first: the server is confined to the ports for good.
+    Sent first, and again when they are others. A server is confined to its ports for good: for others it is replaced.
     """
 
     sources: dict[str, Source]
@@ -148,7 +156,7 @@ class Ended(Struct, frozen=True, tag="ended"):
     delay_s: float
 
 
-FromKernel = OpenPort | OpenLine | ClosePort
+FromKernel = OpenPort | OpenLine | AmendPort | ClosePort
 ToKeeper = Settings | ListSecrets
 FromKeeper = Listed | Ended
 

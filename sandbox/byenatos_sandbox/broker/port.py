@@ -16,7 +16,7 @@ from byenatos_sandbox.broker.addresses import Resolve, resolve
 from byenatos_sandbox.broker.audit import Audit, Entry
 from byenatos_sandbox.broker.connect import Connector
 from byenatos_sandbox.broker.line import Line, refusal
-from byenatos_sandbox.broker.messages import OpenPort
+from byenatos_sandbox.broker.messages import OpenPort, Rule
 from byenatos_sandbox.broker.pool import Pool
 from byenatos_sandbox.broker.redact import Redactor
 from byenatos_sandbox.broker.refusal import Refused
@@ -48,7 +48,6 @@ class Port:
         look_up: Resolve = resolve,
     ) -> None:
         self.driver = order.driver
-        self.rules = order.rules
         self.vault = vault
         self.audit = audit
         self.room = room
@@ -56,13 +55,18 @@ class Port:
         self.pool = Pool(Connector(addresses, context, look_up))
         self.lines: set[Line] = set()
         self.signing = asyncio.Semaphore(_SIGNED_AT_ONCE)
-        self._secrets = tuple(sorted({rule.key.secret for rule in order.rules if rule.key and not rule.refused}))
+        self.amend(order.rules)
         self._socket = descriptor
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         descriptor.setblocking(False)
         refuse_descriptors(descriptor)
         self._loop.add_reader(descriptor, self._dialled)
+
+    def amend(self, rules: tuple[Rule, ...]) -> None:
+        """Judge requests by ``rules`` from now on."""
+        self.rules = rules
+        self._secrets = tuple(sorted({rule.key.secret for rule in rules if rule.key and not rule.refused}))
 
     def redactor(self) -> Redactor:
         """Return what takes the driver's keys out of answers."""

@@ -22,6 +22,7 @@ from byenatos_sandbox.broker.audit import Audit
 from byenatos_sandbox.broker.connect import proxy_ports, trust, warn_about_proxies
 from byenatos_sandbox.broker.messages import (
     MAX_PACKET,
+    AmendPort,
     ClosePort,
     OpenLine,
     OpenPort,
@@ -119,6 +120,9 @@ class Server:
             if isinstance(message, ClosePort):
                 self._close(message.port)
                 unclaimed = descriptors
+            elif isinstance(message, AmendPort):
+                self._amend(message)
+                unclaimed = descriptors
             elif isinstance(message, OpenLine):
                 unclaimed = self._serve(message.port, descriptors)
             else:
@@ -148,6 +152,11 @@ class Server:
             order, port, vault=self._vault, audit=self._audit, context=context, room=self._room
         )
         return descriptors[1:]
+
+    def _amend(self, order: AmendPort) -> None:
+        port = self.ports.get(order.port)
+        if port is not None:
+            port.amend(order.rules)
 
     def _serve(self, number: int, descriptors: list[int]) -> list[int]:
         if len(descriptors) != 1:
