@@ -61,8 +61,8 @@ def with_egress(tmp_path: Path, access: Access, doing):
     asyncio.run(main())
 
 
-async def ask(end: socket.socket) -> bytes:
-    """Dial on a driver's end and make a request; the answer's head."""
+async def dial(end: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Dial on a driver's end, as a driver does."""
     loop = asyncio.get_running_loop()
     end.setblocking(False)
     end.send(b"?")
@@ -73,7 +73,12 @@ async def ask(end: socket.socket) -> bytes:
     _, ancillary, _, _ = end.recvmsg(300, socket.CMSG_SPACE(4))
     numbers = array.array("i")
     numbers.frombytes(ancillary[0][2])
-    reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=numbers[0]))
+    return await asyncio.open_connection(sock=socket.socket(fileno=numbers[0]))
+
+
+async def ask(end: socket.socket) -> bytes:
+    """Make a request on a driver's end; the answer's head."""
+    reader, writer = await dial(end)
     writer.write(b"GET / HTTP/1.1\r\nhost: api.acme.test\r\n\r\n")
     try:
         return await reader.readuntil(b"\r\n\r\n")
@@ -150,3 +155,94 @@ def test_keys_are_listed_by_name_with_what_is_wrong_with_them(tmp_path):
         assert "chmod 600" in loose.problem
 
     with_egress(tmp_path, Access(secrets=sources), doing)
+
+
+ASKED = (Asked("api.acme.test", paths=["/"]), Asked("api.other.test", paths=["/"]))
+
+
+def granting(*places: str) -> Access:
+    return Access(drivers={"acme": DriverRules(network=places)})
+
+
+async def reason(end: socket.socket, host: str) -> str:
+    """What is said to a request for a host: of one that is granted, that nobody has its name; nothing, if cut off."""
+    reader, writer = await dial(end)
+    writer.write(f"GET / HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n".encode())
+    try:
+        return (await reader.read()).decode()
+    except ConnectionError:
+        return ""
+    finally:
+        writer.close()
+
+
+async def until_said(end: socket.socket, host: str, words: str) -> None:
+    """Ask until the broker has heard of the other rules: what it is told and what it is asked come different ways."""
+    while words not in await reason(end, host):
+        pass
+
+
+def test_a_host_that_is_granted_later_leaves_alone_what_goes_on(tmp_path):
+    async def doing(egress):
+        port = egress.open(manifest(*ASKED))
+        await until_said(port.driver_end, "api.other.test", "api.other.test:443 is not granted")
+        reader, writer = await dial(port.driver_end)
+        egress.adopt(granting("api.acme.test:443", "api.other.test:443"))
+        egress.amend(port, manifest(*ASKED))
+        await until_said(port.driver_end, "api.other.test", "HTTP/1.1 502 ")
+        writer.write(b"GET / HTTP/1.1\r\nhost: api.third.test\r\n\r\n")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 403 ")
+        writer.close()
+
+    with_egress(tmp_path, granting("api.acme.test:443"), doing)
+
+
+def test_a_host_that_is_not_granted_any_more_ends_what_goes_on(tmp_path):
+    async def doing(egress):
+        port = egress.open(manifest(*ASKED))
+        reader, writer = await dial(port.driver_end)
+        egress.adopt(granting("api.other.test:443"))
+        egress.amend(port, manifest(*ASKED))
+        assert await reader.read() == b""
+        writer.close()
+        await until_said(port.driver_end, "api.acme.test", "api.acme.test:443 is not granted")
+        await until_said(port.driver_end, "api.other.test", "HTTP/1.1 502 ")
+        egress.amend(port, manifest(*ASKED), "the profile none has network = false")
+        await until_said(port.driver_end, "api.other.test", "the profile none has network = false")
+
+    with_egress(tmp_path, granting("api.acme.test:443", "api.other.test:443"), doing)
+
+
+def test_a_port_number_that_is_granted_later_takes_a_server_that_may_connect_to_it(tmp_path):
+    async def doing(egress):
+        listening = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+        place = f"localhost:{listening.sockets[0].getsockname()[1]}"
+        asked = Asked("localhost", port=int(place.rpartition(":")[2]), paths=["/"])
+        port = egress.open(manifest(asked))
+        await until_said(port.driver_end, place, "is not granted")
+        rules = DriverRules(network=(place,), addresses=("127.0.0.1/32", "::1/128"))
+        egress.adopt(Access(drivers={"acme": rules}))
+        egress.amend(port, manifest(asked))
+        said = ""
+        while "is not granted" in said or not said:  # empty: the server of before ended with it
+            said = await reason(port.driver_end, place)
+        assert "HTTP/1.1 502 " in said
+        assert "ermission" not in said  # it came as far as the handshake, which nobody answers
+        listening.close()
+
+    with_egress(tmp_path, Access(), doing)
+
+
+def test_keys_of_another_source_are_known_at_once(tmp_path):
+    key = tmp_path / "key"
+    key.touch(0o600)
+    key.write_text("sk-0123456789")
+
+    async def doing(egress):
+        (before,) = await egress.secrets()
+        assert before.problem
+        egress.adopt(Access(secrets={"acme": SecretSource(file=str(key))}))
+        (after,) = await egress.secrets()
+        assert (after.source, after.problem) == (f"file {key}", "")
+
+    with_egress(tmp_path, Access(secrets={"acme": SecretSource(environment="ACME_NOT_SET")}), doing)

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from kernel_process import KernelProcess, write_config
+from kernel_process import KernelProcess, until, until_ready, write_config
 from plugin_folder import write_plugin
 from vendor import AUTHORITY, Vendor
 
+from byenatos_kernel.shipped import shipped
 from byenatos_sdk.protocol.errors import ByenatosError
 
 CANARY = "sk-canary-0123456789abcdef-never-to-be-seen"
@@ -252,6 +253,8 @@ async def test_what_is_not_granted_is_refused_with_a_reason_and_audited(home, tm
                 assert text.startswith("403 ")
                 assert reason in text
         assert not vendor.calls
+        while len(setup.audit) < 5:  # the last line follows its answer
+            await asyncio.sleep(0)
         assert [line["status"] for line in setup.audit] == [403] * 5
         assert all(line["driver"] == "acme" and line["refused"] for line in setup.audit)
 
@@ -352,3 +355,38 @@ def test_a_killed_kernel_takes_its_broker_along(home, tmp_path, start_with_key):
     assert broker_of(kernel)
     assert kernel.kill() == []
     assert kernel.process.returncode == -signal.SIGKILL
+
+
+async def test_rules_that_are_changed_count_for_drivers_that_run(home, tmp_path, start_with_key):
+    async with Vendor(vendor_of_everything, names=("localhost",)) as vendor:
+        setup = Setup(home, vendor, tmp_path, 'environment = "ACME_KEY"')
+        kernel = await asyncio.to_thread(start_with_key)
+        async with kernel.client() as client:
+            assert (await setup.ask(client, "/v1/stream")).startswith("200 ")
+            (before,) = (await client.status()).instances
+            granted = home.access.read_text()
+            home.access.write_text(granted.replace('secrets = ["vendor"]', "secrets = []"))
+            text = ""
+            while not text.startswith("403 "):
+                with suppress(ByenatosError):  # what goes on when something is taken away is broken off
+                    text = await setup.ask(client, "/v1/stream")
+            assert "key 'vendor' is not granted" in text
+            key = tmp_path / "key"
+            key.touch(0o600)
+            key.write_text("sk-from-a-file-0123456789")
+            home.access.write_text(granted.replace('environment = "ACME_KEY"', f'file = "{key}"'))
+            while vendor.calls[-1].headers["authorization"] != "Bearer sk-from-a-file-0123456789":
+                await setup.ask(client, "/v1/stream")
+            home.access.write_text("[drivers.acme]\nnetwork = true\n")
+            status = await until(client, lambda status: any("holds until" in one for one in status.warnings))
+            assert (await setup.ask(client, "/v1/stream")).startswith("200 ")
+            profile = (shipped("policies") / "sandbox" / "cloud-api.toml").read_text()
+            (home.policies / "sandbox").mkdir()
+            (home.policies / "sandbox" / "cloud-api.toml").write_text(profile.replace("tasks = 32", "tasks = 31"))
+            status = await until(client, lambda status: any("runs by rules" in one for one in status.warnings))
+            assert any("byenatos swap default acme" in one for one in status.warnings)
+            assert [one.epoch for one in status.instances] == [before.epoch]
+            os.kill(before.pid, signal.SIGKILL)
+            await until(client, lambda status: any(one.epoch > before.epoch for one in status.instances))
+            await until_ready(client)
+            assert not any("runs by rules" in one for one in (await client.status()).warnings)

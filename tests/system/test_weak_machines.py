@@ -219,6 +219,16 @@ def test_uncontained_lets_a_driver_run_and_is_said_wherever_one_looks(weak):
     assert "uncontained = true" in machine.log
 
 
+def test_a_driver_that_lacks_what_is_required_from_now_on_is_stopped(weak):
+    machine = weak("seccomp", access='[isolation]\nrequired = ["filesystem"]\n')
+    with machine.kernel():
+        machine.until("ready")
+        machine.home.access.write_text('[isolation]\nrequired = ["filesystem", "system-calls"]\n')
+        status = machine.until("unavailable")
+    assert "was stopped: policies/access.toml requires system-calls isolation now" in machine.log
+    assert "there is no system call filter" in status.slots[0].detail
+
+
 def test_in_a_container_root_has_all_but_its_own_user_namespace(weak):
     machine = weak("container")
     found, code = machine.doctor()

@@ -51,6 +51,9 @@ class Line:
     async def live(self) -> None:
         """Serve requests until the driver leaves or breaks the protocol."""
         self._task = asyncio.current_task()
+        if self.gone:  # it was closed before it began
+            self.wire.abort()
+            return
         try:
             while (request := await self._request()) is not None:
                 await Relay(self, request).run()
