@@ -9,6 +9,7 @@ import fcntl
 import logging
 import os
 import resource
+import signal
 import sys
 
 from byenatos_kernel.access import Access, AccessError, read_access
@@ -21,6 +22,7 @@ __all__ = ["ALREADY_RUNNING", "BAD_CONFIGURATION", "main"]
 
 BAD_CONFIGURATION = 2
 ALREADY_RUNNING = 3
+_PR_SET_PDEATHSIG = 1
 _BROKER = "BYENATOS_BROKER"
 """Tells a kernel that executed itself where the broker is that it started before."""
 
@@ -49,7 +51,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="byenatos-kernel", description="Run a ByenatOS kernel in the foreground.")
     parser.add_argument("--home", help="the kernel's folder (default: $BYENATOS_HOME or ~/.byenatos)")
     parser.add_argument("--verbose", action="store_true", help="log debugging details as well")
+    parser.add_argument("--attached", type=int, metavar="PID", help="end with this process, which starts it")
     options = parser.parse_args(arguments)
+    if options.attached and not _attach(options.attached):
+        return 0
     logging.basicConfig(
         level=logging.DEBUG if options.verbose else logging.INFO,
         format="%(asctime)s %(levelname)s %(message)s",
@@ -97,6 +102,14 @@ def main(arguments: list[str] | None = None) -> int:
     finally:
         os.close(lock)
     return 0
+
+
+def _attach(parent: int) -> bool:
+    """Have this process told to stop when ``parent`` ends; whether that is still there."""
+    from byenatos_sandbox.linux import prctl
+
+    prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    return os.getppid() == parent
 
 
 def _forgo() -> None:

@@ -21,6 +21,7 @@ from byenatos_kernel.cli import (
     status,
     swaps,
     trust,
+    tryout,
 )
 from byenatos_sdk.home import Home
 
@@ -82,6 +83,7 @@ _driver.command("revoke")(trust.revoke)
 _driver.command("allow-downgrade")(trust.allow_downgrade)
 _driver.command("install")(install.install)
 _driver.command("remove")(install.remove)
+_driver.command("run")(tryout.run)
 app.add_typer(_driver, name="driver")
 
 _sessions = typer.Typer(no_args_is_help=True, help="The conversations that the kernel keeps.")

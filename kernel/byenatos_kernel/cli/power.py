@@ -82,8 +82,10 @@ def running_kernel(home: Home) -> KernelStatus | None:
         return None
 
 
-def start_detached(home: Home, *, wait_s: float, verbose: bool = False) -> KernelStatus:
+def start_detached(home: Home, *, wait_s: float, verbose: bool = False, attached: bool = False) -> KernelStatus:
     """Start a kernel in a session of its own, its output in ``home.log``, and wait until it answers.
+
+    One that is ``attached`` ends with this process, however that ends.
 
     Raises:
         ConfigError, AccessError: if the home's configuration or access.toml is wrong.
@@ -100,7 +102,8 @@ def start_detached(home: Home, *, wait_s: float, verbose: bool = False) -> Kerne
         read_config(home.config)  # what is wrong with it is said here rather than in the log
         with home.log.open("ab") as log:
             begin = log.tell()
-            pid = _spawn(_command(home, verbose=verbose), log.fileno())
+            command = _command(home, verbose=verbose)
+            pid = _spawn([*command, "--attached", str(os.getpid())] if attached else command, log.fileno())
     except OSError as error:
         raise ByenatosError(f"{home.path} cannot be used as a home: {error}") from None
     deadline = time.monotonic() + wait_s
