@@ -40,7 +40,7 @@ for _ in $(seq 200); do
     for folder in {folders}; do
         test -d "$folder" && {{ rmdir "$folder"; empty=0; }}
     done
-    test "$empty" -lt 20 || exit
+    test "$empty" -lt 10 || exit
     sleep 0.05
 done
 """
