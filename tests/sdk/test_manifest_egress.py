@@ -35,6 +35,14 @@ def test_a_plain_host_has_the_port_of_plain_http(tmp_path):
     assert found.place == "box:80"
 
 
+def test_the_egress_socket_is_asked_for_beside_what_it_is_for(tmp_path):
+    asked = "[permissions]\negress_socket = true\n"
+    assert read(tmp_path, f'{asked}[[egress]]\nhost = "api.acme.example"').permissions.egress_socket
+    (tmp_path / "acme" / "plugin.toml").write_text(HEAD + asked)
+    with pytest.raises(ManifestError, match=r"permissions\.egress_socket: expected \[\[egress\]\] tables beside it"):
+        read_manifest(tmp_path / "acme")
+
+
 @pytest.mark.parametrize(
     ("table", "reason"),
     [
