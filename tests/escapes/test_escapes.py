@@ -19,7 +19,7 @@ DEPENDS_ON_THE_MACHINE = {attack.name: attack.needs for attack in ATTACKS.values
 root without capabilities, as every process of a driver and of the control is.
 """
 _MOST_GROWN_MIB = 12
-_ABOUT_CALLS = ("network", "namespaces", "kernel surface", "flooding")
+_ABOUT_CALLS = ("network", "namespaces", "kernel surface")
 """What the egress socket could change: it has two calls answered otherwise, and an interrupted one is let live."""
 
 _ABSENT = missing().keys() - {"cgroup"}  # which an ordinary user seldom has: the others do not rely on it
