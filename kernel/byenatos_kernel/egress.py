@@ -141,8 +141,10 @@ class EgressPort:
         """Return a new stream to the broker, as a driver with an egress socket is handed.
 
         Raises:
-            OSError: none can be made, or too many wait for a broker that is being started.
+            OSError: none can be made, the port is closed, or too many wait for a broker that is being started.
         """
+        if self.broker_end.fileno() < 0:
+            raise OSError(errno.ECONNREFUSED, "the port is closed")
         if len(self.waiting) >= MOST_WAITING:
             raise OSError(errno.EAGAIN, f"{MOST_WAITING} connections wait for the egress broker already")
         ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -1,5 +1,7 @@
-"""Read one of the operator's TOML files into a struct: bounded, and whatever is wrong with it is said with its name."""
+"""Read one of the operator's TOML files into a struct: bounded, not everybody's to write; what is wrong is named."""
 
+import os
+import stat
 import tomllib
 from pathlib import Path
 from typing import TypeVar
@@ -21,9 +23,14 @@ def read_toml(path: Path, kind: type[T], *, most: int, error: type[InvalidReques
     """
     try:
         with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
             data = file.read(most + 1)
     except OSError as problem:
         raise error(f"{path}: cannot be read: {problem.strerror or problem}") from None
+    if mode & stat.S_IWOTH:
+        raise error(
+            f"{path}: expected a file that not everybody may write, found mode {mode & 0o777:04o}: chmod o-w it"
+        )
     if len(data) > most:
         raise error(f"{path}: expected at most {most} bytes, found more")
     try:

@@ -39,6 +39,8 @@ class Outlet:
             self._loop.call_later(-self._room / A_SECOND, self._hand, listener, call)
 
     def _hand(self, listener: Listener, call: Call) -> None:
+        if listener.fileno() < 0:
+            return
         kind = call.arguments[1]
         with suppress(OSError):  # the caller is gone
             try:

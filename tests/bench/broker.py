@@ -1,7 +1,7 @@
 """What the egress broker costs: the same httpx code, direct with TLS and in a sandbox through the broker, in turns.
 
-One request and its answer on a warm connection; the events of a stream, each with the time it was sent in it; and a
-stream as fast as it goes.
+One request and its answer on a warm connection; the events of a stream, each with the time it was sent in it; a stream
+as fast as it goes; and a new connection to the broker in each of the two ways that a driver has.
 """
 
 import asyncio
@@ -30,6 +30,7 @@ ROUNDS = 8
 REQUESTS = 250
 EVENTS, GAP_S = 150, 0.003
 BURST = 4000
+OPENED = 30
 _ROOT = Path(__file__).parents[2]
 
 
@@ -40,9 +41,10 @@ class _Client:
         channel.setblocking(False)
         self._channel = channel
 
-    async def do(self, count: int, gap_s: float | None) -> list[int]:
+    async def do(self, count: int, gap_s: float | None, opens: str = "") -> list[int]:
         loop = asyncio.get_running_loop()
-        await loop.sock_sendall(self._channel, json.dumps({"count": count, "gap_s": gap_s}).encode())
+        order = {"count": count, "gap_s": gap_s, "opens": opens}
+        await loop.sock_sendall(self._channel, json.dumps(order).encode())
         data = b""
         while not data.endswith(b"\n"):
             piece = await loop.sock_recv(self._channel, 1 << 20)
@@ -80,9 +82,9 @@ async def _sandboxed(url: str, port: int, ca: Path, folder: Path) -> AsyncIterat
     try:
         opened = egress.open(Manifest(Plugin("bench", "1", "x:X"), egress=[asked]))
         assert opened is not None
-        grant = Grant("bench", plugin=str(_ROOT / "tests" / "bench"), threads=2)
+        grant = Grant("bench", plugin=str(_ROOT / "tests" / "bench"), threads=2, egress_socket=True)
         entry = "egress_client:sandboxed"
-        process = launch(grant, entry=entry, config=url.encode(), egress=opened.driver_end)
+        process = launch(grant, entry=entry, config=url.encode(), egress=opened.driver_end, dial=opened.dial)
         opened.launched()
         try:
             yield _Client(process.channel)
@@ -106,6 +108,7 @@ async def _measure(rounds: int) -> Section:
     requests: dict[str, list[int]] = {way: [] for way in ways}
     lags: dict[str, list[int]] = {way: [] for way in ways}
     bursts: dict[str, list[float]] = {way: [] for way in ways}
+    opened: dict[str, list[int]] = {"port": [], "socket": []}
     with tempfile.TemporaryDirectory(prefix="byenatos-bench-") as name:
         folder = Path(name)
         authority = trustme.CA()
@@ -124,12 +127,19 @@ async def _measure(rounds: int) -> Section:
                             requests[way] += await client.do(REQUESTS, None)
                             lags[way] += (await client.do(EVENTS, GAP_S))[:-1]
                             bursts[way].append(BURST / (await client.do(BURST, 0))[-1] * 1e9)
+                        for way in opened:
+                            opened[way] += await broker.do(OPENED, None, way)
             finally:
                 vendor.terminate()
-    return _section(requests, lags, bursts)
+    return _section(requests, lags, bursts, opened)
 
 
-def _section(requests: dict[str, list[int]], lags: dict[str, list[int]], bursts: dict[str, list[float]]) -> Section:
+def _section(
+    requests: dict[str, list[int]],
+    lags: dict[str, list[int]],
+    bursts: dict[str, list[float]],
+    opened: dict[str, list[int]],
+) -> Section:
     def ms(values: list[int], percent: float) -> float:
         return percentile(values, percent) / 1e6
 
@@ -153,4 +163,10 @@ def _section(requests: dict[str, list[int]], lags: dict[str, list[int]], bursts:
     ]
     lag = "broker: lag of an event, p{}, over direct"
     figures += [Figure(lag.format(one), ms(lags["broker"], one) / ms(lags["direct"], one), "", 1.0) for one in (50, 99)]
-    return Section([table], figures)
+    ways = {"port": "the inherited port, one byte", "socket": "the egress socket, socket() and connect()"}
+    opening = Table(
+        f"A new connection to the broker: {len(opened['port'])} of each",
+        ("by", "p50 ms", "p99 ms"),
+        [(ways[way], ms(taken, 50), ms(taken, 99)) for way, taken in opened.items()],
+    )
+    return Section([table, opening], figures)

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from byenatos_sdk.egress import async_transport
+from byenatos_sdk.egress import SOCKET, async_transport, dial
 
 __all__ = ["direct", "sandboxed"]
 
@@ -40,13 +40,28 @@ async def _events(client: httpx.AsyncClient, url: str, count: int, gap_s: float)
     return [*late, time.perf_counter_ns() - begun]
 
 
+def _opened(*, by_socket: bool) -> int:
+    """How long it takes to have a stream to the broker, in one of the two ways."""
+    begun = time.perf_counter_ns()
+    if by_socket:
+        stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        stream.connect(SOCKET)
+    else:
+        stream = dial()
+    taken = time.perf_counter_ns() - begun
+    stream.close()
+    return taken
+
+
 async def _work(client: httpx.AsyncClient, url: str, channel: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     channel.setblocking(False)
     await _requests(client, url, 50)
     while order := await loop.sock_recv(channel, 4096):
         known: dict[str, Any] = json.loads(order)
-        if known["gap_s"] is None:
+        if known["opens"]:
+            taken = [_opened(by_socket=known["opens"] == "socket") for _ in range(known["count"])]
+        elif known["gap_s"] is None:
             taken = await _requests(client, url, known["count"])
         else:
             taken = await _events(client, url, known["count"], known["gap_s"])

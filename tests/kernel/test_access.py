@@ -27,6 +27,13 @@ def test_the_shipped_file_grants_nothing_and_requires_three_kinds_of_isolation()
     assert access.rules("anything").network == ()
 
 
+def test_a_file_that_everybody_may_write_is_not_the_operators_word(tmp_path):
+    read(tmp_path, "")
+    (tmp_path / "access.toml").chmod(0o666)
+    with pytest.raises(AccessError, match=r"expected a file that not everybody may write, .* chmod o-w it"):
+        read_access(tmp_path / "access.toml")
+
+
 def test_the_examples_in_the_shipped_file_are_what_can_be_written(tmp_path):
     lines = SHIPPED.read_text().partition("# [drivers.openai]")
     example = "\n".join(line.removeprefix("#").strip() for line in (lines[1] + lines[2]).splitlines())

@@ -272,3 +272,17 @@ def test_keys_of_another_source_are_known_at_once(tmp_path):
         assert (after.source, after.problem) == (f"file {key}", "")
 
     with_egress(tmp_path, Access(secrets={"acme": SecretSource(environment="ACME_NOT_SET")}), doing)
+
+
+def test_a_port_that_is_closed_hands_out_nothing_and_keeps_nothing(tmp_path):
+    async def doing(egress):
+        port = egress.open(manifest(*ASKED))
+        with port.dial() as stream:
+            port.close()
+            stream.setblocking(False)
+            assert await asyncio.get_running_loop().sock_recv(stream, 1) == b""
+        with pytest.raises(ConnectionRefusedError):
+            port.dial()
+        assert not port.waiting
+
+    with_egress(tmp_path, Access(), doing)

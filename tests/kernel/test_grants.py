@@ -7,7 +7,7 @@ from byenatos_kernel.grants import Grants
 from byenatos_kernel.models import ModelEntry, PluginEntry
 from byenatos_kernel.profiles import Profiles
 from byenatos_kernel.shipped import shipped
-from byenatos_sdk.manifest import Manifest, Permissions, Plugin
+from byenatos_sdk.manifest import Egress, Manifest, Permissions, Plugin
 from byenatos_sdk.protocol.errors import InvalidRequest
 
 MODEL = Path("/models/one.gguf")
@@ -34,6 +34,25 @@ def test_code_is_written_only_if_both_the_manifest_and_the_profile_say_so():
     assert grant(writable_code=True).writable_code
     assert not grant().writable_code
     assert not grant(DriverRules(profile="cloud-api"), writable_code=True).writable_code
+
+
+def test_the_egress_socket_is_there_only_if_both_the_manifest_and_the_profile_say_so():
+    assert grant(DriverRules(profile="cloud-api"), egress_socket=True).egress_socket
+    assert not grant(DriverRules(profile="cloud-api")).egress_socket
+    assert not grant(DriverRules(profile="local-model"), egress_socket=True).egress_socket
+
+
+def test_a_profile_without_the_network_closes_it_whatever_the_manifest_asks_for():
+    asked = Manifest(Plugin("acme", "1", "a:B"), egress=[Egress("api.acme.test")])
+    plugin = PluginEntry("acme", Path("/plugins/acme"), asked)
+    profiles = Profiles([shipped("policies") / "sandbox"])
+    closed = {
+        profile: Grants(Access(drivers={"acme": DriverRules(profile=profile)}), profiles, Path("/scratch"))
+        for profile in ("", "cloud-api", "local-model")
+    }
+    assert closed[""].closed_network(plugin) == closed["cloud-api"].closed_network(plugin) == ""
+    found = closed["local-model"].closed_network(plugin)
+    assert found == "the profile local-model of the driver acme has network = false"
 
 
 def test_a_profile_without_model_files_hides_them():

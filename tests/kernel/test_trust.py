@@ -7,7 +7,7 @@ from pathlib import Path
 import hypothesis.strategies as st
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from byenatos_kernel.operator_key import initialise, sign_folder, sign_for_home
 from byenatos_kernel.trust import DOWNGRADES, REVOKED, Downgrades, Revoked, read_trust, write_list
@@ -288,6 +288,7 @@ def test_a_state_that_was_revoked_when_it_was_signed_does_not_come_back_under_an
 TEXT = st.text(st.characters(codec="utf-8"), max_size=12)
 
 
+@settings(deadline=None)  # each writes to the disk and waits for it
 @given(
     st.dictionaries(st.from_regex(r"[0-9a-f]{16}", fullmatch=True), TEXT, max_size=3),
     st.dictionaries(TEXT, st.lists(TEXT, max_size=3), max_size=3),

@@ -127,6 +127,9 @@ class Listening:
         self.at = []
         self._loop = loop
 
+    def fileno(self):
+        return 3
+
     def hand(self, call, descriptor, *, close_on_exec):
         self.at.append(self._loop.time())
 

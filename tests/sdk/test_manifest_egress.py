@@ -99,3 +99,11 @@ def test_what_is_wrong_is_named(tmp_path, table, reason):
 def test_the_keys_that_were_never_acted_on_are_gone(tmp_path):
     with pytest.raises(ManifestError, match="network"):
         read(tmp_path, '[permissions]\nnetwork = ["a:443"]')
+
+
+def test_the_egress_socket_is_asked_for_beside_what_it_is_for(tmp_path):
+    asked = "[permissions]\negress_socket = true\n"
+    assert read(tmp_path, f'{asked}[[egress]]\nhost = "api.acme.example"').permissions.egress_socket
+    (tmp_path / "acme" / "plugin.toml").write_text(HEAD + asked)
+    with pytest.raises(ManifestError, match=r"permissions\.egress_socket: expected \[\[egress\]\] tables beside it"):
+        read_manifest(tmp_path / "acme")

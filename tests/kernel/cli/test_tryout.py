@@ -72,8 +72,12 @@ def shout(temporary, tmp_path):
 
 
 def left(temporary: Path) -> list[str]:
-    here = [one.pid for one in psutil.Process().children(recursive=True) if one.status() != psutil.STATUS_ZOMBIE]
-    return [*map(str, here), *(path.name for path in temporary.iterdir())]
+    """Kernels of temporary homes, and the homes."""
+    kernels = []
+    for one in psutil.process_iter(["cmdline"]):
+        command = " ".join(one.info["cmdline"] or ())
+        kernels += [command] if f"--home {temporary}" in command else []
+    return [*kernels, *(path.name for path in temporary.iterdir())]
 
 
 def test_a_folder_that_nobody_signed_is_started_and_asked_and_nothing_is_left(run, home, shout, temporary, monkeypatch):
