@@ -1,9 +1,9 @@
 """Pieces of warm state in the kernel's hands: each sealed when it is taken over, each looked at before it is handed on.
 
 A driver's engine takes nearly anything for a state (llama.cpp accepted 272 of 400 mutated ones), and a piece that means
-something else ends in rubbish, or in a hole of a parser in C++. So a piece carries the layout that it was made for, whose
-it is and its range, and a keyed BLAKE2b over all of that and its bytes, by a key that only this kernel has and that ends
-with it. What does not match is refused.
+something else ends in rubbish, or in a hole of a parser in C++. So a piece carries the layout that it was made for,
+whose it is and its range, and a keyed BLAKE2b over all of that and its bytes, by a key that only this kernel has and
+that ends with it. What does not match is refused.
 """
 
 import hashlib

@@ -115,7 +115,7 @@ class Places:
         return number
 
     def enter(self, stream: Stream, instance: Instance, number: int) -> None:
-        """Put a stream, which is in no place, into the table of an instance; what the driver is told is another matter."""
+        """Put a stream, which is in no place, into the table of an instance; the driver is told by the caller."""
         stream.id = number
         stream.instance = instance
         stream.state = StreamState.RUNNING

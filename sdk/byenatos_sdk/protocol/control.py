@@ -37,6 +37,7 @@ __all__ = [
     "PluginState",
     "ProbeOrder",
     "ProbeResult",
+    "SessionState",
     "SessionTranscript",
     "SlotInfo",
     "SwapAdvanced",
@@ -176,6 +177,15 @@ class Turn(Value, frozen=True, omit_defaults=True):
     moves: int = 0
 
 
+class SessionState(Value, frozen=True, omit_defaults=True):
+    """What became of a session's warm state: how many positions, and the ``size_bytes`` of its file if it has one."""
+
+    session: str
+    model: str
+    positions: int
+    size_bytes: int = 0
+
+
 class SessionTranscript(Value, frozen=True):
     """A session with all of its turns."""
 
@@ -249,6 +259,9 @@ METHODS: Final[dict[str, tuple[type[Struct], Any]]] = {
     "sessions": (Empty, list[SessionInfo]),
     "session": (Named, SessionTranscript),
     "session_remove": (Named, Empty),
+    "session_prefill": (Named, SessionState),
+    "session_hibernate": (Named, SessionState),
+    "session_wake": (Named, SessionState),
     "secrets": (Empty, list[SecretInfo]),
     "events": (Empty, Empty),
     "shutdown": (Empty, Empty),
