@@ -133,17 +133,17 @@ class Record:
             InvalidRequest: they do not follow what is kept.
             Overloaded: the budget is used up.
         """
-        kept, dropped = self.pieces[: self.loose], self.pieces[self.loose :]
-        self.pieces = kept
+        before, dropped = self.pieces, self.pieces[self.loose :]
+        self.pieces = before[: self.loose]
         try:
             for piece in longer:
                 self.add(piece)
         except Exception:
-            self._budget.give_back(sum(len(piece.data) for piece in self.pieces[len(kept) :]))
-            self.pieces = kept + dropped
+            self._budget.give_back(sum(len(piece.data) for piece in self.pieces[self.loose :]))
+            self.pieces = before
             raise
         self._budget.give_back(sum(len(piece.data) for piece in dropped))
-        self.loose = len(kept) + 1
+        self.loose += 1
 
     def clear(self) -> None:
         """Hold nothing more."""

@@ -127,9 +127,7 @@ class SessionStates:
             async for piece in self._take_all(route.source, route.layout, session):
                 if giving is not None:
                     await giving
-                giving = self._loop.create_task(
-                    self._warm.restore(route.target, route.layout, owner, session, [piece])
-                )
+                giving = self._loop.create_task(self._warm.restore(route.target, route.layout, owner, session, [piece]))
             if giving is not None:
                 await giving
         except ByenatosError as error:

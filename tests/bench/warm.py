@@ -74,7 +74,9 @@ async def _measure(file: Path, *, quick: bool) -> Section:
             )
         )
         figures += [
-            Figure(f"extra pause of an answer at a move, {length} tokens, p50", statistics.median(extra) * 1000, "ms", 1),
+            Figure(
+                f"extra pause of an answer at a move, {length} tokens, p50", statistics.median(extra) * 1000, "ms", 1
+            ),
             Figure(f"extra pause of an answer at a move, {length} tokens, p99", _p99(extra) * 1000, "ms", 5),
             Figure(
                 f"SIGKILL of its process to the next token, {length} tokens, p50",
@@ -172,9 +174,7 @@ async def _moves(client: AsyncClient, prompt: str, count: int) -> tuple[list[flo
                 if len(extra) >= count:
                     break
                 if swap is None and len(own) >= BETWEEN and len(own) % BETWEEN == 0:
-                    swap = asyncio.create_task(
-                        client.swap("default", "smollm2", strategy="immediate", until="retired")
-                    )
+                    swap = asyncio.create_task(client.swap("default", "smollm2", strategy="immediate", until="retired"))
             if swap is not None:
                 await swap
             gaps += own
@@ -197,7 +197,9 @@ async def _kills(client: AsyncClient, prompt: str, count: int) -> list[float]:
                 if moved and isinstance(delta, TextDelta):
                     found.append(time.perf_counter() - killed)
                     break
-        await client.swap("default", "smollm2", until="retired")  # one that crashes again waits longer before it restarts
+        await client.swap(
+            "default", "smollm2", until="retired"
+        )  # one that crashes again waits longer before it restarts
     return found
 
 
