@@ -19,6 +19,7 @@ from typing import Any
 from attacks.corpus import ATTACKS
 from attacks.templates import MOVED_ON
 
+from byenatos_kernel.arena import Arena
 from byenatos_kernel.channel import Channel
 from byenatos_sandbox import Grant, capabilities, launch
 
@@ -59,6 +60,7 @@ class Prey:
         self._open = contextlib.ExitStack()
         self._memory = ctypes.create_string_buffer(b"memory")
         self._batch: subprocess.Popen[bytes] | None = None
+        self.shared = Arena(1)
         self.orders = f"orders-{secrets.token_hex(16)}"
         folder.mkdir()
         (folder.parent / "neighbour").mkdir()
@@ -187,12 +189,13 @@ async def inside(name: str, prey: Prey, scratch: Path, *, without: frozenset[str
         open_files=_OPEN_FILES,
         file_size_mib=_FILE_MIB,
         scratch_root=str(scratch),
+        arena_mib=1,
         without=without,
     )
     before = _resident_mib()
     category = ATTACKS[name].category.replace(" ", "_")
     config = json.dumps({"attack": name, "category": category, "prey": prey.describe()}).encode()
-    process = launch(grant, entry="attacks.driver:run", config=config)
+    process = launch(grant, entry="attacks.driver:run", config=config, arena=prey.shared.descriptor)
     loop = asyncio.get_running_loop()
     survived, cut_off = False, ""
     try:
