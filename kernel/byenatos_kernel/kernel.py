@@ -1,8 +1,6 @@
 """The kernel: all parts put together, run until told to stop, stopped in order."""
 
 import asyncio
-import ctypes
-import gc
 import logging
 import os
 import signal
@@ -36,7 +34,7 @@ from byenatos_kernel.supply import Supply
 from byenatos_kernel.switchboard import Switchboard
 from byenatos_kernel.turns import Turns
 from byenatos_kernel.warm import WarmState
-from byenatos_sandbox import Templates, missing_layers
+from byenatos_sandbox import Templates, memory, missing_layers
 from byenatos_sandbox.broker import Broker
 from byenatos_sdk.home import Home
 from byenatos_sdk.protocol.control import (
@@ -117,7 +115,7 @@ class Kernel:
         await self.supply.start()
         self.bus.start()
         self.health.start()
-        _settle_memory()
+        memory.settle()
         log.info("kernel %s serves %s (pid %d)", __version__, self.home.endpoint, os.getpid())
         await self._stopping.wait()
         await self._close()
@@ -190,15 +188,6 @@ class Kernel:
     def _publish(self, event: Event) -> None:
         _log_event(event)
         self.control.publish(event)
-
-
-def _settle_memory() -> None:
-    """Give back what compiling and importing left behind (1 MB), and keep the rest out of garbage collections."""
-    gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
-    if trim is not None:
-        trim(0)
-    gc.freeze()
 
 
 def _log_event(event: Event) -> None:

@@ -15,6 +15,7 @@ from byenatos_sdk.files import open_file
 from byenatos_sdk.protocol.errors import InvalidRequest, Unavailable
 from llamacpp_candidates import likeliest
 from llamacpp_library import llama, log
+from llamacpp_pages import without_cleared_pages
 from llamacpp_settings import MAX_ROWS, CacheType, Settings
 
 __all__ = ["Aborted", "Entry", "LlamaModel", "NoRoom"]
@@ -110,7 +111,8 @@ class LlamaModel:
         # One buffer for all sequences: any of them may use the whole context while the others do not need it.
         context.kv_unified = True
         context.no_perf = True
-        self.context: Any = llama.llama_init_from_model(self._model, context)
+        with without_cleared_pages():
+            self.context: Any = llama.llama_init_from_model(self._model, context)
         if not self.context:
             llama.llama_model_free(self._model)
             raise Unavailable(

@@ -73,6 +73,7 @@ _ENTRY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _FIRST_USER, _USERS = 61184, 4096  # systemd's range of dynamic users
 _users = count(os.getpid())
 _SHARE_OF_MACHINE = 0.75
+_FOR_A_FORK = 4  # descriptors while one is made
 _ROOM_MIB = 16 << 10
 """Address space beyond memory and files: what threads reserve, and not more page tables than 32 MiB."""
 
@@ -292,6 +293,7 @@ class _Launch:
             )
             streams = [its.fileno(), stdin, stdout_end, stderr_end]
             if self._nursery is not None:
+                descriptors.ask_who_sends(setup)  # before anything can be sent: what was sent earlier does not say it
                 self._nursery.order(streams)
                 process.expect_introduction(self._nursery.process)
             elif template is not None:
@@ -332,7 +334,7 @@ class _Launch:
             environment=_environment(grant),
             scratch=scratch,
             plugin=grant.plugin,
-            code=dict(code) if code is not None else None,
+            code=dict(code) if code is not None and self._nursery is None else None,  # a template has shown it already
             imports=grant.imports,
             files=grant.files,
             devices=grant.devices,
@@ -350,7 +352,7 @@ class _Launch:
         bounded = grant.memory_mib and not grant.devices
         space = grant.memory_mib + grant.arena_mib + self._files_mib + _ROOM_MIB if bounded else 0
         tasks = grant.tasks * grant.instances
-        open_files = grant.open_files + (grant.instances if self._forks else 0)  # one for each instance
+        open_files = grant.open_files + (grant.instances + _FOR_A_FORK if self._forks else 0)  # one for each instance
         return Limits(grant.memory_mib, open_files, grant.file_size_mib, tasks, space)
 
     def _scratch_mib(self) -> int:

@@ -214,11 +214,7 @@ class Process:
         """Wait for an instance of a sandboxed template to say that it is there; the system says which process it is.
 
         Neither is trusted: the template's library may have changed both at will.
-
-        Raises:
-            OSError: this system cannot say it.
         """
-        descriptors.ask_who_sends(self._setup)
         self._loop.add_reader(self._setup, self._introduced, template)
 
     def _introduced(self, template: "Process") -> None:

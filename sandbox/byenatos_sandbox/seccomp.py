@@ -25,6 +25,7 @@ Source of the lists: measured with llama.cpp, numpy, httpx and two vendors' SDKs
 import ctypes
 import errno
 import struct
+from array import array
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
@@ -96,6 +97,8 @@ _ACCESS_AND_TRUNCATE, _READ_AND_TRUNCATE = 0o3 | 0o1000, 0o1000
 _GROWS_DOWN, _HUGE_PAGES = 0x100, 0x40000
 _WITHOUT_WAITING, _MERGEABLE = 8, 12  # RWF_NOWAIT, MADV_MERGEABLE
 
+_OWN_PID = 0x7FFFFFFF  # a number that no process has
+
 _SET_MODE_FILTER, _GET_ACTION_AVAILABLE = 1, 2
 _NEW_LISTENER = 1 << 3
 
@@ -118,12 +121,20 @@ def program(
     Raises:
         KeyError: the machine is not known.
     """
-    return _build(pid, writable_code, fatal, forks, tuple((more or {}).items()), machine)
+    return _for_process(pid, _build(writable_code, fatal, forks, tuple((more or {}).items()), machine))
+
+
+def _for_process(pid: int, built: bytes) -> bytes:
+    """Put ``pid`` where :func:`_build`, which takes milliseconds, has left its place: instances have one each."""
+    words = array("I", built)  # an instruction is two of them, the second one what is compared with
+    for index in range(1, len(words), 2):
+        if words[index] == _OWN_PID:
+            words[index] = pid
+    return words.tobytes()
 
 
 @cache
 def _build(
-    pid: int,
     writable_code: bool,  # noqa: FBT001 - positional, for the cache
     fatal: int,
     forks: bool,  # noqa: FBT001
@@ -166,9 +177,9 @@ def _build(
         ),
         # libzmq ends the process where it may not ask for the default: it is told that this was done
         "sched_setscheduler": one_of(1, [0], _EPERM, failing(0)),
-        "prlimit64": one_of(0, [0, pid], _EPERM),
-        "kill": one_of(0, [pid], _EPERM),
-        "tgkill": one_of(0, [pid], _EPERM),
+        "prlimit64": one_of(0, [0, _OWN_PID], _EPERM),
+        "kill": one_of(0, [_OWN_PID], _EPERM),
+        "tgkill": one_of(0, [_OWN_PID], _EPERM),
         "arch_prctl": one_of(0, _ARCHITECTURE_PRCTLS, _EPERM),
         # shared anonymous memory is counted by no limit, nor is what grows like a stack; huge pages are others' stock
         "mmap": either(3, _SHARED_ANONYMOUS, _EPERM, no_bits(3, _GROWS_DOWN | _HUGE_PAGES, _EPERM)),

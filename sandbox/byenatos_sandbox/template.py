@@ -11,7 +11,6 @@ So what starts threads is not imported here, a vendor's library least of all: it
 sandbox.
 """
 
-import gc
 import importlib
 import os
 import signal
@@ -23,7 +22,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from byenatos_sandbox import child, descriptors, namespaces, seccomp
+from byenatos_sandbox import child, descriptors, memory, namespaces, seccomp
 from byenatos_sandbox.bpf import TELL
 from byenatos_sandbox.cgroup import Group
 from byenatos_sandbox.linux import prctl
@@ -67,8 +66,7 @@ def main(arguments: list[str]) -> None:
     threads = len(list(Path("/proc/self/task").iterdir()))
     if threads != 1:
         raise RuntimeError(f"expected one thread in a template, found {threads} after importing {arguments[1:]}")
-    gc.collect()
-    gc.freeze()
+    memory.settle()
     while _serve(control):
         pass
 

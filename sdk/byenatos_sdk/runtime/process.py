@@ -60,6 +60,8 @@ __all__ = ["run"]
 LINGER_S = 2.0
 """How long the last frames may take to leave."""
 
+_decode_order = msgspec.msgpack.Decoder(LoadOrder).decode
+
 FAILED, REFUSED = 1, 3
 """Exit statuses: the model could not be loaded or the kernel is gone; the kernel refused this process."""
 
@@ -158,7 +160,7 @@ class _Process:
             _complain("a second Load from the kernel is ignored: one process loads one model")
             return
         try:
-            self._order = msgspec.msgpack.decode(body, type=LoadOrder)
+            self._order = _decode_order(body)
         except ValueError as error:
             self._fail_load(Failure("invalid_request", f"expected a LoadOrder, found a body that is none: {error}"))
             return
