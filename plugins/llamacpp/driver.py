@@ -63,7 +63,7 @@ class LlamaCpp(LlamaWarmState, Driver):
         self._engine = Engine(loaded.model, loaded.template, loaded.settings)
         if loaded.model.has_ranges:
             self._state = ContextState(self._engine, loaded.model, loaded.template, loaded.settings)
-            self._loaded = model, loaded.settings
+            self._loaded = model
             self._engine.between_steps(self._state.touch)
         return loaded.specification
 

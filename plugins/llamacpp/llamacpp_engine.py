@@ -136,8 +136,11 @@ class Engine:
         return min(self._room.free, key=lambda sequence: (bool(sequence.tokens), sequence.used_at))
 
     def room_for(self, count: int) -> bool:
-        """Say whether there is room for ``count`` tokens more, once others' warm conversations are forgotten."""
-        return self._room.make(count)
+        """Make room for ``count`` tokens more, in order; return whether there is, once what is warm is forgotten."""
+        if not self._room.make(count):
+            return False
+        self._room.order()
+        return True
 
     def forget(self, sequence: HeldSequence) -> None:
         """Empty a sequence."""

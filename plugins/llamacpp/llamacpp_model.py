@@ -132,11 +132,6 @@ class LlamaModel:
         llama.llama_free(self.context)
         llama.llama_model_free(self._model)
 
-    @property
-    def has_ranges(self) -> bool:
-        """Whether the context holds a state for each position, and not only one of the whole."""
-        return not (llama.llama_model_is_recurrent(self._model) or llama.llama_model_is_hybrid(self._model))
-
     # ---- vocabulary ----------------------------------------------------------------------------------------------
 
     @property
