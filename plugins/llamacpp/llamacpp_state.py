@@ -10,7 +10,7 @@ A piece is its tokens, four bytes each, then llama.cpp's bytes. llama.cpp itself
 states, 272), which is why the kernel seals pieces; here only what does not fit *this* context is found: another range,
 tokens outside of the vocabulary, another size.
 
-Everything in :class:`ContextState` runs on the engine's thread, between two steps.
+Everything in :class:`ContextState` but the fingerprint runs on the engine's thread, between two steps.
 
 Not every context can do it. A recurrent model has one state and no ranges. What follows is the same to the bit only
 where the arithmetic is: as many threads, as large batches, nobody beside (matrix kernels round differently with the
@@ -84,7 +84,7 @@ class ContextState:
     def fingerprint(self, model: Model) -> Fingerprint:
         """Say what a state of this model means: file, engine, layout of the cache; and how it is computed with.
 
-        A context in which sequences do not lie in order has no equal.
+        A context in which sequences do not lie in order has no equal. May be called from any thread.
 
         Raises:
             Unavailable: the kernel gave the file no digest.

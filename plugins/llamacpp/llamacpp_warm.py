@@ -27,8 +27,8 @@ class LlamaWarmState(WarmState):
 
     async def fingerprint(self) -> Fingerprint:
         """Name the model by the digest that the kernel gave it, the engine, and how it is set up."""
-        found: Fingerprint = await self._job(lambda state: state.fingerprint(self._model()))
-        return found
+        _, state = self._ready()
+        return state.fingerprint(self._model())
 
     async def holdings(self) -> tuple[Holding, ...]:
         """List the idle sessions."""
