@@ -1,8 +1,8 @@
 """What it costs a running answer of a real model to move to another process, and to lose its process.
 
 The client sees tokens come; what is measured is the gap between the last token of one process and the first of the
-next, less the usual gap: the *extra pause*. It is told apart by the ``Moved`` between them. A killed process is measured
-from the ``kill`` to the next token. Both are held against reading the conversation again, which is what is saved: the
+next, less the usual gap: the *extra pause*. It is told apart by the ``Moved`` between them. A killed process is
+measured from the ``kill`` to the next token. Both are held against reading the conversation again, which is what is saved: the
 time from a question to its first token where nobody has read it before.
 
 Needs the real SmolLM2 file in the folder that ``BYENATOS_TEST_MODELS`` names; ``make bench`` has it pulled.
@@ -74,9 +74,6 @@ async def _measure(file: Path, *, quick: bool) -> Section:
             )
         )
         figures += [
-            Figure(
-                f"extra pause of an answer at a move, {length} tokens, p50", statistics.median(extra) * 1000, "ms", 1
-            ),
             Figure(f"extra pause of an answer at a move, {length} tokens, p99", _p99(extra) * 1000, "ms", 5),
             Figure(
                 f"SIGKILL of its process to the next token, {length} tokens, p50",
@@ -147,7 +144,7 @@ def _endless(tokens: int) -> Sampling:
 
 
 async def _moves(client: AsyncClient, prompt: str, count: int) -> tuple[list[float], list[float]]:
-    """Reload the model under one answer after the other; return usual gaps, and by how much those at moves are longer."""
+    """Reload the model under one answer after the other; return usual gaps, and how much longer those at moves are."""
     gaps: list[float] = []
     extra: list[float] = []
     while len(extra) < count:

@@ -31,7 +31,7 @@ def test_nothing_outside_of_a_part_is_read_or_written(place, size):
     arena = Arena(1)
     part = Part(arena.part_bytes, arena.part_bytes)
     data = bytes(max(size, 0))
-    if 0 <= place and place + len(data) <= part.size:
+    if place >= 0 and place + len(data) <= part.size:
         arena.write(part, place, data)
     else:
         with pytest.raises(InvalidRequest):

@@ -1,6 +1,7 @@
 """Hibernated sessions: what was written is read, and a file that anybody has touched is refused."""
 
 import os
+from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
@@ -105,10 +106,9 @@ def test_the_key_is_private_and_a_key_that_others_can_read_is_not_used(files):
 
 def test_a_full_disk_is_told_and_leaves_the_old_file(files, monkeypatch):
     written(files)
-    monkeypatch.setattr(os, "fdopen", lambda *_: open("/dev/full", "wb", buffering=0))
-    files._key_file.stat()
     key = files._key_file.read_bytes()
     monkeypatch.setattr(files, "_key", lambda: key)
+    monkeypatch.setattr(os, "fdopen", lambda *_: Path("/dev/full").open("wb", buffering=0))
     with pytest.raises(Unavailable, match="No space"):
         files.write(Dormant("s", "layout", 9, 3), PIECES)
     monkeypatch.undo()

@@ -368,7 +368,7 @@ def test_a_piece_never_takes_more_room_than_it_is_given(pair: tuple[Any, Any], m
 def test_there_is_a_place_for_as_many_as_may_run_and_no_more(pair: tuple[Any, Any], mover: Mover) -> None:
     async def run() -> None:
         source, target = pair
-        call, copy, before = await copied(mover, source)
+        call, copy, _ = await copied(mover, source)
         await target.restore(101, copy.states)
         await target.restore(102, copy.states)
         await target.restore(103, copy.states)
