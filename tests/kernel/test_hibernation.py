@@ -1,7 +1,7 @@
 """Hibernated sessions: what was written is read, and a file that anybody has touched is refused."""
 
+import io
 import os
-from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
@@ -108,7 +108,8 @@ def test_a_full_disk_is_told_and_leaves_the_old_file(files, monkeypatch):
     written(files)
     key = files._key_file.read_bytes()
     monkeypatch.setattr(files, "_key", lambda: key)
-    monkeypatch.setattr(os, "fdopen", lambda *_: Path("/dev/full").open("wb", buffering=0))
+    full = os.open("/dev/full", os.O_WRONLY)
+    monkeypatch.setattr(os, "fdopen", lambda *_: io.FileIO(full, "wb"))
     with pytest.raises(Unavailable, match="No space"):
         files.write(Dormant("s", "layout", 9, 3), PIECES)
     monkeypatch.undo()
