@@ -11,6 +11,9 @@ BYENATOS_TEST_MODELS := $(CURDIR)/.cache/models
 endif
 export BYENATOS_TEST_MODELS
 
+# Tests wait more than they compute: as many files at a time as there are cores, up to four.
+TEST_WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 4 ? n : 4)))
+
 INSTALLED := $(VENV)/.installed
 BYENATOS := $(VENV)/bin/byenatos
 
@@ -37,7 +40,7 @@ up: $(INSTALLED)
 	fi
 
 test: $(INSTALLED) test-models
-	@$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+	@$(VENV)/bin/python -m pytest -n $(TEST_WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 lint: $(INSTALLED)
 	@$(VENV)/bin/ruff check .

@@ -10,7 +10,7 @@ from byenatos_sdk.protocol.errors import DriverCrashed, InvalidRequest
 from byenatos_sdk.protocol.frames import MOST_EVENTS, DriverHello, Imported, Ready, Reply, encode
 from byenatos_sdk.protocol.messages import InstanceState, ModelHealthStatus, ModelSpecification, TextDelta
 
-NESTED = b"\x91\x92\x01\x94\x01\xa1x\xa1y" + b"\x91" * 100_000 + b"\xc0"
+NESTED = b"\x91\x92\x01\x96\x01\xa1x\xa1y\xa0\xc2" + b"\x91" * 100_000 + b"\xc0"
 
 
 @pytest.mark.parametrize(
