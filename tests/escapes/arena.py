@@ -21,9 +21,9 @@ from attacks.templates import MOVED_ON
 
 from byenatos_kernel.arena import Arena
 from byenatos_kernel.channel import Channel
-from byenatos_sandbox import Grant, capabilities, launch
+from byenatos_sandbox import Grant, Nursery, Templates, capabilities, launch
 
-__all__ = ["Outcome", "Outside", "Prey", "inside"]
+__all__ = ["Outcome", "Outside", "Prey", "grant_for", "inside"]
 
 HERE = Path(__file__).parent
 CEILING_S = 60
@@ -178,9 +178,9 @@ class Prey:
         return select.select(list(self._listening.values()), [], [], 0)[0]
 
 
-async def inside(name: str, prey: Prey, scratch: Path, *, without: frozenset[str] = frozenset()) -> Outcome:
-    """Make an attack inside a sandbox that has all layers but those named."""
-    grant = Grant(
+def grant_for(name: str, prey: Prey, scratch: Path, **fields: Any) -> Grant:
+    """What the process of an attack is granted."""
+    return Grant(
         f"attack/{name}",
         plugin=str(HERE),
         files=(str(prey.granted),),
@@ -190,12 +190,35 @@ async def inside(name: str, prey: Prey, scratch: Path, *, without: frozenset[str
         file_size_mib=_FILE_MIB,
         scratch_root=str(scratch),
         arena_mib=1,
-        without=without,
+        **fields,
     )
+
+
+async def inside(
+    name: str,
+    prey: Prey,
+    scratch: Path,
+    *,
+    without: frozenset[str] = frozenset(),
+    templates: Templates | None = None,
+    nursery: Nursery | None = None,
+) -> Outcome:
+    """Make an attack inside a sandbox that has all layers but those named.
+
+    It is made from a template of its own, or from the shared one of ``templates``, or forked from ``nursery``.
+    """
+    grant = grant_for(name, prey, scratch, without=without, template="shared" if templates is not None else "one-shot")
     before = _resident_mib()
     category = ATTACKS[name].category.replace(" ", "_")
     config = json.dumps({"attack": name, "category": category, "prey": prey.describe()}).encode()
-    process = launch(grant, entry="attacks.driver:run", config=config, arena=prey.shared.descriptor)
+    process = launch(
+        grant,
+        entry="attacks.driver:run",
+        config=config,
+        arena=prey.shared.descriptor,
+        templates=templates,
+        nursery=nursery,
+    )
     loop = asyncio.get_running_loop()
     survived, cut_off = False, ""
     try:
