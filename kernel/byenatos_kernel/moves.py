@@ -175,14 +175,15 @@ class Moves:
         instance: Instance | None = None
         try:
             async with asyncio.timeout(PRE_COPY_S):
+                # while the new process comes to be
+                await self._warm.check(layout, record.owner, record.pieces)
                 instance = await unit.until_ready()
                 if (await self._warm.fingerprint(instance)).layout != layout:
                     raise Unavailable("the new instance keeps its state in another form")
-                *whole, last = self._warm.batches(instance, record.pieces)
-                await self._warm.restore(
-                    instance, layout, record.owner, number, [one for batch in whole for one in batch]
-                )
-                kept = await self._warm.lay(instance, layout, record.owner, last)
+                *batches, last = self._warm.batches(instance, record.pieces)
+                before = [piece for batch in batches for piece in batch]
+                await self._warm.restore(instance, layout, record.owner, number, before, checked=True)
+                kept = await self._warm.lay(instance, layout, record.owner, last, checked=True)
         except (ByenatosError, TimeoutError) as reason:
             log.info("a stream of %s goes on by text: %s", source, reason)
             if instance is not None:

@@ -13,7 +13,7 @@ from plugin_folder import write_plugin
 
 from byenatos_sdk.home import Home
 from byenatos_sdk.protocol.errors import ByenatosError
-from byenatos_sdk.protocol.messages import InstanceState, Moved
+from byenatos_sdk.protocol.messages import InstanceState, Moved, SwapEvent
 
 ABACUS = (Path(__file__).parent / "harness" / "abacus.py").read_text()
 ENDLESS = 1 << 30
@@ -101,7 +101,10 @@ async def reload_under(client, swapper, fault="", streams=1):
     except ByenatosError as error:
         event = error
     for one in heard:
-        await one.more(2 * one.text.count(" ") + 200)
+        moved = isinstance(event, SwapEvent) and event.moved_streams
+        while moved and not one.moves:
+            await one.more(50)
+        await one.more(200)
         await one.stream.aclose()
     return event, heard
 
