@@ -33,6 +33,7 @@ __all__ = ["Answer", "Order", "main"]
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _LARGEST: Final = 4096
+_REHEARSALS: Final = 10
 
 
 class Order(Struct, frozen=True, array_like=True):
@@ -72,10 +73,23 @@ def main(arguments: list[str]) -> None:
     threads = len(list(Path("/proc/self/task").iterdir()))
     if threads != 1:
         raise RuntimeError(f"expected one thread in a template, found {threads} after importing {arguments[2:]}")
+    _rehearse()
     memory.settle()
     place = births.place()
     while _serve(orders, births, place):
         pass
+
+
+def _rehearse() -> None:
+    """Run what every driver's process begins with, an event loop.
+
+    What the interpreter keeps for the next time, and writes into code that runs for the first times, is then there, and
+    no page that each process must have copied for it.
+    """
+    asyncio = sys.modules.get("asyncio")  # unless nothing was imported that needs one
+    if asyncio is not None:
+        for _ in range(_REHEARSALS):
+            asyncio.run(asyncio.sleep(0))
 
 
 def _serve(control: socket.socket, births: Births, place: int) -> bool:
