@@ -56,6 +56,10 @@ class Room:
         """The sequences that an answer may take."""
         return [sequence for sequence in self.sequences if sequence.free]
 
+    def least_used(self) -> HeldSequence:
+        """Return the free sequence that holds nothing, or was used least lately; there must be a free one."""
+        return min(self.free, key=lambda one: (bool(one.tokens), one.used_at))
+
     def make(self, needed: int) -> bool:
         """Forget what finished conversations left behind, the oldest first, until ``needed`` tokens more fit.
 
@@ -105,7 +109,7 @@ class Room:
         return sequence, self.keep(sequence, shared)
 
     def park(self, sequence: HeldSequence) -> tuple[list[int], bytearray] | None:
-        """Empty a sequence and return what it held, to be put back by :meth:`unpark`; ``None`` without memory for it."""
+        """Empty a sequence and return what it held, for :meth:`unpark`; ``None`` if there is no memory for that."""
         tokens = list(sequence.tokens)
         data = self._model.save(sequence.id) if tokens else None
         self.keep(sequence, 0)
@@ -114,7 +118,7 @@ class Room:
     def unpark(self, parked: tuple[list[int], bytearray]) -> HeldSequence | None:
         """Put back what :meth:`park` returned, into a free sequence; ``None`` if it does not fit."""
         tokens, data = parked
-        sequence = min(self.free, key=lambda one: (bool(one.tokens), one.used_at))
+        sequence = self.least_used()
         self.keep(sequence, 0)
         if not self.make(len(tokens)) or not self._model.restore(sequence.id, data):
             self.keep(sequence, 0)

@@ -87,11 +87,13 @@ class ContextState:
         A context in which sequences do not lie in order has no equal. May be called from any thread.
 
         Raises:
-            Unavailable: the kernel gave the file no digest.
+            Unavailable: the state depends on what has no digest, or has no ranges.
         """
+        settings, context = self._settings, self._model.context
         if not model.digest:
             raise Unavailable(f"{model.id}: expected the digest of its file from the kernel, found none")
-        settings, context = self._settings, self._model.context
+        if settings.lora or not settings.full_window:
+            raise Unavailable(f"{model.id}: a state with adapters, or of a part of a sliding window, is not moved")
         layout = (
             f"model={model.digest} engine={_engine_digest()} k={settings.cache_type_k} v={settings.cache_type_v} "
             f"unified order={sys.byteorder}"

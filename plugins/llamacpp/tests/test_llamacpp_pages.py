@@ -7,6 +7,7 @@ import pytest
 
 import llamacpp_pages
 from llamacpp_model import Entry, LlamaModel
+from llamacpp_probe import read_model
 from llamacpp_settings import read_settings
 
 pytestmark = pytest.mark.model
@@ -29,7 +30,9 @@ def logits_after_some_tokens(model: LlamaModel) -> list[float]:
 def loaded(models: Path) -> tuple[int, list[float]]:
     """By how much loading a model has this process grow, in MiB, and what it computes."""
     before = anonymous_mib()
-    model = LlamaModel(models / "smollm2.gguf", read_settings({}))
+    settings = read_settings({})
+    header, _ = read_model(models / "smollm2.gguf", settings)
+    model = LlamaModel(models / "smollm2.gguf", settings, header)
     grown = anonymous_mib() - before
     logits = logits_after_some_tokens(model)
     model.close()
