@@ -110,7 +110,7 @@ async def _kernel(file: Path, *, journal: int) -> AsyncIterator[AsyncClient]:
     with tempfile.TemporaryDirectory(prefix="byenatos-bench-") as folder:
         home = Home(folder)
         home.create()
-        settings = {"n_ctx": 8192, "parallel": 1, "temperature": 0.0, "max_tokens": 4000}
+        settings = {"n_ctx": 8192, "parallel": 1, "threads": 1, "temperature": 0.0, "max_tokens": 4000}
         model = {"model_id": "smollm2", "vendor": "llamacpp", "journal": journal, "settings": settings}
         home.config.write_text(
             json.dumps({"llm_driver_config": {"default_model": "smollm2"}, "model_config": [model]}), "utf-8"

@@ -33,7 +33,7 @@ def serving(model, tmp_path_factory):
     write_config(home, default="smollm2")
     home.config.write_text(
         '{"llm_driver_config": {"default_model": "smollm2"}, "model_config":'
-        ' [{"model_id": "smollm2", "vendor": "llamacpp", "journal": 4, "settings": {"n_ctx": 2048}}]}'
+        ' [{"model_id": "smollm2", "vendor": "llamacpp", "journal": 4, "settings": {"n_ctx": 2048, "threads": 1}}]}'
     )
     home.create()
     (home.models / "smollm2.gguf").symlink_to(model)

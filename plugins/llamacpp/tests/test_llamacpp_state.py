@@ -128,6 +128,7 @@ class Fresh:
 
     def __call__(self, name: str, **settings: Any) -> Any:
         driver = self._driver_class({})
+        settings.setdefault("threads", 1)  # and not what two measurements may see differently
         model = Model(name, self._models / f"{name}.gguf", settings, digest=f"of {name}")
         asyncio.run(driver.start(model))
         self._started.append(driver)
