@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import llamacpp_pages
+from llamacpp_library import llama
 from llamacpp_model import Entry, LlamaModel
 from llamacpp_probe import read_model
 from llamacpp_settings import read_settings
@@ -21,10 +22,9 @@ def anonymous_mib() -> int:
 
 
 def logits_after_some_tokens(model: LlamaModel) -> list[float]:
-    import llama_cpp.llama_cpp as llama
-
     model.decode([Entry(token, position, 0, position == 19) for position, token in enumerate(range(100, 120))])
-    return llama.llama_get_logits_ith(model.context, 19)[: model.vocabulary]
+    logits: list[float] = llama.llama_get_logits_ith(model.context, 19)[: model.vocabulary]
+    return logits
 
 
 def loaded(models: Path) -> tuple[int, list[float]]:
@@ -39,10 +39,12 @@ def loaded(models: Path) -> tuple[int, list[float]]:
     return grown, logits
 
 
-def test_a_context_takes_no_memory_before_it_is_used_and_computes_the_same(models, monkeypatch):
+def test_a_context_takes_no_memory_before_use_and_computes_the_same(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     grown, logits = loaded(models)
 
-    def built_in_another_way():
+    def built_in_another_way() -> None:
         raise OSError
 
     monkeypatch.setattr(llamacpp_pages, "_ggml", built_in_another_way)
@@ -51,7 +53,7 @@ def test_a_context_takes_no_memory_before_it_is_used_and_computes_the_same(model
     assert logits == logits_whole
 
 
-def test_the_function_that_allocates_is_put_back_and_what_is_not_zeros_stays(models):
+def test_the_function_that_allocates_is_put_back_and_what_is_not_zeros_stays(models: Path) -> None:
     ggml = llamacpp_pages._ggml()
     kind = ggml.ggml_backend_cpu_buffer_type()
     slots = ctypes.cast(kind, ctypes.POINTER(ctypes.c_void_p))
