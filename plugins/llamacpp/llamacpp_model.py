@@ -6,14 +6,14 @@ engine's thread calls in.
 """
 
 import ctypes
-import heapq
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from byenatos_sdk.files import open_file
 from byenatos_sdk.protocol.errors import InvalidRequest, Unavailable
+from llamacpp_candidates import likeliest
 from llamacpp_library import llama, log
 from llamacpp_settings import CacheType, Settings
 
@@ -26,7 +26,7 @@ _CACHE_TYPES: dict[CacheType, int] = {
 }
 
 LIKELIEST = 64
-"""How many tokens to pick out before sorting all."""
+"""How many tokens to look at before sorting all."""
 
 
 class NoRoom(Exception):
@@ -83,8 +83,8 @@ class LlamaModel:
         if llama.llama_model_has_encoder(self._model) or not llama.llama_model_has_decoder(self._model):
             llama.llama_model_free(self._model)
             raise InvalidRequest(f"{path.name}: expected a model that only decodes, found one with an encoder")
-        self._vocab: Any = llama.llama_model_get_vocab(self._model)
-        self.vocabulary = llama.llama_vocab_n_tokens(self._vocab)
+        self.vocab: Any = llama.llama_model_get_vocab(self._model)
+        self.vocabulary = llama.llama_vocab_n_tokens(self.vocab)
         trained = llama.llama_model_n_ctx_train(self._model)
         wanted = settings.n_ctx or trained
         self._batch_size = settings.prefill_chunk + settings.parallel
@@ -129,25 +129,41 @@ class LlamaModel:
     @property
     def bos(self) -> str:
         """The text of the token that begins a text, as templates write it."""
-        return self._token_text(llama.llama_vocab_bos(self._vocab))
+        return self._token_text(llama.llama_vocab_bos(self.vocab))
 
     @property
     def eos(self) -> str:
         """The text of the token that ends a text, as templates write it."""
-        return self._token_text(llama.llama_vocab_eos(self._vocab))
+        return self._token_text(llama.llama_vocab_eos(self.vocab))
 
     def tokenize(self, text: str) -> list[int]:
         """Return the tokens of ``text``, special ones included, with exactly one BOS if the model wants one."""
-        data = text.encode(errors="replace")  # a template can write half a surrogate pair
-        buffer = (llama.llama_token * (len(data) + 8))()
-        count = llama.llama_tokenize(self._vocab, data, len(data), buffer, len(buffer), False, True)
-        if count < 0:
-            raise InvalidRequest(f"llama.cpp cannot split a text of {len(data)} bytes into tokens")
-        tokens = list(buffer[:count])
-        bos = llama.llama_vocab_bos(self._vocab)
-        if llama.llama_vocab_get_add_bos(self._vocab) and tokens[:1] != [bos]:
+        tokens = self._split(text.encode(errors="replace"), special=True)  # a template can write half a surrogate pair
+        bos = llama.llama_vocab_bos(self.vocab)
+        if llama.llama_vocab_get_add_bos(self.vocab) and tokens[:1] != [bos]:
             tokens.insert(0, bos)
         return tokens
+
+    def tokens_of(self, text: str) -> list[int]:
+        """Return tokens that stand for exactly the bytes of ``text``, none of them special.
+
+        Raises:
+            InvalidRequest: the vocabulary has none.
+        """
+        wanted = text.encode(errors="replace")
+        # Some vocabularies put a space before a text: then the text follows on a line break, which is taken off again.
+        for before in (b"", b"\n"):
+            tokens = self._split(before + wanted, special=False)
+            pieces = [self.piece(token) for token in tokens]
+            for skipped in range(min(3, len(tokens) + 1)):
+                if b"".join(pieces[skipped:]) == wanted:
+                    return tokens[skipped:]
+        raise InvalidRequest(f"the vocabulary has no tokens for {text[:80]!r}")
+
+    def control_tokens(self, texts: Iterable[str]) -> dict[int, bytes]:
+        """Return those of ``texts`` that are one token, by that token: control tokens have no bytes otherwise."""
+        found = ((self._split(text.encode(), special=True), text) for text in texts)
+        return {tokens[0]: text.encode() for tokens, text in found if len(tokens) == 1}
 
     def piece(self, token: int) -> bytes:
         """Return the bytes of ``token`` in an answer; nothing for control tokens."""
@@ -155,7 +171,7 @@ class LlamaModel:
 
     def ends(self, token: int) -> bool:
         """Say whether ``token`` ends an answer."""
-        return bool(llama.llama_vocab_is_eog(self._vocab, token))
+        return bool(llama.llama_vocab_is_eog(self.vocab, token))
 
     # ---- context -------------------------------------------------------------------------------------------------
 
@@ -182,9 +198,8 @@ class LlamaModel:
 
     def by_likelihood(self, index: int) -> Iterator[int]:
         """Yield all tokens, the likeliest first, from the logits at ``index`` of the last step."""
-        logits = llama.llama_get_logits_ith(self.context, index)[: self.vocabulary]
-        yield from heapq.nlargest(LIKELIEST, range(len(logits)), key=logits.__getitem__)
-        yield from sorted(range(len(logits)), key=logits.__getitem__, reverse=True)[LIKELIEST:]
+        for count in (LIKELIEST, self.vocabulary):
+            yield from (token for token, _ in likeliest(self.context, index, count))
 
     def keep(self, sequence: int, count: int) -> int:
         """Forget all but the first ``count`` tokens of ``sequence``; return how many could really be kept.
@@ -199,6 +214,13 @@ class LlamaModel:
         llama.llama_memory_seq_rm(self._memory, sequence, -1, -1)
         return 0
 
+    def _split(self, data: bytes, *, special: bool) -> list[int]:
+        buffer = (llama.llama_token * (len(data) + 8))()
+        count = llama.llama_tokenize(self.vocab, data, len(data), buffer, len(buffer), False, special)
+        if count < 0:
+            raise InvalidRequest(f"llama.cpp cannot split a text of {len(data)} bytes into tokens")
+        return list(buffer[:count])
+
     def _metadata(self, key: str) -> str:
         length = llama.llama_model_meta_val_str(self._model, key.encode(), self._buffer, len(self._buffer))
         if length < 0:
@@ -211,8 +233,8 @@ class LlamaModel:
         return self._piece(token, special=True).decode(errors="replace") if token >= 0 else ""
 
     def _piece(self, token: int, *, special: bool) -> bytes:
-        length = llama.llama_token_to_piece(self._vocab, token, self._buffer, len(self._buffer), 0, special)
+        length = llama.llama_token_to_piece(self.vocab, token, self._buffer, len(self._buffer), 0, special)
         if length < 0:
             self._buffer = ctypes.create_string_buffer(-length)
-            length = llama.llama_token_to_piece(self._vocab, token, self._buffer, -length, 0, special)
+            length = llama.llama_token_to_piece(self.vocab, token, self._buffer, -length, 0, special)
         return self._buffer.raw[:length]

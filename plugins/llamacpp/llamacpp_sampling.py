@@ -2,20 +2,26 @@
 
 A usual sampler carries a random generator through the answer, so that a second instance would have to replay all its
 draws. Here the draw for a token is made from (seed, position of the token in the context) alone: whoever continues the
-text at that position draws the same number.
+text at that position draws the same number. All else that a sampler remembers, penalties and the grammar, follows from
+the tokens before.
 
 Penalties look each remembered token up in the list of candidates. On a full vocabulary of 262,000 that is a millisecond
 per token; as penalties only ever lower a token, the best ``top_k`` afterwards are among the best ``top_k + window``
 before, and cutting to those first gives the same result in a third of the time.
+
+A grammar that looks at every token of the vocabulary costs as much as a small model's whole step. So a token is drawn
+without it first; it is nearly always one that the grammar allows. If it is not, one is drawn
+from what the grammar allows, with the next number of the same position.
 """
 
 import hashlib
 import math
-import secrets
 from typing import Any
 
 from byenatos_sdk.protocol.errors import InvalidRequest
 from byenatos_sdk.protocol.messages import Sampling
+from llamacpp_candidates import Candidates, visit_candidates
+from llamacpp_grammar import Grammar
 from llamacpp_library import llama
 from llamacpp_settings import Settings
 
@@ -23,6 +29,7 @@ __all__ = ["Sampler", "check_sampling", "draw_seed"]
 
 _RANDOM_SEED = 0xFFFFFFFF  # LLAMA_DEFAULT_SEED: llama.cpp would take the clock
 MAX_BIASES = 1024
+MAX_LOGPROBS = 20
 _RANGES = {
     "temperature": (0.0, 2.0),
     "top_p": (0.0, 1.0),
@@ -32,6 +39,7 @@ _RANGES = {
     "presence_penalty": (-2.0, 2.0),
     "frequency_penalty": (-2.0, 2.0),
     "repetition_penalty": (0.01, 2.0),
+    "logprobs": (0, MAX_LOGPROBS),
 }
 
 
@@ -61,10 +69,19 @@ def draw_seed(seed: int, position: int) -> int:
 
 
 class Sampler:
-    """One answer's sampler chain. ``context`` holds the tokens that penalties look back at."""
+    """One answer's samplers. ``before`` holds the tokens that penalties look back at; ``grammar`` is closed with it."""
 
-    def __init__(self, sampling: Sampling, settings: Settings, vocabulary: int, context: list[int]) -> None:
-        self._seed = secrets.randbits(64) if sampling.seed is None else sampling.seed
+    def __init__(
+        self,
+        sampling: Sampling,
+        settings: Settings,
+        vocabulary: int,
+        before: list[int],
+        seed: int,
+        grammar: Grammar | None,
+    ) -> None:
+        self._seed = seed
+        self.grammar = grammar
         self._chain: Any = llama.llama_sampler_chain_init(llama.llama_sampler_chain_default_params())
         self._links = 0
         temperature = _or(sampling.temperature, settings.temperature)
@@ -82,26 +99,57 @@ class Sampler:
             self._add(llama.llama_sampler_init_top_p(_or(sampling.top_p, settings.top_p), 1))
             self._add(llama.llama_sampler_init_min_p(_or(sampling.min_p, settings.min_p), 1))
             self._add(llama.llama_sampler_init_temp(temperature))
-        for token in context[-settings.penalty_window :]:
+        for token in before[-settings.penalty_window :]:
+            llama.llama_sampler_accept(self._chain, token)
+
+    def sample(self, context: Any, index: int, position: int) -> int:
+        """Choose the token that goes to ``position``, from the logits at ``index`` of the last step, and remember it.
+
+        Raises:
+            InvalidRequest: the grammar allows no token of the vocabulary.
+        """
+        if not self._greedy:
+            self._add(llama.llama_sampler_init_dist(draw_seed(self._seed, position)))
+        try:
+            if self.grammar is None:
+                return int(llama.llama_sampler_sample(self._chain, context, index))
+            token = self._sample_allowed(self.grammar, context, index)
             self.accept(token)
+            return token
+        finally:
+            if not self._greedy:
+                self._links -= 1
+                llama.llama_sampler_free(llama.llama_sampler_chain_remove(self._chain, self._links))
 
-    def sample(self, llama_context: Any, index: int, position: int) -> int:
-        """Choose the token that goes to ``position``, from the logits at ``index`` of the last step."""
-        if self._greedy:
-            return int(llama.llama_sampler_sample(self._chain, llama_context, index))
-        self._add(llama.llama_sampler_init_dist(draw_seed(self._seed, position)))
-        token = int(llama.llama_sampler_sample(self._chain, llama_context, index))
-        self._links -= 1
-        llama.llama_sampler_free(llama.llama_sampler_chain_remove(self._chain, self._links))
-        return token
-
-    def accept(self, token: int) -> None:
-        """Remember a token that was chosen otherwise."""
+    def accept(self, token: int) -> bool:
+        """Remember a token that was chosen otherwise; return false if the grammar does not allow it."""
         llama.llama_sampler_accept(self._chain, token)
+        return self.grammar is None or self.grammar.accept(token)
 
     def close(self) -> None:
-        """Free the chain; the object is not used again."""
+        """Free the chain and the grammar; the object is not used again."""
         llama.llama_sampler_free(self._chain)
+        if self.grammar is not None:
+            self.grammar.close()
+
+    def _sample_allowed(self, grammar: Grammar, context: Any, index: int) -> int:
+        drawn = -1
+
+        def draw(candidates: Candidates) -> None:
+            nonlocal drawn
+            llama.llama_sampler_apply(self._chain, candidates)
+            drawn = candidates.contents.data[candidates.contents.selected].id
+
+        def draw_allowed(candidates: Candidates) -> None:
+            grammar.mask(candidates)
+            draw(candidates)
+
+        visit_candidates(context, index, draw)
+        if not grammar.allows(drawn):
+            visit_candidates(context, index, draw_allowed)
+            if not grammar.allows(drawn):
+                raise InvalidRequest("the grammar allows no token of this model's vocabulary after what was written")
+        return drawn
 
     def _add_penalties(self, sampling: Sampling, settings: Settings, vocabulary: int, top_k: int) -> None:
         repetition = _or(sampling.repetition_penalty, settings.repetition_penalty)

@@ -33,17 +33,26 @@ class Seam:
             if not _continues_a_word(piece):
                 break
 
-    def choose(self, index: int) -> tuple[int, bytes]:
-        """Choose the next token from the logits at ``index``; return it with the bytes that it adds to the text.
+    def choose(self, index: int) -> int:
+        """Choose the next token from the logits at ``index``.
 
         At first the token that was taken back fits; later on, any vocabulary with single bytes has one that does.
         """
         for token in self._model.by_likelihood(index):
             piece = self._model.piece(token)
             if piece and (piece.startswith(self.left) or self.left.startswith(piece)):
-                new, self.left = piece[len(self.left) :], self.left[len(piece) :]
-                return token, new
+                return token
         raise RuntimeError(f"expected a token that begins {self.left!r}, found none in the vocabulary")
+
+    def new(self, token: int) -> bytes:
+        """Return the bytes that ``token`` would add to the text."""
+        return self._model.piece(token)[len(self.left) :]
+
+    def take(self, token: int) -> bytes:
+        """Go on by ``token``; return the bytes that it adds to the text."""
+        piece = self._model.piece(token)
+        new, self.left = piece[len(self.left) :], self.left[len(piece) :]
+        return new
 
 
 def _continues_a_word(piece: bytes) -> bool:

@@ -9,7 +9,7 @@ What is given out is final, and does not depend on how the bytes were cut:
 
 import codecs
 
-__all__ = ["TextAssembler"]
+__all__ = ["TextAssembler", "longest_beginning"]
 
 
 class TextAssembler:
@@ -17,13 +17,21 @@ class TextAssembler:
 
     def __init__(self, stops: tuple[str, ...] = (), *, lstrip: bool = False) -> None:
         self.stopped = False
+        self._fed = 0
         self._stops = stops
         self._lstrip = lstrip
         self._held = ""
+        self._cut_off = ""
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    @property
+    def settled(self) -> int:
+        """How many of the bytes that were fed are given out for good, or dropped before the first character."""
+        return self._fed - len(self._decoder.getstate()[0]) - len((self._held + self._cut_off).encode())
 
     def feed(self, data: bytes) -> str:
         """Take the next bytes; return the text that is now certain. Sets ``stopped`` at a stop sequence."""
+        self._fed += len(data)
         text = self._decoder.decode(data)
         if self._lstrip:
             text = text.lstrip()
@@ -33,10 +41,10 @@ class TextAssembler:
         text = self._held + text
         cut = self._find_stop(text)
         if cut is None:
-            cut = len(text) - self._longest_beginning(text)
+            cut = len(text) - longest_beginning(text, self._stops)
             self._held = text[cut:]
         else:
-            self.stopped, self._held = True, ""
+            self.stopped, self._held, self._cut_off = True, "", text[cut:]
         return text[:cut]
 
     def finish(self) -> str:
@@ -49,13 +57,14 @@ class TextAssembler:
         found = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
         return min(found)[1] if found else None
 
-    def _longest_beginning(self, text: str) -> int:
-        """Return the length of the longest end of ``text`` that begins a stop sequence."""
-        return max((_overlap(text, stop) for stop in self._stops), default=0)
+
+def longest_beginning(text: str, marks: tuple[str, ...]) -> int:
+    """Return the length of the longest end of ``text`` that begins one of ``marks``, without being all of it."""
+    return max((_overlap(text, mark) for mark in marks), default=0)
 
 
-def _overlap(text: str, stop: str) -> int:
-    for length in range(min(len(text), len(stop) - 1), 0, -1):
-        if text.endswith(stop[:length]):
+def _overlap(text: str, mark: str) -> int:
+    for length in range(min(len(text), len(mark) - 1), 0, -1):
+        if text.endswith(mark[:length]):
             return length
     return 0

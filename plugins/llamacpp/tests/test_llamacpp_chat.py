@@ -4,10 +4,11 @@ import pytest
 
 pytest.importorskip("jinja2")
 
-import llamacpp_chat
+import llamacpp_jinja
 from byenatos_sdk.protocol.errors import InvalidRequest
-from byenatos_sdk.protocol.messages import Image, Message, Reasoning, Text, ToolResult, assistant, system, user
-from llamacpp_chat import ChatTemplate, read_turns
+from byenatos_sdk.protocol.messages import Image, Message, Reasoning, Text, ToolCall, assistant, system, user
+from llamacpp_chat import ChatTemplate
+from llamacpp_turns import read_turns
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
@@ -63,7 +64,7 @@ def test_a_system_prompt_that_the_template_refuses_is_said_by_the_user(source: s
 
 def test_neighbours_of_one_role_are_merged_with_a_blank_line() -> None:
     turns = read_turns((user("a"), user("b"), assistant("c"), assistant("d")))
-    assert [tuple(turn) for turn in turns] == [("user", "a\n\nb"), ("assistant", "c\n\nd")]
+    assert [(turn.role, turn.content) for turn in turns] == [("user", "a\n\nb"), ("assistant", "c\n\nd")]
 
 
 def test_reasoning_of_earlier_turns_is_left_out() -> None:
@@ -74,9 +75,8 @@ def test_reasoning_of_earlier_turns_is_left_out() -> None:
 @pytest.mark.parametrize(
     ("message", "found"),
     [
-        (Message("user", (Image(url="x"),)), "message 1: the llamacpp driver reads text only, found Image"),
-        (Message("tool", (ToolResult("1", "ok"),)), "reads text only, found ToolResult"),
-        (Message("tool", (Text("ok"),)), "does not support tools yet"),
+        (Message("user", (Image(url="x"),)), "message 1: the llamacpp driver reads text and tool calls, found Image"),
+        (Message("user", (ToolCall("1", "f"),)), "message 1: expected tool calls of the assistant, found the user's"),
     ],
 )
 def test_what_cannot_be_read_is_refused_by_name(message: Message, found: str) -> None:
@@ -119,7 +119,7 @@ def test_a_template_that_raises_refuses_the_conversation_with_its_words() -> Non
     ],
 )
 def test_a_hostile_template_is_stopped(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(llamacpp_chat, "RENDER_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(llamacpp_jinja, "RENDER_TIMEOUT_S", 0.2)
     with pytest.raises(InvalidRequest, match="refuses this conversation"):
         prompt(source, user("Hi"))
 

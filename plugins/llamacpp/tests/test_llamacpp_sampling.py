@@ -13,7 +13,7 @@ from byenatos_sdk.protocol.errors import InvalidRequest
 from byenatos_sdk.protocol.messages import InferenceRequest, Sampling, Tool, user
 from llamacpp_sampling import check_sampling, draw_seed
 from llamacpp_settings import Settings, read_settings
-from llamacpp_stream import check_request
+from llamacpp_request import check_request
 
 
 def test_a_draw_is_decided_by_seed_and_position() -> None:

@@ -1,0 +1,109 @@
+"""Find tool calls in what a model writes, piece by piece: text goes on at once, a call only when it is whole.
+
+Models write calls in the way they were trained to (see ``llamacpp_tools``). What may become a call is held back; what
+turns out to be none is text after all. A call that is cut off is never given out.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from byenatos_sdk.protocol.messages import ToolCallDelta
+from llamacpp_text import longest_beginning
+from llamacpp_tools import Family
+
+__all__ = ["CallParser", "call_id"]
+
+_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+
+
+def call_id(seed: int, number: int) -> str:
+    """Return the id of an answer's call: nine letters and digits (what Mistral's templates want), by seed and number."""
+    digest = int.from_bytes(hashlib.blake2b(f"call:{seed}:{number}".encode(), digest_size=8).digest(), "little")
+    letters = ""
+    for _ in range(9):
+        digest, at = divmod(digest, len(_LETTERS))
+        letters += _LETTERS[at]
+    return letters
+
+
+class CallParser:
+    """Text in; text and calls of the tools ``names`` out. ``opened``: the prompt has begun a call with it."""
+
+    def __init__(self, family: Family, names: Iterable[str], seed: int, opened: str = "") -> None:
+        self.calls = 0
+        self._family = family
+        self._names = frozenset(names)
+        self._seed = seed
+        self._held = opened
+        self._inside = bool(opened)
+        self._begun = bool(opened)
+
+    @property
+    def held(self) -> str:
+        """What was fed and is neither text nor a call yet."""
+        return self._held
+
+    def feed(self, text: str) -> list[str | ToolCallDelta]:
+        """Take the next text; return what is certain by now, in order."""
+        self._held += text
+        found: list[str | ToolCallDelta] = []
+        while self._held:
+            before = self._held
+            found += self._read_call() if self._inside else self._read_text()
+            if self._held == before:
+                break
+        return found
+
+    def finish(self) -> list[str | ToolCallDelta]:
+        """Return what the end of the answer makes certain; a call that was cut off is dropped."""
+        held, self._held = self._held, ""
+        if not held:
+            return []
+        if not self._inside:
+            return [held]
+        calls = self._family.read(held, ended=True)
+        if calls is None:
+            return [] if self._family.begins(held) else [held]
+        return self._known(calls.calls, held[: calls.end]) or [held]
+
+    def _read_text(self) -> list[str | ToolCallDelta]:
+        at = self._family.find(self._held, begun=self._begun)
+        if at is None:
+            cut = len(self._held) - longest_beginning(self._held, self._family.marks)
+            if not self._begun and not self._held.strip() and self._family.bare:
+                return []  # a bare call may follow white space
+        else:
+            cut, self._inside = at, True
+        text, self._held = self._held[:cut], self._held[cut:]
+        self._begun = self._begun or bool(text.strip())
+        return [text] if text else []
+
+    def _read_call(self) -> list[str | ToolCallDelta]:
+        found = self._family.read(self._held, ended=False)
+        if found is None:
+            return []
+        raw, self._held = self._held[: found.end], self._held[found.end :]
+        self._inside, self._begun = False, True
+        known = self._known(found.calls, raw)
+        if known and self._family.drops_space:
+            self._held = self._held.lstrip()
+        return known or [raw]
+
+    def _known(self, calls: list[dict[str, Any]], raw: str) -> list[str | ToolCallDelta]:
+        """Return the calls as deltas; none of them if one is not a call of a known tool."""
+        deltas: list[str | ToolCallDelta] = []
+        for number, call in enumerate(calls, start=self.calls):
+            name, arguments = call.get("name"), call.get("arguments", call.get("parameters", {}))
+            if isinstance(arguments, str):
+                try:
+                    arguments = json.loads(arguments)
+                except ValueError:
+                    return []
+            if name not in self._names or not isinstance(arguments, dict):
+                return []
+            text = json.dumps(arguments, ensure_ascii=False)
+            deltas.append(ToolCallDelta(call_id(self._seed, number), name, text))
+        self.calls += len(deltas)
+        return deltas
