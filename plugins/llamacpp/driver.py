@@ -119,6 +119,7 @@ class _Answer:
     """The call of a request that came in through :meth:`LlamaCpp.infer`: deltas go to a queue of its event loop."""
 
     congested = False
+    id = 0
 
     def __init__(self, request: InferenceRequest) -> None:
         self.request = request

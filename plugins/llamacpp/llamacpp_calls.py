@@ -29,16 +29,27 @@ def call_id(seed: int, number: int) -> str:
 
 
 class CallParser:
-    """Text in; text and calls of the tools ``names`` out. ``opened``: the prompt has begun a call with it."""
+    """Text in; text and calls of the tools ``names`` out.
 
-    def __init__(self, family: Family, names: Iterable[str], seed: int, opened: str = "") -> None:
+    ``opened``: the prompt has begun a call with it. Unless ``several``, the first call is the last (``done``).
+    """
+
+    def __init__(
+        self, family: Family, names: Iterable[str], seed: int, opened: str = "", *, several: bool = True
+    ) -> None:
         self.calls = 0
         self._family = family
         self._names = frozenset(names)
         self._seed = seed
         self._held = opened
         self._inside = bool(opened)
+        self._several = several
         self._begun = bool(opened)
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing may follow."""
+        return self.calls > 0 and not self._several
 
     @property
     def held(self) -> str:
@@ -49,7 +60,7 @@ class CallParser:
         """Take the next text; return what is certain by now, in order."""
         self._held += text
         found: list[str | ToolCallDelta] = []
-        while self._held:
+        while self._held and not self.done:
             before = self._held
             found += self._read_call() if self._inside else self._read_text()
             if self._held == before:
@@ -59,7 +70,7 @@ class CallParser:
     def finish(self) -> list[str | ToolCallDelta]:
         """Return what the end of the answer makes certain; a call that was cut off is dropped."""
         held, self._held = self._held, ""
-        if not held:
+        if not held or self.done:
             return []
         if not self._inside:
             return [held]
@@ -89,7 +100,7 @@ class CallParser:
         known = self._known(found.calls, raw)
         if known and self._family.drops_space:
             self._held = self._held.lstrip()
-        return known or [raw]
+        return known[:1] if known and not self._several else known or [raw]
 
     def _known(self, calls: list[dict[str, Any]], raw: str) -> list[str | ToolCallDelta]:
         """Return the calls as deltas; none of them if one is not a call of a known tool."""

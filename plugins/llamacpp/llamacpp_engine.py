@@ -1,20 +1,23 @@
 """The engine: one thread, one context, all answers together, one step at a time.
 
-A step is one batch: the next token of every running answer, and a chunk of the prompts that are still being read. So
-a long prompt delays the others by part of a chunk, never by its whole length, and whoever cancels is gone after a step.
+A step is up to two batches: first the next token of every running answer, then a piece of one prompt that is still being
+read, the one that has waited longest. So a long prompt delays a running answer by one piece, never by its whole length,
+and whoever cancels is gone after a step (``llamacpp_abort``: or in the middle of a long one).
 
-Room. All sequences share the context, and any of them may use all of it while the others do not need it. ``_used``
-counts the tokens that it holds. If a step does not fit, the engine first forgets what finished conversations left
-behind (kept so that their next turn need not be read again), the oldest first; then it suspends the youngest running
-answer: its context is dropped, it goes to the head of the queue and is read again when there is room. Nothing is lost
-but time, and the oldest answer always gets on: alone it fits, as no answer may grow beyond the context.
+Room (``llamacpp_room``). If a step does not fit, the engine first forgets what finished conversations left behind (kept
+so that their next turn need not be read again), the oldest first; then it suspends the youngest running answer: its
+context is copied out, and back in at the head of the queue when there is room. Nothing is lost but time, and the oldest
+answer always gets on: alone it fits, as no answer may grow beyond the context.
 
 Queue. Requests wait first come, first served, without limit: how many are let in is the kernel's decision. One is taken
 in when a sequence is free and its prompt fits beside the running ones.
 
-Repeatability. A prompt that is read in other pieces than before gives slightly other numbers (matrix kernels differ
-with the batch's size). A request with a seed therefore starts from an empty sequence instead of what is left in one;
-answers that run beside others may still differ in rare close calls.
+Repeatability. What a token's logits are must not depend on who else is answered. llama.cpp computes each row of a batch
+by itself, except that from ``MAX_ROWS`` rows on its attention works in tiles, whose rounding depends on where in the
+context a token's predecessors lie. So running answers are never in one batch with a prompt, and the first
+``exact_tokens`` of a prompt are read in pieces below that size; beyond them speed matters more (tiles are twice as fast
+at 4,000 tokens). Pieces begin at fixed positions. What remains: several threads share out the attention of a single row
+beyond 512 tokens of context, and round by the share.
 
 After an error of llama.cpp the context cannot be trusted: every answer ends with a failure, the engine reports itself
 as down and takes nothing more; its process is to be replaced.
@@ -24,30 +27,21 @@ import sys
 import threading
 import traceback
 from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
 
 from byenatos_sdk.driver import Call
-from byenatos_sdk.protocol.errors import ByenatosError, Draining, Unavailable
+from byenatos_sdk.protocol.errors import ByenatosError, Draining, Overloaded, Unavailable
+from llamacpp_abort import Abort
 from llamacpp_chat import ChatTemplate
-from llamacpp_model import Entry, LlamaModel, NoRoom
+from llamacpp_jobs import AGAIN, Jobs
+from llamacpp_model import Aborted, Entry, LlamaModel, NoRoom
+from llamacpp_plan import plan_answers, plan_prompt
+from llamacpp_room import HeldSequence, Room
 from llamacpp_settings import Settings
 from llamacpp_stream import Stream, failure
 
-__all__ = ["Engine"]
-
-
-CHUNK_SHARE = 4
-"""What part of a chunk of prompt is read in a step that answers wait for: they are held up less, it takes hardly
-longer."""
-
-
-class _Sequence:
-    """A place in the context: the tokens that it holds, and the answer that uses it (``None``: kept warm)."""
-
-    def __init__(self, id: int) -> None:
-        self.id = id
-        self.tokens: list[int] = []
-        self.stream: Stream | None = None
-        self.used_at = 0
+__all__ = ["AGAIN", "Engine"]
 
 
 class Engine:
@@ -59,12 +53,15 @@ class Engine:
         self._settings = settings
         self._inbox: deque[Call] = deque()
         self._waiting: deque[Stream] = deque()
-        self._sequences = [_Sequence(number) for number in range(settings.parallel)]
-        self._running: list[_Sequence] = []  # in the order in which they were taken in
+        self._room = Room(model, settings.parallel)
+        self._running: list[HeldSequence] = []  # in the order in which they were taken in
+        self._jobs = Jobs()
         self._wake = threading.Event()
         self._closing = False
         self._failed = ""
+        self._stepped: list[Call] = []  # whose tokens the batch that is being computed holds
         self.steps = 0
+        self._abort = Abort(model.context, self._unwanted)
         self._thread = threading.Thread(target=self._run, name="llamacpp-engine", daemon=True)
         self._thread.start()
 
@@ -77,11 +74,21 @@ class Engine:
         """Look again whether calls are congested."""
         self._wake.set()
 
+    def between_steps(self, job: Callable[[], object]) -> Future[object]:
+        """Run ``job`` on the engine's thread before its next step, when it may look at sequences and answers.
+
+        What it returns or raises is the future's; :data:`AGAIN` has it run once more after the next step.
+        """
+        future = self._jobs.add(job)
+        self._wake.set()
+        return future
+
     def close(self) -> None:
         """Stop after the current step, end what is left as ``draining``, free the model."""
         self._closing = True
         self._wake.set()
         self._thread.join()
+        self._abort.close()
         self._model.close()
 
     @property
@@ -95,10 +102,52 @@ class Engine:
         return {
             "running": len(self._running),
             "waiting": len(self._waiting) + len(self._inbox),
-            "context_used": self._used(),
+            "context_used": self._room.used,
             "context_length": self._model.context_length,
             "steps": self.steps,
+            **self._model.figures,
         }
+
+    # ---- for jobs between two steps ------------------------------------------------------------------------------
+
+    @property
+    def sequences(self) -> list[HeldSequence]:
+        """The places in the context."""
+        return self._room.sequences
+
+    @property
+    def scattered(self) -> int:
+        """See :class:`Room`."""
+        return self._room.scattered
+
+    def answer(self, number: int) -> Stream | None:
+        """Return the answer of the call ``number``, running or waiting."""
+        running = (sequence.stream for sequence in self._running if sequence.stream is not None)
+        return next((stream for stream in (*running, *self._waiting) if stream.call.id == number), None)
+
+    def take_free(self) -> HeldSequence:
+        """Return the free sequence that was used least lately.
+
+        Raises:
+            Overloaded: all are in use.
+        """
+        if not self._room.free:
+            raise Overloaded(f"all {len(self.sequences)} sequences are in use")
+        return min(self._room.free, key=lambda sequence: (bool(sequence.tokens), sequence.used_at))
+
+    def room_for(self, count: int) -> bool:
+        """Say whether there is room for ``count`` tokens more, once others' warm conversations are forgotten."""
+        return self._room.make(count)
+
+    def forget(self, sequence: HeldSequence) -> None:
+        """Empty a sequence."""
+        self._room.keep(sequence, 0)
+
+    def adopt(self, sequence: HeldSequence, stream: Stream) -> None:
+        """Have an answer that began elsewhere go on in ``sequence``, which holds what it needs."""
+        sequence.stream = stream
+        sequence.session = None
+        self._running.append(sequence)
 
     # ---- the thread ----------------------------------------------------------------------------------------------
 
@@ -108,7 +157,11 @@ class Engine:
             while not self._closing:
                 self._wake.clear()
                 self._take_in()
-                if not self._step():
+                changed = self._jobs.run()
+                if self._step() or changed:
+                    self._abort.work()
+                else:
+                    self._abort.rest()
                     self._wake.wait()
         except Exception as error:  # noqa: BLE001  (foreign code)
             traceback.print_exc(file=sys.stderr)
@@ -128,15 +181,21 @@ class Engine:
             self._waiting.clear()
             while self._inbox:
                 self._inbox.popleft().emit(failure(error))
+            self._jobs.fail(error)
             if self._closing:
                 return
             self._wake.wait()
             self._wake.clear()
 
-    def _end(self, sequence: _Sequence, error: ByenatosError) -> None:
+    def _end(self, sequence: HeldSequence, error: ByenatosError) -> None:
         if sequence.stream is not None:
             sequence.stream.call.emit(failure(error))
             self._release(sequence)
+
+    def _unwanted(self) -> bool:
+        """Say whether nobody wants the batch that is being computed; from any thread."""
+        stepped = self._stepped
+        return bool(stepped) and (self._closing or all(call.cancelled for call in stepped))
 
     def _take_in(self) -> None:
         """Drop what was cancelled, read new requests, and give free sequences to those who wait longest."""
@@ -148,7 +207,7 @@ class Engine:
         for stream in [stream for stream in self._waiting if stream.call.cancelled]:
             self._waiting.remove(stream)
             stream.close()
-        while self._waiting and len(self._running) < len(self._sequences) and self._fits(self._waiting[0]):
+        while self._waiting and self._room.free and self._fits(self._waiting[0]):
             self._start(self._waiting.popleft())
 
     def _prepare(self, call: Call) -> None:
@@ -164,39 +223,50 @@ class Engine:
         return running + len(stream.tokens) <= self._model.context_length or not self._running
 
     def _start(self, stream: Stream) -> None:
-        """Give ``stream`` the free sequence that begins most like it, if that uses most of what it holds."""
-        free = [sequence for sequence in self._sequences if sequence.stream is None]
-
-        def worth(sequence: _Sequence) -> tuple[int, int]:
-            shared = _shared(sequence.tokens, stream.tokens)
-            return (shared if 2 * shared >= len(sequence.tokens) else 0, -sequence.used_at)
-
-        sequence = max(free, key=worth)
-        # The last token is always computed: its logits are not kept.
-        shared = 0 if stream.repeatable else min(_shared(sequence.tokens, stream.tokens), len(stream.tokens) - 1)
-        kept = self._model.keep(sequence.id, shared)
-        del sequence.tokens[kept:]
-        if not stream.answer_tokens:
-            stream.cached_tokens = kept
+        """Give ``stream`` its own context back, or the free sequence that begins most like it."""
+        sequence = self._room.unpark(stream.parked) if stream.parked is not None else None
+        stream.parked = None
+        if sequence is None:
+            sequence, kept = self._room.take(stream.tokens, from_start=stream.repeatable)
+            if not stream.answer_tokens:
+                stream.cached_tokens = kept
         sequence.stream = stream
+        sequence.read_at = self.steps
         self._running.append(sequence)
 
     def _step(self) -> bool:
+        """Compute the next tokens of the running answers, then a piece of a prompt; return whether there was any."""
+        answered = self._compute(lambda: plan_answers(self._running))
+        read = self._compute(lambda: plan_prompt(self._running, self._settings, self.steps, answered=answered))
+        self.steps += answered or read
+        return answered or read
+
+    def _compute(self, plan: Callable[[], list[Entry]]) -> bool:
         """Compute one batch; return whether there was anything to compute."""
-        entries = self._plan()
-        while entries and not self._make_room(len(entries)):
-            entries = self._plan()
+        entries = plan()
+        while entries and not self._room.make(len(entries)):
+            if len(self._running) < 2 and any(sequence.reserved is not None for sequence in self.sequences):
+                return False  # until what is reserved has moved in or is released
+            self._suspend_youngest()
+            entries = plan()
         if not entries:
             return False
+        places = [self.sequences[entry.sequence] for entry in entries]
+        self._stepped = [place.stream.call for place in places if place.stream is not None]
         try:
             self._model.decode(entries)
         except NoRoom:
             self._suspend_youngest()
             return True
-        self.steps += 1
+        except Aborted:
+            self._abort.clear()
+            for place in places:  # llama.cpp may have begun the batch
+                self._model.keep(place.id, len(place.tokens))
+            return True
+        finally:
+            self._stepped = []
         call: Call | None = None
-        for index, entry in enumerate(entries):
-            sequence = self._sequences[entry.sequence]
+        for index, (entry, sequence) in enumerate(zip(entries, places, strict=True)):
             sequence.tokens.append(entry.token)
             if entry.sampled and sequence.stream is not None:
                 call = sequence.stream.call
@@ -204,51 +274,11 @@ class Engine:
                     self._release(sequence)
                     self._running.remove(sequence)
         if call is not None:
-            call.flush()  # what the whole step emitted leaves as one message
+            call.flush()  # what the whole batch emitted leaves as one message
         return True
 
-    def _plan(self) -> list[Entry]:
-        """Return the next batch: one token for each answer that is being written, then prompts, the oldest first."""
-        entries: list[Entry] = []
-        prompts: list[tuple[_Sequence, list[int]]] = []
-        for sequence in self._running:
-            stream = sequence.stream
-            if stream is None or stream.call.congested:
-                continue
-            missing = stream.tokens[len(sequence.tokens) :]
-            if len(missing) == 1:
-                entries.append(Entry(missing[0], len(sequence.tokens), sequence.id, sampled=True))
-            else:
-                prompts.append((sequence, missing))
-        budget = self._settings.prefill_chunk
-        if entries:
-            budget = max(1, budget // CHUNK_SHARE)
-        for sequence, missing in prompts:
-            start, chunk = len(sequence.tokens), missing[:budget]
-            last = len(missing) - 1
-            entries += (Entry(token, start + at, sequence.id, at == last) for at, token in enumerate(chunk))
-            budget -= len(chunk)
-        return entries
-
-    # ---- room ----------------------------------------------------------------------------------------------------
-
-    def _used(self) -> int:
-        return sum(len(sequence.tokens) for sequence in self._sequences)
-
-    def _make_room(self, needed: int) -> bool:
-        """Make room for ``needed`` more tokens; return whether there is, else an answer was suspended: plan again."""
-        warm = (sequence for sequence in self._sequences if sequence.stream is None and sequence.tokens)
-        for sequence in sorted(warm, key=lambda sequence: sequence.used_at):
-            if self._used() + needed <= self._model.context_length:
-                break
-            self._forget(sequence)
-        if self._used() + needed <= self._model.context_length:
-            return True
-        self._suspend_youngest()
-        return False
-
     def _suspend_youngest(self) -> None:
-        """Send the youngest running answer back to the head of the queue; its tokens are read again later.
+        """Send the youngest running answer back to the head of the queue, with its context.
 
         Raises:
             RuntimeError: only one is running, and that should fit.
@@ -256,28 +286,16 @@ class Engine:
         if len(self._running) < 2:
             raise RuntimeError("expected room for one answer in the context, found none")
         sequence = self._running.pop()
-        if sequence.stream is not None:
-            self._waiting.appendleft(sequence.stream)
-        sequence.stream = None
-        self._forget(sequence)
+        stream, sequence.stream = sequence.stream, None
+        parked = self._room.park(sequence)
+        if stream is not None:
+            stream.parked = parked
+            self._waiting.appendleft(stream)
 
-    def _forget(self, sequence: _Sequence) -> None:
-        self._model.keep(sequence.id, 0)
-        sequence.tokens.clear()
-
-    def _release(self, sequence: _Sequence) -> None:
+    def _release(self, sequence: HeldSequence) -> None:
         """Free the sequence of an answer that ended; what it holds stays warm for the conversation's next turn."""
         if sequence.stream is not None:
+            sequence.session = sequence.stream.call.request.session
             sequence.stream.close()
         sequence.stream = None
         sequence.used_at = self.steps
-
-
-def _shared(held: list[int], wanted: list[int]) -> int:
-    """Return how many tokens two sequences share at their start."""
-    count = 0
-    for ours, theirs in zip(held, wanted, strict=False):
-        if ours != theirs:
-            break
-        count += 1
-    return count

@@ -15,9 +15,9 @@ from byenatos_sdk.files import open_file
 from byenatos_sdk.protocol.errors import InvalidRequest, Unavailable
 from llamacpp_candidates import likeliest
 from llamacpp_library import llama, log
-from llamacpp_settings import CacheType, Settings
+from llamacpp_settings import MAX_ROWS, CacheType, Settings
 
-__all__ = ["Entry", "LlamaModel", "NoRoom"]
+__all__ = ["Aborted", "Entry", "LlamaModel", "NoRoom"]
 
 _CACHE_TYPES: dict[CacheType, int] = {
     "f16": llama.GGML_TYPE_F16,
@@ -31,6 +31,10 @@ LIKELIEST = 64
 
 class NoRoom(Exception):
     """llama.cpp found no room in the context for a batch; the context is as it was before."""
+
+
+class Aborted(Exception):
+    """The step was stopped on the way; what it was to compute is not in the context."""
 
 
 class Entry(NamedTuple):
@@ -87,10 +91,11 @@ class LlamaModel:
         self.vocabulary = llama.llama_vocab_n_tokens(self.vocab)
         trained = llama.llama_model_n_ctx_train(self._model)
         wanted = settings.n_ctx or trained
-        self._batch_size = settings.prefill_chunk + settings.parallel
+        self._batch_size = max(settings.prefill_chunk, MAX_ROWS)
         context = llama.llama_context_default_params()
         context.n_ctx = min(wanted, trained) if trained > 0 else wanted
-        context.n_seq_max = settings.parallel
+        context.n_seq_max = settings.parallel + 1  # the last is where ranges of the others are put together
+        context.n_outputs_max = settings.parallel + 1  # else there is room for the logits of a whole batch
         context.n_batch = context.n_ubatch = self._batch_size
         context.n_threads = settings.decode_threads(path.stat().st_size)
         context.n_threads_batch = settings.prefill_threads()
@@ -180,6 +185,7 @@ class LlamaModel:
 
         Raises:
             NoRoom: the context is full.
+        Aborted: the callback that asks whether to go on said no.
             RuntimeError: llama.cpp failed; the context cannot be trusted any more.
         """
         batch = self._batch
@@ -193,6 +199,8 @@ class LlamaModel:
         code = llama.llama_decode(self.context, batch)
         if code == 1:
             raise NoRoom
+        if code == 2:
+            raise Aborted
         if code:
             raise RuntimeError(f"llama_decode failed with code {code}: {log.last_error()}")
 
@@ -220,6 +228,26 @@ class LlamaModel:
         if count < 0:
             raise InvalidRequest(f"llama.cpp cannot split a text of {len(data)} bytes into tokens")
         return list(buffer[:count])
+
+    def save(self, sequence: int) -> bytearray:
+        """Return what the context holds of ``sequence``, for :meth:`restore`."""
+        size = llama.llama_state_seq_get_size(self.context, sequence)
+        data = bytearray(size)
+        place = (ctypes.c_uint8 * size).from_buffer(data)
+        written = llama.llama_state_seq_get_data(self.context, place, size, sequence)
+        if written != size:
+            raise RuntimeError(f"llama.cpp wrote {written} bytes of a state where it had announced {size}")
+        return data
+
+    def restore(self, sequence: int, data: bytearray) -> bool:
+        """Put back into the empty ``sequence`` what :meth:`save` returned; return whether it fits."""
+        place = (ctypes.c_uint8 * len(data)).from_buffer(data)
+        return bool(llama.llama_state_seq_set_data(self.context, place, len(data), sequence) == len(data))
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """How the model was loaded, for the health report."""
+        return {}
 
     def _metadata(self, key: str) -> str:
         length = llama.llama_model_meta_val_str(self._model, key.encode(), self._buffer, len(self._buffer))

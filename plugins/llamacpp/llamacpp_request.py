@@ -5,40 +5,34 @@ Nothing is ignored in silence: what this driver cannot do is refused by name.
 
 from typing import Any, NamedTuple
 
-from byenatos_sdk.protocol.errors import ContextLengthExceeded, InvalidRequest
+from byenatos_sdk.protocol.errors import InvalidRequest
 from byenatos_sdk.protocol.messages import InferenceRequest, Tool
-from llamacpp_chat import ChatTemplate
+from llamacpp_chat import ChatTemplate, Prompt
 from llamacpp_json import ANY_OBJECT
 from llamacpp_model import LlamaModel
 from llamacpp_sampling import check_sampling
 from llamacpp_schema import schema_to_gbnf
 from llamacpp_tools import Family, forced_grammar
 
-__all__ = ["Plan", "check_request", "read_request"]
+__all__ = ["Plan", "check_request", "read_prompt", "read_request"]
 
 MAX_STOPS = 16
 MAX_STOP = 256
 MAX_TOOLS = 128
 
 
-
 class Plan(NamedTuple):
-    """What a request comes to.
+    """What holds the answer to a request.
 
-    ``prompt``: its tokens. ``grammar``: GBNF, with what to call it in messages. ``family`` and ``names``: the tools that
-    may be called. ``opened``: what of a call the prompt has begun already. ``said``: what this answer has said, at
-    another instance.
+    ``grammar``: GBNF, with what to call it in messages. ``family``: how the model writes calls of the tools ``tools``;
+    ``opened``: the beginning of a call that it must make. ``several``: whether it may make more than one.
     """
 
-    prompt: list[int]
-    stops: tuple[str, ...]
-    lstrip: bool
-    partial: bool
-    grammar: tuple[str, str] | None = None
+    grammar: tuple[str, str] | None
+    tools: tuple[Tool, ...] = ()
     family: Family | None = None
-    names: frozenset[str] = frozenset()
     opened: str = ""
-    said: str = ""
+    several: bool = True
 
 
 def check_request(request: InferenceRequest) -> None:
@@ -66,46 +60,42 @@ def check_request(request: InferenceRequest) -> None:
     where, _ = _grammar_of(request)
     if "grammar" in request.extra and request.response_format not in (None, {"type": "text"}):
         raise InvalidRequest("extra.grammar and response_format: expected one of them, found both")
+    if request.raw and names and choice != "none":
+        raise InvalidRequest("raw: a text without a chat template cannot have tools; send none, or tool_choice 'none'")
     if where and names and choice != "none":
         raise InvalidRequest(f"{where}: cannot be held together with tools; send none, or tool_choice 'none'")
 
 
-def read_request(request: InferenceRequest, model: LlamaModel, template: ChatTemplate) -> Plan:
-    """Return what ``request`` comes to with this model.
+def read_request(request: InferenceRequest, model: LlamaModel, family: Family) -> Plan:
+    """Return what holds the answer to ``request``; ``family`` is how the model writes tool calls.
 
     Raises:
-        InvalidRequest: see :func:`check_request`; or the template, a schema or a grammar cannot be used.
-        ContextLengthExceeded: the prompt does not fit.
+        InvalidRequest: see :func:`check_request`; or a grammar cannot express a schema.
     """
     check_request(request)
     check_sampling(request.sampling, model.vocabulary)
-    tools: tuple[Tool, ...] = () if request.tool_choice == "none" else request.tools
-    chosen = tuple(tool for tool in tools if tool.name == request.tool_choice)
-    prompt = template.prompt(request.messages, tools)
     where, grammar = _grammar_of(request)
-    family, opened = (template.family, "") if tools else (None, "")
-    text = prompt.text
-    if family is not None and (chosen or request.tool_choice == "required"):
-        where, grammar = "tools", forced_grammar(family, chosen or tools)
-        opened = family.opening
-        text += opened
-    tokens = model.tokenize(text)
-    if len(tokens) >= model.context_length:
-        raise ContextLengthExceeded(
-            f"expected fewer than {model.context_length} tokens, the context of this instance, found "
-            f"{len(tokens)}; shorten the conversation or raise n_ctx"
-        )
-    return Plan(
-        tokens,
-        request.sampling.stop + prompt.stops,
-        prompt.lstrip,
-        prompt.partial,
-        (where, grammar) if grammar else None,
-        family,
-        frozenset(tool.name for tool in tools),
-        opened,
-        request.partial[-request.continued :] if request.continued else "",
-    )
+    if not request.tools or request.tool_choice == "none":
+        return Plan((where, grammar) if grammar else None)
+    several = request.parallel_tool_calls is not False
+    chosen = tuple(tool for tool in request.tools if tool.name == request.tool_choice)
+    if not chosen and request.tool_choice != "required":
+        return Plan(None, request.tools, family, several=several)
+    forced = forced_grammar(family, chosen or request.tools)
+    return Plan(("tools", forced), request.tools, family, family.opening, several)
+
+
+def read_prompt(request: InferenceRequest, template: ChatTemplate, plan: Plan) -> Prompt:
+    """Return what the model is to continue.
+
+    Raises:
+        InvalidRequest: the template refuses the conversation.
+    """
+    if request.raw:
+        text = "".join(message.text for message in request.messages)
+        return Prompt(text, (), partial=bool(request.continued))
+    prompt = template.prompt(request.messages, plan.tools)
+    return prompt._replace(text=prompt.text + plan.opened)
 
 
 def _grammar_of(request: InferenceRequest) -> tuple[str, str]:

@@ -16,6 +16,7 @@ from what the grammar allows, with the next number of the same position.
 
 import hashlib
 import math
+import secrets
 from typing import Any
 
 from byenatos_sdk.protocol.errors import InvalidRequest
@@ -25,7 +26,7 @@ from llamacpp_grammar import Grammar
 from llamacpp_library import llama
 from llamacpp_settings import Settings
 
-__all__ = ["Sampler", "check_sampling", "draw_seed"]
+__all__ = ["Sampler", "check_sampling", "draw_seed", "draw_seed_of"]
 
 _RANDOM_SEED = 0xFFFFFFFF  # LLAMA_DEFAULT_SEED: llama.cpp would take the clock
 MAX_BIASES = 1024
@@ -60,6 +61,11 @@ def check_sampling(sampling: Sampling, vocabulary: int) -> None:
             raise InvalidRequest(
                 f"sampling.logit_bias: expected a token below {vocabulary} and a number, found {token}: {bias}"
             )
+
+
+def draw_seed_of(sampling: Sampling) -> int:
+    """Return the seed of a whole answer: the given one, else one that is drawn now."""
+    return secrets.randbits(64) if sampling.seed is None else sampling.seed
 
 
 def draw_seed(seed: int, position: int) -> int:

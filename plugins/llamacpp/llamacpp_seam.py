@@ -9,6 +9,8 @@ cut, it is ``" France"``, of which ``"ance"`` is new. Text that is there is neve
 The choice is always the likeliest: the seam is no place for chance, and an answer that was greedy so far stays so.
 """
 
+from typing import Self
+
 from llamacpp_model import LlamaModel
 
 __all__ = ["Seam"]
@@ -20,18 +22,25 @@ MAX_TOKENS = 8
 class Seam:
     """The end of a partial answer, to be reproduced. ``left`` is what is still missing; ``tokens`` come before it."""
 
-    def __init__(self, model: LlamaModel, tokens: list[int]) -> None:
+    def __init__(self, model: LlamaModel, tokens: list[int], left: bytes) -> None:
         self._model = model
-        self.tokens = list(tokens)
-        self.left = b""
-        while len(self.tokens) > 1 and len(tokens) - len(self.tokens) < MAX_TOKENS:
-            piece = model.piece(self.tokens[-1])
+        self.tokens = tokens
+        self.left = left
+
+    @classmethod
+    def behind(cls, model: LlamaModel, whole: list[int]) -> Self:
+        """Take the last word's tokens back from ``whole``."""
+        tokens = list(whole)
+        left = b""
+        while len(tokens) > 1 and len(whole) - len(tokens) < MAX_TOKENS:
+            piece = model.piece(tokens[-1])
             if not piece:
                 break
-            self.left = piece + self.left
-            self.tokens.pop()
+            left = piece + left
+            tokens.pop()
             if not _continues_a_word(piece):
                 break
+        return cls(model, tokens, left)
 
     def choose(self, index: int) -> int:
         """Choose the next token from the logits at ``index``.

@@ -8,10 +8,14 @@ from msgspec import Meta, Struct
 
 from byenatos_sdk.protocol.errors import InvalidRequest
 
-__all__ = ["CacheType", "Settings", "read_settings"]
+__all__ = ["MAX_ROWS", "CacheType", "Settings", "read_settings"]
 
 SMALL_MODEL = 1 << 30
 """Bytes below which one thread decodes: more threads wait for each other longer than they compute (measured)."""
+
+MAX_ROWS = 60
+"""The largest batch whose rows do not affect each other: from 64 on, attention is computed in tiles. It is a multiple
+of 4, in which some matrix kernels take rows."""
 
 CacheType: TypeAlias = Literal["f16", "q8_0", "q4_0"]
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=1 << 24)]
@@ -23,15 +27,16 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 
     ``n_ctx`` tokens of context are shared by at most ``parallel`` answers at a time (0: as many as the model was
     trained for). ``threads`` decode, ``batch_threads`` read prompts (0: chosen), at most ``prefill_chunk`` tokens per
-    step. ``gpu_layers`` go to a GPU (-1: all). The rest are defaults of requests that do not say; ``max_tokens`` of 0
-    means as many as the context holds.
+    step, the first ``exact_tokens`` of one in a way that others do not affect. ``gpu_layers`` go to a GPU (-1: all).
+    The rest are defaults of requests that do not say; ``max_tokens`` of 0 means as many as the context holds.
     """
 
     n_ctx: Count = 4096
-    parallel: Annotated[int, Meta(ge=1, le=64)] = 4
+    parallel: Annotated[int, Meta(ge=1, le=MAX_ROWS)] = 4
     threads: Annotated[int, Meta(ge=0, le=512)] = 0
     batch_threads: Annotated[int, Meta(ge=0, le=512)] = 0
     prefill_chunk: Annotated[int, Meta(ge=1, le=8192)] = 128
+    exact_tokens: Count = 960
     gpu_layers: Annotated[int, Meta(ge=-1, le=10_000)] = 0
     cache_type_k: CacheType = "f16"
     cache_type_v: CacheType = "f16"

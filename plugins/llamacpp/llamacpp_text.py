@@ -17,6 +17,7 @@ class TextAssembler:
 
     def __init__(self, stops: tuple[str, ...] = (), *, lstrip: bool = False) -> None:
         self.stopped = False
+        self.stopped_by: str | None = None
         self._fed = 0
         self._stops = stops
         self._lstrip = lstrip
@@ -30,7 +31,7 @@ class TextAssembler:
         return self._fed - len(self._decoder.getstate()[0]) - len((self._held + self._cut_off).encode())
 
     def feed(self, data: bytes) -> str:
-        """Take the next bytes; return the text that is now certain. Sets ``stopped`` at a stop sequence."""
+        """Take the next bytes; return the text that is now certain. A stop sequence sets ``stopped``, ``stopped_by``."""
         self._fed += len(data)
         text = self._decoder.decode(data)
         if self._lstrip:
@@ -39,11 +40,12 @@ class TextAssembler:
         if not text or self.stopped:
             return ""
         text = self._held + text
-        cut = self._find_stop(text)
-        if cut is None:
+        found = self._find_stop(text)
+        if found is None:
             cut = len(text) - longest_beginning(text, self._stops)
             self._held = text[cut:]
         else:
+            cut, self.stopped_by = found
             self.stopped, self._held, self._cut_off = True, "", text[cut:]
         return text[:cut]
 
@@ -52,10 +54,10 @@ class TextAssembler:
         held, self._held = self._held, ""
         return held
 
-    def _find_stop(self, text: str) -> int | None:
-        """Return where the first complete stop sequence begins."""
-        found = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
-        return min(found)[1] if found else None
+    def _find_stop(self, text: str) -> tuple[int, str] | None:
+        """Return where the first complete stop sequence begins, and which it is."""
+        found = [(at + len(stop), at, stop) for stop in self._stops if (at := text.find(stop)) >= 0]
+        return min(found)[1:] if found else None
 
 
 def longest_beginning(text: str, marks: tuple[str, ...]) -> int:

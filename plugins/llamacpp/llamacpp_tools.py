@@ -5,7 +5,7 @@ others are told in a system prompt to write like the Hermes family, which most f
 
 | family | a call |
 |---|---|
-| hermes | ``<tool_call>{"name": …, "arguments": {…}}</tool_call>``, also with a list in it (SmolLM2), or Qwen3-Coder's tags |
+| hermes | ``<tool_call>{"name": …, "arguments": {…}}</tool_call>``, also with a list (SmolLM2) or Qwen3-Coder's tags |
 | llama | ``{"name": …, "parameters": {…}}``, the whole answer, perhaps after ``<|python_tag|>`` |
 | mistral | ``[TOOL_CALLS][{"name": …, "arguments": {…}}]``, or ``[TOOL_CALLS]name[ARGS]{…}`` |
 | functionary | ``<function=name>{…}</function>`` |
@@ -87,7 +87,7 @@ class _Llama(Family):
     closing = ""
     arguments = "parameters"
 
-    def _read(self, text: str, *, ended: bool) -> Calls | None:
+    def _read(self, text: str, *, ended: bool) -> Calls | None:  # noqa: ARG002  (it ends with its JSON)
         start = len("<|python_tag|>") if text.startswith("<|python_tag|>") else 0
         rest = text[start:].lstrip()
         if rest and not rest.startswith("{"):
@@ -105,7 +105,7 @@ class _Mistral(Family):
     opening = "[TOOL_CALLS]["
     closing = "]"
 
-    def _read(self, text: str, *, ended: bool) -> Calls | None:
+    def _read(self, text: str, *, ended: bool) -> Calls | None:  # noqa: ARG002  (it ends with its JSON)
         start = len("[TOOL_CALLS]")
         head = re.compile(r"\s*([\w.-]+)\s*(?:\[CALL_ID\]\w*)?(?:\[ARGS\])?\s*(?=\{)").match(text, start)
         end = _whole_json(text, head.end() if head else start)

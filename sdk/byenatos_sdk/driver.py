@@ -46,6 +46,10 @@ class Call(Protocol):
     """One running request, as an engine sees it. Every method may be called from any thread."""
 
     @property
+    def id(self) -> int:
+        """The kernel's number for it, by which the call is the subject of warm state (see ``warm``)."""
+
+    @property
     def request(self) -> InferenceRequest:
         """The request, with the operator's defaults filled in and a partial answer as its last message."""
 

@@ -24,6 +24,7 @@ class RecordedCall:
     """A call as the runtime would make it; whoever tests it can wait for what is emitted."""
 
     def __init__(self, request: InferenceRequest) -> None:
+        self.id = 0
         self.request = request
         self.cancelled = False
         self.congested = False

@@ -11,9 +11,9 @@ if importlib.util.find_spec("llama_cpp") is None:
 from byenatos_sdk.manifest import read_manifest
 from byenatos_sdk.protocol.errors import InvalidRequest
 from byenatos_sdk.protocol.messages import InferenceRequest, Sampling, Tool, user
+from llamacpp_request import check_request
 from llamacpp_sampling import check_sampling, draw_seed
 from llamacpp_settings import Settings, read_settings
-from llamacpp_request import check_request
 
 
 def test_a_draw_is_decided_by_seed_and_position() -> None:

@@ -34,7 +34,6 @@ class Stream:
 
     __slots__ = (
         "_ended",
-        "_id",
         "_outbox",
         "_over",
         "_pending",
@@ -42,12 +41,13 @@ class Stream:
         "_reported",
         "cancelled",
         "flush",
+        "id",
         "request",
         "task",
     )
 
     def __init__(self, id: int, request: InferenceRequest, pump: Pump, ended: Callable[[int], None]) -> None:
-        self._id = id
+        self.id = id
         self._pump = pump
         self._outbox = pump.outbox
         self._pending = pump.outbox.pending
@@ -74,7 +74,7 @@ class Stream:
             self._drop(delta)
         elif type(delta) is str:
             if delta:  # Outbox.put, written out: every token passes here
-                self._pending.append((self._id, delta))
+                self._pending.append((self.id, delta))
                 if not self._outbox.awake:
                     self._outbox.rouse()
         else:
@@ -122,12 +122,12 @@ class Stream:
             self.emit(event.text)
         elif isinstance(event, Finish | Failure):
             self._over = True
-            self._outbox.put(self._id, event)
-            self._ended(self._id)
+            self._outbox.put(self.id, event)
+            self._ended(self.id)
         else:
-            self._outbox.put(self._id, event)
+            self._outbox.put(self.id, event)
 
     def _drop(self, delta: str | Delta) -> None:
         if not self.cancelled and not self._reported:
             self._reported = True
-            sys.stderr.write(f"request {self._id}: emitted after its end, dropped: {delta!r:.200}\n")
+            sys.stderr.write(f"request {self.id}: emitted after its end, dropped: {delta!r:.200}\n")

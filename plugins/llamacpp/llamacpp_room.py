@@ -1,0 +1,122 @@
+"""Room in the context: the sequences, what each holds, and what goes when there is too little.
+
+All sequences share the context, and any of them may use all of it while the others do not need it. The tokens that a
+sequence lists are exactly those whose state the context holds, so that room is counted, never guessed.
+"""
+
+from collections.abc import Sequence
+
+from llamacpp_model import LlamaModel
+from llamacpp_stream import Stream
+
+__all__ = ["HeldSequence", "Room"]
+
+
+class HeldSequence:
+    """A place in the context: the tokens that it holds, and the answer that uses it (``None``: kept warm).
+
+    ``session`` is whose turn it served last; ``reserved`` is for an answer that is on its way from another instance.
+    """
+
+    def __init__(self, id: int) -> None:
+        self.id = id
+        self.tokens: list[int] = []
+        self.stream: Stream | None = None
+        self.session: str | None = None
+        self.reserved: int | None = None
+        self.used_at = 0
+        self.read_at = 0
+
+    @property
+    def free(self) -> bool:
+        """Whether an answer may take it."""
+        return self.stream is None and self.reserved is None
+
+
+class Room:
+    """The ``count`` sequences of ``model``'s context.
+
+    ``scattered`` counts the holes that were made since the context held at most one sequence: while it is 0, each
+    sequence lies in the order of its positions, and its sums are made in that order.
+    """
+
+    def __init__(self, model: LlamaModel, count: int) -> None:
+        self.sequences = [HeldSequence(number) for number in range(count)]
+        self.scattered = 0
+        self._model = model
+
+    @property
+    def used(self) -> int:
+        """How many tokens the context holds."""
+        return sum(len(sequence.tokens) for sequence in self.sequences)
+
+    @property
+    def free(self) -> list[HeldSequence]:
+        """The sequences that an answer may take."""
+        return [sequence for sequence in self.sequences if sequence.free]
+
+    def make(self, needed: int) -> bool:
+        """Forget what finished conversations left behind, the oldest first, until ``needed`` tokens more fit.
+
+        Return whether they do.
+        """
+        warm = (sequence for sequence in self.sequences if sequence.free and sequence.tokens)
+        for sequence in sorted(warm, key=lambda sequence: sequence.used_at):
+            if self.used + needed <= self._model.context_length:
+                break
+            self.keep(sequence, 0)
+        return bool(self.used + needed <= self._model.context_length)
+
+    def keep(self, sequence: HeldSequence, count: int) -> int:
+        """Have a sequence hold its first ``count`` tokens only, or fewer; return how many.
+
+        What becomes free among others' cells is filled next, so that a sequence no longer lies in order.
+        """
+        kept = self._model.keep(sequence.id, count)
+        if kept < len(sequence.tokens):
+            del sequence.tokens[kept:]
+            self.scattered = self.scattered + 1 if self.used > len(sequence.tokens) else 0
+        return kept
+
+    def take(self, tokens: Sequence[int], *, from_start: bool) -> tuple[HeldSequence, int]:
+        """Return the free sequence that begins most like ``tokens``, and how many of them it holds now.
+
+        One is used on only if that uses most of what it holds, and never with ``from_start``. The last token is always
+        to be computed: what follows from it is not kept.
+        """
+
+        def worth(sequence: HeldSequence) -> tuple[int, int]:
+            shared = _shared(sequence.tokens, tokens)
+            return (shared if 2 * shared >= len(sequence.tokens) else 0, -sequence.used_at)
+
+        sequence = max(self.free, key=worth)
+        shared = 0 if from_start else min(_shared(sequence.tokens, tokens), len(tokens) - 1)
+        return sequence, self.keep(sequence, shared)
+
+    def park(self, sequence: HeldSequence) -> tuple[list[int], bytearray] | None:
+        """Empty a sequence and return what it held, to be put back by :meth:`unpark`; ``None`` without memory for it."""
+        tokens = list(sequence.tokens)
+        data = self._model.save(sequence.id) if tokens else None
+        self.keep(sequence, 0)
+        return None if data is None else (tokens, data)
+
+    def unpark(self, parked: tuple[list[int], bytearray]) -> HeldSequence | None:
+        """Put back what :meth:`park` returned, into a free sequence; ``None`` if it does not fit."""
+        tokens, data = parked
+        sequence = min(self.free, key=lambda one: (bool(one.tokens), one.used_at))
+        self.keep(sequence, 0)
+        if not self.make(len(tokens)) or not self._model.restore(sequence.id, data):
+            self.keep(sequence, 0)
+            return None
+        sequence.tokens = list(tokens)
+        return sequence
+
+
+def _shared(held: Sequence[int], wanted: Sequence[int]) -> int:
+    """Return how many tokens two sequences share at their start."""
+    count = 0
+    for ours, theirs in zip(held, wanted, strict=False):
+        if ours != theirs:
+            break
+        count += 1
+    return count
