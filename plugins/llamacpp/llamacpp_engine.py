@@ -14,7 +14,7 @@ in when a sequence is free and its prompt fits beside the running ones.
 
 Repeatability. What a token's logits are must not depend on who else is answered. llama.cpp computes each row of a batch
 by itself, except that from ``MAX_ROWS`` rows on its attention works in tiles, whose rounding depends on where in the
-context a token's predecessors lie. So running answers are never in one batch with a prompt, and the first
+context a token's predecessors lie, and that attention sums in the order in which they lie (``Room`` keeps it). So running answers are never in one batch with a prompt, and the first
 ``exact_tokens`` of a prompt are read in pieces below that size; beyond them speed matters more (tiles are twice as fast
 at 4,000 tokens). Pieces begin at fixed positions. What remains: several threads share out the attention of a single row
 beyond 512 tokens of context, and round by the share.
@@ -251,6 +251,7 @@ class Engine:
             entries = plan()
         if not entries:
             return False
+        self._room.order()
         places = [self.sequences[entry.sequence] for entry in entries]
         self._stepped = [place.stream.call for place in places if place.stream is not None]
         try:

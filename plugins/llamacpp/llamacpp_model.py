@@ -81,6 +81,7 @@ class LlamaModel:
         llama.llama_backend_init()
         parameters = llama.llama_model_default_params()
         parameters.n_gpu_layers = settings.gpu_layers
+        parameters.use_extra_bufts = settings.repack
         self._model: Any = _load(path, parameters)
         if not self._model:
             raise InvalidRequest(f"{path.name}: llama.cpp cannot load it: {log.last_error()}")
@@ -91,6 +92,7 @@ class LlamaModel:
         self.vocabulary = llama.llama_vocab_n_tokens(self.vocab)
         trained = llama.llama_model_n_ctx_train(self._model)
         wanted = settings.n_ctx or trained
+        self._on_gpu = settings.gpu_layers != 0
         self._batch_size = max(settings.prefill_chunk, MAX_ROWS)
         context = llama.llama_context_default_params()
         context.n_ctx = min(wanted, trained) if trained > 0 else wanted
@@ -229,10 +231,27 @@ class LlamaModel:
             raise InvalidRequest(f"llama.cpp cannot split a text of {len(data)} bytes into tokens")
         return list(buffer[:count])
 
-    def save(self, sequence: int) -> bytearray:
-        """Return what the context holds of ``sequence``, for :meth:`restore`."""
+    @property
+    def has_ranges(self) -> bool:
+        """Whether the context holds a state for each position, and not only one of the whole."""
+        return not (llama.llama_model_is_recurrent(self._model) or llama.llama_model_is_hybrid(self._model))
+
+    @property
+    def movable(self) -> bool:
+        """Whether sequences can be copied out and in at little cost."""
+        return self.has_ranges and not self._on_gpu
+
+    def clear(self) -> None:
+        """Empty all sequences."""
+        llama.llama_memory_clear(self._memory, False)
+
+    def save(self, sequence: int) -> bytearray | None:
+        """Return what the context holds of ``sequence``, for :meth:`restore`; ``None`` if there is no memory for it."""
         size = llama.llama_state_seq_get_size(self.context, sequence)
-        data = bytearray(size)
+        try:
+            data = bytearray(size)
+        except MemoryError:
+            return None
         place = (ctypes.c_uint8 * size).from_buffer(data)
         written = llama.llama_state_seq_get_data(self.context, place, size, sequence)
         if written != size:

@@ -104,7 +104,7 @@ def _grammar_of(request: InferenceRequest) -> tuple[str, str]:
     given = request.extra.get("grammar")
     if given is not None:
         if not isinstance(given, str) or not given.strip():
-            raise InvalidRequest(f"extra.grammar: expected a GBNF grammar as text, found {type(given).__name__}")
+            raise InvalidRequest(f"extra.grammar: expected a GBNF grammar as text, found {given!r}"[:200])
         return "extra.grammar", given
     kind = form.get("type") if isinstance(form, dict) else "text" if form is None else None
     if kind == "text":

@@ -75,7 +75,10 @@ def draw_seed(seed: int, position: int) -> int:
 
 
 class Sampler:
-    """One answer's samplers. ``before`` holds the tokens that penalties look back at; ``grammar`` is closed with it."""
+    """One answer's samplers. ``before`` holds the tokens that penalties look back at; ``grammar`` is closed with it.
+
+    ``structured``: the answer is JSON, a tool call or something else with a grammar.
+    """
 
     def __init__(
         self,
@@ -85,8 +88,11 @@ class Sampler:
         before: list[int],
         seed: int,
         grammar: Grammar | None,
+        *,
+        structured: bool = False,
     ) -> None:
         self._seed = seed
+        self._structured = structured
         self.grammar = grammar
         self._chain: Any = llama.llama_sampler_chain_init(llama.llama_sampler_chain_default_params())
         self._links = 0
@@ -158,7 +164,9 @@ class Sampler:
         return drawn
 
     def _add_penalties(self, sampling: Sampling, settings: Settings, vocabulary: int, top_k: int) -> None:
-        repetition = _or(sampling.repetition_penalty, settings.repetition_penalty)
+        # What is structured repeats itself, and the question: names, quotes, brackets. It is penalised only if asked for.
+        usual = 1.0 if self._structured else settings.repetition_penalty
+        repetition = _or(sampling.repetition_penalty, usual)
         frequency, presence = sampling.frequency_penalty or 0.0, sampling.presence_penalty or 0.0
         window = settings.penalty_window
         if not window or (repetition == 1 and not frequency and not presence):

@@ -27,7 +27,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 
     ``n_ctx`` tokens of context are shared by at most ``parallel`` answers at a time (0: as many as the model was
     trained for). ``threads`` decode, ``batch_threads`` read prompts (0: chosen), at most ``prefill_chunk`` tokens per
-    step, the first ``exact_tokens`` of one in a way that others do not affect. ``gpu_layers`` go to a GPU (-1: all).
+    step, the first ``exact_tokens`` of one in a way that others do not affect. ``repack``: weights are
+    rearranged in private memory for kernels that are faster with some files. ``gpu_layers`` go to a GPU (-1: all).
     The rest are defaults of requests that do not say; ``max_tokens`` of 0 means as many as the context holds.
     """
 
@@ -37,6 +38,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     batch_threads: Annotated[int, Meta(ge=0, le=512)] = 0
     prefill_chunk: Annotated[int, Meta(ge=1, le=8192)] = 128
     exact_tokens: Count = 960
+    repack: bool = False
     gpu_layers: Annotated[int, Meta(ge=-1, le=10_000)] = 0
     cache_type_k: CacheType = "f16"
     cache_type_v: CacheType = "f16"
