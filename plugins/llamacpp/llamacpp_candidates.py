@@ -12,7 +12,7 @@ from typing import Any
 
 from llamacpp_library import llama
 
-__all__ = ["Candidates", "likeliest", "log_probabilities", "visit_candidates"]
+__all__ = ["Candidates", "likeliest", "log_probabilities", "shorten", "visit_candidates"]
 
 Candidates = Any
 """A pointer to a ``llama_token_data_array``; ``size`` entries of ``data``, each with ``id``, ``logit`` and ``p``.
@@ -56,6 +56,11 @@ def visit_candidates(context: Any, index: int, look: Callable[[Candidates], None
     _visitor.visit(context, index, look)
 
 
+def shorten(candidates: Candidates, count: int) -> None:
+    """Leave only the ``count`` likeliest, the likeliest first."""
+    _apply_once(llama.llama_sampler_init_top_k(count), candidates)
+
+
 def log_probabilities(context: Any, index: int, token: int, count: int) -> tuple[float, list[tuple[int, float]]]:
     """Return the natural-log probability of ``token`` at ``index``, and the ``count`` likeliest tokens with theirs.
 
@@ -69,7 +74,7 @@ def log_probabilities(context: Any, index: int, token: int, count: int) -> tuple
         array = candidates.contents
         logit = array.data[token].logit
         _apply_once(llama.llama_sampler_init_dist(0), candidates)  # fills in the probabilities
-        _apply_once(llama.llama_sampler_init_top_k(max(count, 1)), candidates)
+        shorten(candidates, max(count, 1))
         total = array.data[0].logit - math.log(array.data[0].p)
         chosen = logit - total
         found.extend((array.data[at].id, array.data[at].logit - total) for at in range(min(count, array.size)))
@@ -83,7 +88,7 @@ def likeliest(context: Any, index: int, count: int) -> list[tuple[int, float]]:
     found: list[tuple[int, float]] = []
 
     def look(candidates: Candidates) -> None:
-        _apply_once(llama.llama_sampler_init_top_k(count), candidates)
+        shorten(candidates, count)
         array = candidates.contents
         found.extend((array.data[at].id, array.data[at].logit) for at in range(array.size))
 

@@ -26,6 +26,7 @@ class Plan(NamedTuple):
 
     ``grammar``: GBNF, with what to call it in messages. ``family``: how the model writes calls of the tools ``tools``;
     ``opened``: the beginning of a call that it must make. ``several``: whether it may make more than one.
+    ``described``: a schema or tools say what the answer is made of.
     """
 
     grammar: tuple[str, str] | None
@@ -33,6 +34,7 @@ class Plan(NamedTuple):
     family: Family | None = None
     opened: str = ""
     several: bool = True
+    described: bool = False
 
 
 def check_request(request: InferenceRequest) -> None:
@@ -76,13 +78,14 @@ def read_request(request: InferenceRequest, model: LlamaModel, family: Family) -
     check_sampling(request.sampling, model.vocabulary)
     where, grammar = _grammar_of(request)
     if not request.tools or request.tool_choice == "none":
-        return Plan((where, grammar) if grammar else None)
+        form = request.response_format or {}
+        return Plan((where, grammar) if grammar else None, described=form.get("type") == "json_schema")
     several = request.parallel_tool_calls is not False
     chosen = tuple(tool for tool in request.tools if tool.name == request.tool_choice)
     if not chosen and request.tool_choice != "required":
-        return Plan(None, request.tools, family, several=several)
+        return Plan(None, request.tools, family, several=several, described=True)
     forced = forced_grammar(family, chosen or request.tools)
-    return Plan(("tools", forced), request.tools, family, family.opening, several)
+    return Plan(("tools", forced), request.tools, family, family.opening, several, described=True)
 
 
 def read_prompt(request: InferenceRequest, template: ChatTemplate, plan: Plan) -> Prompt:

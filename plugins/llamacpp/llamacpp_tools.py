@@ -23,6 +23,7 @@ from llamacpp_schema import Converter
 __all__ = ["Calls", "Family", "as_json", "family_of", "forced_grammar", "instruct"]
 
 MAX_CALL = 256 << 10
+MAX_NAME = 200
 
 
 class Calls(NamedTuple):
@@ -33,12 +34,15 @@ class Calls(NamedTuple):
 
 
 class Family:
-    """One way to write calls. ``marks`` begin one; ``bare``: an answer that is a JSON object may be one, too."""
+    """One way to write calls.
+
+    ``marks`` begin one; ``bare``: an answer that is a JSON object may be one, too. ``between`` two calls means nothing.
+    """
 
     name = "hermes"
     marks: tuple[str, ...] = ("<tool_call>",)
     bare = False
-    drops_space = True
+    between = " \n"
     opening = "<tool_call>\n"
     closing = "\n</tool_call>"
     arguments = "arguments"
@@ -83,6 +87,7 @@ class _Llama(Family):
     name = "llama"
     marks = ("<|python_tag|>",)
     bare = True
+    between = " \n;"
     opening = ""
     closing = ""
     arguments = "parameters"
@@ -93,10 +98,7 @@ class _Llama(Family):
         if rest and not rest.startswith("{"):
             return Calls([], len(text))
         end = _whole_json(text, start)
-        if end is None:
-            return None
-        after = re.compile(r"\s*;?\s*").match(text, end)
-        return Calls(_listed(text[start:end]), after.end() if after else end)
+        return None if end is None else Calls(_listed(text[start:end]), end)
 
 
 class _Mistral(Family):
@@ -108,6 +110,9 @@ class _Mistral(Family):
     def _read(self, text: str, *, ended: bool) -> Calls | None:  # noqa: ARG002  (it ends with its JSON)
         start = len("[TOOL_CALLS]")
         head = re.compile(r"\s*([\w.-]+)\s*(?:\[CALL_ID\]\w*)?(?:\[ARGS\])?\s*(?=\{)").match(text, start)
+        rest = text[start:].lstrip()
+        if head is None and rest and rest[0] not in "[{":
+            return Calls([], len(text)) if "{" in rest or len(rest) > MAX_NAME else None
         end = _whole_json(text, head.end() if head else start)
         if end is None:
             return None

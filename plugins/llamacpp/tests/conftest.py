@@ -15,7 +15,7 @@ from byenatos_sdk.driver import Model
 from byenatos_sdk.protocol.messages import Delta, Failure, Finish, InferenceRequest, Message, Sampling, TextDelta
 
 FOLDER = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(FOLDER))
+sys.path[:0] = [str(FOLDER), str(Path(__file__).resolve().parent)]
 
 CEILING_S = 120.0
 
@@ -104,10 +104,10 @@ def load(driver_class: Any, models: Path) -> Iterator[Callable[..., Any]]:
 
 @pytest.fixture
 def ask() -> Callable[..., RecordedCall]:
-    """Send messages to a driver, with sampling given by name; return the running call."""
+    """Send messages to a driver, with sampling given by name and the rest of the request as ``asking``."""
 
-    def send(driver: Any, *messages: Message, **sampling: Any) -> RecordedCall:
-        call = RecordedCall(InferenceRequest(messages, sampling=Sampling(**sampling)))
+    def send(driver: Any, *messages: Message, asking: dict[str, Any] | None = None, **sampling: Any) -> RecordedCall:
+        call = RecordedCall(InferenceRequest(messages, sampling=Sampling(**sampling), **(asking or {})))
         assert driver.serve(call)
         return call
 
