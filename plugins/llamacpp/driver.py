@@ -24,8 +24,8 @@ from byenatos_sdk.protocol.messages import (
     ModelSpecification,
     TextDelta,
 )
-from llamacpp_probe import probe_file
-from llamacpp_settings import Settings, read_settings
+from llamacpp_probe import probe_file, read_model
+from llamacpp_settings import read_settings
 
 if TYPE_CHECKING:
     from llamacpp_engine import Engine
@@ -49,15 +49,8 @@ class LlamaCpp(Driver):
 
     async def start(self, model: Model) -> ModelSpecification:
         """Load the model in a thread, so that the event loop goes on."""
-        path = model.path
-        if path is None:
-            raise InvalidRequest(f"{model.id}: expected a GGUF file, found a model without one")
-        probed = probe_file(path)
-        if probed.specification is None:
-            raise InvalidRequest(f"{path.name}: {probed.reason}")
-        settings = read_settings(model.settings)
-        self._engine, context_length = await asyncio.to_thread(_load, path, settings)
-        return msgspec.structs.replace(probed.specification, id=model.id, context_length=context_length)
+        self._engine, specification = await asyncio.to_thread(_load, model)
+        return specification
 
     async def stop(self) -> None:
         """Stop the engine after its current step and free the model."""
@@ -100,19 +93,25 @@ class LlamaCpp(Driver):
         return ModelHealthStatus(metrics=self._engine.metrics)
 
 
-def _load(path: Path, settings: Settings) -> tuple["Engine", int]:
-    """Load the model and start the engine; return it with the context that one answer may use."""
+def _load(wanted: Model) -> tuple["Engine", ModelSpecification]:
+    """Load the model and start the engine; return it with what was loaded."""
     from llamacpp_chat import ChatTemplate
     from llamacpp_engine import Engine
     from llamacpp_model import LlamaModel
 
-    model = LlamaModel(path, settings)
+    if wanted.path is None:
+        raise InvalidRequest(f"{wanted.id}: expected a GGUF file, found a model without one")
+    settings = read_settings(wanted.settings)
+    header, specification = read_model(wanted.path, settings)
+    model = LlamaModel(wanted.path, settings, header)
     try:
         template = ChatTemplate(model.chat_template, model.bos, model.eos)
     except InvalidRequest:
         model.close()
         raise
-    return Engine(model, template, settings), model.context_length
+    model.measure_threads()
+    found = msgspec.structs.replace(specification, id=wanted.id, context_length=model.context_length)
+    return Engine(model, template, settings), found
 
 
 class _Answer:

@@ -1,7 +1,7 @@
 """Look at the candidates for the next token where they are: in llama.cpp, and work on them with its own samplers.
 
-``llama_sampler_sample`` builds the list of all tokens with their logits in C, which Python would need milliseconds for,
-but it hands it to one sampler and takes what that selects. So one sampler of ours, a closure, is put there: it lends the
+``llama_sampler_sample`` builds the list of all tokens with their logits in C, which would take Python milliseconds, but
+it hands it to one sampler and takes what that selects. So one sampler of ours, a closure, is put there: it lends the
 list to a function for as long as it runs. The function applies llama.cpp's samplers to it and reads single entries.
 """
 

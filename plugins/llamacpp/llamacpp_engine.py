@@ -1,8 +1,8 @@
 """The engine: one thread, one context, all answers together, one step at a time.
 
-A step is up to two batches: first the next token of every running answer, then a piece of one prompt that is still being
-read, the one that has waited longest. So a long prompt delays a running answer by one piece, never by its whole length,
-and whoever cancels is gone after a step (``llamacpp_abort``: or in the middle of a long one).
+A step is up to two batches: first the next token of every running answer, then a piece of one prompt that is read, the
+one that has waited longest. So a long prompt delays a running answer by one piece, never by its whole length, and
+whoever cancels is gone after a step (or in the middle of a long one, see ``llamacpp_abort``).
 
 Room (``llamacpp_room``). If a step does not fit, the engine first forgets what finished conversations left behind (kept
 so that their next turn need not be read again), the oldest first; then it suspends the youngest running answer: its
@@ -13,11 +13,11 @@ Queue. Requests wait first come, first served, without limit: how many are let i
 in when a sequence is free and its prompt fits beside the running ones.
 
 Repeatability. What a token's logits are must not depend on who else is answered. llama.cpp computes each row of a batch
-by itself, except that from ``MAX_ROWS`` rows on its attention works in tiles, whose rounding depends on where in the
-context a token's predecessors lie, and that attention sums in the order in which they lie (``Room`` keeps it). So running answers are never in one batch with a prompt, and the first
-``exact_tokens`` of a prompt are read in pieces below that size; beyond them speed matters more (tiles are twice as fast
-at 4,000 tokens). Pieces begin at fixed positions. What remains: several threads share out the attention of a single row
-beyond 512 tokens of context, and round by the share.
+by itself, but its attention sums in the order in which tokens lie in the context (``Room`` keeps them in order), and
+from ``MAX_ROWS`` rows on it works in tiles, whose rounding depends on where they begin. So running answers are never in
+one batch with a prompt, and the first ``exact_tokens`` of a prompt are read in pieces below that size; beyond them
+speed matters more. Pieces begin at fixed positions. What remains: several threads share out the attention of a single
+row beyond 512 tokens of context, and round by the share.
 
 After an error of llama.cpp the context cannot be trusted: every answer ends with a failure, the engine reports itself
 as down and takes nothing more; its process is to be replaced.
@@ -172,7 +172,9 @@ class Engine:
         """End what is left, and, after a failure, whatever still comes."""
         error = Unavailable(f"the llamacpp engine failed: {self._failed}") if self._failed else Draining("stopping")
         for sequence in self._running:
-            self._end(sequence, error)
+            if sequence.stream is not None:
+                sequence.stream.call.emit(failure(error))
+                self._release(sequence)
         self._running.clear()
         while True:
             for stream in self._waiting:
@@ -186,11 +188,6 @@ class Engine:
                 return
             self._wake.wait()
             self._wake.clear()
-
-    def _end(self, sequence: HeldSequence, error: ByenatosError) -> None:
-        if sequence.stream is not None:
-            sequence.stream.call.emit(failure(error))
-            self._release(sequence)
 
     def _unwanted(self) -> bool:
         """Say whether nobody wants the batch that is being computed; from any thread."""

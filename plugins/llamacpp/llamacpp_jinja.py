@@ -1,8 +1,8 @@
 """Run chat templates: foreign programs in Jinja, in its immutable sandbox.
 
 A template may not compute powers, is stopped after ``RENDER_TIMEOUT_S`` (by a trace function: a loop without output has
-no other place to stop at) and may not write more than ``MAX_PROMPT`` characters. What it allocates on the way is bounded
-by the process's memory limit.
+no other place to stop at) and may not write more than ``MAX_PROMPT`` characters. What it allocates is bounded by the
+process's memory limit.
 """
 
 import json

@@ -7,15 +7,21 @@ engine's thread calls in.
 
 import ctypes
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from byenatos_sdk.files import open_file
 from byenatos_sdk.protocol.errors import InvalidRequest, Unavailable
+from llamacpp_available import bounds, check_memory
 from llamacpp_candidates import likeliest
+from llamacpp_gguf import Header
+from llamacpp_gpu import choose_layers, free_memory
 from llamacpp_library import llama, log
+from llamacpp_memory import estimate
 from llamacpp_settings import MAX_ROWS, CacheType, Settings
+from llamacpp_threads import candidates, fastest
+from llamacpp_vocabulary import Vocabulary
 
 __all__ = ["Aborted", "Entry", "LlamaModel", "NoRoom"]
 
@@ -68,43 +74,49 @@ def _load(path: Path, parameters: Any) -> Any:
         _libc.fclose(stream)
 
 
-class LlamaModel:
-    """Weights, vocabulary and context.
+class LlamaModel(Vocabulary):
+    """Weights, vocabulary and context of the file at ``path``, of which ``header`` was read.
 
     Raises:
         InvalidRequest: llama.cpp cannot load the file.
-        Unavailable: there is no memory for the context.
+        Unavailable: there is not enough memory, by the estimate or by llama.cpp.
     """
 
-    def __init__(self, path: Path, settings: Settings) -> None:
+    def __init__(self, path: Path, settings: Settings, header: Header) -> None:
         log.errors.clear()
+        log.buffers.clear()
+        self._need = estimate(header, settings)
+        check_memory(path.name, self._need, bounds())
         llama.llama_backend_init()
+        free = free_memory() if llama.llama_supports_gpu_offload() else None
+        self._gpu_layers = choose_layers(header, self._need, settings, free)
         parameters = llama.llama_model_default_params()
-        parameters.n_gpu_layers = settings.gpu_layers
+        parameters.n_gpu_layers = self._gpu_layers
         parameters.use_extra_bufts = settings.repack
-        self._model: Any = _load(path, parameters)
-        if not self._model:
+        weights: Any = _load(path, parameters)
+        if not weights:
             raise InvalidRequest(f"{path.name}: llama.cpp cannot load it: {log.last_error()}")
-        if llama.llama_model_has_encoder(self._model) or not llama.llama_model_has_decoder(self._model):
-            llama.llama_model_free(self._model)
+        if llama.llama_model_has_encoder(weights) or not llama.llama_model_has_decoder(weights):
+            llama.llama_model_free(weights)
             raise InvalidRequest(f"{path.name}: expected a model that only decodes, found one with an encoder")
-        self.vocab: Any = llama.llama_model_get_vocab(self._model)
-        self.vocabulary = llama.llama_vocab_n_tokens(self.vocab)
+        super().__init__(weights)
         trained = llama.llama_model_n_ctx_train(self._model)
         wanted = settings.n_ctx or trained
-        self._on_gpu = settings.gpu_layers != 0
+        self._settings = settings
         self._batch_size = max(settings.prefill_chunk, MAX_ROWS)
         context = llama.llama_context_default_params()
         context.n_ctx = min(wanted, trained) if trained > 0 else wanted
         context.n_seq_max = settings.parallel + 1  # the last is where ranges of the others are put together
         context.n_outputs_max = settings.parallel + 1  # else there is room for the logits of a whole batch
         context.n_batch = context.n_ubatch = self._batch_size
-        context.n_threads = settings.decode_threads(path.stat().st_size)
+        self._threads = settings.decode_threads(self._need.weights)
+        context.n_threads = self._threads
         context.n_threads_batch = settings.prefill_threads()
         context.type_k = _CACHE_TYPES[settings.cache_type_k]
         context.type_v = _CACHE_TYPES[settings.cache_type_v]
         # One buffer for all sequences: any of them may use the whole context while the others do not need it.
         context.kv_unified = True
+        context.swa_full = settings.full_window
         context.no_perf = True
         self.context: Any = llama.llama_init_from_model(self._model, context)
         if not self.context:
@@ -118,67 +130,12 @@ class LlamaModel:
         self._memory: Any = llama.llama_get_memory(self.context)
         self._window = llama.llama_model_n_swa(self._model)
         self._batch: Any = llama.llama_batch_init(self._batch_size, 0, 1)
-        self._buffer = ctypes.create_string_buffer(256)
 
     def close(self) -> None:
         """Free everything; the object is not used again."""
         llama.llama_batch_free(self._batch)
         llama.llama_free(self.context)
         llama.llama_model_free(self._model)
-
-    # ---- vocabulary ----------------------------------------------------------------------------------------------
-
-    @property
-    def chat_template(self) -> str:
-        """The template that came with the model, empty without one."""
-        return self._metadata("tokenizer.chat_template")
-
-    @property
-    def bos(self) -> str:
-        """The text of the token that begins a text, as templates write it."""
-        return self._token_text(llama.llama_vocab_bos(self.vocab))
-
-    @property
-    def eos(self) -> str:
-        """The text of the token that ends a text, as templates write it."""
-        return self._token_text(llama.llama_vocab_eos(self.vocab))
-
-    def tokenize(self, text: str) -> list[int]:
-        """Return the tokens of ``text``, special ones included, with exactly one BOS if the model wants one."""
-        tokens = self._split(text.encode(errors="replace"), special=True)  # a template can write half a surrogate pair
-        bos = llama.llama_vocab_bos(self.vocab)
-        if llama.llama_vocab_get_add_bos(self.vocab) and tokens[:1] != [bos]:
-            tokens.insert(0, bos)
-        return tokens
-
-    def tokens_of(self, text: str) -> list[int]:
-        """Return tokens that stand for exactly the bytes of ``text``, none of them special.
-
-        Raises:
-            InvalidRequest: the vocabulary has none.
-        """
-        wanted = text.encode(errors="replace")
-        # Some vocabularies put a space before a text: then the text follows on a line break, which is taken off again.
-        for before in (b"", b"\n"):
-            tokens = self._split(before + wanted, special=False)
-            pieces = [self.piece(token) for token in tokens]
-            for skipped in range(min(3, len(tokens) + 1)):
-                if b"".join(pieces[skipped:]) == wanted:
-                    return tokens[skipped:]
-        raise InvalidRequest(f"the vocabulary has no tokens for {text[:80]!r}")
-
-    def control_tokens(self, texts: Iterable[str]) -> dict[int, bytes]:
-        """Return those of ``texts`` that are one token, by that token: control tokens have no bytes otherwise."""
-        found = ((self._split(text.encode(), special=True), text) for text in texts)
-        return {tokens[0]: text.encode() for tokens, text in found if len(tokens) == 1}
-
-    def piece(self, token: int) -> bytes:
-        """Return the bytes of ``token`` in an answer; nothing for control tokens."""
-        return self._piece(token, special=False)
-
-    def ends(self, token: int) -> bool:
-        """Say whether ``token`` ends an answer."""
-        return bool(llama.llama_vocab_is_eog(self.vocab, token))
 
     # ---- context -------------------------------------------------------------------------------------------------
 
@@ -224,13 +181,6 @@ class LlamaModel:
         llama.llama_memory_seq_rm(self._memory, sequence, -1, -1)
         return 0
 
-    def _split(self, data: bytes, *, special: bool) -> list[int]:
-        buffer = (llama.llama_token * (len(data) + 8))()
-        count = llama.llama_tokenize(self.vocab, data, len(data), buffer, len(buffer), False, special)
-        if count < 0:
-            raise InvalidRequest(f"llama.cpp cannot split a text of {len(data)} bytes into tokens")
-        return list(buffer[:count])
-
     @property
     def has_ranges(self) -> bool:
         """Whether the context holds a state for each position, and not only one of the whole."""
@@ -239,7 +189,7 @@ class LlamaModel:
     @property
     def movable(self) -> bool:
         """Whether sequences can be copied out and in at little cost."""
-        return self.has_ranges and not self._on_gpu
+        return self.has_ranges and not self._gpu_layers
 
     def clear(self) -> None:
         """Empty all sequences."""
@@ -263,25 +213,34 @@ class LlamaModel:
         place = (ctypes.c_uint8 * len(data)).from_buffer(data)
         return bool(llama.llama_state_seq_set_data(self.context, place, len(data), sequence) == len(data))
 
+    def measure_threads(self) -> None:
+        """Find out how many threads generate a token fastest, unless the operator said. The context is empty after."""
+        if self._settings.threads:
+            return
+        batch_threads = self._settings.prefill_threads()
+        token = Entry(max(llama.llama_vocab_bos(self.vocab), 0), 0, 0, sampled=True)
+
+        def step(threads: int) -> None:
+            llama.llama_set_n_threads(self.context, threads, batch_threads)
+            self.clear()
+            self.decode([token])
+
+        self._threads = fastest(candidates(batch_threads), step)
+        llama.llama_set_n_threads(self.context, self._threads, batch_threads)
+        self.clear()
+
     @property
     def figures(self) -> dict[str, float]:
-        """How the model was loaded, for the health report."""
-        return {}
-
-    def _metadata(self, key: str) -> str:
-        length = llama.llama_model_meta_val_str(self._model, key.encode(), self._buffer, len(self._buffer))
-        if length < 0:
-            return ""
-        buffer = ctypes.create_string_buffer(length + 1)
-        llama.llama_model_meta_val_str(self._model, key.encode(), buffer, len(buffer))
-        return buffer.value.decode(errors="replace")
-
-    def _token_text(self, token: int) -> str:
-        return self._piece(token, special=True).decode(errors="replace") if token >= 0 else ""
-
-    def _piece(self, token: int, *, special: bool) -> bytes:
-        length = llama.llama_token_to_piece(self.vocab, token, self._buffer, len(self._buffer), 0, special)
-        if length < 0:
-            self._buffer = ctypes.create_string_buffer(-length)
-            length = llama.llama_token_to_piece(self.vocab, token, self._buffer, -length, 0, special)
-        return self._buffer.raw[:length]
+        """How the model was loaded, for the health report: threads, layers on a GPU, memory estimated and allocated."""
+        need, found = self._need, log.buffers
+        estimated = need.kv + need.compute + need.output
+        measured = sum(found[kind] for kind in ("KV", "RS", "compute", "output"))
+        return {
+            "threads": self._threads,
+            "gpu_layers": self._gpu_layers,
+            "memory_estimated_bytes": estimated,
+            "memory_measured_bytes": measured,
+            "memory_error": estimated / measured - 1 if measured else 0.0,
+            "kv_estimated_bytes": need.kv,
+            "kv_measured_bytes": found["KV"] + found["RS"],
+        }

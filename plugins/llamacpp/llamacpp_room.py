@@ -105,7 +105,7 @@ class Room:
         return sequence, self.keep(sequence, shared)
 
     def park(self, sequence: HeldSequence) -> tuple[list[int], bytearray] | None:
-        """Empty a sequence and return what it held, to be put back by :meth:`unpark`; ``None`` without memory for it."""
+        """Empty a sequence and return what it held, for :meth:`unpark`; ``None`` if there is no memory for that."""
         tokens = list(sequence.tokens)
         data = self._model.save(sequence.id) if tokens else None
         self.keep(sequence, 0)

@@ -13,7 +13,10 @@ from llamacpp_tools import Family, family_of
 
 HERMES, LLAMA = family_of("<tool_call>"), family_of("<|python_tag|>")
 MISTRAL, FUNCTIONARY = family_of("[TOOL_CALLS]"), family_of("<function=")
-QWEN_CODER = "<tool_call>\n<function=add>\n<parameter=a>\n1\n</parameter>\n<parameter=b>\nx y\n</parameter>\n</function>\n</tool_call>"
+QWEN_CODER = (
+    "<tool_call>\n<function=add>\n<parameter=a>\n1\n</parameter>\n"
+    "<parameter=b>\nx y\n</parameter>\n</function>\n</tool_call>"
+)
 ADD = ("add", {"a": 1})
 
 

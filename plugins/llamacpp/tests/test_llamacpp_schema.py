@@ -117,7 +117,7 @@ def test_endless_schemas_are_refused() -> None:
         schema_to_gbnf(deep, "s")
     with pytest.raises(InvalidRequest, match="a schema of at most"):
         schema_to_gbnf({"enum": ["x" * 70_000]}, "s")
-    with pytest.raises(InvalidRequest, match="circle|nested at most"):
+    with pytest.raises(InvalidRequest, match=r"circle|nested at most"):
         schema_to_gbnf({"allOf": [{"$ref": "#"}]}, "s")
 
 
@@ -139,15 +139,14 @@ def test_any_object_is_json() -> None:
 @settings(max_examples=60)
 def test_numbers_lie_between_any_bounds(bounds: dict[str, int], kind: str) -> None:
     schema = {"type": kind, **bounds}
-    try:
-        values = written(schema, 6)
-    except InvalidRequest as error:
-        assert "lies between the bounds" in error.message
-        low = max(bounds.get("minimum", -(10**12)), bounds.get("exclusiveMinimum", -(10**12)) + (kind == "integer"))
-        high = min(bounds.get("maximum", 10**12), bounds.get("exclusiveMaximum", 10**12) - (kind == "integer"))
-        assert low > high or (kind == "number" and low >= high)
+    low = max(bounds.get("minimum", -(10**12)), bounds.get("exclusiveMinimum", -(10**12)) + (kind == "integer"))
+    high = min(bounds.get("maximum", 10**12), bounds.get("exclusiveMaximum", 10**12) - (kind == "integer"))
+    ends_out = kind == "number" and bool({bounds.get("exclusiveMinimum"), bounds.get("exclusiveMaximum")} & {low, high})
+    if low > high or (low == high and ends_out):
+        with pytest.raises(InvalidRequest, match="lies between the bounds"):
+            written(schema, 1)
         return
-    for value in values:
+    for value in written(schema, 6):
         jsonschema.validate(value, schema)
 
 

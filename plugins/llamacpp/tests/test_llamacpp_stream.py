@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import RecordedCall
+from recorded_call import RecordedCall
 
 from byenatos_sdk.protocol.messages import InferenceRequest, Logprobs, Sampling, Tool, ToolCallDelta, user
 
@@ -49,9 +49,9 @@ def test_answers_are_the_same_alone_in_company_and_after_being_suspended(
     load: Load, ask: Ask, alone: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver = load("smollm2", n_ctx=256, parallel=5)  # five answers of 70 tokens do not fit
-    suspended = []
+    suspended: list[bool] = []
     suspend = driver._engine._suspend_youngest
-    monkeypatch.setattr(driver._engine, "_suspend_youngest", lambda: (suspended.append(1), suspend()))
+    monkeypatch.setattr(driver._engine, "_suspend_youngest", lambda: suspended.append(suspend() is None))
     calls = {name: ask(driver, STORY, asking=asking, **sampling) for name, (sampling, asking) in WAYS.items()}
     for name, call in calls.items():
         call.wait()
