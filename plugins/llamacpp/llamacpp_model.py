@@ -6,15 +6,16 @@ engine's thread calls in.
 """
 
 import ctypes
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from byenatos_sdk.files import open_file
 from byenatos_sdk.protocol.errors import InvalidRequest, Unavailable
+from llamacpp_adapters import load_adapters, use_adapters
 from llamacpp_available import bounds, check_memory
 from llamacpp_candidates import likeliest
+from llamacpp_embedding import Embedder
+from llamacpp_files import c_stream
 from llamacpp_gguf import Header
 from llamacpp_gpu import choose_layers, free_memory
 from llamacpp_library import llama, log
@@ -52,28 +53,6 @@ class Entry(NamedTuple):
     sampled: bool
 
 
-_libc = ctypes.CDLL(None)
-_libc.fdopen.restype = ctypes.c_void_p
-_libc.fclose.argtypes = [ctypes.c_void_p]
-
-
-def _load(path: Path, parameters: Any) -> Any:
-    """Load the weights from the open file that was granted, not from a name; ``None`` if llama.cpp cannot.
-
-    Raises:
-        InvalidRequest: it cannot be opened.
-    """
-    try:
-        with open_file(path) as file:
-            stream = ctypes.c_void_p(_libc.fdopen(os.dup(file.fileno()), b"rb"))
-    except OSError as error:
-        raise InvalidRequest(f"{path.name}: cannot be opened: {error.strerror}") from None
-    try:
-        return llama.llama_model_load_from_file_ptr(stream, parameters)
-    finally:
-        _libc.fclose(stream)
-
-
 class LlamaModel(Vocabulary):
     """Weights, vocabulary and context of the file at ``path``, of which ``header`` was read.
 
@@ -93,16 +72,23 @@ class LlamaModel(Vocabulary):
         parameters = llama.llama_model_default_params()
         parameters.n_gpu_layers = self._gpu_layers
         parameters.use_extra_bufts = settings.repack
-        weights: Any = _load(path, parameters)
+        with c_stream(path) as stream:
+            weights: Any = llama.llama_model_load_from_file_ptr(stream, parameters)
         if not weights:
             raise InvalidRequest(f"{path.name}: llama.cpp cannot load it: {log.last_error()}")
         if llama.llama_model_has_encoder(weights) or not llama.llama_model_has_decoder(weights):
             llama.llama_model_free(weights)
             raise InvalidRequest(f"{path.name}: expected a model that only decodes, found one with an encoder")
         super().__init__(weights)
+        try:
+            adapters = load_adapters(weights, path.parent, settings.lora)
+        except InvalidRequest:
+            llama.llama_model_free(weights)
+            raise
         trained = llama.llama_model_n_ctx_train(self._model)
         wanted = settings.n_ctx or trained
         self._settings = settings
+        self._embedder: Embedder | None = None
         self._batch_size = max(settings.prefill_chunk, MAX_ROWS)
         context = llama.llama_context_default_params()
         context.n_ctx = min(wanted, trained) if trained > 0 else wanted
@@ -125,14 +111,27 @@ class LlamaModel(Vocabulary):
                 f"{path.name}: no context of {context.n_ctx} tokens for {settings.parallel} streams: "
                 f"{log.last_error()}; choose a smaller n_ctx"
             )
+        use_adapters(self.context, adapters)
         # llama.cpp rounds the size up; what the model was trained for stays the limit.
         self.context_length = min(llama.llama_n_ctx(self.context), context.n_ctx)
         self._memory: Any = llama.llama_get_memory(self.context)
         self._window = llama.llama_model_n_swa(self._model)
         self._batch: Any = llama.llama_batch_init(self._batch_size, 0, 1)
 
+    def embedder(self) -> Embedder:
+        """Return what makes vectors of texts; made when it is asked for first.
+
+        Raises:
+            Unavailable: there is no memory for it.
+        """
+        if self._embedder is None:
+            self._embedder = Embedder(self._model, self, self._settings, self._settings.prefill_threads())
+        return self._embedder
+
     def close(self) -> None:
         """Free everything; the object is not used again."""
+        if self._embedder is not None:
+            self._embedder.close()
         llama.llama_batch_free(self._batch)
         llama.llama_free(self.context)
         llama.llama_model_free(self._model)

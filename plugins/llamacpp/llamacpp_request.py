@@ -14,7 +14,7 @@ from llamacpp_sampling import check_sampling
 from llamacpp_schema import schema_to_gbnf
 from llamacpp_tools import Family, forced_grammar
 
-__all__ = ["Plan", "check_request", "read_prompt", "read_request"]
+__all__ = ["Plan", "check_request", "count_tokens", "read_prompt", "read_request"]
 
 MAX_STOPS = 16
 MAX_STOP = 256
@@ -99,6 +99,16 @@ def read_prompt(request: InferenceRequest, template: ChatTemplate, plan: Plan) -
         return Prompt(text, (), partial=bool(request.continued))
     prompt = template.prompt(request.messages, plan.tools)
     return prompt._replace(text=prompt.text + plan.opened)
+
+
+def count_tokens(request: InferenceRequest, model: LlamaModel, template: ChatTemplate) -> int:
+    """Return how many tokens the prompt of ``request`` comes to.
+
+    Raises:
+        InvalidRequest: see :func:`read_request` and :func:`read_prompt`.
+    """
+    plan = read_request(request, model, template.family)
+    return len(model.tokenize(read_prompt(request, template, plan).text))
 
 
 def _grammar_of(request: InferenceRequest) -> tuple[str, str]:

@@ -56,6 +56,10 @@ class Room:
         """The sequences that an answer may take."""
         return [sequence for sequence in self.sequences if sequence.free]
 
+    def least_used(self) -> HeldSequence:
+        """Return the free sequence that holds nothing, or was used least lately; there must be a free one."""
+        return min(self.free, key=lambda one: (bool(one.tokens), one.used_at))
+
     def make(self, needed: int) -> bool:
         """Forget what finished conversations left behind, the oldest first, until ``needed`` tokens more fit.
 
@@ -114,7 +118,7 @@ class Room:
     def unpark(self, parked: tuple[list[int], bytearray]) -> HeldSequence | None:
         """Put back what :meth:`park` returned, into a free sequence; ``None`` if it does not fit."""
         tokens, data = parked
-        sequence = min(self.free, key=lambda one: (bool(one.tokens), one.used_at))
+        sequence = self.least_used()
         self.keep(sequence, 0)
         if not self.make(len(tokens)) or not self._model.restore(sequence.id, data):
             self.keep(sequence, 0)

@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 
 from byenatos_sdk.protocol.errors import InvalidRequest
 
-__all__ = ["CACHE_BYTES", "MAX_ROWS", "CacheType", "Settings", "read_settings"]
+__all__ = ["CACHE_BYTES", "MAX_ROWS", "Adapter", "CacheType", "Settings", "read_settings"]
 
 SMALL_MODEL = 1 << 30
 """Bytes below which one thread decodes: more threads wait for each other longer than they compute (measured)."""
@@ -25,6 +25,13 @@ Count: TypeAlias = Annotated[int, Meta(ge=0, le=1 << 24)]
 Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
 
 
+class Adapter(Struct, frozen=True, forbid_unknown_fields=True):
+    """A LoRA adapter: the name of its ``file`` beside the model's, and how strongly it is applied."""
+
+    file: str
+    scale: Annotated[float, Meta(ge=-10, le=10)] = 1.0
+
+
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """``[settings]`` of the manifest.
 
@@ -34,6 +41,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     that see a window of the context keep all of it. ``repack``: weights are
     rearranged in private memory for kernels that are faster with some files. ``gpu_layers`` go to a GPU
     (``auto`` or -1: as many as its free memory holds).
+    ``lora`` lists adapters. ``pooling`` makes the vector of a text of at most ``embedding_tokens`` from its tokens'.
     The rest are defaults of requests that do not say; ``max_tokens`` of 0 means as many as the context holds.
     """
 
@@ -48,6 +56,9 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     gpu_layers: Annotated[int, Meta(ge=-1, le=10_000)] | Literal["auto"] = 0
     cache_type_k: CacheType = "f16"
     cache_type_v: CacheType = "f16"
+    lora: Annotated[list[Adapter | str], Meta(max_length=16)] = []
+    pooling: Literal["model", "mean", "cls", "last"] = "model"
+    embedding_tokens: Annotated[int, Meta(ge=1, le=1 << 20)] = 1024
     max_tokens: Count = 1024
     temperature: Annotated[float, Meta(ge=0, le=2)] = 0.7
     top_k: Count = 40

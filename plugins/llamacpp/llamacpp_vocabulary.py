@@ -25,6 +25,12 @@ class Vocabulary:
         return self._metadata("tokenizer.chat_template")
 
     @property
+    def pooling(self) -> str:
+        """How the file says that a text's vector is made: ``mean``, ``cls``, ``last``; empty if it does not."""
+        kind = self._metadata(f"{self._metadata('general.architecture')}.pooling_type")
+        return {"1": "mean", "2": "cls", "3": "last"}.get(kind, "")
+
+    @property
     def bos(self) -> str:
         """The text of the token that begins a text, as templates write it."""
         return self._token_text(llama.llama_vocab_bos(self.vocab))
