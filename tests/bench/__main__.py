@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-from tests.bench import broker, cancel, death, memory, plugins, requests, sandbox, slow_client, streams
+from tests.bench import broker, cancel, death, engine, memory, plugins, requests, sandbox, slow_client, streams
 from tests.bench.figures import Figure, Section, Table, best_of
 from tests.bench.machine import describe_machine
 
@@ -28,6 +28,7 @@ SECTIONS: Final[dict[str, Callable[..., Section]]] = {
     "slow-client": slow_client.measure,
     "broker": broker.measure,
     "sandbox": sandbox.measure,
+    "engine": engine.measure,
 }
 
 
