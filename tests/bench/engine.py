@@ -19,7 +19,7 @@ __all__ = ["measure"]
 
 CHATS = (1, 2, 4, 8)
 TOKENS = 48
-ROUNDS = 5
+ROUNDS = 4
 SIDES = ("ours", "theirs")
 
 
