@@ -172,11 +172,10 @@ class Engine:
         try:
             while not self._closing:
                 self._wake.clear()
+                self._abort.work()
                 self._take_in()
                 changed = self._jobs.run()
-                if self._step() or changed:
-                    self._abort.work()
-                else:
+                if not self._step() and not changed:
                     self._abort.rest()
                     self._wake.wait()
         except Exception as error:  # noqa: BLE001  (foreign code)

@@ -5,7 +5,7 @@ others are told in a system prompt to write like the Hermes family, which most f
 
 | family | a call |
 |---|---|
-| hermes | ``<tool_call>{"name": …, "arguments": {…}}</tool_call>``, also with a list (SmolLM2) or Qwen3-Coder's tags |
+| hermes | ``<tool_call>{"name": …, "arguments": {…}}</tool_call>``, also lists (SmolLM2) and tags (Qwen3-Coder, GLM) |
 | llama | ``{"name": …, "parameters": {…}}``, the whole answer, perhaps after ``<|python_tag|>`` |
 | mistral | ``[TOOL_CALLS][{"name": …, "arguments": {…}}]``, or ``[TOOL_CALLS]name[ARGS]{…}`` |
 | functionary | ``<function=name>{…}</function>`` |
@@ -70,7 +70,9 @@ class Family:
         if end >= 0:
             after = end + len("</tool_call>")
             body = text[start:end].strip()
-            return Calls(_tagged(body) if body.startswith("<function=") else _listed(body), after)
+            return Calls(
+                _tagged(body) if body.startswith("<function=") or "<arg_key>" in body else _listed(body), after
+            )
         found = _whole_json(text, start) if ended else None
         return None if found is None else Calls(_listed(text[start:found]), len(text))
 
@@ -144,8 +146,8 @@ class _Functionary(Family):
         return f"{literal(name + '>')} {arguments} {literal(self.closing)}"
 
 
-def family_of(template: str) -> Family:
-    """Return the family that a chat template belongs to; the Hermes family if it does not say."""
+def family_of(template: str) -> Family | None:
+    """Return the family that a chat template belongs to; ``None`` if it is none of these."""
     if "[TOOL_CALLS]" in template:
         return _Mistral()
     if "<tool_call>" in template:
@@ -154,7 +156,7 @@ def family_of(template: str) -> Family:
         return _Functionary()
     if "<|python_tag|>" in template or ("<|start_header_id|>" in template and "tools" in template):
         return _Llama()
-    return Family()
+    return None
 
 
 def as_json(tool: Tool) -> dict[str, Any]:
@@ -200,7 +202,11 @@ def _listed(body: str) -> list[dict[str, Any]]:
 
 
 def _tagged(body: str) -> list[dict[str, Any]]:
-    """Read Qwen3-Coder's calls: ``<function=name><parameter=key>value</parameter></function>``."""
+    """Read calls in tags: Qwen3-Coder's ``<function=name><parameter=key>value</parameter></function>``, or GLM's."""
+    if "<arg_key>" in body:
+        name, _, rest = body.partition("<arg_key>")
+        pairs = re.findall(r"<arg_key>(.*?)</arg_key>\s*<arg_value>(.*?)</arg_value>", "<arg_key>" + rest, re.DOTALL)
+        return [{"name": name.strip(), "arguments": {key.strip(): _value(value) for key, value in pairs}}]
     calls = []
     for name, inner in re.findall(r"<function=([^>\n]+)>(.*?)</function>", body, re.DOTALL):
         pairs = re.findall(r"<parameter=([^>\n]+)>\n?(.*?)\n?</parameter>", inner, re.DOTALL)

@@ -12,7 +12,20 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-from tests.bench import broker, cancel, death, memory, plugins, requests, sandbox, slow_client, standby, streams, warm
+from tests.bench import (
+    broker,
+    cancel,
+    death,
+    engine,
+    memory,
+    plugins,
+    requests,
+    sandbox,
+    slow_client,
+    standby,
+    streams,
+    warm,
+)
 from tests.bench.figures import Figure, Section, Table, best_of
 from tests.bench.machine import describe_machine
 
@@ -30,6 +43,7 @@ SECTIONS: Final[dict[str, Callable[..., Section]]] = {
     "sandbox": sandbox.measure,
     "standby": standby.measure,
     "warm": warm.measure,
+    "engine": engine.measure,
 }
 
 

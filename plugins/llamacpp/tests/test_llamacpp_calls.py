@@ -11,8 +11,10 @@ from byenatos_sdk.protocol.messages import ToolCallDelta
 from llamacpp_calls import CallParser, call_id
 from llamacpp_tools import Family, family_of
 
-HERMES, LLAMA = family_of("<tool_call>"), family_of("<|python_tag|>")
-MISTRAL, FUNCTIONARY = family_of("[TOOL_CALLS]"), family_of("<function=")
+HERMES, LLAMA, MISTRAL, FUNCTIONARY = (
+    family_of(mark) or Family() for mark in ("<tool_call>", "<|python_tag|>", "[TOOL_CALLS]", "<function=")
+)
+GLM = "<tool_call>add\n<arg_key>a</arg_key>\n<arg_value>1</arg_value>\n</tool_call>"
 QWEN_CODER = (
     "<tool_call>\n<function=add>\n<parameter=a>\n1\n</parameter>\n"
     "<parameter=b>\nx y\n</parameter>\n</function>\n</tool_call>"
@@ -45,6 +47,7 @@ def parse(
         (HERMES, '<tool_call>{"name": "add", "arguments": "{\\"a\\": 1}"}</tool_call>', [ADD]),
         (HERMES, '<tool_call>{"name": "add", "arguments": {"a": 1}}', [ADD]),
         (HERMES, '<tool_call>{"name": "add", "arguments": {"a": 1}}</tool_call>\n' * 2, [ADD, ADD]),
+        (HERMES, GLM, [ADD]),
         (HERMES, QWEN_CODER, [("add", {"a": 1, "b": "x y"})]),
         (LLAMA, '{"name": "add", "parameters": {"a": 1}}', [ADD]),
         (
