@@ -86,7 +86,7 @@ class ModelConfig(_Strict, frozen=True):
     """``model_config``: defaults for one model of one vendor (a driver's id). ``timeout`` in seconds.
 
     ``api_key`` is a reference to an environment variable. ``settings`` go to the driver over those of its manifest.
-    With ``journal`` the state of running answers is copied every so many tokens, in case their process dies (0: never).
+    Every ``journal`` tokens the state of running answers is copied, for when their process dies (0: never).
     """
 
     model_id: _Name

@@ -13,6 +13,7 @@ import msgspec
 from byenatos_kernel import __version__
 from byenatos_kernel.clients import ClientState
 from byenatos_kernel.inquiries import INQUIRIES, Inquiries
+from byenatos_kernel.instances import Instance
 from byenatos_sdk.protocol.control import (
     METHODS,
     Empty,
@@ -21,11 +22,12 @@ from byenatos_sdk.protocol.control import (
     ModelInfo,
     Named,
     SecretInfo,
+    SessionState,
     SessionTranscript,
     SlotInfo,
     SwapAdvanced,
 )
-from byenatos_sdk.protocol.errors import ByenatosError, Cancelled, ClientTooSlow, InvalidRequest, NotFound
+from byenatos_sdk.protocol.errors import ByenatosError, Cancelled, ClientTooSlow, InvalidRequest, NotFound, Unavailable
 from byenatos_sdk.protocol.frames import UNREADABLE, Call, Notice, Reply, encode
 from byenatos_sdk.protocol.messages import Failure, SessionInfo, SwapEvent, SwapRequest
 
@@ -65,6 +67,9 @@ class Control:
             "sessions": self._list_sessions,
             "session": self._session,
             "session_remove": self._session_remove,
+            "session_prefill": self._session_prefill,
+            "session_hibernate": self._session_hibernate,
+            "session_wake": self._session_wake,
             "secrets": self._secrets,
             "shutdown": self._shutdown,
         }
@@ -214,7 +219,33 @@ class Control:
         if self._kernel.turns.busy(named.name):
             raise InvalidRequest(f"session {named.name!r} is being answered; wait for it or cancel it")
         await self._kernel.sessions.remove(named.name)
+        await self._kernel.states.forget(named.name)
         return Empty()
+
+    async def _session_prefill(self, named: Named) -> SessionState:
+        instance, transcript = await self._idle_session(named.name)
+        messages = tuple(turn.message for turn in transcript.turns)
+        positions = await self._kernel.states.prefill(instance, named.name, messages)
+        return SessionState(named.name, instance.model.id, positions)
+
+    async def _session_hibernate(self, named: Named) -> SessionState:
+        instance, _ = await self._idle_session(named.name)
+        positions, size = await self._kernel.states.hibernate(instance, named.name)
+        return SessionState(named.name, instance.model.id, positions, size)
+
+    async def _session_wake(self, named: Named) -> SessionState:
+        instance, _ = await self._idle_session(named.name)
+        return SessionState(named.name, instance.model.id, await self._kernel.states.wake(instance, named.name))
+
+    async def _idle_session(self, session: str) -> tuple[Instance, SessionTranscript]:
+        """A session that is not being answered, and the instance that serves its slot."""
+        if self._kernel.turns.busy(session):
+            raise InvalidRequest(f"session {session!r} is being answered; wait for it or cancel it")
+        transcript = await self._kernel.sessions.show(session)
+        unit, _ = self._kernel.routes.resolve(transcript.info.slot)
+        if unit.ready is None:
+            raise Unavailable(f"slot {transcript.info.slot!r}: {unit.model.id} is not ready")
+        return unit.ready, transcript
 
     async def _secrets(self, _: Empty) -> list[SecretInfo]:
         return await self._kernel.egress.secrets()

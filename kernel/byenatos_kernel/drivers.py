@@ -136,10 +136,10 @@ class DriverManager:
             self.stream_ended(unit.instance)
         # else it could not be launched: the loss of the instance is on its way and ends the unit
 
-    def forget(self, unit: Unit) -> None:
-        """Nobody will want the unit's model again soon: what was kept to start it quickly goes as well."""
+    def forget(self, model: ModelEntry) -> None:
+        """Nobody will want the model again soon: what was kept to start it quickly goes as well."""
         if self._grants.nurseries is not None:
-            self._grants.nurseries.forget(unit.grant.name)
+            self._grants.nurseries.forget(self._grants.name_of(model))
 
     def stream_ended(self, instance: Instance) -> None:
         """A stream left ``instance``: stop it if it was the last one of a draining instance."""

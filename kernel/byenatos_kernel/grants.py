@@ -30,7 +30,12 @@ class Grants:
         Raises:
             InvalidRequest: the operator's files or the manifest ask for what cannot be.
         """
-        return self._make(plugin, f"{plugin.id}/{model.id}", model.path, serves=True)
+        return self._make(plugin, self.name_of(model), model.path, serves=True)
+
+    @staticmethod
+    def name_of(model: ModelEntry) -> str:
+        """What the processes of ``model`` are called."""
+        return f"{model.driver}/{model.id}"
 
     def for_probe(self, plugin: PluginEntry, path: Path) -> Grant:
         """The grant of a process that only looks at a file.

@@ -40,6 +40,7 @@ from byenatos_kernel.instances import Instance
 from byenatos_kernel.moves import Copied, Route
 from byenatos_kernel.registry import ModelRegistry
 from byenatos_kernel.routes import Routes, Slot
+from byenatos_kernel.session_states import SessionStates
 from byenatos_kernel.streams import Stream
 from byenatos_kernel.switchboard import Switchboard
 from byenatos_kernel.units import Unit
@@ -118,7 +119,9 @@ class HotSwapManager:
         routes: Routes,
         switchboard: Switchboard,
         publish: Callable[[Event], None],
+        states: SessionStates | None = None,
     ) -> None:
+        self._states = states
         self._database = database
         self._registry = registry
         self._drivers = drivers
@@ -276,6 +279,8 @@ class HotSwapManager:
         except ByenatosError as error:
             log.debug("swap %d moves by text: %s", swap.event.id, error.message)
             return _Copies(None, {})
+        if self._states is not None:
+            await self._states.move_idle(route)
         copied: dict[Stream, Copied] = {}
         if swap.request.strategy == "immediate":
             for stream in [one for one in source.streams.values() if one.slot == slot.name and not one.parts]:
@@ -306,9 +311,9 @@ class HotSwapManager:
         )
 
     async def _switch(self, swap: Swap, slot: Slot, target: Unit, copies: "_Copies") -> Unit | None:
-        """Prepared -> switched: the one assignment, and the move of the streams, but of those that move with their state.
+        """Prepared -> switched: the one assignment, and the move of the streams.
 
-        These go on at the old instance, as in a graceful swap, for the moment until it is their turn.
+        Those that move with their state go on at the old instance, as in a graceful swap, until it is their turn.
         """
         if target.ready is None:
             self._abandon(copies)

@@ -18,6 +18,7 @@ from byenatos_kernel.enforcement import Enforcement
 from byenatos_kernel.fronts import FrontManager
 from byenatos_kernel.grants import Grants
 from byenatos_kernel.health import HealthWatch
+from byenatos_kernel.hibernation import Hibernation
 from byenatos_kernel.hotswap import HotSwapManager
 from byenatos_kernel.link import quoted
 from byenatos_kernel.model_files import Digests
@@ -29,6 +30,7 @@ from byenatos_kernel.profiles import Profiles
 from byenatos_kernel.registry import ModelRegistry
 from byenatos_kernel.routes import Routes
 from byenatos_kernel.rules import Rules
+from byenatos_kernel.session_states import SessionStates
 from byenatos_kernel.sessions import SessionStore
 from byenatos_kernel.shipped import shipped
 from byenatos_kernel.supply import Supply
@@ -86,9 +88,10 @@ class Kernel:
         self.places = Places(self.drivers, self.routes)
         self.turns = Turns(self.sessions)
         self.warm = WarmState()
-        self.switchboard = Switchboard(self.places, self.routes, self.turns, self.bus, self.warm)
+        self.states = SessionStates(self.warm, Hibernation(home.warm, home.warm_key))
+        self.switchboard = Switchboard(self.places, self.routes, self.turns, self.bus, self.warm, self.states)
         self.swaps = HotSwapManager(
-            self.database, self.registry, self.drivers, self.routes, self.switchboard, self._publish
+            self.database, self.registry, self.drivers, self.routes, self.switchboard, self._publish, self.states
         )
         self.supply = Supply(self.registry, self.drivers, self.routes, self.swaps, config.driver.fallback_model)
         self.fronts = FrontManager(config.fronts, self.drivers, self.bus)

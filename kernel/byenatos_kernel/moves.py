@@ -13,8 +13,8 @@ What must stay true: a stream is in one place. While it is frozen it is in the o
 new one's. Nothing is awaited between looking at its place and changing it. A stream that has said a word at the new
 place does not go back. Trouble before *go* leaves the stream where it is, thawed; the caller then moves it by text.
 
-After a crash the old instance cannot be frozen, and the state is the journal's: a few tokens behind what the client has.
-The new one makes them again and says only what is new (``Resume.said``); if it cannot, the stream goes on by text.
+After a crash the old instance cannot be frozen, and the state is the journal's: a few tokens behind what the client
+has. The new one makes them again and says only what is new (``Resume.said``); if it cannot, the stream goes on by text.
 
 Why pre-copy and not stop-and-copy: the pause would grow with the context (12 ms at 4,096 tokens of a small model); this
 way it is the same for all.
@@ -143,7 +143,6 @@ class Moves:
 
         If not, it goes on at the source, or has ended.
         """
-        stream = copied.stream
         frozen = False
         kept: Kept | None = None
         try:
@@ -176,14 +175,15 @@ class Moves:
         instance: Instance | None = None
         try:
             async with asyncio.timeout(PRE_COPY_S):
+                # while the new process comes to be
+                await self._warm.check(layout, record.owner, record.pieces)
                 instance = await unit.until_ready()
                 if (await self._warm.fingerprint(instance)).layout != layout:
                     raise Unavailable("the new instance keeps its state in another form")
-                *whole, last = self._warm.batches(instance, record.pieces)
-                await self._warm.restore(
-                    instance, layout, record.owner, number, [one for batch in whole for one in batch]
-                )
-                kept = await self._warm.lay(instance, layout, record.owner, last)
+                *batches, last = self._warm.batches(instance, record.pieces)
+                before = [piece for batch in batches for piece in batch]
+                await self._warm.restore(instance, layout, record.owner, number, before, checked=True)
+                kept = await self._warm.lay(instance, layout, record.owner, last, checked=True)
         except (ByenatosError, TimeoutError) as reason:
             log.info("a stream of %s goes on by text: %s", source, reason)
             if instance is not None:

@@ -1,9 +1,9 @@
 """Pieces of warm state in the kernel's hands: each sealed when it is taken over, each looked at before it is handed on.
 
 A driver's engine takes nearly anything for a state (llama.cpp accepted 272 of 400 mutated ones), and a piece that means
-something else ends in rubbish, or in a hole of a parser in C++. So a piece carries the layout that it was made for, whose
-it is and its range, and a keyed BLAKE2b over all of that and its bytes, by a key that only this kernel has and that ends
-with it. What does not match is refused.
+something else ends in rubbish, or in a hole of a parser in C++. So a piece carries the layout that it was made for,
+whose it is and its range, and a keyed BLAKE2b over all of that and its bytes, by a key that only this kernel has and
+that ends with it. What does not match is refused.
 """
 
 import hashlib
@@ -133,17 +133,17 @@ class Record:
             InvalidRequest: they do not follow what is kept.
             Overloaded: the budget is used up.
         """
-        kept, dropped = self.pieces[: self.loose], self.pieces[self.loose :]
-        self.pieces = kept
+        before, dropped = self.pieces, self.pieces[self.loose :]
+        self.pieces = before[: self.loose]
         try:
             for piece in longer:
                 self.add(piece)
         except Exception:
-            self._budget.give_back(sum(len(piece.data) for piece in self.pieces[len(kept) :]))
-            self.pieces = kept + dropped
+            self._budget.give_back(sum(len(piece.data) for piece in self.pieces[self.loose :]))
+            self.pieces = before
             raise
         self._budget.give_back(sum(len(piece.data) for piece in dropped))
-        self.loose = len(kept) + 1
+        self.loose += 1
 
     def clear(self) -> None:
         """Hold nothing more."""

@@ -83,7 +83,12 @@ class Places:
     def twin(self, unit: Unit) -> Unit | None:
         """Another unit with the same model that is ready, such as the one that a swap is preparing."""
         return next(
-            (one for one in self._drivers.units if one.model is unit.model and one is not unit and one.ready), None
+            (
+                one
+                for one in self._drivers.units
+                if one.model is unit.model and one is not unit and one.ready and not one.leaving
+            ),
+            None,
         )
 
     def returns(self, unit: Unit) -> bool:
@@ -95,6 +100,9 @@ class Places:
         """Send a stream to an instance, with the text that its answer already has."""
         text = stream.text if stream.total else ""
         stream.base = len(text)
+        if stream.record is not None:  # what was journaled is another beginning's state
+            stream.record.clear()
+            stream.record = None
         number = self.reserve()
         self.enter(stream, instance, number)
         try:
@@ -115,7 +123,7 @@ class Places:
         return number
 
     def enter(self, stream: Stream, instance: Instance, number: int) -> None:
-        """Put a stream, which is in no place, into the table of an instance; what the driver is told is another matter."""
+        """Put a stream, which is in no place, into the table of an instance; the driver is told by the caller."""
         stream.id = number
         stream.instance = instance
         stream.state = StreamState.RUNNING

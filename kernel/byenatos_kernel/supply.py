@@ -67,7 +67,7 @@ class Supply:
         for unit in [unit for unit in self._drivers.units if unit.model is entry]:
             unit.pinned = False
             self._drivers.release(unit)
-            self._drivers.forget(unit)
+        self._drivers.forget(entry)
 
     async def load(self, request: LoadRequest) -> InstanceInfo:
         """Load a model, keep it loaded, and bind a new slot to it if one is named.
@@ -118,7 +118,7 @@ class Supply:
         for unit in units:
             unit.pinned = False
             self._drivers.release(unit)
-            self._drivers.forget(unit)
+        self._drivers.forget(units[0].model)
 
     # ---- private -----------------------------------------------------------------------------------------------
 

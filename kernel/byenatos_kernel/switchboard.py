@@ -26,6 +26,7 @@ from byenatos_kernel.journals import Journals
 from byenatos_kernel.moves import Moves
 from byenatos_kernel.places import Places
 from byenatos_kernel.routes import Routes
+from byenatos_kernel.session_states import SessionStates
 from byenatos_kernel.streams import JOIN_EVERY, Stream, StreamState
 from byenatos_kernel.turns import Turns
 from byenatos_kernel.units import Unit
@@ -94,7 +95,15 @@ class Wire(Protocol):
 class Switchboard:
     """Owns all streams. ``requests`` and ``deltas`` count since the start."""
 
-    def __init__(self, places: Places, routes: Routes, turns: Turns, wire: Wire, warm: WarmState | None = None) -> None:
+    def __init__(
+        self,
+        places: Places,
+        routes: Routes,
+        turns: Turns,
+        wire: Wire,
+        warm: WarmState | None = None,
+        states: SessionStates | None = None,
+    ) -> None:
         self.live: set[Stream] = set()
         self.requests = 0
         self.deltas = 0
@@ -105,6 +114,7 @@ class Switchboard:
         self._places = places
         places.fail = self.fail
         warm = warm or WarmState()
+        self._states = states
         self.journals = Journals(warm)
         self.moves = Moves(warm, places, self._touch, self._move)
         places.started = self.journals.started
@@ -456,10 +466,19 @@ class Switchboard:
             await self._turns.begin(stream, request)
             if stream.state is StreamState.WAITING:
                 unit, stream.slot = self._routes.resolve(stream.target)
+                await self._wake(stream, unit)
+            if stream.state is StreamState.WAITING:
+                unit, stream.slot = self._routes.resolve(stream.target)
                 self._places.place(stream, unit)
         except ByenatosError as error:
             if stream.state is StreamState.WAITING:
                 self.fail(stream, error)
+
+    async def _wake(self, stream: Stream, unit: Unit) -> None:
+        """Bring the state of a hibernated session back before its turn."""
+        session = stream.session
+        if self._states is not None and session is not None and self._states.asleep(session) and unit.ready is not None:
+            await self._states.wake_for_turn(unit.ready, session)
 
     async def _store(self, stream: Stream, terminal: Terminal) -> None:
         self._end(stream, await self._turns.finish(stream, terminal))

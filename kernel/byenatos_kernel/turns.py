@@ -73,7 +73,7 @@ class Turns:
         assert stream.session is not None
         slot = stream.slot or stream.target
         transcript = await self._sessions.begin(stream.session, slot, stream.client.owner, request.messages)
-        stream.body = encode(msgspec.structs.replace(request, messages=transcript))
+        stream.body = encode(msgspec.structs.replace(request, messages=transcript, session=stream.session))
 
     async def finish(self, stream: Stream, terminal: Terminal) -> Terminal:
         """Make the assistant's turn durable; return the terminal to send, another one if it could not be stored."""

@@ -147,8 +147,25 @@ class WarmState:
         finally:
             arena.give_back(part)
 
-    async def lay(self, instance: Instance, layout: str, owner: str, pieces: Sequence[SealedPiece]) -> Kept:
+    async def check(self, layout: str, owner: str, pieces: Sequence[SealedPiece]) -> None:
+        """Check pieces ahead of their use, while there is time for it.
+
+        Raises:
+            InvalidRequest: one is not what was sealed.
+        """
+
+        def check_all() -> None:
+            for piece in pieces:
+                self.seals.check(piece, layout, owner)
+
+        await self._work(sum(len(piece.data) for piece in pieces), check_all)
+
+    async def lay(
+        self, instance: Instance, layout: str, owner: str, pieces: Sequence[SealedPiece], *, checked: bool = False
+    ) -> Kept:
         """Check pieces and lay them into one part of an instance's arena; drop it when the instance has read them.
+
+        ``checked`` ones have been, by :meth:`check`.
 
         Raises:
             InvalidRequest: one is not what was sealed, or not for this instance, or they do not fit.
@@ -163,7 +180,8 @@ class WarmState:
                 placed = []
                 place = 0
                 for piece in pieces:
-                    self.seals.check(piece, layout, owner)
+                    if not checked:
+                        self.seals.check(piece, layout, owner)
                     arena.write(part, place, piece.data)
                     placed.append(Placed(piece.start, piece.stop, part.offset + place, len(piece.data)))
                     place += -(-len(piece.data) // 64) * 64
@@ -175,7 +193,14 @@ class WarmState:
             raise
 
     async def restore(
-        self, instance: Instance, layout: str, owner: str, subject: SubjectId, pieces: Sequence[SealedPiece]
+        self,
+        instance: Instance,
+        layout: str,
+        owner: str,
+        subject: SubjectId,
+        pieces: Sequence[SealedPiece],
+        *,
+        checked: bool = False,
     ) -> None:
         """Give pieces to an instance, which reads one batch while the next is checked.
 
@@ -185,7 +210,7 @@ class WarmState:
         reading: asyncio.Task[None] | None = None
         try:
             for batch in self.batches(instance, pieces):
-                kept = await self.lay(instance, layout, owner, batch)
+                kept = await self.lay(instance, layout, owner, batch, checked=checked)
                 if reading is not None:
                     await reading
                 reading = self._loop.create_task(self._read_in(instance, subject, kept))

@@ -24,7 +24,7 @@ from byenatos_sdk.protocol.messages import (
     ModelSpecification,
     TextDelta,
 )
-from llamacpp_probe import probe_file
+from llamacpp_probe import probe_file, read_model
 from llamacpp_settings import Settings, read_settings
 from llamacpp_warm import LlamaWarmState
 
@@ -59,11 +59,11 @@ class LlamaCpp(LlamaWarmState, Driver):
         from llamacpp_state import ContextState
 
         ahead = model.preloaded
-        loaded = ahead if isinstance(ahead, _Loaded) else await asyncio.to_thread(_load, model)
+        loaded = ahead if isinstance(ahead, _Loaded) else await asyncio.to_thread(_load_measured, model)
         self._engine = Engine(loaded.model, loaded.template, loaded.settings)
         if loaded.model.has_ranges:
             self._state = ContextState(self._engine, loaded.model, loaded.template, loaded.settings)
-            self._loaded = model, loaded.settings
+            self._loaded = model
             self._engine.between_steps(self._state.touch)
         return loaded.specification
 
@@ -117,6 +117,13 @@ class _Loaded(NamedTuple):
     specification: ModelSpecification
 
 
+def _load_measured(wanted: Model) -> _Loaded:
+    """Load the model and find out how many threads suit it, which a process that is forked from cannot."""
+    loaded = _load(wanted)
+    loaded.model.measure_threads()
+    return loaded
+
+
 def _load(wanted: Model) -> _Loaded:
     """Load the model; one context serves all answers."""
     from llamacpp_chat import ChatTemplate
@@ -125,17 +132,15 @@ def _load(wanted: Model) -> _Loaded:
 
     if wanted.path is None:
         raise InvalidRequest(f"{wanted.id}: expected a GGUF file, found a model without one")
-    probed = probe_file(wanted.path)
-    if probed.specification is None:
-        raise InvalidRequest(f"{wanted.path.name}: {probed.reason}")
     settings = read_settings(wanted.settings)
-    model = LlamaModel(wanted.path, settings)
+    header, specification = read_model(wanted.path, settings)
+    model = LlamaModel(wanted.path, settings, header)
     try:
         template = ChatTemplate(model.chat_template, model.bos, model.eos)
     except InvalidRequest:
         model.close()
         raise
-    found = msgspec.structs.replace(probed.specification, id=wanted.id, context_length=model.context_length)
+    found = msgspec.structs.replace(specification, id=wanted.id, context_length=model.context_length)
     return _Loaded(model, template, settings, found)
 
 

@@ -19,7 +19,7 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
 
 def call_id(seed: int, number: int) -> str:
-    """Return the id of an answer's call: nine letters and digits (what Mistral's templates want), by seed and number."""
+    """Return the id of an answer's call: nine letters and digits, which is what Mistral's templates want."""
     digest = int.from_bytes(hashlib.blake2b(f"call:{seed}:{number}".encode(), digest_size=8).digest(), "little")
     letters = ""
     for _ in range(9):
@@ -43,6 +43,7 @@ class CallParser:
         self._seed = seed
         self._held = opened
         self._inside = bool(opened)
+        self._called = False
         self._several = several
         self._begun = bool(opened)
 
@@ -61,9 +62,9 @@ class CallParser:
         self._held += text
         found: list[str | ToolCallDelta] = []
         while self._held and not self.done:
-            before = self._held
+            before = self._held, self._inside
             found += self._read_call() if self._inside else self._read_text()
-            if self._held == before:
+            if before == (self._held, self._inside):
                 break
         return found
 
@@ -77,9 +78,13 @@ class CallParser:
         calls = self._family.read(held, ended=True)
         if calls is None:
             return [] if self._family.begins(held) else [held]
-        return self._known(calls.calls, held[: calls.end]) or [held]
+        return self._known(calls.calls) or [held]
 
     def _read_text(self) -> list[str | ToolCallDelta]:
+        if self._called:
+            self._held = self._held.lstrip(self._family.between)
+            if not self._held:
+                return []
         at = self._family.find(self._held, begun=self._begun)
         if at is None:
             cut = len(self._held) - longest_beginning(self._held, self._family.marks)
@@ -89,6 +94,7 @@ class CallParser:
             cut, self._inside = at, True
         text, self._held = self._held[:cut], self._held[cut:]
         self._begun = self._begun or bool(text.strip())
+        self._called = False
         return [text] if text else []
 
     def _read_call(self) -> list[str | ToolCallDelta]:
@@ -96,13 +102,12 @@ class CallParser:
         if found is None:
             return []
         raw, self._held = self._held[: found.end], self._held[found.end :]
-        self._inside, self._begun = False, True
-        known = self._known(found.calls, raw)
-        if known and self._family.drops_space:
-            self._held = self._held.lstrip()
+        known = self._known(found.calls)
+        self._inside, self._begun = False, not known
+        self._called = bool(known)
         return known[:1] if known and not self._several else known or [raw]
 
-    def _known(self, calls: list[dict[str, Any]], raw: str) -> list[str | ToolCallDelta]:
+    def _known(self, calls: list[dict[str, Any]]) -> list[str | ToolCallDelta]:
         """Return the calls as deltas; none of them if one is not a call of a known tool."""
         deltas: list[str | ToolCallDelta] = []
         for number, call in enumerate(calls, start=self.calls):

@@ -1,7 +1,7 @@
 """Look at the candidates for the next token where they are: in llama.cpp, and work on them with its own samplers.
 
-``llama_sampler_sample`` builds the list of all tokens with their logits in C, which Python would need milliseconds for,
-but it hands it to one sampler and takes what that selects. So one sampler of ours, a closure, is put there: it lends the
+``llama_sampler_sample`` builds the list of all tokens with their logits in C, which would take Python milliseconds, but
+it hands it to one sampler and takes what that selects. So one sampler of ours, a closure, is put there: it lends the
 list to a function for as long as it runs. The function applies llama.cpp's samplers to it and reads single entries.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from llamacpp_library import llama
 
-__all__ = ["Candidates", "likeliest", "log_probabilities", "visit_candidates"]
+__all__ = ["Candidates", "likeliest", "log_probabilities", "shorten", "visit_candidates"]
 
 Candidates = Any
 """A pointer to a ``llama_token_data_array``; ``size`` entries of ``data``, each with ``id``, ``logit`` and ``p``.
@@ -56,6 +56,11 @@ def visit_candidates(context: Any, index: int, look: Callable[[Candidates], None
     _visitor.visit(context, index, look)
 
 
+def shorten(candidates: Candidates, count: int) -> None:
+    """Leave only the ``count`` likeliest, the likeliest first."""
+    _apply_once(llama.llama_sampler_init_top_k(count), candidates)
+
+
 def log_probabilities(context: Any, index: int, token: int, count: int) -> tuple[float, list[tuple[int, float]]]:
     """Return the natural-log probability of ``token`` at ``index``, and the ``count`` likeliest tokens with theirs.
 
@@ -69,7 +74,7 @@ def log_probabilities(context: Any, index: int, token: int, count: int) -> tuple
         array = candidates.contents
         logit = array.data[token].logit
         _apply_once(llama.llama_sampler_init_dist(0), candidates)  # fills in the probabilities
-        _apply_once(llama.llama_sampler_init_top_k(max(count, 1)), candidates)
+        shorten(candidates, max(count, 1))
         total = array.data[0].logit - math.log(array.data[0].p)
         chosen = logit - total
         found.extend((array.data[at].id, array.data[at].logit - total) for at in range(min(count, array.size)))
@@ -83,7 +88,7 @@ def likeliest(context: Any, index: int, count: int) -> list[tuple[int, float]]:
     found: list[tuple[int, float]] = []
 
     def look(candidates: Candidates) -> None:
-        _apply_once(llama.llama_sampler_init_top_k(count), candidates)
+        shorten(candidates, count)
         array = candidates.contents
         found.extend((array.data[at].id, array.data[at].logit) for at in range(array.size))
 

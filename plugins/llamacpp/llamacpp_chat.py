@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from byenatos_sdk.protocol.errors import InvalidRequest
 from byenatos_sdk.protocol.messages import Message, Tool
 from llamacpp_jinja import compile_template, render
-from llamacpp_tools import as_json, family_of, instruct
+from llamacpp_tools import Family, as_json, family_of, instruct
 from llamacpp_turns import Turn, fold_system, read_turns, spell_calls
 
 __all__ = ["ChatTemplate", "Prompt"]
@@ -61,11 +61,13 @@ class ChatTemplate:
     """
 
     def __init__(self, source: str, bos: str, eos: str) -> None:
-        self.family = family_of(source)
+        family = family_of(source)
+        self.family = family or Family()
         self._stops = () if source else FALLBACK_STOPS
         self._tokens = {"bos_token": bos, "eos_token": eos}
         self._template, names = compile_template(source or FALLBACK)
-        self._knows_tools = "tools" in names
+        self._knows_tools = "tools" in names and family is not None
+        self._no_tools = self._without_tools()
         self._opens = self._opens_a_turn()
 
     def prompt(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> Prompt:
@@ -128,6 +130,16 @@ class ChatTemplate:
         end = text.rfind(_MARKER)
         return text[:end] if end >= 0 else text
 
+    def _without_tools(self) -> dict[str, Any]:
+        """Return how to say that there are none: most templates expect ``None``, some to hear nothing of tools."""
+        sample = [Turn("user", "Hello").for_template()]
+        values = {"messages": sample, "add_generation_prompt": True, "tools": None, **self._tokens}
+        try:
+            render(self._template, values)
+        except InvalidRequest:
+            return {}
+        return {"tools": None}
+
     def _opens_a_turn(self) -> bool:
         """Say whether the template knows ``add_generation_prompt``."""
         sample = [Turn("user", "Hello")]
@@ -140,8 +152,8 @@ class ChatTemplate:
         values: dict[str, Any] = {
             "messages": [turn.for_template() for turn in turns],
             "add_generation_prompt": opening,
-            "tools": [as_json(tool) for tool in tools] or None,
             "documents": None,
+            **({"tools": [as_json(tool) for tool in tools]} if tools else self._no_tools),
             **self._tokens,
         }
         return render(self._template, values)

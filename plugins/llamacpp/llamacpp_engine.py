@@ -1,8 +1,8 @@
 """The engine: one thread, one context, all answers together, one step at a time.
 
-A step is up to two batches: first the next token of every running answer, then a piece of one prompt that is still being
-read, the one that has waited longest. So a long prompt delays a running answer by one piece, never by its whole length,
-and whoever cancels is gone after a step (``llamacpp_abort``: or in the middle of a long one).
+A step is up to two batches: first the next token of every running answer, then a piece of one prompt that is read, the
+one that has waited longest. So a long prompt delays a running answer by one piece, never by its whole length, and
+whoever cancels is gone after a step (or in the middle of a long one, see ``llamacpp_abort``).
 
 Room (``llamacpp_room``). If a step does not fit, the engine first forgets what finished conversations left behind (kept
 so that their next turn need not be read again), the oldest first; then it suspends the youngest running answer: its
@@ -13,11 +13,11 @@ Queue. Requests wait first come, first served, without limit: how many are let i
 in when a sequence is free and its prompt fits beside the running ones.
 
 Repeatability. What a token's logits are must not depend on who else is answered. llama.cpp computes each row of a batch
-by itself, except that from ``MAX_ROWS`` rows on its attention works in tiles, whose rounding depends on where in the
-context a token's predecessors lie. So running answers are never in one batch with a prompt, and the first
-``exact_tokens`` of a prompt are read in pieces below that size; beyond them speed matters more (tiles are twice as fast
-at 4,000 tokens). Pieces begin at fixed positions. What remains: several threads share out the attention of a single row
-beyond 512 tokens of context, and round by the share.
+by itself, but its attention sums in the order in which tokens lie in the context (``Room`` keeps them in order), and
+from ``MAX_ROWS`` rows on it works in tiles, whose rounding depends on where they begin. So running answers are never in
+one batch with a prompt, and the first ``exact_tokens`` of a prompt are read in pieces below that size; beyond them
+speed matters more. Pieces begin at fixed positions. What remains: several threads share out the attention of a single
+row beyond 512 tokens of context, and round by the share.
 
 After an error of llama.cpp the context cannot be trusted: every answer ends with a failure, the engine reports itself
 as down and takes nothing more; its process is to be replaced.
@@ -26,17 +26,20 @@ as down and takes nothing more; its process is to be replaced.
 import sys
 import threading
 import traceback
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 from byenatos_sdk.driver import Call
-from byenatos_sdk.protocol.errors import ByenatosError, Draining, Overloaded, Unavailable
+from byenatos_sdk.protocol.errors import Draining, Overloaded, Unavailable
+from byenatos_sdk.protocol.messages import InferenceRequest
 from llamacpp_abort import Abort
 from llamacpp_chat import ChatTemplate
+from llamacpp_embedding_job import EmbeddingJob
 from llamacpp_jobs import AGAIN, Jobs
 from llamacpp_model import Aborted, Entry, LlamaModel, NoRoom
 from llamacpp_plan import plan_answers, plan_prompt
+from llamacpp_queue import Queue
+from llamacpp_request import count_tokens
 from llamacpp_room import HeldSequence, Room
 from llamacpp_settings import Settings
 from llamacpp_stream import Stream, failure
@@ -51,8 +54,7 @@ class Engine:
         self._model = model
         self._template = template
         self._settings = settings
-        self._inbox: deque[Call] = deque()
-        self._waiting: deque[Stream] = deque()
+        self._queue = Queue(lambda call: Stream(call, model, template, settings))
         self._room = Room(model, settings.parallel)
         self._running: list[HeldSequence] = []  # in the order in which they were taken in
         self._jobs = Jobs()
@@ -67,7 +69,7 @@ class Engine:
 
     def submit(self, call: Call) -> None:
         """Queue ``call``; it ends in exactly one terminal delta, unless it is cancelled."""
-        self._inbox.append(call)
+        self._queue.add(call)
         self._wake.set()
 
     def resume(self) -> None:
@@ -82,6 +84,17 @@ class Engine:
         future = self._jobs.add(job)
         self._wake.set()
         return future
+
+    def count_tokens(self, request: InferenceRequest) -> int:
+        """Return how many tokens the prompt of ``request`` comes to; from any thread."""
+        return count_tokens(request, self._model, self._template)
+
+    def embed(self, texts: Sequence[str]) -> Future[object]:
+        """Compute a vector for each of ``texts``, a batch between two steps; from any thread.
+
+        The future gives ``(vectors, tokens)``, or raises what ``Embedder.tokenize`` does.
+        """
+        return self.between_steps(EmbeddingJob(self._model, texts))
 
     def close(self) -> None:
         """Stop after the current step, end what is left as ``draining``, free the model."""
@@ -101,7 +114,7 @@ class Engine:
         """Figures for the health report."""
         return {
             "running": len(self._running),
-            "waiting": len(self._waiting) + len(self._inbox),
+            "waiting": len(self._queue),
             "context_used": self._room.used,
             "context_length": self._model.context_length,
             "steps": self.steps,
@@ -123,7 +136,7 @@ class Engine:
     def answer(self, number: int) -> Stream | None:
         """Return the answer of the call ``number``, running or waiting."""
         running = (sequence.stream for sequence in self._running if sequence.stream is not None)
-        return next((stream for stream in (*running, *self._waiting) if stream.call.id == number), None)
+        return next((stream for stream in (*running, *self._queue) if stream.call.id == number), None)
 
     def take_free(self) -> HeldSequence:
         """Return the free sequence that was used least lately.
@@ -133,11 +146,14 @@ class Engine:
         """
         if not self._room.free:
             raise Overloaded(f"all {len(self.sequences)} sequences are in use")
-        return min(self._room.free, key=lambda sequence: (bool(sequence.tokens), sequence.used_at))
+        return self._room.least_used()
 
     def room_for(self, count: int) -> bool:
-        """Say whether there is room for ``count`` tokens more, once others' warm conversations are forgotten."""
-        return self._room.make(count)
+        """Make room for ``count`` tokens more, in order; return whether there is, once what is warm is forgotten."""
+        if not self._room.make(count):
+            return False
+        self._room.order()
+        return True
 
     def forget(self, sequence: HeldSequence) -> None:
         """Empty a sequence."""
@@ -156,11 +172,10 @@ class Engine:
         try:
             while not self._closing:
                 self._wake.clear()
+                self._abort.work()
                 self._take_in()
                 changed = self._jobs.run()
-                if self._step() or changed:
-                    self._abort.work()
-                else:
+                if not self._step() and not changed:
                     self._abort.rest()
                     self._wake.wait()
         except Exception as error:  # noqa: BLE001  (foreign code)
@@ -172,25 +187,17 @@ class Engine:
         """End what is left, and, after a failure, whatever still comes."""
         error = Unavailable(f"the llamacpp engine failed: {self._failed}") if self._failed else Draining("stopping")
         for sequence in self._running:
-            self._end(sequence, error)
+            if sequence.stream is not None:
+                sequence.stream.call.emit(failure(error))
+                self._release(sequence)
         self._running.clear()
         while True:
-            for stream in self._waiting:
-                stream.call.emit(failure(error))
-                stream.close()
-            self._waiting.clear()
-            while self._inbox:
-                self._inbox.popleft().emit(failure(error))
+            self._queue.end(error)
             self._jobs.fail(error)
             if self._closing:
                 return
             self._wake.wait()
             self._wake.clear()
-
-    def _end(self, sequence: HeldSequence, error: ByenatosError) -> None:
-        if sequence.stream is not None:
-            sequence.stream.call.emit(failure(error))
-            self._release(sequence)
 
     def _unwanted(self) -> bool:
         """Say whether nobody wants the batch that is being computed; from any thread."""
@@ -202,21 +209,9 @@ class Engine:
         for sequence in [sequence for sequence in self._running if sequence.stream and sequence.stream.call.cancelled]:
             self._release(sequence)
             self._running.remove(sequence)
-        while self._inbox:
-            self._prepare(self._inbox.popleft())
-        for stream in [stream for stream in self._waiting if stream.call.cancelled]:
-            self._waiting.remove(stream)
-            stream.close()
-        while self._waiting and self._room.free and self._fits(self._waiting[0]):
-            self._start(self._waiting.popleft())
-
-    def _prepare(self, call: Call) -> None:
-        if call.cancelled:
-            return
-        try:
-            self._waiting.append(Stream(call, self._model, self._template, self._settings))
-        except ByenatosError as error:
-            call.emit(failure(error))
+        self._queue.read()
+        while (first := self._queue.first) is not None and self._room.free and self._fits(first):
+            self._start(self._queue.take())
 
     def _fits(self, stream: Stream) -> bool:
         running = sum(len(sequence.stream.tokens) for sequence in self._running if sequence.stream)
@@ -251,6 +246,7 @@ class Engine:
             entries = plan()
         if not entries:
             return False
+        self._room.order()
         places = [self.sequences[entry.sequence] for entry in entries]
         self._stepped = [place.stream.call for place in places if place.stream is not None]
         try:
@@ -290,7 +286,7 @@ class Engine:
         parked = self._room.park(sequence)
         if stream is not None:
             stream.parked = parked
-            self._waiting.appendleft(stream)
+            self._queue.put_first(stream)
 
     def _release(self, sequence: HeldSequence) -> None:
         """Free the sequence of an answer that ended; what it holds stays warm for the conversation's next turn."""

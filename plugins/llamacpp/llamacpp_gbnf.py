@@ -1,8 +1,7 @@
 """Check a GBNF grammar before llama.cpp reads it, to say what is wrong with it and where.
 
-llama.cpp's parser prints its complaint to stderr, recurses as deep as the groups are nested, and is foreign code in this
-process. So a grammar is bounded and read here first; what llama.cpp refuses beyond that (left recursion, too many
-repetitions) it says in its log.
+llama.cpp's parser prints its complaint to stderr, and recurses as deep as the groups are nested. So a grammar is read
+here first, within bounds; what llama.cpp refuses beyond that (left recursion, too many repetitions) it says in its log.
 
 Format: https://github.com/ggml-org/llama.cpp/blob/master/grammars/README.md
 """

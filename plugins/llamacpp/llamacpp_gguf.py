@@ -26,6 +26,7 @@ MAX_STRING = 1 << 20
 MAX_ITEMS = 4_000_000
 MAX_DEPTH = 3
 MAX_DIMENSIONS = 4
+MAX_LAYERS = 1024
 MAX_ALIGNMENT = 1 << 20
 DEFAULT_ALIGNMENT = 32
 READ_AHEAD = 1 << 20
@@ -46,6 +47,8 @@ _SCALARS = {
     11: struct.Struct("<q"),
     12: struct.Struct("<d"),
 }
+
+_WHOLE = frozenset({0, 1, 2, 3, 4, 5, 7, 10, 11})
 
 # fmt: off
 TENSOR_TYPES = {
@@ -68,10 +71,14 @@ class GGUFError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """An array that was walked over: how many items, and the SHA-256 of its bytes."""
+    """An array that was walked over: how many items, and the SHA-256 of its bytes.
+
+    ``items`` are kept of what models say for each layer: at most ``MAX_LAYERS`` whole numbers or truths.
+    """
 
     count: int
     digest: str
+    items: tuple[int, ...] = ()
 
 
 Value: TypeAlias = int | float | bool | str | Array
@@ -81,8 +88,8 @@ Value: TypeAlias = int | float | bool | str | Array
 class Header:
     """What a GGUF file says about itself.
 
-    ``elements`` counts the weights of all tensors, ``weights`` names the type that most of them have, ``size_bytes`` is
-    the least that the whole file must have.
+    ``elements`` counts the weights of all tensors, ``weights`` names the type that most of them have, ``weight_bytes``
+    is what they take, ``size_bytes`` is the least that the whole file must have.
     """
 
     version: int
@@ -90,12 +97,20 @@ class Header:
     tensors: int
     elements: int
     weights: str
+    weight_bytes: int
     size_bytes: int
 
     def text(self, key: str) -> str:
         """Return a string value, empty if it is missing or not a string."""
         value = self.values.get(key)
         return value if isinstance(value, str) else ""
+
+    def per_layer(self, key: str, layers: int, default: int) -> list[int]:
+        """Return a whole number for each layer: of an array, or one for all."""
+        value = self.values.get(key)
+        if isinstance(value, Array):
+            return [int(item) for item in value.items[:layers]] + [default] * (layers - len(value.items))
+        return [self.number(key) or default] * layers
 
     def number(self, key: str) -> int:
         """Return a whole number, 0 if it is missing or not one."""
@@ -159,7 +174,7 @@ def _read_tensors(reader: "_Reader", version: int, values: dict[str, Value], ten
     start = (reader.position + alignment - 1) // alignment * alignment if tensors else reader.position
     reader.expect(start + end)
     weights = max(bytes_by_type, key=bytes_by_type.__getitem__, default="")
-    return Header(version, values, tensors, elements, weights, start + end)
+    return Header(version, values, tensors, elements, weights, sum(bytes_by_type.values()), start + end)
 
 
 class _Reader:
@@ -211,9 +226,15 @@ class _Reader:
             start = self.position
             count = self._skip_array(depth=1)
             with memoryview(self._data) as view, view[start : self.position] as region:
-                return Array(count, hashlib.sha256(region).hexdigest())
+                return Array(count, hashlib.sha256(region).hexdigest(), self._layers(start, count))
         value: int | float | bool = self._number(self._scalar(kind))
         return value
+
+    def _layers(self, start: int, count: int) -> tuple[int, ...]:
+        kind = _U32.unpack_from(self._data, start)[0]
+        if kind not in _WHOLE or count > MAX_LAYERS:
+            return ()
+        return struct.unpack_from(f"<{count}{_SCALARS[kind].format[-1]}", self._data, start + _U32.size + _U64.size)
 
     def _skip_array(self, depth: int) -> int:
         kind, count = self.u32(), self.u64()

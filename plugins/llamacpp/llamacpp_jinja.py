@@ -1,8 +1,8 @@
 """Run chat templates: foreign programs in Jinja, in its immutable sandbox.
 
 A template may not compute powers, is stopped after ``RENDER_TIMEOUT_S`` (by a trace function: a loop without output has
-no other place to stop at) and may not write more than ``MAX_PROMPT`` characters. What it allocates on the way is bounded
-by the process's memory limit.
+no other place to stop at) and may not write more than ``MAX_PROMPT`` characters. What it allocates is bounded by the
+process's memory limit.
 """
 
 import json
@@ -87,9 +87,15 @@ def _environment() -> _Environment:
     return environment
 
 
-def _to_json(value: Any, indent: int | None = None) -> str:
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,  # noqa: FBT001, FBT002  (a filter of other people's templates)
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,  # noqa: FBT001, FBT002
+) -> str:
     # Jinja's own filter escapes for HTML, which a model does not read.
-    return json.dumps(value, ensure_ascii=False, indent=indent)
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
 def _raise_exception(message: str) -> NoReturn:

@@ -5,10 +5,13 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Final
 
-__all__ = ["AGAIN", "Jobs"]
+__all__ = ["AGAIN", "MORE", "Jobs"]
 
 AGAIN: Final = object()
 """What a job returns to be run again after the next step."""
+
+MORE: Final = object()
+"""What a job returns to be run again, whether there is a step to compute in between or not."""
 
 
 class Jobs:
@@ -24,7 +27,7 @@ class Jobs:
         return future
 
     def run(self) -> bool:
-        """Run what waits; return whether a job is done: what it did may let an answer begin."""
+        """Run what waits; return whether to look again: a job is done, which may let an answer begin, or has more."""
         changed = False
         for _ in range(len(self._waiting)):
             job, future = self._waiting.popleft()
@@ -33,12 +36,13 @@ class Jobs:
             try:
                 result = job()
             except Exception as error:  # noqa: BLE001  (whoever asked for the job hears of it)
+                changed = True
                 _settle(future, error=error)
                 continue
-            if result is AGAIN:
+            changed = changed or result is not AGAIN
+            if result is AGAIN or result is MORE:
                 self._waiting.append((job, future))
             else:
-                changed = True
                 _settle(future, result)
         return changed
 

@@ -10,8 +10,9 @@ import ctypes
 import importlib
 import importlib.util
 import os
+import re
 import sys
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Any
 
 from byenatos_sdk.protocol.errors import Unavailable
@@ -19,6 +20,7 @@ from byenatos_sdk.protocol.errors import Unavailable
 __all__ = ["llama", "log"]
 
 _WARN, _ERROR, _CONTINUED = 3, 4, 5  # ggml_log_level
+_BUFFER = re.compile(rb"(KV|RS|compute|output|model) buffer size = +([0-9.]+) MiB")
 
 
 def _import_declarations() -> Any:
@@ -46,10 +48,14 @@ else:
 
 
 class _Log:
-    """llama.cpp's log: warnings and errors go to stderr, the last errors are remembered for messages."""
+    """llama.cpp's log: warnings and errors go to stderr, the last errors are remembered for messages.
+
+    ``buffers``: the bytes that it said it allocated, by what they are for (``KV``, ``compute``, ``output``, ``model``).
+    """
 
     def __init__(self) -> None:
         self.errors: deque[str] = deque(maxlen=3)
+        self.buffers: Counter[str] = Counter()
         self._level = 0
         self._callback = llama.llama_log_callback(self._write)
         llama.llama_log_set(self._callback, ctypes.c_void_p(0))
@@ -62,6 +68,9 @@ class _Log:
         if level != _CONTINUED:
             self._level = level
         if self._level not in {_WARN, _ERROR}:
+            found = _BUFFER.search(text)
+            if found:
+                self.buffers[found[1].decode()] += int(float(found[2]) * (1 << 20))
             return
         line = text.decode(errors="replace")
         sys.stderr.write(line)

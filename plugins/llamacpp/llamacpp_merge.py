@@ -1,11 +1,11 @@
-"""Two JSON schemas at once (``allOf``), and whether no value can match two of several (``oneOf``)."""
+"""What a JSON schema needs to know of others: two at once (``allOf``), none twice (``oneOf``), a value's types."""
 
 from itertools import combinations
 from typing import Any
 
 from byenatos_sdk.protocol.errors import InvalidRequest
 
-__all__ = ["ANNOTATIONS", "disjoint", "merged"]
+__all__ = ["ANNOTATIONS", "disjoint", "kinds_of", "merged"]
 
 # fmt: off
 ANNOTATIONS = frozenset({
@@ -96,3 +96,21 @@ def _values(schema: dict[str, Any]) -> list[Any] | None:
 
 def _listed(kind: Any) -> list[Any]:
     return [] if kind is None else [kind] if isinstance(kind, str) else list(kind)
+
+
+def kinds_of(value: Any) -> set[str]:
+    """Return the names of the JSON types that ``value`` has."""
+    match value:
+        case None:
+            return {"null"}
+        case bool():
+            return {"boolean"}
+        case int():
+            return {"integer", "number"}
+        case float():
+            return {"number", "integer"} if value.is_integer() else {"number"}
+        case str():
+            return {"string"}
+        case list():
+            return {"array"}
+    return {"object"}

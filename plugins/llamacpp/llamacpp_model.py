@@ -6,17 +6,24 @@ engine's thread calls in.
 """
 
 import ctypes
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from byenatos_sdk.files import open_file
 from byenatos_sdk.protocol.errors import InvalidRequest, Unavailable
+from llamacpp_adapters import load_adapters, use_adapters
+from llamacpp_available import bounds, check_memory
 from llamacpp_candidates import likeliest
+from llamacpp_embedding import Embedder
+from llamacpp_files import c_stream
+from llamacpp_gguf import Header
+from llamacpp_gpu import choose_layers, free_memory
 from llamacpp_library import llama, log
+from llamacpp_memory import estimate
 from llamacpp_pages import without_cleared_pages
 from llamacpp_settings import MAX_ROWS, CacheType, Settings
+from llamacpp_threads import candidates, fastest
+from llamacpp_vocabulary import Vocabulary
 
 __all__ = ["Aborted", "Entry", "LlamaModel", "NoRoom"]
 
@@ -47,67 +54,56 @@ class Entry(NamedTuple):
     sampled: bool
 
 
-_libc = ctypes.CDLL(None)
-_libc.fdopen.restype = ctypes.c_void_p
-_libc.fclose.argtypes = [ctypes.c_void_p]
-
-
-def _load(path: Path, parameters: Any) -> tuple[Any, int]:
-    """Load the weights from the open file that was granted, which has no name here; ``None`` if llama.cpp cannot.
-
-    Also returns how many bytes the file has.
-
-    Raises:
-        InvalidRequest: it cannot be opened.
-    """
-    try:
-        with open_file(path) as file:
-            size = os.fstat(file.fileno()).st_size
-            stream = ctypes.c_void_p(_libc.fdopen(os.dup(file.fileno()), b"rb"))
-    except OSError as error:
-        raise InvalidRequest(f"{path.name}: cannot be opened: {error.strerror}") from None
-    try:
-        return llama.llama_model_load_from_file_ptr(stream, parameters), size
-    finally:
-        _libc.fclose(stream)
-
-
-class LlamaModel:
-    """Weights, vocabulary and context.
+class LlamaModel(Vocabulary):
+    """Weights, vocabulary and context of the file at ``path``, of which ``header`` was read.
 
     Raises:
         InvalidRequest: llama.cpp cannot load the file.
-        Unavailable: there is no memory for the context.
+        Unavailable: there is not enough memory, by the estimate or by llama.cpp.
     """
 
-    def __init__(self, path: Path, settings: Settings) -> None:
+    def __init__(self, path: Path, settings: Settings, header: Header) -> None:
         log.errors.clear()
+        log.buffers.clear()
+        self._need = estimate(header, settings)
+        check_memory(path.name, self._need, bounds())
         llama.llama_backend_init()
+        free = free_memory() if llama.llama_supports_gpu_offload() else None
+        self._gpu_layers = choose_layers(header, self._need, settings, free)
         parameters = llama.llama_model_default_params()
-        parameters.n_gpu_layers = settings.gpu_layers
-        self._model: Any
-        self._model, size = _load(path, parameters)
-        if not self._model:
+        parameters.n_gpu_layers = self._gpu_layers
+        parameters.use_extra_bufts = settings.repack
+        with c_stream(path) as stream:
+            weights: Any = llama.llama_model_load_from_file_ptr(stream, parameters)
+        if not weights:
             raise InvalidRequest(f"{path.name}: llama.cpp cannot load it: {log.last_error()}")
-        if llama.llama_model_has_encoder(self._model) or not llama.llama_model_has_decoder(self._model):
-            llama.llama_model_free(self._model)
+        if llama.llama_model_has_encoder(weights) or not llama.llama_model_has_decoder(weights):
+            llama.llama_model_free(weights)
             raise InvalidRequest(f"{path.name}: expected a model that only decodes, found one with an encoder")
-        self.vocab: Any = llama.llama_model_get_vocab(self._model)
-        self.vocabulary = llama.llama_vocab_n_tokens(self.vocab)
+        super().__init__(weights)
+        try:
+            adapters = load_adapters(weights, path.parent, settings.lora)
+        except InvalidRequest:
+            llama.llama_model_free(weights)
+            raise
         trained = llama.llama_model_n_ctx_train(self._model)
         wanted = settings.n_ctx or trained
+        self._settings = settings
+        self._embedder: Embedder | None = None
         self._batch_size = max(settings.prefill_chunk, MAX_ROWS)
         context = llama.llama_context_default_params()
         context.n_ctx = min(wanted, trained) if trained > 0 else wanted
         context.n_seq_max = settings.parallel + 1  # the last is where ranges of the others are put together
         context.n_outputs_max = settings.parallel + 1  # else there is room for the logits of a whole batch
         context.n_batch = context.n_ubatch = self._batch_size
-        context.n_threads = settings.decode_threads(size)
+        self._threads = settings.decode_threads(self._need.weights)
+        context.n_threads = self._threads
         context.n_threads_batch = settings.prefill_threads()
         context.type_k = _CACHE_TYPES[settings.cache_type_k]
         context.type_v = _CACHE_TYPES[settings.cache_type_v]
         # One buffer for all sequences: any of them may use the whole context while the others do not need it.
         context.kv_unified = True
+        context.swa_full = settings.full_window
         context.no_perf = True
         with without_cleared_pages():
             self.context: Any = llama.llama_init_from_model(self._model, context)
@@ -117,77 +113,30 @@ class LlamaModel:
                 f"{path.name}: no context of {context.n_ctx} tokens for {settings.parallel} streams: "
                 f"{log.last_error()}; choose a smaller n_ctx"
             )
+        use_adapters(self.context, adapters)
         # llama.cpp rounds the size up; what the model was trained for stays the limit.
         self.context_length = min(llama.llama_n_ctx(self.context), context.n_ctx)
         self._memory: Any = llama.llama_get_memory(self.context)
         self._window = llama.llama_model_n_swa(self._model)
         self._batch: Any = llama.llama_batch_init(self._batch_size, 0, 1)
-        self._buffer = ctypes.create_string_buffer(256)
+
+    def embedder(self) -> Embedder:
+        """Return what makes vectors of texts; made when it is asked for first.
+
+        Raises:
+            Unavailable: there is no memory for it.
+        """
+        if self._embedder is None:
+            self._embedder = Embedder(self._model, self, self._settings, self._settings.prefill_threads())
+        return self._embedder
 
     def close(self) -> None:
         """Free everything; the object is not used again."""
+        if self._embedder is not None:
+            self._embedder.close()
         llama.llama_batch_free(self._batch)
         llama.llama_free(self.context)
         llama.llama_model_free(self._model)
-
-    @property
-    def has_ranges(self) -> bool:
-        """Whether the context holds a state for each position, and not only one of the whole."""
-        return not (llama.llama_model_is_recurrent(self._model) or llama.llama_model_is_hybrid(self._model))
-
-    # ---- vocabulary ----------------------------------------------------------------------------------------------
-
-    @property
-    def chat_template(self) -> str:
-        """The template that came with the model, empty without one."""
-        return self._metadata("tokenizer.chat_template")
-
-    @property
-    def bos(self) -> str:
-        """The text of the token that begins a text, as templates write it."""
-        return self._token_text(llama.llama_vocab_bos(self.vocab))
-
-    @property
-    def eos(self) -> str:
-        """The text of the token that ends a text, as templates write it."""
-        return self._token_text(llama.llama_vocab_eos(self.vocab))
-
-    def tokenize(self, text: str) -> list[int]:
-        """Return the tokens of ``text``, special ones included, with exactly one BOS if the model wants one."""
-        tokens = self._split(text.encode(errors="replace"), special=True)  # a template can write half a surrogate pair
-        bos = llama.llama_vocab_bos(self.vocab)
-        if llama.llama_vocab_get_add_bos(self.vocab) and tokens[:1] != [bos]:
-            tokens.insert(0, bos)
-        return tokens
-
-    def tokens_of(self, text: str) -> list[int]:
-        """Return tokens that stand for exactly the bytes of ``text``, none of them special.
-
-        Raises:
-            InvalidRequest: the vocabulary has none.
-        """
-        wanted = text.encode(errors="replace")
-        # Some vocabularies put a space before a text: then the text follows on a line break, which is taken off again.
-        for before in (b"", b"\n"):
-            tokens = self._split(before + wanted, special=False)
-            pieces = [self.piece(token) for token in tokens]
-            for skipped in range(min(3, len(tokens) + 1)):
-                if b"".join(pieces[skipped:]) == wanted:
-                    return tokens[skipped:]
-        raise InvalidRequest(f"the vocabulary has no tokens for {text[:80]!r}")
-
-    def control_tokens(self, texts: Iterable[str]) -> dict[int, bytes]:
-        """Return those of ``texts`` that are one token, by that token: control tokens have no bytes otherwise."""
-        found = ((self._split(text.encode(), special=True), text) for text in texts)
-        return {tokens[0]: text.encode() for tokens, text in found if len(tokens) == 1}
-
-    def piece(self, token: int) -> bytes:
-        """Return the bytes of ``token`` in an answer; nothing for control tokens."""
-        return self._piece(token, special=False)
-
-    def ends(self, token: int) -> bool:
-        """Say whether ``token`` ends an answer."""
-        return bool(llama.llama_vocab_is_eog(self.vocab, token))
 
     # ---- context -------------------------------------------------------------------------------------------------
 
@@ -233,17 +182,27 @@ class LlamaModel:
         llama.llama_memory_seq_rm(self._memory, sequence, -1, -1)
         return 0
 
-    def _split(self, data: bytes, *, special: bool) -> list[int]:
-        buffer = (llama.llama_token * (len(data) + 8))()
-        count = llama.llama_tokenize(self.vocab, data, len(data), buffer, len(buffer), False, special)
-        if count < 0:
-            raise InvalidRequest(f"llama.cpp cannot split a text of {len(data)} bytes into tokens")
-        return list(buffer[:count])
+    @property
+    def has_ranges(self) -> bool:
+        """Whether the context holds a state for each position, and not only one of the whole."""
+        return not (llama.llama_model_is_recurrent(self._model) or llama.llama_model_is_hybrid(self._model))
 
-    def save(self, sequence: int) -> bytearray:
-        """Return what the context holds of ``sequence``, for :meth:`restore`."""
+    @property
+    def movable(self) -> bool:
+        """Whether sequences can be copied out and in at little cost."""
+        return self.has_ranges and not self._gpu_layers
+
+    def clear(self) -> None:
+        """Empty all sequences."""
+        llama.llama_memory_clear(self._memory, False)
+
+    def save(self, sequence: int) -> bytearray | None:
+        """Return what the context holds of ``sequence``, for :meth:`restore`; ``None`` if there is no memory for it."""
         size = llama.llama_state_seq_get_size(self.context, sequence)
-        data = bytearray(size)
+        try:
+            data = bytearray(size)
+        except MemoryError:
+            return None
         place = (ctypes.c_uint8 * size).from_buffer(data)
         written = llama.llama_state_seq_get_data(self.context, place, size, sequence)
         if written != size:
@@ -255,25 +214,34 @@ class LlamaModel:
         place = (ctypes.c_uint8 * len(data)).from_buffer(data)
         return bool(llama.llama_state_seq_set_data(self.context, place, len(data), sequence) == len(data))
 
+    def measure_threads(self) -> None:
+        """Find out how many threads generate a token fastest, unless the operator said. The context is empty after."""
+        if self._settings.threads:
+            return
+        batch_threads = self._settings.prefill_threads()
+        token = Entry(max(llama.llama_vocab_bos(self.vocab), 0), 0, 0, sampled=True)
+
+        def step(threads: int) -> None:
+            llama.llama_set_n_threads(self.context, threads, batch_threads)
+            self.clear()
+            self.decode([token])
+
+        self._threads = fastest(candidates(batch_threads), step)
+        llama.llama_set_n_threads(self.context, self._threads, batch_threads)
+        self.clear()
+
     @property
     def figures(self) -> dict[str, float]:
-        """How the model was loaded, for the health report."""
-        return {}
-
-    def _metadata(self, key: str) -> str:
-        length = llama.llama_model_meta_val_str(self._model, key.encode(), self._buffer, len(self._buffer))
-        if length < 0:
-            return ""
-        buffer = ctypes.create_string_buffer(length + 1)
-        llama.llama_model_meta_val_str(self._model, key.encode(), buffer, len(buffer))
-        return buffer.value.decode(errors="replace")
-
-    def _token_text(self, token: int) -> str:
-        return self._piece(token, special=True).decode(errors="replace") if token >= 0 else ""
-
-    def _piece(self, token: int, *, special: bool) -> bytes:
-        length = llama.llama_token_to_piece(self.vocab, token, self._buffer, len(self._buffer), 0, special)
-        if length < 0:
-            self._buffer = ctypes.create_string_buffer(-length)
-            length = llama.llama_token_to_piece(self.vocab, token, self._buffer, -length, 0, special)
-        return self._buffer.raw[:length]
+        """How the model was loaded, for the health report: threads, layers on a GPU, memory estimated and allocated."""
+        need, found = self._need, log.buffers
+        estimated = need.kv + need.compute + need.output
+        measured = sum(found[kind] for kind in ("KV", "RS", "compute", "output"))
+        return {
+            "threads": self._threads,
+            "gpu_layers": self._gpu_layers,
+            "memory_estimated_bytes": estimated,
+            "memory_measured_bytes": measured,
+            "memory_error": estimated / measured - 1 if measured else 0.0,
+            "kv_estimated_bytes": need.kv,
+            "kv_measured_bytes": found["KV"] + found["RS"],
+        }

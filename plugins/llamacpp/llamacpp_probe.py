@@ -9,12 +9,15 @@ from typing import BinaryIO
 
 from byenatos_sdk.files import open_file
 from byenatos_sdk.protocol.control import ProbeResult
+from byenatos_sdk.protocol.errors import InvalidRequest
 from byenatos_sdk.protocol.messages import ModelSpecification
 from llamacpp_gguf import Array, GGUFError, Header, read_header
+from llamacpp_memory import estimate, token_bytes
+from llamacpp_settings import Settings
 
-__all__ = ["FEATURES", "probe_file"]
+__all__ = ["FEATURES", "probe", "probe_file", "read_model"]
 
-FEATURES = frozenset({"continue"})
+FEATURES = frozenset({"continue", "embeddings", "logprobs", "structured", "tools"})
 MAX_CONTEXT = 1 << 31
 MAX_LINE = 200
 METADATA = ("license", "author", "organization", "basename", "finetune", "size_label", "url", "source.url")
@@ -43,13 +46,33 @@ def probe_file(path: Path) -> ProbeResult:
 def probe(name: str, file: BinaryIO) -> ProbeResult:
     """Say whether ``file`` is a model for this driver; ``name`` becomes its id."""
     try:
-        header = read_header(file)
+        _, specification = _read(name, file, Settings())
     except GGUFError as error:
         return ProbeResult(reason=str(error))
+    return ProbeResult(specification=specification)
+
+
+def read_model(path: Path, settings: Settings) -> tuple[Header, ModelSpecification]:
+    """Return the header of the model at ``path``, and its specification with ``settings``.
+
+    Raises:
+        InvalidRequest: it cannot be read, or is no model for this driver.
+    """
+    try:
+        with open_file(path) as file:
+            return _read(path.stem, file, settings)
+    except OSError as error:
+        raise InvalidRequest(f"{path.name}: cannot be read: {error.strerror or error}") from None
+    except GGUFError as error:
+        raise InvalidRequest(f"{path.name}: {error}") from None
+
+
+def _read(name: str, file: BinaryIO, settings: Settings) -> tuple[Header, ModelSpecification]:
+    header = read_header(file)
     reason = _refusal(header)
     if reason:
-        return ProbeResult(reason=reason)
-    return ProbeResult(specification=_specification(name, header, file.seek(0, 2)))
+        raise GGUFError(reason)
+    return header, _specification(name, header, file.seek(0, 2), settings)
 
 
 def _refusal(header: Header) -> str:
@@ -74,10 +97,11 @@ def _refusal(header: Header) -> str:
     return ""
 
 
-def _specification(name: str, header: Header, size_bytes: int) -> ModelSpecification:
+def _specification(name: str, header: Header, size_bytes: int, settings: Settings) -> ModelSpecification:
     architecture = header.text("general.architecture")
     quantization = _FILE_TYPES.get(header.number("general.file_type")) if "general.file_type" in header.values else None
     metadata = {key: _line(header.text(f"general.{key}")) for key in METADATA}
+    metadata |= _memory(header, settings)
     return ModelSpecification(
         id=name,
         driver="llamacpp",
@@ -91,6 +115,17 @@ def _specification(name: str, header: Header, size_bytes: int) -> ModelSpecifica
         features=FEATURES | ({"chat_template"} if header.text("tokenizer.chat_template") else set()),
         metadata={key: value for key, value in metadata.items() if value},
     )
+
+
+def _memory(header: Header, settings: Settings) -> dict[str, str]:
+    """Return what the model takes, in bytes: each token of context, and all of it with ``settings``."""
+    need = estimate(header, settings)
+    return {
+        "kv_bytes_per_token": str(token_bytes(header, settings)),
+        "weights_bytes": str(need.weights),
+        "kv_bytes": str(need.kv),
+        "compute_bytes": str(need.compute + need.output + need.vocabulary),
+    }
 
 
 def _tokenizer(header: Header) -> str:

@@ -24,10 +24,19 @@ _FORBIDDEN = ((0, 0x1F), (0x22, 0x22), (0x5C, 0x5C), (0x7F, 0x7F), (0xD800, 0xDF
 _ESCAPED = (0x22, 0x5C, 0x09, 0x0A, 0x0D)
 """What a class lets through escaped."""
 
+_LINE_ENDS = [(0x0A, 0x0A), (0x0D, 0x0D), (0x2028, 0x2029)]
+_BEYOND_ASCII = [(0x80, _TOP)]
 _DIGITS = [(0x30, 0x39)]
 _WORDS = [(0x30, 0x39), (0x41, 0x5A), (0x5F, 0x5F), (0x61, 0x7A)]
 _SPACES = [(0x09, 0x0D), (0x20, 0x20), (0xA0, 0xA0)]
-_CATEGORIES = {"DIGIT": _DIGITS, "WORD": _WORDS, "SPACE": _SPACES}
+_ALL_SPACES = [*_SPACES, (0x85, 0x85), (0x1680, 0x1680), (0x2000, 0x200A), (0x2028, 0x2029), (0x202F, 0x202F)]
+_ALL_SPACES += [(0x205F, 0x205F), (0x3000, 0x3000), (0xFEFF, 0xFEFF)]
+_CATEGORIES = {
+    "DIGIT": (_DIGITS, _DIGITS + _BEYOND_ASCII),
+    "WORD": (_WORDS, _WORDS + _BEYOND_ASCII),
+    "SPACE": (_SPACES, _ALL_SPACES),
+}
+"""What is in a category by every reading of it, and what by some: languages differ beyond ASCII."""
 
 
 def literal(text: str) -> str:
@@ -101,7 +110,7 @@ def _item(operation: Any, value: Any) -> str:
         case "NOT_LITERAL":
             return _class(_complement([(value, value)]))
         case "ANY":
-            return "char"
+            return f"({_class(_complement(_LINE_ENDS))} | {_character(0x22)} | {_character(0x5C)})"
         case "IN":
             return _set(value)
         case "BRANCH":
@@ -134,8 +143,11 @@ def _set(items: list[Any]) -> str:
                 ranges.append(value)
             case "CATEGORY":
                 name = str(value).removeprefix("CATEGORY_")
-                known = _CATEGORIES[name.removeprefix("NOT_")]
-                ranges += _complement(known) if name.startswith("NOT_") else known
+                surely, perhaps = _CATEGORIES[name.removeprefix("NOT_")]
+                if name.startswith("NOT_"):
+                    ranges += _complement(surely if negated else perhaps)
+                else:
+                    ranges += perhaps if negated else surely
             case other:
                 raise InvalidRequest(f"pattern: a grammar cannot express {other.lower()} in a class")
     if negated:

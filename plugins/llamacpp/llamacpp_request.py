@@ -14,7 +14,7 @@ from llamacpp_sampling import check_sampling
 from llamacpp_schema import schema_to_gbnf
 from llamacpp_tools import Family, forced_grammar
 
-__all__ = ["Plan", "check_request", "read_prompt", "read_request"]
+__all__ = ["Plan", "check_request", "count_tokens", "read_prompt", "read_request"]
 
 MAX_STOPS = 16
 MAX_STOP = 256
@@ -26,6 +26,7 @@ class Plan(NamedTuple):
 
     ``grammar``: GBNF, with what to call it in messages. ``family``: how the model writes calls of the tools ``tools``;
     ``opened``: the beginning of a call that it must make. ``several``: whether it may make more than one.
+    ``described``: a schema or tools say what the answer is made of.
     """
 
     grammar: tuple[str, str] | None
@@ -33,6 +34,7 @@ class Plan(NamedTuple):
     family: Family | None = None
     opened: str = ""
     several: bool = True
+    described: bool = False
 
 
 def check_request(request: InferenceRequest) -> None:
@@ -76,13 +78,14 @@ def read_request(request: InferenceRequest, model: LlamaModel, family: Family) -
     check_sampling(request.sampling, model.vocabulary)
     where, grammar = _grammar_of(request)
     if not request.tools or request.tool_choice == "none":
-        return Plan((where, grammar) if grammar else None)
+        form = request.response_format or {}
+        return Plan((where, grammar) if grammar else None, described=form.get("type") == "json_schema")
     several = request.parallel_tool_calls is not False
     chosen = tuple(tool for tool in request.tools if tool.name == request.tool_choice)
     if not chosen and request.tool_choice != "required":
-        return Plan(None, request.tools, family, several=several)
+        return Plan(None, request.tools, family, several=several, described=True)
     forced = forced_grammar(family, chosen or request.tools)
-    return Plan(("tools", forced), request.tools, family, family.opening, several)
+    return Plan(("tools", forced), request.tools, family, family.opening, several, described=True)
 
 
 def read_prompt(request: InferenceRequest, template: ChatTemplate, plan: Plan) -> Prompt:
@@ -98,13 +101,23 @@ def read_prompt(request: InferenceRequest, template: ChatTemplate, plan: Plan) -
     return prompt._replace(text=prompt.text + plan.opened)
 
 
+def count_tokens(request: InferenceRequest, model: LlamaModel, template: ChatTemplate) -> int:
+    """Return how many tokens the prompt of ``request`` comes to.
+
+    Raises:
+        InvalidRequest: see :func:`read_request` and :func:`read_prompt`.
+    """
+    plan = read_request(request, model, template.family)
+    return len(model.tokenize(read_prompt(request, template, plan).text))
+
+
 def _grammar_of(request: InferenceRequest) -> tuple[str, str]:
     """Return the name and the text of the grammar that the request asks for, two empty strings without one."""
     form: Any = request.response_format
     given = request.extra.get("grammar")
     if given is not None:
         if not isinstance(given, str) or not given.strip():
-            raise InvalidRequest(f"extra.grammar: expected a GBNF grammar as text, found {type(given).__name__}")
+            raise InvalidRequest(f"extra.grammar: expected a GBNF grammar as text, found {given!r}"[:200])
         return "extra.grammar", given
     kind = form.get("type") if isinstance(form, dict) else "text" if form is None else None
     if kind == "text":

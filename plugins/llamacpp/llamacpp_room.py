@@ -36,8 +36,9 @@ class HeldSequence:
 class Room:
     """The ``count`` sequences of ``model``'s context.
 
-    ``scattered`` counts the holes that were made since the context held at most one sequence: while it is 0, each
-    sequence lies in the order of its positions, and its sums are made in that order.
+    ``scattered`` counts the holes that were made since the context was in order: while it is 0, each sequence lies in
+    the order of its positions, and its sums are made in that order. llama.cpp fills a hole with whatever comes next, so
+    holes are closed before that (:meth:`order`): a copy out and back in, which costs about what a token does.
     """
 
     def __init__(self, model: LlamaModel, count: int) -> None:
@@ -55,6 +56,10 @@ class Room:
         """The sequences that an answer may take."""
         return [sequence for sequence in self.sequences if sequence.free]
 
+    def least_used(self) -> HeldSequence:
+        """Return the free sequence that holds nothing, or was used least lately; there must be a free one."""
+        return min(self.free, key=lambda one: (bool(one.tokens), one.used_at))
+
     def make(self, needed: int) -> bool:
         """Forget what finished conversations left behind, the oldest first, until ``needed`` tokens more fit.
 
@@ -68,15 +73,25 @@ class Room:
         return bool(self.used + needed <= self._model.context_length)
 
     def keep(self, sequence: HeldSequence, count: int) -> int:
-        """Have a sequence hold its first ``count`` tokens only, or fewer; return how many.
-
-        What becomes free among others' cells is filled next, so that a sequence no longer lies in order.
-        """
+        """Have a sequence hold its first ``count`` tokens only, or fewer; return how many."""
         kept = self._model.keep(sequence.id, count)
         if kept < len(sequence.tokens):
             del sequence.tokens[kept:]
             self.scattered = self.scattered + 1 if self.used > len(sequence.tokens) else 0
         return kept
+
+    def order(self) -> None:
+        """Close the holes, where the model's context can be copied and lies in this machine's memory."""
+        if not self.scattered or not self._model.movable:
+            return
+        saved = [(sequence, self._model.save(sequence.id)) for sequence in self.sequences if sequence.tokens]
+        if any(data is None for _, data in saved):
+            return
+        self._model.clear()
+        for sequence, data in saved:
+            if data is None or not self._model.restore(sequence.id, data):
+                sequence.tokens.clear()  # it is read again
+        self.scattered = 0
 
     def take(self, tokens: Sequence[int], *, from_start: bool) -> tuple[HeldSequence, int]:
         """Return the free sequence that begins most like ``tokens``, and how many of them it holds now.
@@ -94,7 +109,7 @@ class Room:
         return sequence, self.keep(sequence, shared)
 
     def park(self, sequence: HeldSequence) -> tuple[list[int], bytearray] | None:
-        """Empty a sequence and return what it held, to be put back by :meth:`unpark`; ``None`` without memory for it."""
+        """Empty a sequence and return what it held, for :meth:`unpark`; ``None`` if there is no memory for that."""
         tokens = list(sequence.tokens)
         data = self._model.save(sequence.id) if tokens else None
         self.keep(sequence, 0)
@@ -103,7 +118,7 @@ class Room:
     def unpark(self, parked: tuple[list[int], bytearray]) -> HeldSequence | None:
         """Put back what :meth:`park` returned, into a free sequence; ``None`` if it does not fit."""
         tokens, data = parked
-        sequence = min(self.free, key=lambda one: (bool(one.tokens), one.used_at))
+        sequence = self.least_used()
         self.keep(sequence, 0)
         if not self.make(len(tokens)) or not self._model.restore(sequence.id, data):
             self.keep(sequence, 0)

@@ -10,8 +10,8 @@ per token; as penalties only ever lower a token, the best ``top_k`` afterwards a
 before, and cutting to those first gives the same result in a third of the time.
 
 A grammar that looks at every token of the vocabulary costs as much as a small model's whole step. So a token is drawn
-without it first; it is nearly always one that the grammar allows. If it is not, one is drawn
-from what the grammar allows, with the next number of the same position.
+without it first; it is nearly always one that the grammar allows. If it is not, one is drawn, with the next number of
+the same position, from what the grammar allows of the ``LIKELY`` likeliest tokens, and if there is none, of all.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from typing import Any
 
 from byenatos_sdk.protocol.errors import InvalidRequest
 from byenatos_sdk.protocol.messages import Sampling
-from llamacpp_candidates import Candidates, visit_candidates
+from llamacpp_candidates import Candidates, shorten, visit_candidates
 from llamacpp_grammar import Grammar
 from llamacpp_library import llama
 from llamacpp_settings import Settings
@@ -30,6 +30,7 @@ __all__ = ["Sampler", "check_sampling", "draw_seed", "draw_seed_of"]
 
 _RANDOM_SEED = 0xFFFFFFFF  # LLAMA_DEFAULT_SEED: llama.cpp would take the clock
 MAX_BIASES = 1024
+LIKELY = 512
 MAX_LOGPROBS = 20
 _RANGES = {
     "temperature": (0.0, 2.0),
@@ -75,7 +76,10 @@ def draw_seed(seed: int, position: int) -> int:
 
 
 class Sampler:
-    """One answer's samplers. ``before`` holds the tokens that penalties look back at; ``grammar`` is closed with it."""
+    """One answer's samplers. ``before`` holds the tokens that penalties look back at; ``grammar`` is closed with it.
+
+    ``described``: a schema or tools say what the answer is made of.
+    """
 
     def __init__(
         self,
@@ -85,15 +89,19 @@ class Sampler:
         before: list[int],
         seed: int,
         grammar: Grammar | None,
+        *,
+        described: bool = False,
     ) -> None:
         self._seed = seed
+        self._described = described
         self.grammar = grammar
         self._chain: Any = llama.llama_sampler_chain_init(llama.llama_sampler_chain_default_params())
         self._links = 0
         temperature = _or(sampling.temperature, settings.temperature)
         self._greedy = temperature == 0
         top_k = 1 if self._greedy else _or(sampling.top_k, settings.top_k)
-        if sampling.logit_bias:
+        self._biased = bool(sampling.logit_bias)
+        if self._biased:
             pairs = [llama.llama_logit_bias(token, bias) for token, bias in sampling.logit_bias.items()]
             biases = (llama.llama_logit_bias * len(pairs))(*pairs)
             self._add(llama.llama_sampler_init_logit_bias(vocabulary, len(biases), biases))
@@ -146,19 +154,24 @@ class Sampler:
             llama.llama_sampler_apply(self._chain, candidates)
             drawn = candidates.contents.data[candidates.contents.selected].id
 
+        def draw_likely(candidates: Candidates) -> None:
+            shorten(candidates, LIKELY)
+            draw_allowed(candidates)
+
         def draw_allowed(candidates: Candidates) -> None:
             grammar.mask(candidates)
             draw(candidates)
 
-        visit_candidates(context, index, draw)
-        if not grammar.allows(drawn):
-            visit_candidates(context, index, draw_allowed)
-            if not grammar.allows(drawn):
-                raise InvalidRequest("the grammar allows no token of this model's vocabulary after what was written")
-        return drawn
+        for attempt in (draw, draw_allowed) if self._biased else (draw, draw_likely, draw_allowed):
+            visit_candidates(context, index, attempt)
+            if grammar.allows(drawn):
+                return drawn
+        raise InvalidRequest("the grammar allows no token of this model's vocabulary after what was written")
 
     def _add_penalties(self, sampling: Sampling, settings: Settings, vocabulary: int, top_k: int) -> None:
-        repetition = _or(sampling.repetition_penalty, settings.repetition_penalty)
+        # Such an answer repeats itself, and the question: names, quotes, brackets. It is penalised only if asked for.
+        usual = 1.0 if self._described else settings.repetition_penalty
+        repetition = _or(sampling.repetition_penalty, usual)
         frequency, presence = sampling.frequency_penalty or 0.0, sampling.presence_penalty or 0.0
         window = settings.penalty_window
         if not window or (repetition == 1 and not frequency and not presence):

@@ -15,7 +15,7 @@ from typing import Any
 
 from byenatos_sdk.protocol.errors import InvalidRequest
 from llamacpp_json import FORMATS, GENERIC
-from llamacpp_merge import ANNOTATIONS, disjoint, merged
+from llamacpp_merge import ANNOTATIONS, disjoint, kinds_of, merged
 from llamacpp_regex import literal, pattern_to_gbnf, strings_but
 from llamacpp_span import integers, numbers
 
@@ -188,15 +188,13 @@ class Converter:
     def _constants(self, schema: dict[str, Any], path: str) -> str:
         more = schema.keys() - ANNOTATIONS - {"const", "enum", "type", "$defs", "definitions"}
         if more or {"const", "enum"} <= schema.keys():
-            raise self._refuse(
-                path, f"a grammar cannot express enum or const together with {sorted(more or ['enum'])[0]!r}"
-            )
+            raise self._refuse(path, f"a grammar cannot express enum or const together with {min(more or ['enum'])!r}")
         values = [schema["const"]] if "const" in schema else schema["enum"]
         if not isinstance(values, list) or not values:
             raise self._refuse(path, f"expected enum to be a list of values, found {values!r}"[:200])
         kinds = schema.get("type")
         kinds = [kinds] if isinstance(kinds, str) else kinds
-        fitting = [value for value in values if kinds is None or _kinds(value) & set(kinds)]
+        fitting = [value for value in values if kinds is None or kinds_of(value) & set(kinds)]
         if not fitting:
             raise self._refuse(path, f"no value of enum has the type {schema.get('type')!r}"[:200])
         return _either([literal(json.dumps(value, ensure_ascii=False)) for value in fitting])
@@ -297,21 +295,3 @@ class Converter:
 
 def _either(parts: list[str]) -> str:
     return parts[0] if len(parts) == 1 else f"({' | '.join(dict.fromkeys(parts))})"
-
-
-def _kinds(value: Any) -> set[str]:
-    """Return the names of the JSON types that ``value`` has."""
-    match value:
-        case None:
-            return {"null"}
-        case bool():
-            return {"boolean"}
-        case int():
-            return {"integer", "number"}
-        case float():
-            return {"number", "integer"} if value.is_integer() else {"number"}
-        case str():
-            return {"string"}
-        case list():
-            return {"array"}
-    return {"object"}

@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 
 from byenatos_sdk.protocol.errors import InvalidRequest
 
-__all__ = ["MAX_ROWS", "CacheType", "Settings", "read_settings"]
+__all__ = ["CACHE_BYTES", "MAX_ROWS", "Adapter", "CacheType", "Settings", "read_settings"]
 
 SMALL_MODEL = 1 << 30
 """Bytes below which one thread decodes: more threads wait for each other longer than they compute (measured)."""
@@ -18,8 +18,18 @@ MAX_ROWS = 60
 of 4, in which some matrix kernels take rows."""
 
 CacheType: TypeAlias = Literal["f16", "q8_0", "q4_0"]
+CACHE_BYTES = {"f16": (1, 2), "q8_0": (32, 34), "q4_0": (32, 18)}
+"""Numbers in a block of a cache type, and the bytes that it takes."""
+
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=1 << 24)]
 Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
+
+
+class Adapter(Struct, frozen=True, forbid_unknown_fields=True):
+    """A LoRA adapter: the name of its ``file`` beside the model's, and how strongly it is applied."""
+
+    file: str
+    scale: Annotated[float, Meta(ge=-10, le=10)] = 1.0
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -27,7 +37,11 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 
     ``n_ctx`` tokens of context are shared by at most ``parallel`` answers at a time (0: as many as the model was
     trained for). ``threads`` decode, ``batch_threads`` read prompts (0: chosen), at most ``prefill_chunk`` tokens per
-    step, the first ``exact_tokens`` of one in a way that others do not affect. ``gpu_layers`` go to a GPU (-1: all).
+    step, the first ``exact_tokens`` of one in a way that others do not affect. ``full_window``: layers
+    that see a window of the context keep all of it. ``repack``: weights are
+    rearranged in private memory for kernels that are faster with some files. ``gpu_layers`` go to a GPU
+    (``auto`` or -1: as many as its free memory holds).
+    ``lora`` lists adapters. ``pooling`` makes the vector of a text of at most ``embedding_tokens`` from its tokens'.
     The rest are defaults of requests that do not say; ``max_tokens`` of 0 means as many as the context holds.
     """
 
@@ -37,9 +51,14 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     batch_threads: Annotated[int, Meta(ge=0, le=512)] = 0
     prefill_chunk: Annotated[int, Meta(ge=1, le=8192)] = 128
     exact_tokens: Count = 960
-    gpu_layers: Annotated[int, Meta(ge=-1, le=10_000)] = 0
+    repack: bool = False
+    full_window: bool = True
+    gpu_layers: Annotated[int, Meta(ge=-1, le=10_000)] | Literal["auto"] = 0
     cache_type_k: CacheType = "f16"
     cache_type_v: CacheType = "f16"
+    lora: Annotated[list[Adapter | str], Meta(max_length=16)] = []
+    pooling: Literal["model", "mean", "cls", "last"] = "model"
+    embedding_tokens: Annotated[int, Meta(ge=1, le=1 << 20)] = 1024
     max_tokens: Count = 1024
     temperature: Annotated[float, Meta(ge=0, le=2)] = 0.7
     top_k: Count = 40

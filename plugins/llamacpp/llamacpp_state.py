@@ -10,7 +10,7 @@ A piece is its tokens, four bytes each, then llama.cpp's bytes. llama.cpp itself
 states, 272), which is why the kernel seals pieces; here only what does not fit *this* context is found: another range,
 tokens outside of the vocabulary, another size.
 
-Everything in :class:`ContextState` runs on the engine's thread, between two steps.
+Everything in :class:`ContextState` but the fingerprint runs on the engine's thread, between two steps.
 
 Not every context can do it. A recurrent model has one state and no ranges. What follows is the same to the bit only
 where the arithmetic is: as many threads, as large batches, nobody beside (matrix kernels round differently with the
@@ -20,7 +20,7 @@ context where sequences have come and gone they do not, and no two such contexts
 
 import ctypes
 import hashlib
-import os
+import secrets
 import sys
 from array import array
 from collections.abc import Sequence
@@ -43,35 +43,12 @@ from llamacpp_room import HeldSequence
 from llamacpp_settings import Settings
 from llamacpp_stream import Stream
 
-__all__ = ["ContextState", "fingerprint"]
+__all__ = ["ContextState"]
 
 PIECE_TOKENS = 256
 """The longest range in one piece: it costs the other answers less than a millisecond between two of their tokens."""
 
 TOKEN = 4
-
-
-def fingerprint(model: Model, settings: Settings, scattered: int) -> Fingerprint:
-    """Say what a state of this model means: file, engine, layout of the cache; and how it is computed with.
-
-    A context that is ``scattered`` (``Engine``) has no equal.
-
-    Raises:
-        Unavailable: the kernel gave the file no digest.
-    """
-    if not model.digest:
-        raise Unavailable(f"{model.id}: expected the digest of its file from the kernel, found none")
-    layout = (
-        f"model={model.digest} engine={_engine_digest()} k={settings.cache_type_k} v={settings.cache_type_v} "
-        f"unified order={sys.byteorder}"
-    )
-    arithmetic = (
-        f"threads={settings.threads} batch_threads={settings.prefill_threads()} chunk={settings.prefill_chunk} "
-        f"parallel={settings.parallel} gpu_layers={settings.gpu_layers}"
-    )
-    if scattered:
-        arithmetic += f" scattered={os.getpid()}.{id(model)}.{scattered}"
-    return Fingerprint(layout, arithmetic)
 
 
 @cache
@@ -91,6 +68,7 @@ class ContextState:
         self._memory: Any = llama.llama_get_memory(model.context)
         self._scratch = settings.parallel
         self._token_bytes = 0  # what a token took in the last piece
+        self._own = secrets.token_hex(8)  # what no other context has
 
     def touch(self) -> None:
         """Make an answer and compute a token that nobody wants: what a process does for the first time is slow.
@@ -102,6 +80,32 @@ class ContextState:
         Stream(nobody, self._model, self._template, self._settings, progress=progress).close()
         self._model.decode([Entry(0, 0, self._scratch, sampled=True)])
         llama.llama_memory_seq_rm(self._memory, self._scratch, -1, -1)
+
+    def fingerprint(self, model: Model) -> Fingerprint:
+        """Say what a state of this model means: file, engine, layout of the cache; and how it is computed with.
+
+        A context in which sequences do not lie in order has no equal. May be called from any thread.
+
+        Raises:
+            Unavailable: the state depends on what has no digest, or has no ranges.
+        """
+        settings, context = self._settings, self._model.context
+        if not model.digest:
+            raise Unavailable(f"{model.id}: expected the digest of its file from the kernel, found none")
+        if settings.lora or not settings.full_window:
+            raise Unavailable(f"{model.id}: a state with adapters, or of a part of a sliding window, is not moved")
+        layout = (
+            f"model={model.digest} engine={_engine_digest()} k={settings.cache_type_k} v={settings.cache_type_v} "
+            f"unified order={sys.byteorder}"
+        )
+        arithmetic = (
+            f"threads={llama.llama_n_threads(context)} batch_threads={llama.llama_n_threads_batch(context)} "
+            f"chunk={settings.prefill_chunk} exact={settings.exact_tokens} parallel={settings.parallel} "
+            f"gpu_layers={settings.gpu_layers} repack={settings.repack}"
+        )
+        if self._engine.scattered:
+            arithmetic += f" scattered={self._own}.{self._engine.scattered}"
+        return Fingerprint(layout, arithmetic)
 
     # ---- out -----------------------------------------------------------------------------------------------------
 
@@ -233,9 +237,7 @@ class ContextState:
                 known=sequence.tokens,
                 said=resumption.said,
             )
-            if stream.tokens[: len(sequence.tokens)] != sequence.tokens or len(stream.tokens) == len(sequence.tokens):
-                stream.close()
-                raise InvalidRequest("expected an answer that is ahead of its state by one token at least")
+            _check_ahead(stream, sequence)
         except Exception:
             self.release(subject)
             raise
@@ -267,10 +269,22 @@ class ContextState:
             )
             if read != size or (first, last) != (state.start, state.stop - 1):
                 raise InvalidRequest(
-                    f"expected a state of {size} bytes for {state.start} to {state.stop}, llama.cpp found one of {read} "
-                    f"for {first} to {last + 1}"
+                    f"expected a state of {size} bytes for {state.start} to {state.stop}, llama.cpp found one of "
+                    f"{read} for {first} to {last + 1}"
                 )
             llama.llama_memory_seq_cp(memory, scratch, sequence.id, -1, -1)
         finally:
             llama.llama_memory_seq_rm(memory, scratch, -1, -1)
         sequence.tokens += tokens
+
+
+def _check_ahead(stream: Stream, sequence: HeldSequence) -> None:
+    """Close an answer that cannot go on from what ``sequence`` holds.
+
+    Raises:
+        InvalidRequest: it is not what the sequence holds and one token more, at least.
+    """
+    held = len(sequence.tokens)
+    if stream.tokens[:held] != sequence.tokens or len(stream.tokens) == held:
+        stream.close()
+        raise InvalidRequest("expected an answer that is ahead of its state by one token at least")

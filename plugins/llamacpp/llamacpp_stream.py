@@ -92,7 +92,9 @@ class Stream:
         self._bytes = 0
         self._parser, self._spelled = _parser(plan, model, self._seed)
         grammar = _grammar(plan, model, before)
-        self._sampler = Sampler(request.sampling, settings, model.vocabulary, self.tokens, self._seed, grammar)
+        self._sampler = Sampler(
+            request.sampling, settings, model.vocabulary, self.tokens, self._seed, grammar, described=plan.described
+        )
         if progress is not None:
             self._replay([*known, *progress.tail][self.opening.begin :])
 

@@ -31,7 +31,7 @@ class TextAssembler:
         return self._fed - len(self._decoder.getstate()[0]) - len((self._held + self._cut_off).encode())
 
     def feed(self, data: bytes) -> str:
-        """Take the next bytes; return the text that is now certain. A stop sequence sets ``stopped``, ``stopped_by``."""
+        """Take the next bytes; return what is now certain. A stop sequence sets ``stopped`` and ``stopped_by``."""
         self._fed += len(data)
         text = self._decoder.decode(data)
         if self._lstrip:

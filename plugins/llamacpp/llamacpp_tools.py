@@ -5,7 +5,7 @@ others are told in a system prompt to write like the Hermes family, which most f
 
 | family | a call |
 |---|---|
-| hermes | ``<tool_call>{"name": …, "arguments": {…}}</tool_call>``, also with a list (SmolLM2) or Qwen3-Coder's tags |
+| hermes | ``<tool_call>{"name": …, "arguments": {…}}</tool_call>``, also lists (SmolLM2) and tags (Qwen3-Coder, GLM) |
 | llama | ``{"name": …, "parameters": {…}}``, the whole answer, perhaps after ``<|python_tag|>`` |
 | mistral | ``[TOOL_CALLS][{"name": …, "arguments": {…}}]``, or ``[TOOL_CALLS]name[ARGS]{…}`` |
 | functionary | ``<function=name>{…}</function>`` |
@@ -23,6 +23,7 @@ from llamacpp_schema import Converter
 __all__ = ["Calls", "Family", "as_json", "family_of", "forced_grammar", "instruct"]
 
 MAX_CALL = 256 << 10
+MAX_NAME = 200
 
 
 class Calls(NamedTuple):
@@ -33,12 +34,15 @@ class Calls(NamedTuple):
 
 
 class Family:
-    """One way to write calls. ``marks`` begin one; ``bare``: an answer that is a JSON object may be one, too."""
+    """One way to write calls.
+
+    ``marks`` begin one; ``bare``: an answer that is a JSON object may be one, too. ``between`` two calls means nothing.
+    """
 
     name = "hermes"
     marks: tuple[str, ...] = ("<tool_call>",)
     bare = False
-    drops_space = True
+    between = " \n"
     opening = "<tool_call>\n"
     closing = "\n</tool_call>"
     arguments = "arguments"
@@ -66,7 +70,9 @@ class Family:
         if end >= 0:
             after = end + len("</tool_call>")
             body = text[start:end].strip()
-            return Calls(_tagged(body) if body.startswith("<function=") else _listed(body), after)
+            return Calls(
+                _tagged(body) if body.startswith("<function=") or "<arg_key>" in body else _listed(body), after
+            )
         found = _whole_json(text, start) if ended else None
         return None if found is None else Calls(_listed(text[start:found]), len(text))
 
@@ -83,6 +89,7 @@ class _Llama(Family):
     name = "llama"
     marks = ("<|python_tag|>",)
     bare = True
+    between = " \n;"
     opening = ""
     closing = ""
     arguments = "parameters"
@@ -93,10 +100,7 @@ class _Llama(Family):
         if rest and not rest.startswith("{"):
             return Calls([], len(text))
         end = _whole_json(text, start)
-        if end is None:
-            return None
-        after = re.compile(r"\s*;?\s*").match(text, end)
-        return Calls(_listed(text[start:end]), after.end() if after else end)
+        return None if end is None else Calls(_listed(text[start:end]), end)
 
 
 class _Mistral(Family):
@@ -108,6 +112,9 @@ class _Mistral(Family):
     def _read(self, text: str, *, ended: bool) -> Calls | None:  # noqa: ARG002  (it ends with its JSON)
         start = len("[TOOL_CALLS]")
         head = re.compile(r"\s*([\w.-]+)\s*(?:\[CALL_ID\]\w*)?(?:\[ARGS\])?\s*(?=\{)").match(text, start)
+        rest = text[start:].lstrip()
+        if head is None and rest and rest[0] not in "[{":
+            return Calls([], len(text)) if "{" in rest or len(rest) > MAX_NAME else None
         end = _whole_json(text, head.end() if head else start)
         if end is None:
             return None
@@ -139,8 +146,8 @@ class _Functionary(Family):
         return f"{literal(name + '>')} {arguments} {literal(self.closing)}"
 
 
-def family_of(template: str) -> Family:
-    """Return the family that a chat template belongs to; the Hermes family if it does not say."""
+def family_of(template: str) -> Family | None:
+    """Return the family that a chat template belongs to; ``None`` if it is none of these."""
     if "[TOOL_CALLS]" in template:
         return _Mistral()
     if "<tool_call>" in template:
@@ -149,7 +156,7 @@ def family_of(template: str) -> Family:
         return _Functionary()
     if "<|python_tag|>" in template or ("<|start_header_id|>" in template and "tools" in template):
         return _Llama()
-    return Family()
+    return None
 
 
 def as_json(tool: Tool) -> dict[str, Any]:
@@ -195,7 +202,11 @@ def _listed(body: str) -> list[dict[str, Any]]:
 
 
 def _tagged(body: str) -> list[dict[str, Any]]:
-    """Read Qwen3-Coder's calls: ``<function=name><parameter=key>value</parameter></function>``."""
+    """Read calls in tags: Qwen3-Coder's ``<function=name><parameter=key>value</parameter></function>``, or GLM's."""
+    if "<arg_key>" in body:
+        name, _, rest = body.partition("<arg_key>")
+        pairs = re.findall(r"<arg_key>(.*?)</arg_key>\s*<arg_value>(.*?)</arg_value>", "<arg_key>" + rest, re.DOTALL)
+        return [{"name": name.strip(), "arguments": {key.strip(): _value(value) for key, value in pairs}}]
     calls = []
     for name, inner in re.findall(r"<function=([^>\n]+)>(.*?)</function>", body, re.DOTALL):
         pairs = re.findall(r"<parameter=([^>\n]+)>\n?(.*?)\n?</parameter>", inner, re.DOTALL)

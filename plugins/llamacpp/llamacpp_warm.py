@@ -13,7 +13,6 @@ from llamacpp_nobody import NoCall
 
 if TYPE_CHECKING:
     from llamacpp_engine import Engine
-    from llamacpp_settings import Settings
     from llamacpp_state import ContextState
 
 __all__ = ["LlamaWarmState"]
@@ -24,15 +23,12 @@ class LlamaWarmState(WarmState):
 
     _engine: "Engine | None" = None
     _state: "ContextState | None" = None
-    _loaded: "tuple[Model, Settings] | None" = None
+    _loaded: "Model | None" = None
 
     async def fingerprint(self) -> Fingerprint:
         """Name the model by the digest that the kernel gave it, the engine, and how it is set up."""
-        from llamacpp_state import fingerprint
-
-        engine, _ = self._ready()
-        assert self._loaded is not None
-        return fingerprint(*self._loaded, engine.scattered)
+        _, state = self._ready()
+        return state.fingerprint(self._model())
 
     async def holdings(self) -> tuple[Holding, ...]:
         """List the idle sessions."""
@@ -88,6 +84,11 @@ class LlamaWarmState(WarmState):
             if holding.session == session:
                 return holding.positions
         raise missing(session)
+
+    def _model(self) -> "Model":
+        if self._loaded is None:
+            raise Unavailable("no model is loaded")
+        return self._loaded
 
     def _ready(self) -> "tuple[Engine, ContextState]":
         if self._engine is None or self._state is None:

@@ -7,7 +7,8 @@ What stands around it before a line of the driver's code is imported, in every p
 - no new privileges, no capabilities, not dumpable, resource limits (``limits.py``), file mode mask 077;
 - an environment of the grant's variables and a few fixed ones; a private scratch folder as HOME, TMPDIR and working
   directory; no descriptor but stdin (empty), stdout, stderr (both captured), the channel, the way to the broker where
-  it has one, and the granted files;
+  it has one, and the granted files; memory that it shares with the launching process, if it is granted any, is mapped
+  and has no descriptor: it can be neither resized nor mapped again to be executed;
 - Python's isolated mode: neither the working directory nor the user's site folder is imported from;
 
 and then, where the machine has them (``layers.py``) and the grant does not leave them out:

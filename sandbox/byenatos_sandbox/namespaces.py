@@ -40,19 +40,20 @@ NAMESPACES: Final = {
 INSIDE: Final = 1000
 """The number that the one user and the one group of a user namespace have inside it."""
 
-_PARENT, _CHILD_CLEARTID, _CHILD_SETTID = 0x00008000, 0x00200000, 0x01000000
+_PARENT, _PARENT_SETTID, _CHILD_CLEARTID, _CHILD_SETTID = 0x00008000, 0x00100000, 0x00200000, 0x01000000
 _GET_TID_ADDRESS = 40
 
 
-def clone(names: Iterable[str]) -> int:
+def clone(names: Iterable[str], noted_at: int) -> int:
     """Fork this single-threaded process into new namespaces, as a child of its parent.
 
-    Returns 0 in the new process, and its process id, as seen from here, in this one.
+    Returns 0 in the new process, and its process id, as seen from here, in this one; the system has written that to the
+    address ``noted_at`` by then.
 
     Raises:
         OSError: the system refuses.
     """
-    flags = _flags(names) | _PARENT | signal.SIGCHLD
+    flags = _flags(names) | _PARENT | _PARENT_SETTID | signal.SIGCHLD
     kept = ctypes.c_void_p()
     if ctypes.CDLL(None).prctl(_GET_TID_ADDRESS, ctypes.byref(kept), 0, 0, 0) == 0 and kept.value:
         flags |= _CHILD_SETTID | _CHILD_CLEARTID
@@ -60,7 +61,7 @@ def clone(names: Iterable[str]) -> int:
     rest = (address, 0) if MACHINE == "x86_64" else (0, address)
     ctypes.pythonapi.PyOS_BeforeFork()
     try:
-        pid = system_call("clone", flags, 0, 0, *rest, holding=True)
+        pid = system_call("clone", flags, 0, noted_at, *rest, holding=True)
     except OSError:
         ctypes.pythonapi.PyOS_AfterFork_Parent()
         raise

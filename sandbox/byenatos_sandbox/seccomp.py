@@ -10,9 +10,10 @@ Four kinds of calls:
 - **unknown** (``ENOSYS``): all others, those of later kernels included; the C library then takes an older way.
 
 No process is started and no program executed (``clone`` makes threads only) and no socket opened: the channel and what
-comes over it are all there is. Memory is not both written and executed, unless the grant says so: libraries that make
-machine code or closures at run time, such as libffi, need it. That hinders an exploit of an honest driver; a hostile
-one has other ways to run code of its own in its own process, a library in its scratch folder for one.
+comes over it, and the arena where one is granted, are all there is. Memory is not both written and executed, unless the
+grant says so: libraries that make machine code or closures at run time, such as libffi, need it. That hinders an
+exploit of an honest driver; a hostile one has other ways to run code of its own in its own process, a library in its
+scratch folder for one.
 
 What honest libraries miss: ``shutil.copy`` and its kin end in ``PermissionError``, for they set modes and times
 (``copyfile`` works), and ``multiprocessing`` has no shared memory.

@@ -23,6 +23,7 @@ import msgspec
 from msgspec import Struct
 
 from byenatos_sandbox import child, descriptors, memory, namespaces, seccomp
+from byenatos_sandbox.births import Births
 from byenatos_sandbox.bpf import TELL
 from byenatos_sandbox.cgroup import Group
 from byenatos_sandbox.linux import prctl
@@ -32,6 +33,7 @@ __all__ = ["Answer", "Order", "main"]
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _LARGEST: Final = 4096
+_REHEARSALS: Final = 10
 
 
 class Order(Struct, frozen=True, array_like=True):
@@ -51,12 +53,17 @@ class Answer(Struct, frozen=True, array_like=True):
 
 
 def main(arguments: list[str]) -> None:
-    """Serve orders on the control socket until it closes, or once."""
+    """Serve orders on the control socket until it closes, or once.
+
+    ``arguments``: the numbers of that socket and of the page for what is cloned (``births.py``), modules to import.
+    """
     prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     prctl(_PR_SET_DUMPABLE, 0)
-    descriptors.close_all_but([0, 1, 2, int(arguments[0])])
-    control = socket.socket(fileno=int(arguments[0]))
-    for name in arguments[1:]:
+    control, page = (int(number) for number in arguments[:2])
+    births = Births(page)
+    descriptors.close_all_but([0, 1, 2, control])
+    orders = socket.socket(fileno=control)
+    for name in arguments[2:]:
         importlib.import_module(name)
     kept_out = [name for name in sys.modules if sys.modules[name] is None]  # by `templates.py`
     for name in kept_out:
@@ -65,13 +72,27 @@ def main(arguments: list[str]) -> None:
         seccomp.program(1, writable_code=writable_code, fatal=TELL)
     threads = len(list(Path("/proc/self/task").iterdir()))
     if threads != 1:
-        raise RuntimeError(f"expected one thread in a template, found {threads} after importing {arguments[1:]}")
+        raise RuntimeError(f"expected one thread in a template, found {threads} after importing {arguments[2:]}")
+    _rehearse()
     memory.settle()
-    while _serve(control):
+    place = births.place()
+    while _serve(orders, births, place):
         pass
 
 
-def _serve(control: socket.socket) -> bool:
+def _rehearse() -> None:
+    """Run what every driver's process begins with, an event loop.
+
+    What the interpreter keeps for the next time, and writes into code that runs for the first times, is then there, and
+    no page that each process must have copied for it.
+    """
+    asyncio = sys.modules.get("asyncio")  # unless nothing was imported that needs one
+    if asyncio is not None:
+        for _ in range(_REHEARSALS):
+            asyncio.run(asyncio.sleep(0))
+
+
+def _serve(control: socket.socket, births: Births, place: int) -> bool:
     data, received = descriptors.receive(control, _LARGEST)
     if not data:
         return False
@@ -79,6 +100,7 @@ def _serve(control: socket.socket) -> bool:
     user, group = os.geteuid(), os.getegid()
     setup, *streams = received
     pid = 0
+    births.forget()
     try:
         if order.group is not None:
             order.group.make()
@@ -86,7 +108,7 @@ def _serve(control: socket.socket) -> bool:
             _take_in(order, os.getpid())
             _become(control, order)
         else:
-            pid = namespaces.clone(order.namespaces)
+            pid = namespaces.clone(order.namespaces, place)
         if pid == 0:
             child.live(setup, streams, user, group, order.group)
         _take_in(order, pid)  # takes milliseconds, while the new process is at its other layers

@@ -14,11 +14,12 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import msgspec
 
 from byenatos_sandbox import descriptors
+from byenatos_sandbox.births import Births
 from byenatos_sandbox.channel import refuse_descriptors
 from byenatos_sandbox.template import Answer, Order
 
@@ -42,7 +43,7 @@ Of this package the modules are there and its ``__init__`` is not run: it would 
 _REFILL_S = 0.1
 """A launch has the processors for itself first: starting an interpreter takes one of them for 60 ms."""
 
-_CONTROL = 3
+_CONTROL, _PAGE = 3, 4
 _WARM = 1
 _LARGEST = 4096
 
@@ -59,19 +60,23 @@ class Template:
     def __init__(self, preload: Sequence[str] = ()) -> None:
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[tuple[Answered, bool]] = deque()
-        self._control, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            with its:
-                self.pid = _spawn(its.fileno(), preload)
+        self._answered = 0  # the process id in the last answer
+        with ExitStack() as undo, ExitStack() as its_ends:
+            page = Births.create()
+            its_ends.callback(os.close, page)
+            self._births = Births(page)
+            undo.callback(self._births.close)
+            self._control, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            undo.callback(self._control.close)
+            its_ends.callback(its.close)
+            self.pid = _spawn(its.fileno(), page, preload)
             try:
                 self._pidfd = os.pidfd_open(self.pid)
             except OSError:
                 os.kill(self.pid, signal.SIGKILL)
                 os.waitpid(self.pid, 0)
                 raise
-        except BaseException:
-            self._control.close()
-            raise
+            undo.pop_all()
         self._control.setblocking(False)
         refuse_descriptors(self._control)
         self._loop.add_reader(self._control, self._heard)
@@ -95,10 +100,14 @@ class Template:
         self._waiting.append((answered, order.plain))
 
     def close(self) -> None:
-        """End it; idempotent. What was made from it lives on."""
-        self._hang_up("its template was closed")
+        """End it; idempotent. What was made from it lives on, but what nobody was told of yet."""
         if self._pidfd >= 0:
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            if self._waiting:  # what it has made by now is known once it is gone: an instant
+                os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOWAIT)
+                while self._waiting and self._control.fileno() >= 0:
+                    self._heard()
+        self._hang_up("its template was closed")
 
     def reap(self) -> None:
         """Wait for the end of a template that was closed: an instant."""
@@ -117,6 +126,7 @@ class Template:
             return
         answered, handed_over = self._waiting.popleft()
         answer = msgspec.msgpack.decode(data, type=Answer)
+        self._answered = answer.pid
         if handed_over and answer.pid:
             self._let_go()
         answered(answer)
@@ -125,8 +135,13 @@ class Template:
         if self._control.fileno() >= 0:
             self._loop.remove_reader(self._control)
             self._control.close()
+        made = self._births.last if self._waiting else 0
+        if made not in {0, self._answered}:  # it was killed between the clone and its answer
+            os.kill(made, signal.SIGKILL)  # a child that was not reaped: the number is its own
+            self._waiting.popleft()[0](Answer(made, reason))
         while self._waiting:
             self._waiting.popleft()[0](Answer(0, reason))
+        self._births.close()
 
     def _ended(self) -> None:
         self._let_go()
@@ -138,10 +153,10 @@ class Template:
         self._pidfd = -1
 
 
-def _spawn(control: int, preload: Sequence[str]) -> int:
+def _spawn(control: int, page: int, preload: Sequence[str]) -> int:
     # -I: nothing is imported from the working directory or the user's site folder; -B: nothing is written beside the
     # driver's code; -u: the last line before a crash is not lost in a buffer
-    command = [sys.executable, "-I", "-B", "-u", "-c", _FIRST_WORDS, str(_CONTROL), *preload]
+    command = [sys.executable, "-I", "-B", "-u", "-c", _FIRST_WORDS, str(_CONTROL), str(_PAGE), *preload]
     return os.posix_spawn(
         sys.executable,
         command,
@@ -149,6 +164,7 @@ def _spawn(control: int, preload: Sequence[str]) -> int:
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_DUP2, control, _CONTROL),
+            (os.POSIX_SPAWN_DUP2, page, _PAGE),
         ],
         setsid=True,
         setsigmask=(),

@@ -75,6 +75,16 @@ class Home:
         return self.path / "keys" / "operator.key"
 
     @property
+    def warm_key(self) -> Path:
+        """The key of hibernated sessions."""
+        return self.path / "keys" / "warm.key"
+
+    @property
+    def warm(self) -> Path:
+        """The folder of hibernated sessions."""
+        return self.path / "state" / "warm"
+
+    @property
     def signatures(self) -> Path:
         """The folder of what the operator signed: ``<plugin id>.sig``."""
         return self.path / "signatures"

@@ -45,7 +45,7 @@ class State(Struct, frozen=True):
 
 
 class Resumption(Struct, frozen=True):
-    """What an answer goes on from: the last ``states``, behind those restored before, and the last piece's ``progress``.
+    """What an answer goes on from: the last ``states``, behind those restored before, and the ``progress`` with them.
 
     ``said`` is the text that this answer has said already, since its request's partial answer. It may be ahead of
     ``progress`` after a crash: what is made again must be the same text, and is not to be emitted twice; if it becomes

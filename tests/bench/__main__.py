@@ -16,6 +16,7 @@ from tests.bench import (
     broker,
     cancel,
     death,
+    engine,
     memory,
     plugins,
     requests,
@@ -44,6 +45,7 @@ SECTIONS: Final[dict[str, Callable[..., Section]]] = {
     "sandbox": sandbox.measure,
     "standby": standby.measure,
     "warm": warm.measure,
+    "engine": engine.measure,
 }
 
 

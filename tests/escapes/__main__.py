@@ -26,6 +26,9 @@ _BEFORE = """\
 
 [`test_layers.py`](test_layers.py) leaves out layers, to see that each is real.
 
+[`test_other_templates.py`](test_other_templates.py) makes them in sandboxes of the shared template and in forks of a
+sandboxed one; the two that compare address layouts and hash seeds are left out there, where these are shared.
+
 What stops an attack is any *one* of those named:
 
 {stoppers}

@@ -19,12 +19,13 @@ from typing import Any
 from attacks.corpus import ATTACKS
 from attacks.templates import MOVED_ON
 
+from byenatos_kernel.arena import Arena
 from byenatos_kernel.channel import Channel
-from byenatos_sandbox import Grant, capabilities, launch
+from byenatos_sandbox import Grant, Nursery, Templates, capabilities, launch
 from byenatos_sandbox.broker.port import MOST_LINES
 from byenatos_sandbox.seccomp import EGRESS_SOCKET
 
-__all__ = ["Outcome", "Outside", "Prey", "inside"]
+__all__ = ["Outcome", "Outside", "Prey", "grant_for", "inside"]
 
 HERE = Path(__file__).parent
 CEILING_S = 60
@@ -61,6 +62,7 @@ class Prey:
         self._open = contextlib.ExitStack()
         self._memory = ctypes.create_string_buffer(b"memory")
         self._batch: subprocess.Popen[bytes] | None = None
+        self.shared = Arena(1)
         self.orders = f"orders-{secrets.token_hex(16)}"
         folder.mkdir()
         (folder.parent / "neighbour").mkdir()
@@ -193,11 +195,9 @@ class Prey:
         return select.select(list(self._listening.values()), [], [], 0)[0]
 
 
-async def inside(
-    name: str, prey: Prey, scratch: Path, *, without: frozenset[str] = frozenset(), egress_socket: bool = False
-) -> Outcome:
-    """Make an attack inside a sandbox that has all layers but those named, and perhaps a way to a broker."""
-    grant = Grant(
+def grant_for(name: str, prey: Prey, scratch: Path, **fields: Any) -> Grant:
+    """What the process of an attack is granted."""
+    return Grant(
         f"attack/{name}",
         plugin=str(HERE),
         files=(str(prey.granted),),
@@ -206,14 +206,40 @@ async def inside(
         open_files=_OPEN_FILES,
         file_size_mib=_FILE_MIB,
         scratch_root=str(scratch),
-        without=without,
-        egress_socket=egress_socket,
+        arena_mib=1,
+        **fields,
     )
+
+
+async def inside(
+    name: str,
+    prey: Prey,
+    scratch: Path,
+    *,
+    without: frozenset[str] = frozenset(),
+    egress_socket: bool = False,
+    templates: Templates | None = None,
+    nursery: Nursery | None = None,
+) -> Outcome:
+    """Make an attack inside a sandbox that has all layers but those named.
+
+    It is made from a template of its own, or from the shared one of ``templates``, or forked from ``nursery``.
+    """
+    template = "shared" if templates is not None else "one-shot"
+    grant = grant_for(name, prey, scratch, without=without, template=template, egress_socket=egress_socket)
     broker = Broker()
     before = _resident_mib()
     category = ATTACKS[name].category.replace(" ", "_")
     config = json.dumps({"attack": name, "category": category, "prey": prey.describe()}).encode()
-    process = launch(grant, entry="attacks.driver:run", config=config, dial=broker.dial)
+    process = launch(
+        grant,
+        entry="attacks.driver:run",
+        config=config,
+        arena=prey.shared.descriptor,
+        dial=broker.dial,
+        templates=templates,
+        nursery=nursery,
+    )
     loop = asyncio.get_running_loop()
     survived, cut_off = False, ""
     try:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from byenatos_kernel.access import Access, AccessError, read_access
+from byenatos_kernel.access import Access, AccessError, TemplateRules, read_access
 
 SHIPPED = Path(__file__).parents[2] / "policies" / "access.toml"
 
@@ -23,6 +23,7 @@ def test_the_shipped_file_grants_nothing_and_requires_three_kinds_of_isolation()
     assert access.isolation.required == {"filesystem", "network", "system-calls"}
     assert not access.isolation.uncontained
     assert not access.plugins.unsigned
+    assert access.templates == TemplateRules()
     assert access.drivers == {}
     assert access.rules("anything").network == ()
 
@@ -54,6 +55,7 @@ def test_a_place_may_be_granted_as_plain_http(tmp_path):
     ("text", "words"),
     [
         ("[isolation]\nrequire = []", "unknown field `require`"),
+        ("[templates]\nidle_s = -1", "templates.idle_s"),
         ('[isolation]\nrequired = ["moat"]', "isolation.required: expected some of filesystem"),
         ('[drivers.a]\nnetwork = ["api.openai.com"]', "drivers.a.network: expected 'host:port'"),
         ('[drivers.a]\nnetwork = ["*:443"]', "drivers.a.network"),

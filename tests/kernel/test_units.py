@@ -42,6 +42,13 @@ def test_back_off_grows_within_its_bounds_and_the_fifth_crash_in_the_window_is_t
         assert least <= delay <= min(BACKOFF_MOST_S, 1.5 * least)
 
 
+def test_the_first_crash_of_a_process_that_was_forked_is_made_good_at_once_and_no_other():
+    unit = new_unit()
+    assert unit.back_off(0.0, warm=True) == 0
+    assert unit.back_off(1.0, warm=True) >= BACKOFF_FIRST_S
+    assert unit.back_off(1.0 + CRASH_WINDOW_S + 1, warm=True) == 0
+
+
 async def test_everybody_who_waits_hears_that_the_unit_died():
     unit = new_unit()
     waiters = [asyncio.create_task(unit.until_ready()) for _ in range(3)]

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from byenatos_sandbox import Templates, launch
+from byenatos_sandbox.cgroup import Group
 from byenatos_sandbox.layers import missing
+from byenatos_sandbox.template import Order
 from byenatos_sandbox.templates import Template
 
 
@@ -101,6 +103,37 @@ def test_an_order_to_a_template_that_dies_is_answered_with_why(grant, talk):
     assert end.describe().startswith("could not be started: its template ended")
 
 
+@pytest.mark.parametrize("end", ["it is killed", "it is closed"])
+def test_what_a_template_made_is_known_although_it_ends_before_it_can_say_so(tmp_path, end):
+    async def main():
+        template = Template()
+        answers = asyncio.Queue()
+        gate, group = tmp_path / "gate", tmp_path / "group"
+        os.mkfifo(gate)
+        null = os.open(os.devnull, os.O_RDWR)
+        # making the group waits at the gate, and putting the new process into it waits for good
+        template.order(Order((), group=Group({str(group): {"../gate": "x"}})), [null] * 4, answers.put_nowait)
+        async with asyncio.timeout(60):
+            while not group.exists():
+                await asyncio.sleep(0.001)
+            os.mkfifo(group / "cgroup.procs")
+            assert gate.read_text() == "x"
+            while not (made := {pid for pid, _ in children()} - {template.pid} - before):
+                await asyncio.sleep(0.001)
+            os.kill(template.pid, signal.SIGKILL) if end == "it is killed" else template.close()
+            answer = await answers.get()
+        assert {answer.pid} == made
+        assert answer.failure.startswith("its template")
+        os.waitpid(answer.pid, 0)
+        os.close(null)
+        template.close()
+        template.reap()
+
+    before = {pid for pid, _ in children()}
+    asyncio.run(main())
+    assert {pid for pid, _ in children()} == before
+
+
 def children() -> list[tuple[int, bytes]]:
     """The processes whose parent is this one, with their command lines."""
     found = []
@@ -119,8 +152,6 @@ def test_an_order_that_the_system_refuses_is_answered_with_its_reason(grant, tal
     async def main():
         template = Template()
         answers = asyncio.Queue()
-        from byenatos_sandbox.template import Order
-
         null = os.open(os.devnull, os.O_RDWR)
         template.order(Order(("user-namespace",) * 1, group=impossible_group()), [null] * 4, answers.put_nowait)
         answer = await asyncio.wait_for(answers.get(), 60)
@@ -135,8 +166,6 @@ def test_an_order_that_the_system_refuses_is_answered_with_its_reason(grant, tal
 
 
 def impossible_group():
-    from byenatos_sandbox.cgroup import Group
-
     return Group({"/nowhere/at/all": {}})
 
 

@@ -1,6 +1,7 @@
 """The main job with real models: a question answered, an answer that goes on at another model, a death in between."""
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -10,6 +11,8 @@ import pytest
 from kernel_process import KernelProcess, instance_of, slot_of, until, until_models, until_ready, write_config
 
 from byenatos_sdk.home import Home
+from byenatos_sdk.protocol.errors import InvalidRequest
+from byenatos_sdk.protocol.messages import Tool, ToolCall
 
 pytestmark = pytest.mark.model
 
@@ -112,6 +115,33 @@ async def test_several_real_answers_are_given_at_once(serving):
         )
         assert all(answer.text and answer.model == "smollm2" for answer in answers)
         assert "Paris" in answers[0].text
+
+
+async def test_json_tools_and_grammars_work_inside_the_sandbox(serving):
+    shape = {"type": "object", "properties": {"n": {"type": "integer", "maximum": 99}}, "required": ["n"]}
+    tool = Tool("add", "Add numbers", {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]})
+    async with serving.client() as client:
+        await ready(client)
+        form = {"type": "json_schema", "json_schema": {"name": "x", "schema": shape}}
+        held, called, refused = await asyncio.gather(
+            client.infer("How many?", temperature=0.0, max_tokens=40, response_format=form),
+            client.infer("What is 3 + 4?", temperature=0.0, max_tokens=60, tools=(tool,), tool_choice="required"),
+            client.infer("Yes?", max_tokens=8, extra={"grammar": 'root ::= root "a"'}),
+            return_exceptions=True,
+        )
+    assert json.loads(held.text)["n"] <= 99
+    [call] = [part for part in called.message.parts if isinstance(part, ToolCall)]
+    assert (call.name, called.reason, set(json.loads(call.arguments))) == ("add", "tool_calls", {"a"})
+    assert isinstance(refused, InvalidRequest)
+    assert "left recursion" in refused.message
+
+
+async def test_a_real_model_says_what_memory_it_takes(serving):
+    async with serving.client() as client:
+        await ready(client)
+        models = {model.id: model for model in (await client.models())}
+    metadata = models["smollm2"].specification.metadata
+    assert int(metadata["kv_bytes"]) == 4096 * int(metadata["kv_bytes_per_token"])
 
 
 async def test_leaving_a_real_answer_stops_the_engine(serving):

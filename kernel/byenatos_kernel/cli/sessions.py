@@ -8,7 +8,7 @@ from byenatos_kernel.cli.options import JsonOption, home_of
 from byenatos_kernel.cli.screen import dim, moment, printable, say, show_json, show_table
 from byenatos_sdk.protocol.control import SessionTranscript
 
-__all__ = ["list_sessions", "remove", "show", "show_transcript"]
+__all__ = ["hibernate", "list_sessions", "prefill", "remove", "show", "show_transcript", "wake"]
 
 
 def list_sessions(context: typer.Context, *, as_json: JsonOption = False) -> None:
@@ -52,6 +52,45 @@ def show_transcript(found: SessionTranscript) -> None:
         who = f"{turn.message.role} ({', '.join(notes)})" if notes else turn.message.role
         say(dim(printable(f"{turn.number}. {who}:")))
         say(printable(turn.message.text))
+
+
+_One = Annotated[str, typer.Argument(metavar="SESSION", help="The session's id.")]
+
+
+def prefill(context: typer.Context, session: _One, *, as_json: JsonOption = False) -> None:
+    """Have the model of its slot read a session ahead, so that the next turn begins at once."""
+    from byenatos_sdk.client import Client
+
+    with Client(home_of(context)) as client:
+        found = client.prefill_session(session)
+    if as_json:
+        show_json(found)
+    else:
+        say(f"{found.model} has read {session}: {found.positions} positions")
+
+
+def hibernate(context: typer.Context, session: _One, *, as_json: JsonOption = False) -> None:
+    """Put what a model holds of a session into an encrypted file; it wakes by itself before the next turn."""
+    from byenatos_sdk.client import Client
+
+    with Client(home_of(context)) as client:
+        found = client.hibernate_session(session)
+    if as_json:
+        show_json(found)
+    else:
+        say(f"{session} sleeps: {found.positions} positions of {found.model}, {found.size_bytes / 1e6:.1f} MB")
+
+
+def wake(context: typer.Context, session: _One, *, as_json: JsonOption = False) -> None:
+    """Bring back what a model held of a hibernated session."""
+    from byenatos_sdk.client import Client
+
+    with Client(home_of(context)) as client:
+        found = client.wake_session(session)
+    if as_json:
+        show_json(found)
+    else:
+        say(f"{session} is awake: {found.positions} positions at {found.model}")
 
 
 def remove(

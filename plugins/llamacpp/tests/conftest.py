@@ -4,7 +4,6 @@ import asyncio
 import importlib.util
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,50 +11,12 @@ from typing import Any
 import pytest
 
 from byenatos_sdk.driver import Model
-from byenatos_sdk.protocol.messages import Delta, Failure, Finish, InferenceRequest, Message, Sampling, TextDelta
+from byenatos_sdk.protocol.messages import InferenceRequest, Message, Sampling
 
 FOLDER = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(FOLDER))
+sys.path[:0] = [str(FOLDER), str(Path(__file__).resolve().parent)]
 
-CEILING_S = 120.0
-
-
-class RecordedCall:
-    """A call as the runtime would make it; whoever tests it can wait for what is emitted."""
-
-    def __init__(self, request: InferenceRequest, id: int = 0) -> None:
-        self.request = request
-        self.id = id
-        self.cancelled = False
-        self.congested = False
-        self.deltas: list[Delta] = []
-        self._changed = threading.Condition()
-
-    def emit(self, delta: str | Delta) -> None:
-        with self._changed:
-            self.deltas.append(TextDelta(delta) if isinstance(delta, str) else delta)
-            self._changed.notify_all()
-
-    def flush(self) -> None:
-        pass
-
-    @property
-    def text(self) -> str:
-        return "".join(delta.text for delta in list(self.deltas) if isinstance(delta, TextDelta))
-
-    @property
-    def end(self) -> Delta | None:
-        return next((delta for delta in self.deltas if isinstance(delta, Finish | Failure)), None)
-
-    def wait_for_deltas(self, count: int) -> None:
-        with self._changed:
-            assert self._changed.wait_for(lambda: len(self.deltas) >= count, CEILING_S)
-
-    def wait(self) -> Any:
-        with self._changed:
-            assert self._changed.wait_for(lambda: self.end is not None, CEILING_S)
-        assert self.end is self.deltas[-1]
-        return self.end
+from recorded_call import RecordedCall  # noqa: E402  (in the folder that was just named)
 
 
 @pytest.fixture(scope="session")
@@ -110,10 +71,10 @@ def load(driver_class: Any, models: Path) -> Iterator[Callable[..., Any]]:
 
 @pytest.fixture
 def ask() -> Callable[..., RecordedCall]:
-    """Send messages to a driver, with sampling given by name; return the running call."""
+    """Send messages to a driver, with sampling given by name and the rest of the request as ``asking``."""
 
-    def send(driver: Any, *messages: Message, **sampling: Any) -> RecordedCall:
-        call = RecordedCall(InferenceRequest(messages, sampling=Sampling(**sampling)))
+    def send(driver: Any, *messages: Message, asking: dict[str, Any] | None = None, **sampling: Any) -> RecordedCall:
+        call = RecordedCall(InferenceRequest(messages, sampling=Sampling(**sampling), **(asking or {})))
         assert driver.serve(call)
         return call
 

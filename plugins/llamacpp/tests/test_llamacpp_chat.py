@@ -6,7 +6,18 @@ pytest.importorskip("jinja2")
 
 import llamacpp_jinja
 from byenatos_sdk.protocol.errors import InvalidRequest
-from byenatos_sdk.protocol.messages import Image, Message, Reasoning, Text, ToolCall, assistant, system, user
+from byenatos_sdk.protocol.messages import (
+    Image,
+    Message,
+    Reasoning,
+    Text,
+    Tool,
+    ToolCall,
+    ToolResult,
+    assistant,
+    system,
+    user,
+)
 from llamacpp_chat import ChatTemplate
 from llamacpp_turns import read_turns
 
@@ -130,3 +141,57 @@ def test_the_tags_and_filters_that_models_use_are_there() -> None:
         "{% for m in messages %}{% if loop.first %}{% continue %}{% endif %}{% endfor %}{{ strftime_now('%Y') }}"
     )
     assert prompt(source, user("Hi")).startswith('{"a": "é<"}')
+
+
+QWEN = (
+    "{% if tools %}<|im_start|>system\n<tools>{% for tool in tools %}\n{{ tool | tojson(ensure_ascii=False) }}"
+    "{% endfor %}\n</tools> answer with <tool_call><|im_end|>\n{% endif %}{% for m in messages %}"
+    "{% if m.role == 'tool' %}<tool_response>{{ m.content }}</tool_response>{% else %}<|im_start|>{{ m.role }}\n"
+    "{{ m.content }}{% for call in m.tool_calls or [] %}<tool_call>{{ call.function.name }} "
+    "{{ call.function.arguments | tojson }}</tool_call>{% endfor %}<|im_end|>\n{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+ADD = Tool("add", "Add numbers", {"type": "object", "properties": {"a": {"type": "integer"}}})
+CALLED = (user("1 + 2?"), Message("assistant", (ToolCall("c1", "add", '{"a": 1}'),)))
+RESULT = Message("tool", (ToolResult("c1", "it is 3"),))
+
+
+def test_a_template_that_knows_tools_is_given_them_calls_and_results() -> None:
+    text = ChatTemplate(QWEN, "", "").prompt((*CALLED, RESULT), (ADD,)).text
+    assert '"name": "add"' in text
+    assert '<tool_call>add {"a": 1}</tool_call>' in text
+    assert "<tool_response>it is 3</tool_response>" in text
+    assert text.endswith("<|im_start|>assistant\n")
+
+
+@pytest.mark.parametrize("source", [CHATML, NO_SYSTEM, DROPS_SYSTEM, NEVER_OPENS, ""])
+def test_a_template_that_knows_no_tools_hears_of_them_in_words(source: str) -> None:
+    text = ChatTemplate(source, "<s>", "</s>").prompt((*CALLED, RESULT), (ADD,)).text
+    for said in ('"description": "Add numbers"', '{"name": "add", "arguments": {"a": 1}}', "it is 3", "<tool_call>"):
+        assert said in text
+    assert text.index("Add numbers") < text.index("1 + 2?") < text.index("it is 3")
+
+
+def test_a_template_whose_calls_cannot_be_read_hears_of_tools_in_words_too() -> None:
+    source = CHATML.replace("{% for", "{% if tools %}{{ tools }} call them by !!name{% endif %}{% for", 1)
+    text = prompt_with_tools(source)
+    assert "call them by !!name" not in text
+    assert "<tool_call>" in text
+
+
+def test_a_template_that_cannot_hear_that_there_are_no_tools_is_told_nothing() -> None:
+    source = "{% for tool in tools %}{{ tool }}{% endfor %}<tool_call>" + CHATML
+    assert "Hi" in ChatTemplate(source, "", "").prompt((user("Hi"),)).text
+    assert "Add numbers" in prompt_with_tools(source)
+
+
+def test_results_in_a_users_message_are_turns_of_their_own() -> None:
+    turns = read_turns((*CALLED, Message("user", (ToolResult("c1", "3"), Text("And 2 + 2?")))))
+    assert [(turn.role, turn.content, turn.name) for turn in turns[2:]] == [
+        ("tool", "3", "add"),
+        ("user", "And 2 + 2?", ""),
+    ]
+
+
+def prompt_with_tools(source: str) -> str:
+    return ChatTemplate(source, "", "").prompt((user("Hi"),), (ADD,)).text

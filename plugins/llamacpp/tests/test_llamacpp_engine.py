@@ -1,6 +1,7 @@
 """Tests of the whole driver with real models: what it answers, and that its answers share one engine in peace."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -119,11 +120,11 @@ def test_a_conversation_longer_than_the_context_is_refused_with_both_figures(loa
     assert "expected fewer than 256 tokens" in end.message
 
 
-def test_what_is_not_supported_ends_in_a_failure_and_disturbs_nobody(load: Load, ask: Ask) -> None:
+def test_a_request_that_cannot_be_served_ends_in_a_failure_and_disturbs_nobody(load: Load, ask: Ask) -> None:
     driver = load("smollm2")
     beside = ask(driver, CAPITAL, **GREEDY)
-    end = ask(driver, CAPITAL, logprobs=3).wait()
-    assert (end.code, "log probabilities" in end.message) == ("invalid_request", True)
+    end = ask(driver, CAPITAL, logprobs=99).wait()
+    assert (end.code, end.message) == ("invalid_request", "sampling.logprobs: expected 0 to 20, found 99")
     assert beside.wait().reason == "stop"
 
 
@@ -135,6 +136,62 @@ def test_a_cancelled_call_stops_within_a_step(load: Load, ask: Ask) -> None:
     seen = len(call.deltas)
     assert ask(driver, CAPITAL, max_tokens=4, **GREEDY).wait().reason == "length"
     assert len(call.deltas) <= seen + 2  # what the running step had begun
+    assert call.end is None
+
+
+def test_a_long_prompt_is_read_in_pieces_between_the_tokens_of_others(
+    load: Load, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = load("smollm2")
+    batches: list[tuple[int, bool]] = []
+    decode = driver._engine._model.decode
+
+    def record(entries: list[Any]) -> None:
+        batches.append((len(entries), len({entry.sequence for entry in entries}) == len(entries)))
+        decode(entries)
+
+    monkeypatch.setattr(driver._engine._model, "decode", record)
+    running = [ask(driver, LONG, max_tokens=200, logit_bias={2: -100.0}, **GREEDY) for _ in range(2)]
+    for call in running:
+        call.wait_for_deltas(2)
+    batches.clear()
+    arriving = [ask(driver, user("word " * count), max_tokens=1) for count in (1300, 100)]
+    arriving[1].wait()
+    assert arriving[0].end is None  # the shorter one did not wait for the longer
+    arriving[0].wait()
+    for call in running:
+        call.cancelled = True
+    pieces = [place for place, (_, answers) in enumerate(batches) if not answers]
+    assert len(pieces) >= 1300 // 64
+    assert all(size <= 128 for size, _ in batches)
+    assert all(batches[place - 1][1] for place in pieces)  # never two pieces without a token of the others between
+
+
+def test_a_cancelled_prompt_is_left_in_the_middle_of_a_step(
+    load: Load, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llamacpp_model import Aborted
+
+    driver = load("smollm2", n_ctx=2048, prefill_chunk=1536, exact_tokens=0, parallel=2)
+    steps: list[type] = []
+    decode = driver._engine._model.decode
+    begun = threading.Event()
+
+    def record(entries: list[Any]) -> None:
+        begun.set()
+        try:
+            decode(entries)
+        except Aborted:
+            steps.append(Aborted)
+            raise
+        steps.append(list)
+
+    monkeypatch.setattr(driver._engine._model, "decode", record)
+    call = ask(driver, user("word " * 1400), max_tokens=1)
+    assert begun.wait(60)
+    call.cancelled = True
+    assert ask(driver, CAPITAL, max_tokens=4, **GREEDY).wait().reason == "length"
+    assert steps[0] is Aborted
     assert call.end is None
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from byenatos_sdk.protocol.control import ProbeResult
 from byenatos_sdk.protocol.messages import ModelSpecification
 from llamacpp_gguf import MAX_ITEMS, TENSOR_TYPES
-from llamacpp_probe import probe, probe_file
+from llamacpp_probe import FEATURES, probe, probe_file
 
 U8, U32, F32, BOOL, STRING, ARRAY, U64 = 0, 4, 6, 7, 8, 9, 10
 WORDS = ["<s>", "</s>", "a", "b"]
@@ -74,8 +74,14 @@ def test_a_model_is_described() -> None:
         context_length=512,
         size_bytes=len(data),
         tokenizer=found.tokenizer,
-        features=frozenset({"continue", "chat_template"}),
-        metadata={"license": "mit"},
+        features=FEATURES | {"chat_template"},
+        metadata={
+            "license": "mit",
+            "kv_bytes_per_token": "0",
+            "kv_bytes": "0",
+            "weights_bytes": "136",
+            "compute_bytes": "840",
+        },
     )
     assert found.tokenizer.startswith("gpt2:")
 

@@ -10,8 +10,7 @@ if importlib.util.find_spec("llama_cpp") is None:
 
 from byenatos_sdk.manifest import read_manifest
 from byenatos_sdk.protocol.errors import InvalidRequest
-from byenatos_sdk.protocol.messages import InferenceRequest, Sampling, Tool, user
-from llamacpp_request import check_request
+from byenatos_sdk.protocol.messages import Sampling
 from llamacpp_sampling import check_sampling, draw_seed
 from llamacpp_settings import Settings, read_settings
 
@@ -37,20 +36,6 @@ def test_a_draw_is_decided_by_seed_and_position() -> None:
 def test_values_that_mean_nothing_are_refused(sampling: Sampling, message: str) -> None:
     with pytest.raises(InvalidRequest, match=message):
         check_sampling(sampling, vocabulary=100)
-
-
-@pytest.mark.parametrize(
-    ("request_", "field"),
-    [
-        (InferenceRequest((user("Hi"),), tools=(Tool("t"),)), "tools:"),
-        (InferenceRequest((user("Hi"),), response_format={"type": "json_object"}), "response_format:"),
-        (InferenceRequest((user("Hi"),), sampling=Sampling(logprobs=2)), "sampling.logprobs:"),
-        (InferenceRequest((user("Hi"),), sampling=Sampling(stop=("",))), "sampling.stop:"),
-    ],
-)
-def test_what_is_not_supported_yet_is_refused_by_name(request_: InferenceRequest, field: str) -> None:
-    with pytest.raises(InvalidRequest, match=field):
-        check_request(request_)
 
 
 def test_the_manifest_says_what_the_defaults_are() -> None:

@@ -77,9 +77,10 @@ class Mover:
         self._recorded = recorded
         self._numbers = itertools.count(1)
 
-    def begin(self, driver: Any, *messages: Message, **sampling: Any) -> Any:
+    def begin(self, driver: Any, *messages: Message, format: dict[str, Any] | None = None, **sampling: Any) -> Any:
         sampling.setdefault("logit_bias", {2: -100.0})
-        call = self._recorded(InferenceRequest(messages, sampling=Sampling(**sampling)), next(self._numbers))
+        request = InferenceRequest(messages, sampling=Sampling(**sampling), response_format=format)
+        call = self._recorded(request, next(self._numbers))
         assert driver.serve(call)
         return call
 
@@ -127,6 +128,7 @@ class Fresh:
 
     def __call__(self, name: str, **settings: Any) -> Any:
         driver = self._driver_class({})
+        settings.setdefault("threads", 1)  # and not what two measurements may see differently
         model = Model(name, self._models / f"{name}.gguf", settings, digest=f"of {name}")
         asyncio.run(driver.start(model))
         self._started.append(driver)
@@ -190,6 +192,22 @@ def test_an_answer_that_moves_goes_on_in_the_same_words(
 
     asyncio.run(run())
 
+
+INVENTORS = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "inventors",
+        "schema": {
+            "type": "array",
+            "minItems": 3,
+            "items": {
+                "type": "object",
+                "properties": {"name": {"type": "string"}, "born": {"type": "integer"}},
+                "required": ["name", "born"],
+            },
+        },
+    },
+}
 
 STORY = user("Tell me a story about the sea.")
 
@@ -260,6 +278,21 @@ def test_a_continued_answer_moves_with_its_seam(pair: tuple[Any, Any], mover: Mo
         stayed, went = await mover.move(source, target, call)
         assert went == stayed
         assert stayed.startswith("me")
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("sampling", [{"temperature": 0.0}, {"temperature": 1.0, "seed": 7}], ids=["greedy", "seeded"])
+def test_an_answer_that_a_grammar_holds_moves_in_the_middle_of_its_structure(
+    pair: tuple[Any, Any], mover: Mover, sampling: dict[str, Any]
+) -> None:
+    async def run() -> None:
+        source, target = pair
+        question = user("Describe three inventors, with the year of their birth, as JSON.")
+        call = mover.begin(source, question, format=INVENTORS, max_tokens=60, logit_bias={}, **sampling)
+        stayed, went = await mover.move(source, target, call)
+        assert went == stayed
+        assert stayed.lstrip().startswith("[")
 
     asyncio.run(run())
 
@@ -336,7 +369,7 @@ def test_a_piece_never_takes_more_room_than_it_is_given(pair: tuple[Any, Any], m
 def test_there_is_a_place_for_as_many_as_may_run_and_no_more(pair: tuple[Any, Any], mover: Mover) -> None:
     async def run() -> None:
         source, target = pair
-        call, copy, before = await copied(mover, source)
+        call, copy, _ = await copied(mover, source)
         await target.restore(101, copy.states)
         await target.restore(102, copy.states)
         await target.restore(103, copy.states)

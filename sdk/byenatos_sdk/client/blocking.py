@@ -29,6 +29,7 @@ from byenatos_sdk.protocol.control import (
     ModelInfo,
     Named,
     SecretInfo,
+    SessionState,
     SessionTranscript,
     SlotInfo,
     SwapAdvanced,
@@ -248,6 +249,18 @@ class Client:
     def transcript(self, id: str) -> SessionTranscript:
         """Return a stored conversation with all of its turns."""
         return self._call("session", Named(id), SessionTranscript)
+
+    def prefill_session(self, id: str) -> SessionState:
+        """Have the model of its slot read a stored conversation ahead, so that the next turn begins at once."""
+        return self._call("session_prefill", Named(id), SessionState)
+
+    def hibernate_session(self, id: str) -> SessionState:
+        """Put a conversation's warm state into an encrypted file; it wakes by itself before the next turn."""
+        return self._call("session_hibernate", Named(id), SessionState)
+
+    def wake_session(self, id: str) -> SessionState:
+        """Bring a hibernated conversation's warm state back now."""
+        return self._call("session_wake", Named(id), SessionState)
 
     def remove_session(self, id: str) -> None:
         """Forget a stored conversation."""

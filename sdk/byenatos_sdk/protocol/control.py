@@ -44,6 +44,7 @@ __all__ = [
     "PluginState",
     "ProbeOrder",
     "ProbeResult",
+    "SessionState",
     "SessionTranscript",
     "SlotInfo",
     "SwapAdvanced",
@@ -197,6 +198,15 @@ class Turn(Value, frozen=True, omit_defaults=True):
     moves: int = 0
 
 
+class SessionState(Value, frozen=True, omit_defaults=True):
+    """What became of a session's warm state: how many positions, and the ``size_bytes`` of its file if it has one."""
+
+    session: str
+    model: str
+    positions: int
+    size_bytes: int = 0
+
+
 class SessionTranscript(Value, frozen=True):
     """A session with all of its turns."""
 
@@ -273,6 +283,9 @@ METHODS: Final[dict[str, tuple[type[Struct], Any]]] = {
     "embed": (EmbeddingRequest, EmbeddingResponse),
     "count_tokens": (InferenceRequest, TokenCount),
     "vendor_models": (Named, list[ModelSpecification]),
+    "session_prefill": (Named, SessionState),
+    "session_hibernate": (Named, SessionState),
+    "session_wake": (Named, SessionState),
     "secrets": (Empty, list[SecretInfo]),
     "events": (Empty, Empty),
     "shutdown": (Empty, Empty),

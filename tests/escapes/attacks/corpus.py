@@ -11,6 +11,7 @@ from attacks import (  # noqa: F401 - each lists its own
     namespaces,
     network,
     processes,
+    shared_memory,
     templates,
     writes,
 )

@@ -9,7 +9,7 @@ import stat
 import termios
 from pathlib import Path
 
-from attacks.registry import Stopped, attack, call
+from attacks.registry import Stopped, attack, call, granted
 
 _HIGHER_BITS = 1 << 32
 
@@ -67,7 +67,7 @@ def asks_a_descriptor_for_its_name(prey):
 
 @attack("seccomp")
 def learns_which_pages_of_a_file_others_read(prey):
-    descriptor = os.open(prey["granted"], os.O_RDONLY)
+    descriptor = granted(prey)
     file = mmap.mmap(descriptor, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
     address = ctypes.addressof(ctypes.c_char.from_buffer(file)) & ~4095
     return call("mincore", address, 4096, ctypes.create_string_buffer(1))
@@ -75,7 +75,7 @@ def learns_which_pages_of_a_file_others_read(prey):
 
 @attack("seccomp")
 def learns_what_of_a_file_needs_no_waiting(prey):
-    return os.preadv(os.open(prey["granted"], os.O_RDONLY), [bytearray(1)], 0, os.RWF_NOWAIT)
+    return os.preadv(granted(prey), [bytearray(1)], 0, os.RWF_NOWAIT)
 
 
 @attack("seccomp", needs="a system that can merge equal pages")
@@ -86,7 +86,7 @@ def has_its_memory_merged_with_that_of_others(prey):
 
 @attack("seccomp", needs="a system from Linux 6.5 on")
 def learns_how_much_of_a_file_others_read(prey):
-    descriptor = os.open(prey["granted"], os.O_RDONLY)
+    descriptor = granted(prey)
     return call("cachestat", descriptor, (ctypes.c_uint64 * 2)(0, 0), (ctypes.c_uint64 * 5)(), 0)
 
 

@@ -4,7 +4,7 @@ import ctypes
 import os
 import struct
 
-from attacks.registry import attack, call, check, libc
+from attacks.registry import attack, call, check, granted, libc
 
 _SWITCHED = "a system that has it and does not keep it for those with capabilities"
 
@@ -132,7 +132,7 @@ def moves_pages_into_a_pipe(prey):
 @attack("seccomp")
 def moves_a_file_into_a_pipe(prey):
     _, its = os.pipe()
-    return call("splice", os.open(prey["granted"], os.O_RDONLY), None, its, None, 4, 0)
+    return call("splice", granted(prey), None, its, None, 4, 0)
 
 
 @attack("seccomp", needs="a machine with more than one node of memory, or a system that answers for one")

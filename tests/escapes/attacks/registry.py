@@ -12,6 +12,7 @@ import signal
 from collections.abc import Callable
 from typing import NamedTuple
 
+from byenatos_sandbox.spec import FILES
 from byenatos_sandbox.syscalls import NUMBERS
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "attack",
     "call",
     "check",
+    "granted",
     "libc",
 ]
 
@@ -99,6 +101,14 @@ def check(result: int) -> int:
     if result == -1:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return result
+
+
+def granted(prey: Prey) -> int:
+    """The granted file, opened to read: by its name, or what is open of it where it has none."""
+    try:
+        return os.open(str(prey["granted"]), os.O_RDONLY)
+    except OSError:
+        return os.dup(FILES)
 
 
 def call(which: str | int, *arguments: object) -> int:

@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from attacks.registry import Stopped, attack, call
+from attacks.registry import Stopped, attack, call, granted
 
 _HERE, _EXCHANGE = -100, 2
 
@@ -187,7 +187,7 @@ def moves_to_another_control_group(prey):
 @attack("seccomp", needs="a file system that is not in memory")
 def changes_the_flags_of_a_file(prey):
     flags = ctypes.c_long(0)
-    descriptor = os.open(prey["granted"], os.O_RDONLY)
+    descriptor = granted(prey)
     call("ioctl", descriptor, 0x80086601, ctypes.byref(flags))  # FS_IOC_GETFLAGS
     flags.value |= 0x80  # FS_NOATIME_FL
     return call("ioctl", descriptor, 0x40086602, ctypes.byref(flags))  # FS_IOC_SETFLAGS

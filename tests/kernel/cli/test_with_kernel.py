@@ -129,6 +129,9 @@ def test_a_question_can_come_from_standard_input(run, ready, monkeypatch, tmp_pa
         ("models", "unload", "echo"),
         ("sessions", "show", "nosuch"),
         ("sessions", "rm", "nosuch"),
+        ("sessions", "hibernate", "nosuch"),
+        ("sessions", "wake", "nosuch"),
+        ("sessions", "prefill", "nosuch"),
     ],
     ids=" ".join,
 )

@@ -528,6 +528,9 @@ TRANSCRIPT = control.SessionTranscript(SessionInfo("s", "default", "me", 1.0, 2.
         (lambda c: c.sessions(), "sessions", {}, [TRANSCRIPT.info]),
         (lambda c: c.transcript("s"), "session", {"name": "s"}, TRANSCRIPT),
         (lambda c: c.remove_session("s"), "session_remove", {"name": "s"}, control.Empty()),
+        (lambda c: c.prefill_session("s"), "session_prefill", {"name": "s"}, control.SessionState("s", "m", 5)),
+        (lambda c: c.hibernate_session("s"), "session_hibernate", {"name": "s"}, control.SessionState("s", "m", 5, 9)),
+        (lambda c: c.wake_session("s"), "session_wake", {"name": "s"}, control.SessionState("s", "m", 5)),
         (lambda c: c.shutdown(), "shutdown", {}, control.Empty()),
     ],
 )

@@ -96,6 +96,7 @@ VALUES = [
     FRONT,
     TURN,
     control.SessionTranscript(SESSION, (TURN,)),
+    control.SessionState("s1", "m", 512, 12_000_000),
     control.InstanceChanged(1.5, INSTANCE),
     control.DriverFailed(1.5, 3, "llamacpp", "m", "killed by SIGSEGV", ("oops",)),
     control.DriverRestarting(1.5, "llamacpp", "m", 0.5, 1),

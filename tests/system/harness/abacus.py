@@ -1,8 +1,8 @@
 """A driver that counts, and whose whole state is how far it has come: warm state in the smallest.
 
-It runs as a plugin (its source is written into a plugin folder). An answer is ``"0 1 2 …"``, ``extra["abacus"]`` says how
-far (``tokens``) and how fast (``rate``, per second), and which ``fault`` to commit, at the source of a move or at its
-target. A position of its state is 64 bytes that can be checked, so a piece that is not what it should be is found out.
+It runs as a plugin (its source is written into a plugin folder). An answer is ``"0 1 2 …"``, ``extra["abacus"]`` says
+how far (``tokens``) and how fast (``rate``, per second), and which ``fault`` to commit, at the source of a move or at
+its target. A position of its state is 64 bytes that can be checked, so a piece that is not what it should be is found.
 """
 
 import asyncio
