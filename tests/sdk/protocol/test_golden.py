@@ -205,6 +205,7 @@ SAMPLES = {
 IMAGE = messages.Image(file_id="file-1", detail="original")
 LATER = [
     ("value.InstanceInfo.2", ISOLATED),
+    ("value.LoadOrder.2", control.LoadOrder("m", "/model", digest="9f86d081")),
     ("value.SwapEvent.2", msgspec.structs.replace(SWAP, warm_streams=2)),
     ("value.Image.2", IMAGE),
     ("value.File.2", messages.File(file_id="file-2")),
