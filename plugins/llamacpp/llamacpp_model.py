@@ -6,6 +6,7 @@ engine's thread calls in.
 """
 
 import ctypes
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -114,6 +115,7 @@ class LlamaModel(Vocabulary):
                 f"{log.last_error()}; choose a smaller n_ctx"
             )
         use_adapters(self.context, adapters)
+        self._allocated = Counter(log.buffers)
         # llama.cpp rounds the size up; what the model was trained for stays the limit.
         self.context_length = min(llama.llama_n_ctx(self.context), context.n_ctx)
         self._memory: Any = llama.llama_get_memory(self.context)
@@ -233,7 +235,7 @@ class LlamaModel(Vocabulary):
     @property
     def figures(self) -> dict[str, float]:
         """How the model was loaded, for the health report: threads, layers on a GPU, memory estimated and allocated."""
-        need, found = self._need, log.buffers
+        need, found = self._need, self._allocated
         estimated = need.kv + need.compute + need.output
         measured = sum(found[kind] for kind in ("KV", "RS", "compute", "output"))
         return {

@@ -4,7 +4,7 @@ import json
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from byenatos_sdk.protocol.messages import ToolCallDelta
@@ -115,6 +115,7 @@ def test_ids_follow_from_seed_and_number() -> None:
     assert all(len(one) == 9 and one.isalnum() for one in ids)
 
 
+@settings(deadline=None)
 @given(
     parts=st.lists(
         st.sampled_from(
@@ -134,6 +135,7 @@ def test_what_is_found_does_not_depend_on_where_the_text_is_cut(
     assert parse(family, pieces) == parse(family, [text])
 
 
+@settings(deadline=None)
 @given(text=st.text(max_size=80), family=st.sampled_from([HERMES, LLAMA, MISTRAL, FUNCTIONARY]))
 def test_any_text_is_parsed_and_text_without_marks_comes_back_whole(text: str, family: Family) -> None:
     found = parse(family, list(text))

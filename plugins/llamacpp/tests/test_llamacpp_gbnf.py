@@ -3,7 +3,7 @@
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from byenatos_sdk.protocol.errors import InvalidRequest
@@ -46,6 +46,7 @@ def test_what_is_no_grammar_is_refused_with_the_line(text: str, message: str) ->
         check_gbnf(text, "g")
 
 
+@settings(deadline=None)
 @given(text=st.text(max_size=60) | st.text(alphabet='root ::=\n"ab|()[]{}1,*<>!\\.', max_size=60))
 def test_arbitrary_text_is_judged(text: str) -> None:
     for whole in (text, f"root ::= {text}"):

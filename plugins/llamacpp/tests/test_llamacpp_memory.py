@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from byenatos_sdk.driver import Model
@@ -87,6 +87,7 @@ def test_states_of_recurrent_layers_are_counted_for_each_sequence() -> None:
     assert estimate(found, Settings()).kv == 2 * 2 * 2 * 16 * 2 * 4096 + 6 * state * 5
 
 
+@settings(deadline=None)
 @given(
     values=st.dictionaries(
         st.sampled_from(
