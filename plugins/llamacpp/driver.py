@@ -6,7 +6,8 @@ only: a probe must not pay for it.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+import math
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,12 +18,16 @@ from byenatos_sdk.protocol.control import ProbeResult
 from byenatos_sdk.protocol.errors import InvalidRequest, Unavailable
 from byenatos_sdk.protocol.messages import (
     Delta,
+    EmbeddingRequest,
+    EmbeddingResponse,
     Failure,
     Finish,
     InferenceRequest,
     ModelHealthStatus,
     ModelSpecification,
     TextDelta,
+    TokenCount,
+    Usage,
 )
 from llamacpp_probe import probe_file, read_model
 from llamacpp_settings import Settings, read_settings
@@ -30,6 +35,7 @@ from llamacpp_warm import LlamaWarmState
 
 if TYPE_CHECKING:
     from llamacpp_chat import ChatTemplate
+    from llamacpp_engine import Engine
     from llamacpp_model import LlamaModel
 
 __all__ = ["LlamaCpp"]
@@ -99,6 +105,25 @@ class LlamaCpp(LlamaWarmState, Driver):
         finally:
             answer.cancelled = True
 
+    async def embed(self, request: EmbeddingRequest) -> EmbeddingResponse:
+        """Turn texts into vectors of length 1; ``dimensions`` keeps the first ones, at length 1 again.
+
+        Raises:
+            InvalidRequest: a text is empty or too long, or more dimensions are wanted than there are.
+        """
+        made: Any = await asyncio.wrap_future(self._running().embed(request.inputs))
+        vectors, tokens = made
+        return EmbeddingResponse(tuple(_cut(vector, request.dimensions) for vector in vectors), usage=Usage(tokens, 0))
+
+    async def count_tokens(self, request: InferenceRequest) -> TokenCount:
+        """Count the tokens of the prompt that the model's chat template makes of a request."""
+        return TokenCount(await asyncio.to_thread(self._running().count_tokens, request))
+
+    def _running(self) -> "Engine":
+        if self._engine is None:
+            raise Unavailable("no model is loaded")
+        return self._engine
+
     async def health(self) -> ModelHealthStatus:
         """Report the engine's figures; ``down`` once it has failed."""
         if self._engine is None:
@@ -106,6 +131,15 @@ class LlamaCpp(LlamaWarmState, Driver):
         if self._engine.failed:
             return ModelHealthStatus("down", self._engine.failed)
         return ModelHealthStatus(metrics=self._engine.metrics)
+
+
+def _cut(vector: Sequence[float], dimensions: int | None) -> tuple[float, ...]:
+    if dimensions is None or dimensions == len(vector):
+        return tuple(vector)
+    if dimensions > len(vector):
+        raise InvalidRequest(f"dimensions: expected at most {len(vector)}, found {dimensions}")
+    length = math.hypot(*vector[:dimensions]) or 1.0
+    return tuple(number / length for number in vector[:dimensions])
 
 
 class _Loaded(NamedTuple):

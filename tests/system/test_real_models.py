@@ -136,6 +136,24 @@ async def test_json_tools_and_grammars_work_inside_the_sandbox(serving):
     assert "left recursion" in refused.message
 
 
+async def test_a_real_model_turns_texts_into_vectors_and_counts_tokens(serving):
+    async with serving.client() as client:
+        await ready(client)
+        texts = ["A cat sat on the mat.", "A kitten sat on a rug.", "Interest rates rose again."]
+        made = await client.embed(texts)
+        cat, kitten, rates = made.vectors
+        near = sum(a * b for a, b in zip(cat, kitten, strict=True))
+        assert near > sum(a * b for a, b in zip(cat, rates, strict=True))
+        assert (made.usage.input_tokens or 0) > 10
+        (short,) = (await client.embed(texts[:1], dimensions=8)).vectors
+        assert len(short) == 8
+        assert sum(number * number for number in short) == pytest.approx(1.0)
+        with pytest.raises(InvalidRequest, match="dimensions: expected at most"):
+            await client.embed(texts, dimensions=100_000)
+        few, more = await client.count_tokens("Hello"), await client.count_tokens("Hello " * 100)
+        assert 5 < few.input_tokens < 60 < more.input_tokens
+
+
 async def test_a_real_model_says_what_memory_it_takes(serving):
     async with serving.client() as client:
         await ready(client)
