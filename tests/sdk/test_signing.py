@@ -1,6 +1,7 @@
 """What is signed, and that nothing else passes for it."""
 
 import datetime as dt
+import hashlib
 import os
 import socket
 import stat
@@ -21,6 +22,7 @@ from byenatos_sdk.signing import (
     decode_envelope,
     decode_statement,
     difference,
+    digests_as,
     encode_envelope,
     encode_statement,
     format_public_key,
@@ -366,3 +368,16 @@ def test_a_private_key_that_is_not_as_it_must_be_is_refused_and_not_shown(tmp_pa
     with pytest.raises(ByenatosError, match=r"acme\.key: ") as caught:
         read_keys(path)
     assert secret not in caught.value.message
+
+
+def test_the_digests_of_others_are_those_that_their_statements_have():
+    files = {**FILES, "run.sh": File(b"#!/bin/sh", executable=True)}
+    bare = {name: File(file.data) for name, file in files.items()}
+    statement = decode_statement(encode_statement(files, id="acme", version="1", publisher="acme"))
+    expected = {
+        hashlib.sha256(encode_statement(one, id="acme", version="1", publisher=publisher)).hexdigest()
+        for one in (files, bare)
+        for publisher in ("", "acme", "operator")
+    }
+    assert digests_as(statement, ("", "acme", "operator")) == expected
+    assert len(expected) == 6

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
-from msgspec import Struct, field, structs
+from msgspec import Struct, field
 
 from byenatos_sdk.protocol.errors import PermissionDenied
 from byenatos_sdk.signing.tree import MAX_FILES, MAX_NAME, File, name_fault
@@ -114,11 +114,15 @@ def digests_as(statement: Statement, publishers: Iterable[str]) -> set[str]:
     The same content has a digest for each publisher who signs it, and one more when nobody does.
     """
     facts = statement.predicate
+    permissions = {(facts.executable, facts.writable), ((), ())}
+    whole = _encode(statement)
+    common = hashlib.sha256(whole[: -len(_encode(facts)) - 1])  # the predicate comes last: all before it is the same
     found = set()
     for publisher in publishers:
-        for executable, writable in ((facts.executable, facts.writable), ((), ())):
-            other = Facts(facts.id, facts.version, publisher, executable, writable)
-            found.add(hashlib.sha256(_encode(structs.replace(statement, predicate=other))).hexdigest())
+        for executable, writable in permissions:
+            digest = common.copy()
+            digest.update(_encode(Facts(facts.id, facts.version, publisher, executable, writable)) + b"}")
+            found.add(digest.hexdigest())
     return found
 
 
