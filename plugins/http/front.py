@@ -17,7 +17,8 @@ from http_front import anthropic, google
 from http_front.answering import Answering
 from http_front.application import Application
 from http_front.connection import Server
-from http_front.guard import Guard, Key
+from http_front.clients import Client
+from http_front.guard import Guard
 from http_front.limits import Limits
 from http_front.models import Models
 from http_front.ollama import Ollama
@@ -31,10 +32,11 @@ ACCEPTS_PER_TURN = 32
 
 
 class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[settings]`` of the manifest, with the operator's laid over."""
+    """``[settings]`` of the manifest, with the operator's laid over, and what the kernel adds (see ``Front``)."""
 
     hosts: tuple[str, ...] = ()
-    keys: tuple[Key, ...] = ()
+    clients: tuple[Client, ...] = ()
+    worker: int = 1
     limits: Limits = Limits()
 
 
@@ -60,7 +62,7 @@ class Http(Front):
         google.enter(routes, verbs)
         Ollama(verbs).enter(routes)
         self._loop = asyncio.get_running_loop()
-        guard = Guard(self._settings.keys, self._settings.hosts)
+        guard = Guard(self._settings.clients, self._settings.hosts)
         self._server = Server(Application(routes, guard), self._settings.limits)
         self._listener = listener
         self._loop.add_reader(listener, self._accept)
