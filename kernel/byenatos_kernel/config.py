@@ -276,10 +276,10 @@ def _check(config: Config, path: Path) -> None:
         if name in seen:
             raise ConfigError(f"{path}: model_config: expected each model once, found {model.model_id!r} twice")
         seen.add(name)
-    for name, front in config.fronts.items():
+    for front_id, front in config.fronts.items():
         if own := sorted({"clients", "worker"} & front.settings.keys()):
             raise ConfigError(
-                f"{path}: fronts.{name}.settings.{own[0]}: expected nothing here, found a value; the kernel says that, "
+                f"{path}: fronts.{front_id}.settings.{own[0]}: expected nothing here, found a value; the kernel says that, "
                 "and clients stand in policies/access.toml"
             )
     default = config.driver.default_model

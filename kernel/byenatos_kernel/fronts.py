@@ -5,8 +5,8 @@ it starts. So a worker that crashes, or one whose plugin has a new version, is r
 refused: what arrives in between waits in the socket's queue.
 
 An application is known by its key, of which a front is told the SHA-256 in its settings (``clients``). Without any keys
-only this machine's own loopback is listened on. TLS is not spoken here: where others can reach the address, a proxy with
-TLS belongs before it.
+only this machine's own loopback is listened on. TLS is not spoken here: where others can reach the address, a proxy
+with TLS belongs before it.
 
 A worker is an instance like any other to the driver manager: it is launched, watched, restarted and drained the same
 way, and it is not a model that anybody can ask.
@@ -211,8 +211,8 @@ def split_address(listen: str, *, anywhere: bool = False) -> tuple[str, int]:
         raise InvalidRequest(f"expected an address like 127.0.0.1:8421, found {listen!r}") from None
     if not loopback and not anywhere:
         raise InvalidRequest(
-            f"expected an address of this machine only (127.0.0.1, [::1]), found {listen!r}: where others can ask, each "
-            "needs a key; `byenatos keys make NAME` makes one for policies/access.toml"
+            f"expected an address of this machine only (127.0.0.1, [::1]), found {listen!r}: where others can ask, "
+            "each needs a key; `byenatos keys make NAME` makes one for policies/access.toml"
         )
     return ("127.0.0.1" if host == "localhost" else host), int(port)
 

@@ -19,7 +19,18 @@ _MOST_FIELDS = 100
 class Request:
     """A whole request. Names of ``headers`` are in lower case; ``target`` is the path with its query, as it came."""
 
-    __slots__ = ("body", "client", "headers", "keep_alive", "method", "parameters", "path", "route", "target", "version")
+    __slots__ = (
+        "body",
+        "client",
+        "headers",
+        "keep_alive",
+        "method",
+        "parameters",
+        "path",
+        "route",
+        "target",
+        "version",
+    )
 
     def __init__(
         self,

@@ -56,7 +56,7 @@ class Guard:
         host = _name(headers.get("host", ""))
         if host not in self._hosts and not _is_address(host):
             raise PermissionDenied(
-                f"host: expected a name of this machine, found {host[:80]!r}; fronts.http.settings.hosts lists more names"
+                f"host: expected a name of this machine, found {host[:80]!r}; fronts.http.settings.hosts has more"
             )
         origin = headers.get("origin")
         if origin is not None:
