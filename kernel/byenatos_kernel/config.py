@@ -279,8 +279,8 @@ def _check(config: Config, path: Path) -> None:
     for front_id, front in config.fronts.items():
         if own := sorted({"clients", "worker"} & front.settings.keys()):
             raise ConfigError(
-                f"{path}: fronts.{front_id}.settings.{own[0]}: expected nothing here, found a value; the kernel says that, "
-                "and clients stand in policies/access.toml"
+                f"{path}: fronts.{front_id}.settings.{own[0]}: expected nothing here, found a value; the kernel "
+                "says it, and clients stand in policies/access.toml"
             )
     default = config.driver.default_model
     if default and config.slots.get("default", default) != default:

@@ -41,6 +41,6 @@ class Application:
         if allowed:
             names = ", ".join(sorted(allowed))
             error = InvalidRequest(f"{request.path}: expected {names}, found {request.method}")
-            response = of_wire(openai_chat.encode_error(error))
+            response = of_wire(next(iter(allowed.values())).format.encode_error(error))
             return response._replace(status=405, headers={**response.headers, "allow": names})
         return of_wire(openai_chat.encode_error(NotFound(f"{request.method} {request.path}: there is nothing here")))

@@ -18,7 +18,7 @@ __all__ = ["LlamaCpp"]
 
 BUILD = "byenatos"
 """What stands where a server of llama.cpp's names its build."""
-_COUNT = "/v1/chat/completions/input_tokens counts them"
+_COUNTED = "tokens are not shown here; /v1/chat/completions/input_tokens counts them"
 
 
 class LlamaCpp:
@@ -62,12 +62,14 @@ class LlamaCpp:
         return of_wire(llamacpp_server.encode_slots([(listed[slot.name], slot.streams) for slot in slots]))
 
     async def _tokenize(self, request: Request) -> Response:
-        refused = Unsupported(
-            f"tokenize: expected a question that can be answered: tokens are not shown here; {_COUNT}"
-        )
         if "inputs" in read_object(request.body):
-            return of_wire(huggingface_tgi.encode_error(refused))
-        raise refused
+            return of_wire(huggingface_tgi.encode_error(Unsupported(f"tokenize: {_COUNTED}")))
+        return _unsupported(f"tokenize: {_COUNTED}")
 
     async def _detokenize(self, _: Request) -> Response:
-        raise Unsupported("detokenize: expected texts: tokens are neither shown nor read here")
+        return _unsupported("detokenize: ids of tokens are not read here; send texts")
+
+
+def _unsupported(message: str) -> Response:
+    """Refuse what the server has and the kernel has not, as a server that was started without it does."""
+    return json_response({"error": {"code": 501, "message": message, "type": "not_supported_error"}}, 501)

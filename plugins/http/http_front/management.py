@@ -14,6 +14,7 @@ from byenatos_sdk.client import AsyncClient
 from byenatos_sdk.formats.sse import event
 from byenatos_sdk.formats.wire import json_body, read_as
 from byenatos_sdk.protocol.control import (
+    Empty,
     Event,
     InstanceInfo,
     KernelStatus,
@@ -62,7 +63,7 @@ class SlotHealth(Value, frozen=True, omit_defaults=True):
 
 
 class Health(Value, frozen=True, omit_defaults=True):
-    """``ok``: every slot answers; ``degraded``: some do, or there are warnings; ``down``: none does."""
+    """``ok``: every slot is ready; ``degraded``: some answer; ``down``: none does. ``warnings`` are for people."""
 
     status: Literal["ok", "degraded", "down"]
     uptime_s: float
@@ -87,7 +88,7 @@ class Management:
             _post("/models/load", "loadModel", "Load a model and keep it loaded; with a slot, bind a new slot to it.",
                   self._load, LoadRequest, InstanceInfo, may_fail=(404,)),
             _post("/models/unload", "unloadModel", "Drain and stop a model that no slot is bound to.",
-                  self._unload, UnloadRequest, may_fail=(404,)),
+                  self._unload, UnloadRequest, Empty, may_fail=(404,)),
             _get("/models/{model...}", "showModel", "One model.", self._model, ModelInfo, may_fail=(404,)),
             _get("/slots", "listSlots", "Every slot and what is plugged into it.", self._slots, list[SlotInfo]),
             _get("/slots/{slot}", "showSlot", "One slot.", self._slot, SlotInfo, may_fail=(404,)),
@@ -100,7 +101,7 @@ class Management:
             _get("/sessions/{session...}", "showSession", "A conversation with all of its turns.",
                  self._session, SessionTranscript, may_fail=(404,)),
             Operation("DELETE", f"{ROOT}/sessions/{{session...}}", "removeSession", "Forget a conversation.",
-                      self._remove_session, may_fail=(400, 404)),
+                      self._remove_session, gives=Empty, may_fail=(400, 404)),
             _get("/plugins", "listPlugins", "Drivers and fronts, who signed them, and why one is refused.",
                  self._plugins, list[PluginInfo]),
             _get("/events", "followEvents", "What happens from now on, as server-sent events without end.",
@@ -120,7 +121,7 @@ class Management:
         status = await self._kernel.status()
         slots = tuple(SlotHealth(one.name, one.model, one.state, one.detail) for one in status.slots)
         ready = [is_ready(slot) for slot in status.slots]
-        well = all(slot.state == "ready" for slot in slots) and not status.warnings
+        well = all(slot.state == "ready" for slot in slots)
         word: Literal["ok", "degraded", "down"] = "down" if not any(ready) else "ok" if well else "degraded"
         return json_response(Health(word, status.uptime_s, slots, status.warnings))
 
@@ -162,11 +163,11 @@ class Management:
 
     async def _unload(self, request: Request) -> Response:
         await self._kernel.unload(read_as(_unload_order, request.body).model)
-        return Response(status=204)
+        return json_response(Empty())
 
     async def _remove_session(self, request: Request) -> Response:
         await self._kernel.remove_session(request.parameters["session"])
-        return Response(status=204)
+        return json_response(Empty())
 
     async def _swap(self, request: Request) -> Response | Stream:
         order = read_as(_swap_order, request.body)

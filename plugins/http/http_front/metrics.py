@@ -78,7 +78,7 @@ def _written(metrics: Metrics, status: KernelStatus, accept: str) -> tuple[bytes
     registry = CollectorRegistry()
     registry.register(Collected())
     encode, kind = choose_encoder(accept)
-    return encode(registry), kind  # type: ignore[arg-type]  # declared for a collector, made for a registry
+    return encode(registry), kind
 
 
 def _of_kernel(status: KernelStatus) -> Iterable["Metric"]:

@@ -20,7 +20,6 @@ _STATUSES = {
     401: "No key that is known.",
     403: "The key's role is not admin, or the request came from a strange page.",
     404: "There is nothing of that name.",
-    405: "The path knows other methods.",
     503: "The kernel or the model cannot do it now.",
 }
 _WITHOUT_BODY = (401, 403, 503)
@@ -74,17 +73,16 @@ class Operation(NamedTuple):
 
 def document(operations: Sequence[Operation], version: str) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document of ``operations``."""
-    types = [one for operation in operations for one in (operation.takes, operation.gives, operation.tells) if one]
+    types = [one for operation in operations for one in (operation.takes, operation.gives, operation.tells)]
     schemas, components = msgspec.json.schema_components(
-        [*types, ErrorBody], ref_template="#/components/schemas/{name}"
+        [*(one for one in types if one is not None), ErrorBody], ref_template="#/components/schemas/{name}"
     )
     components["ErrorDetail"]["properties"]["code"]["enum"] = list(error_codes())
     found = iter(schemas)
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
-        takes, gives, tells = (
-            next(found) if one else None for one in (operation.takes, operation.gives, operation.tells)
-        )
+        used = (operation.takes, operation.gives, operation.tells)
+        takes, gives, tells = (next(found) if one is not None else None for one in used)
         path = operation.path.replace("...}", "}")
         paths.setdefault(path, {})[operation.method.lower()] = _described(operation, takes, gives, tells)
     return {
@@ -111,10 +109,11 @@ def _described(operation: Operation, takes: Any, gives: Any, tells: Any) -> dict
         content["application/json"] = {"schema": gives}
     if tells is not None:
         content[SSE] = {"schema": {"type": "string"}, "x-event-data": tells}
-    done: dict[str, Any] = {"description": "Done." if operation.method != "GET" else "What there is."}
-    if content:
-        done["content"] = content
-    responses = {"200" if content else "204": done}
+    done: dict[str, Any] = {
+        "description": "Done." if operation.method != "GET" else "What there is.",
+        "content": content,
+    }
+    responses = {"200": done}
     failures = set(operation.may_fail)
     if operation.access != "open":
         failures.update(_WITHOUT_BODY)
