@@ -8,6 +8,7 @@ that was asked: there is no CORS. A program that is no browser sends no ``Origin
 
 import hmac
 import ipaddress
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +22,7 @@ __all__ = ["Guard", "credentials"]
 
 WINDOW_S = 60.0
 _LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:/@\s]+)(?::\d{1,5})?")
 _HEADERS = ("x-api-key", "api-key", "x-goog-api-key")
 
 
@@ -104,12 +106,9 @@ def credentials(headers: Mapping[str, str], query: Mapping[str, str]) -> Iterato
 
 
 def _name(host: str) -> str:
-    """Return a host without its port, in lower case."""
-    host = host.strip().lower()
-    if host.startswith("["):
-        return host.partition("]")[0] + "]"
-    name, _, port = host.rpartition(":")
-    return name if name and port.isdigit() else host
+    """Return a host without its port, in lower case; nothing if it is no host."""
+    found = _HOST.fullmatch(host.strip().lower())
+    return found[1] if found is not None else ""
 
 
 def _is_address(host: str) -> bool:
