@@ -231,8 +231,8 @@ async def _steps(
 
 
 async def _happenings(kernel: AsyncClient) -> AsyncIterator[bytes]:
-    yield _COMMENT  # so that the client sees the head at once
     async with kernel.events() as events:
+        yield _COMMENT  # whoever has read it misses nothing from then on
         while True:
             try:
                 async with asyncio.timeout(KEEP_ALIVE_S):
