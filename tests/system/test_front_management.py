@@ -167,7 +167,7 @@ async def test_a_swap_is_followed_step_by_step_and_so_are_the_kernel_s_events(ke
         shown = (await http.get(f"{ROOT}/slots/default")).json()
         assert shown["model"] == "spare"
         assert steps[-1][1]["id"] == max(swap["id"] for swap in (await http.get(f"{ROOT}/swaps")).json())
-        assert (await http.post(f"{ROOT}/slots/default/swap", json={"model": "echo"})).json()["state"] == "switched"
+        assert (await http.post(f"{ROOT}/slots/default/swap", json={"model": "echo"})).is_success
 
 
 async def test_a_swap_that_fails_on_its_way_says_so_as_its_last_event(kernel):
@@ -323,3 +323,33 @@ async def test_tokens_are_refused_in_the_words_of_the_server_that_was_meant(kern
 
 def wire(response):
     return WireResponse(response.content, response.status_code, dict(response.headers))
+
+
+# ---- a real model ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.model
+async def test_a_real_model_is_continued_and_described_in_both_servers_ways(start_kernel, home, smollm2):
+    home.models.mkdir(parents=True, exist_ok=True)
+    (home.models / "smollm2.gguf").symlink_to(smollm2)
+    kernel = start_kernel(default="smollm2", fronts={"http": {"listen": "127.0.0.1:0"}})
+    async with kernel.client() as client:
+        await until_ready(client, "default")
+        status = await until(client, lambda status: status.fronts[0].ready == 1)
+    url = f"http://{status.fronts[0].address}"
+    prompt = "The capital of France is"
+    async with httpx.AsyncClient(base_url=url, timeout=CEILING_S, trust_env=False) as http:
+        limits = {"max_new_tokens": 6, "details": True, "do_sample": False}
+        generated = (await http.post("/generate", json={"inputs": prompt, "parameters": limits})).json()
+        assert "Paris" in generated["generated_text"]
+        assert generated["details"]["generated_tokens"] == 6
+        assert generated["details"]["finish_reason"] == "length"
+        asked = {"prompt": prompt, "n_predict": 6, "temperature": 0}
+        completed = (await http.post("/completion", json=asked)).json()
+        assert "Paris" in completed["content"]
+        assert completed["stop_type"] == "limit"
+        assert completed["tokens_predicted"] == 6
+        assert completed["tokens_evaluated"] >= len(prompt.split())
+        described = llamacpp_server.decode_props(wire(await http.get("/props")))
+        assert described.context_length > 0
+        assert (await http.get("/info")).json()["max_total_tokens"] == described.context_length
