@@ -1,24 +1,31 @@
 """Keys in a running kernel: who is let in, to what, and what a change of access.toml does."""
 
 import asyncio
+import contextlib
+import io
 import json
-import subprocess
-import sys
+import signal
 from contextlib import asynccontextmanager
 
 import httpx
 import pytest
 from kernel_process import CEILING_S, KernelProcess, until, until_ready, write_config
 
+from byenatos_kernel.cli import main
 from byenatos_sdk.home import Home
 
 ROOT = "/byenatos/v1"
 
 
 def make_key(home, name, *arguments):
-    """What ``byenatos keys make`` prints, as a program reads it."""
-    command = [sys.executable, "-m", "byenatos_kernel.cli", "--home", str(home.path), "keys", "make", name, *arguments]
-    return json.loads(subprocess.run([*command, "--json"], check=True, capture_output=True, timeout=CEILING_S).stdout)
+    """What ``byenatos keys make`` prints for a program."""
+    said, handler = io.StringIO(), signal.getsignal(signal.SIGTERM)
+    try:
+        with contextlib.redirect_stdout(said):
+            assert main(["--home", str(home.path), "keys", "make", name, *arguments, "--json"]) == 0
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    return json.loads(said.getvalue())
 
 
 def write_access(home, *made):

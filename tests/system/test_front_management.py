@@ -128,6 +128,7 @@ async def test_a_path_that_is_used_otherwise_is_refused_in_the_words_of_this_api
         assert answer.status_code == 405
         assert answer.headers["allow"] == "GET"
         assert answer.json()["error"]["code"] == "invalid_request"
+        assert (await http.get(f"{ROOT}/nothing")).json()["error"]["code"] == "not_found"
 
 
 # ---- swaps and events --------------------------------------------------------------------------------------------

@@ -112,6 +112,7 @@ class Management:
 
     def enter(self, routes: Routes) -> None:
         """Enter its paths."""
+        routes.claim(ROOT, Errors())
         for one in self.operations:
             routes.add(one.method, one.path, one.handler, Errors(), one.access)
 

@@ -20,7 +20,7 @@ from http_front.routes import Routes
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
-__all__ = ["Metrics", "is_ready"]
+__all__ = ["Metrics", "is_ready", "written"]
 
 _PLAIN = "text/plain; charset=utf-8"
 
@@ -51,15 +51,11 @@ class Metrics:
 
     async def _scrape(self, request: Request) -> Response:
         status = await self._kernel.status()
-        # With this library come http.server and ssl: some megabytes, which a worker that nobody scrapes goes without.
-        # In a thread, for the import takes a while and answers must not wait for it.
-        body, kind = await asyncio.to_thread(_written, self, status, request.headers.get("accept", ""))
+        # With its library come http.server and ssl: some megabytes, which a worker that nobody scrapes goes without. In
+        # a thread, for the import takes a while and answers must not wait for it.
+        accept = request.headers.get("accept", "")
+        body, kind = await asyncio.to_thread(written, status, self._meter, self._worker, accept)
         return Response(body, content_type=kind)
-
-    def families(self, status: KernelStatus) -> Iterable["Metric"]:
-        """Yield what there is to report."""
-        yield from _of_kernel(status)
-        yield from _of_worker(self._meter, self._worker)
 
 
 def is_ready(slot: SlotInfo) -> bool:
@@ -67,13 +63,15 @@ def is_ready(slot: SlotInfo) -> bool:
     return slot.state in {"ready", "degraded"}
 
 
-def _written(metrics: Metrics, status: KernelStatus, accept: str) -> tuple[bytes, str]:
+def written(status: KernelStatus, meter: Meter, worker: str, accept: str) -> tuple[bytes, str]:
+    """Return the figures in the form that ``accept`` asks for, and what form that is."""
     from prometheus_client.exposition import choose_encoder
     from prometheus_client.registry import Collector, CollectorRegistry
 
     class Collected(Collector):
         def collect(self) -> Iterable["Metric"]:
-            return metrics.families(status)
+            yield from _of_kernel(status)
+            yield from _of_worker(meter, worker)
 
     registry = CollectorRegistry()
     registry.register(Collected())

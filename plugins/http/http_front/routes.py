@@ -43,6 +43,7 @@ class Routes:
         self._exact: dict[str, dict[str, Route]] = {}
         self._patterns: list[tuple[re.Pattern[str], dict[str, Route]]] = []
         self._by_pattern: dict[str, dict[str, Route]] = {}
+        self._claimed: dict[str, ErrorFormat] = {}
 
     def add(self, method: str, path: str, handler: Handler, format: ErrorFormat, access: Access = "user") -> None:
         """Answer ``method`` at ``path``, which may be a pattern, with ``handler``."""
@@ -58,8 +59,16 @@ class Routes:
                 if at % 3 != 2
             )
             self._by_pattern[path] = {}
-            self._patterns.append((re.compile(text), self._by_pattern[path]))
+            self._patterns.append((re.compile(text, re.DOTALL), self._by_pattern[path]))
         self._by_pattern[path][method] = route
+
+    def claim(self, prefix: str, format: ErrorFormat) -> None:
+        """Say in ``format`` that there is nothing at a path that begins with ``prefix``."""
+        self._claimed[prefix] = format
+
+    def spoken_at(self, path: str) -> ErrorFormat | None:
+        """Return the format that claimed a path where there is nothing."""
+        return next((claim for prefix, claim in self._claimed.items() if path.startswith(prefix)), None)
 
     def find(self, request: Request) -> Route | None:
         """Return the route of a request, and fill its ``parameters``; ``None`` if there is none.

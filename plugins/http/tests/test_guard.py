@@ -27,7 +27,7 @@ class Clock:
         return self.now
 
 
-def request(target="/v1/models", host="localhost:8421", **headers):
+def request(target: str = "/v1/models", host: str | None = "localhost:8421", **headers: str) -> Request:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return Request("GET", target, {"host": host, **named} if host is not None else named)
 
@@ -52,7 +52,7 @@ LOCKED = Guard((ADMIN, EDITOR), ())
         "Box.LAN:9",
     ],
 )
-def test_names_and_addresses_of_this_machine_are_answered(host):
+def test_names_and_addresses_of_this_machine_are_answered(host: str) -> None:
     assert OPEN.admit(request(host=host)) is EVERYBODY
 
 
@@ -62,7 +62,7 @@ def test_names_and_addresses_of_this_machine_are_answered(host):
      "evil.example:127", "[::1].evil.example", "[::1"],
 )  # fmt: skip
 @pytest.mark.parametrize("guard", [OPEN, LOCKED])
-def test_names_that_anybody_may_point_here_are_refused_whatever_key_there_is(host, guard):
+def test_names_that_anybody_may_point_here_are_refused_whatever_key_there_is(host: str, guard: Guard) -> None:
     with pytest.raises(PermissionDenied, match="host"):
         guard.admit(request(host=host, x_api_key="key-of-boss"), "open")
 
@@ -70,18 +70,18 @@ def test_names_that_anybody_may_point_here_are_refused_whatever_key_there_is(hos
 @pytest.mark.parametrize(
     "origin", ["http://localhost:3000", "https://127.0.0.1", "http://[::1]:5173", "http://box.lan"]
 )
-def test_pages_of_this_machine_are_answered(origin):
+def test_pages_of_this_machine_are_answered(origin: str) -> None:
     assert OPEN.admit(request(origin=origin)) is EVERYBODY
 
 
-def test_a_page_that_came_from_the_host_that_is_asked_is_answered():
+def test_a_page_that_came_from_the_host_that_is_asked_is_answered() -> None:
     assert OPEN.admit(request(host="192.168.1.7:8421", origin="http://192.168.1.7:8421")) is EVERYBODY
 
 
 @pytest.mark.parametrize(
     "origin", ["null", "", "https://evil.example", "http://localhost.evil.example", "192.168.1.7", "http://192.168.1.8"]
 )
-def test_pages_of_others_are_refused_whatever_key_they_have(origin):
+def test_pages_of_others_are_refused_whatever_key_they_have(origin: str) -> None:
     for guard in (OPEN, LOCKED):
         with pytest.raises(PermissionDenied, match="origin"):
             guard.admit(request(host="192.168.1.7", origin=origin, x_api_key="key-of-boss"))
@@ -100,11 +100,11 @@ STYLES = {
 
 
 @pytest.mark.parametrize("headers", STYLES.values(), ids=STYLES)
-def test_a_key_is_found_in_every_style(headers):
+def test_a_key_is_found_in_every_style(headers: dict[str, str]) -> None:
     assert LOCKED.admit(request(**headers)) is ADMIN
 
 
-def test_a_key_is_found_in_the_query():
+def test_a_key_is_found_in_the_query() -> None:
     assert LOCKED.admit(request("/v1beta/models?key=key-of-boss&alt=sse")) is ADMIN
 
 
@@ -114,20 +114,22 @@ def test_a_key_is_found_in_the_query():
      {"authorization": "key-of-boss"}, {"x_api_key": ""}, {"x_api_key": ADMIN.sha256}, {"x_api_key": "key-of-bos"},
      {"cookie": "key=key-of-boss"}],
 )  # fmt: skip
-def test_without_a_known_key_nothing_is_answered(headers):
+def test_without_a_known_key_nothing_is_answered(headers: dict[str, str]) -> None:
     with pytest.raises(Unauthenticated) as refused:
         LOCKED.admit(request(**headers))
     assert "key-of" not in refused.value.message
 
 
-def test_what_is_open_needs_no_key():
+def test_what_is_open_needs_no_key() -> None:
     assert LOCKED.admit(request("/healthz"), "open") is EVERYBODY
 
 
-def test_every_digest_is_compared_in_constant_time_also_behind_the_one_that_fits(monkeypatch):
-    compared = []
+def test_every_digest_is_compared_in_constant_time_also_behind_what_fits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compared: list[tuple[str, str]] = []
 
-    def compare(one, other):
+    def compare(one: str, other: str) -> bool:
         compared.append((one, other))
         return hmac.compare_digest(one, other)
 
@@ -139,7 +141,7 @@ def test_every_digest_is_compared_in_constant_time_also_behind_the_one_that_fits
 
 @given(st.text(max_size=80), st.sampled_from(["authorization", "x-api-key", "api-key", "x-goog-api-key", "?key="]))
 @settings(max_examples=200, deadline=None)
-def test_no_text_gets_in_and_none_breaks_the_guard(text, style):
+def test_no_text_gets_in_and_none_breaks_the_guard(text: str, style: str) -> None:
     made = request(f"/v1/models?key={quote(text)}") if style == "?key=" else request()
     if style != "?key=":
         made.headers[style] = f"Bearer {text}" if style == "authorization" else text
@@ -149,7 +151,7 @@ def test_no_text_gets_in_and_none_breaks_the_guard(text, style):
 
 @given(st.dictionaries(st.sampled_from(["host", "origin", "authorization", "x-api-key"]), st.text(max_size=60)))
 @settings(max_examples=200, deadline=None)
-def test_whatever_the_headers_hold_the_answer_is_one_of_ours(headers):
+def test_whatever_the_headers_hold_the_answer_is_one_of_ours(headers: dict[str, str]) -> None:
     try:
         admitted = LOCKED.admit(Request("GET", "/", headers))
     except ByenatosError:
@@ -160,17 +162,17 @@ def test_whatever_the_headers_hold_the_answer_is_one_of_ours(headers):
 # ---- roles -------------------------------------------------------------------------------------------------------
 
 
-def test_managing_needs_the_role_admin():
+def test_managing_needs_the_role_admin() -> None:
     assert LOCKED.admit(request(x_api_key="key-of-boss"), "admin") is ADMIN
     with pytest.raises(PermissionDenied, match="role admin"):
         LOCKED.admit(request(x_api_key="key-of-editor"), "admin")
 
 
-def test_where_there_are_no_keys_everybody_may_manage():
+def test_where_there_are_no_keys_everybody_may_manage() -> None:
     assert OPEN.admit(request(), "admin").is_admin
 
 
-def test_a_client_names_its_own_slots_only():
+def test_a_client_names_its_own_slots_only() -> None:
     asked = request()
     asked.client = EDITOR
     assert asked.check_model("coder") == "coder"
@@ -180,7 +182,7 @@ def test_a_client_names_its_own_slots_only():
     assert asked.check_model("anything") == "anything"
 
 
-def test_users_have_sessions_of_their_own_and_cannot_name_anybody_else_s():
+def test_users_have_sessions_of_their_own_and_cannot_name_anybody_else_s() -> None:
     other = Client("other", "")
     assert EDITOR.own_session("a") != other.own_session("a")
     assert EDITOR.own_session(other.own_session("a")) != other.own_session("a")
@@ -190,7 +192,7 @@ def test_users_have_sessions_of_their_own_and_cannot_name_anybody_else_s():
 # ---- how often ---------------------------------------------------------------------------------------------------
 
 
-def test_a_key_is_answered_so_often_in_any_minute():
+def test_a_key_is_answered_so_often_in_any_minute() -> None:
     clock = Clock()
     guard = Guard((ADMIN, EDITOR), (), clock=clock)
     for _ in range(3):
@@ -208,10 +210,10 @@ def test_a_key_is_answered_so_often_in_any_minute():
 
 @given(st.lists(st.floats(0, 40), max_size=60), st.integers(1, 5))
 @settings(max_examples=100, deadline=None)
-def test_no_minute_has_more_answers_than_are_allowed(pauses, most):
+def test_no_minute_has_more_answers_than_are_allowed(pauses: list[float], most: int) -> None:
     clock = Clock()
     guard = Guard((Client("one", digest_of("k"), per_minute=most),), (), clock=clock)
-    answered = []
+    answered: list[float] = []
     for pause in pauses:
         clock.now += pause
         with suppress(RateLimited):
