@@ -3,7 +3,8 @@
 A page in a browser may send requests to this machine under a name that its owner points here; the browser then says
 that name in ``Host`` and the page's in ``Origin``. So only names that are known to be this machine's are answered, and
 addresses, which nobody can point elsewhere. Pages are answered if they come from this machine, or from the very host
-that was asked: there is no CORS. A program that is no browser sends no ``Origin``.
+that was asked: there is no CORS. Where a browser asks without an ``Origin`` (a picture's address, say), it says whether
+another site's page made it, and only following a link is answered then. A program that is no browser sends neither.
 """
 
 import hmac
@@ -61,7 +62,10 @@ class Guard:
                 f"host: expected a name of this machine, found {host[:80]!r}; fronts.http.settings.hosts has more"
             )
         origin = headers.get("origin")
-        if origin is not None:
+        if origin is None:
+            if headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate":
+                raise PermissionDenied("sec-fetch-site: expected no page of another site, found cross-site")
+        else:
             page = _name(origin.partition("://")[2])
             if not page or page not in self._hosts | {host}:
                 raise PermissionDenied(f"origin: expected no page of another site, found {origin[:80]!r}")

@@ -87,6 +87,25 @@ def test_pages_of_others_are_refused_whatever_key_they_have(origin: str) -> None
             guard.admit(request(host="192.168.1.7", origin=origin, x_api_key="key-of-boss"))
 
 
+@pytest.mark.parametrize("guard", [OPEN, LOCKED])
+def test_what_a_page_of_another_site_loads_without_saying_whose_it_is_is_refused(guard: Guard) -> None:
+    with pytest.raises(PermissionDenied, match="sec-fetch-site"):
+        guard.admit(request(x_api_key="key-of-boss", sec_fetch_site="cross-site", sec_fetch_mode="no-cors"))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate"},
+        {"sec_fetch_site": "same-origin", "sec_fetch_mode": "cors"},
+        {"sec_fetch_site": "none", "sec_fetch_mode": "navigate"},
+        {"sec_fetch_site": "cross-site", "sec_fetch_mode": "cors", "origin": "http://localhost:3000"},
+    ],
+)
+def test_links_and_pages_of_this_machine_are_answered(headers: dict[str, str]) -> None:
+    assert OPEN.admit(request(**headers)) is EVERYBODY
+
+
 # ---- keys --------------------------------------------------------------------------------------------------------
 
 STYLES = {
