@@ -4,11 +4,10 @@ import sys
 import traceback
 
 from byenatos_sdk.formats import openai_chat
-from byenatos_sdk.formats.contract import Format
 from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, NotFound
 from http_front.exchange import Request, Response, Stream, of_wire
 from http_front.guard import Guard
-from http_front.routes import Routes
+from http_front.routes import ErrorFormat, Routes
 
 __all__ = ["Application"]
 
@@ -23,12 +22,13 @@ class Application:
     async def __call__(self, request: Request) -> Response | Stream:
         """Answer ``request``; errors never carry more than a sentence for the client."""
         route = self._routes.find(request)
-        spoken: Format = route.format if route is not None else openai_chat
+        spoken: ErrorFormat = route.format if route is not None else self._spoken_nowhere(request)
         try:
-            key = self._guard.admit(request)
-            request.user = key.name if key is not None else ""
+            if route is not None:
+                request.route = route.path
+            request.client = self._guard.admit(request, route.access if route is not None else "user")
             if route is None:
-                return self._nowhere(request)
+                return self._nowhere(request, spoken)
             return await route.handler(request)
         except ByenatosError as error:
             return of_wire(spoken.encode_error(error))
@@ -36,11 +36,18 @@ class Application:
             traceback.print_exc(file=sys.stderr)
             return of_wire(spoken.encode_error(ByenatosError("something failed inside; the server's log says what")))
 
-    def _nowhere(self, request: Request) -> Response:
+    def _spoken_nowhere(self, request: Request) -> ErrorFormat:
+        """Return in which words a request is refused whose path, or method, is not known."""
+        others = self._routes.methods(request)
+        if others:
+            return next(iter(others.values())).format
+        return self._routes.spoken_at(request.path) or openai_chat
+
+    def _nowhere(self, request: Request, spoken: ErrorFormat) -> Response:
         allowed = self._routes.methods(request)
         if allowed:
             names = ", ".join(sorted(allowed))
             error = InvalidRequest(f"{request.path}: expected {names}, found {request.method}")
-            response = of_wire(openai_chat.encode_error(error))
+            response = of_wire(spoken.encode_error(error))
             return response._replace(status=405, headers={**response.headers, "allow": names})
-        return of_wire(openai_chat.encode_error(NotFound(f"{request.method} {request.path}: there is nothing here")))
+        return of_wire(spoken.encode_error(NotFound(f"{request.method} {request.path}: there is nothing here")))

@@ -20,6 +20,7 @@ from byenatos_sdk.protocol.messages import (
     Finish,
     InferenceRequest,
     Logprobs,
+    ModelSpecification,
     ReasoningOptions,
     Sampling,
     TextDelta,
@@ -282,3 +283,27 @@ def test_what_is_no_description_is_an_error(body):
     for decode in (llamacpp_server.decode_props, llamacpp_server.decode_slots):
         with pytest.raises((UpstreamFailed, InvalidRequest)):
             decode(WireResponse(body))
+
+
+specifications = st.builds(
+    ModelSpecification,
+    strategies.texts.filter(bool),
+    context_length=st.integers(0, 1 << 20),
+    features=st.frozensets(st.sampled_from(["images", "audio"])),
+)
+
+
+@given(specifications, st.integers(1, 64))
+@settings(max_examples=100, deadline=None)
+def test_a_model_s_description_comes_back_with_all_that_it_can_say(model, slots):
+    found = llamacpp_server.decode_props(llamacpp_server.encode_props(model, slots=slots, build="b1"))
+    assert (found.id, found.context_length) == (model.id, model.context_length)
+    assert found.features - {"continue"} == model.features
+    assert found.metadata == {"slots": str(slots), "build": "b1"}
+
+
+@given(st.lists(st.tuples(specifications, st.integers(0, 9)), max_size=5))
+@settings(max_examples=50, deadline=None)
+def test_slots_come_back_as_how_many_there_are_and_how_many_are_busy(slots):
+    found = llamacpp_server.decode_slots(llamacpp_server.encode_slots(slots))
+    assert found == Slots(len(slots), sum(streams > 0 for _, streams in slots))
