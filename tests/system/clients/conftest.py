@@ -1,4 +1,4 @@
-"""One kernel for all clients, with its HTTP front: slot ``default`` is the scripted model; every test leaves it as it was."""
+"""One kernel for all clients, with its HTTP front: ``default`` is the scripted model. Tests leave it as it was."""
 
 import asyncio
 import json

@@ -1,6 +1,7 @@
 """OpenAI's own client against the front: chats, completions, embeddings, models, errors."""
 
 import json
+from collections import deque
 
 import openai
 import pydantic
@@ -43,7 +44,7 @@ def test_a_chat_is_answered(client, script):
 def test_a_chat_is_streamed(client, script):
     chunks = list(ask(client, script(text="Hello there, you"), stream=True))
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "Hello there, you"
-    assert len(chunks) > 3
+    assert len(chunks) > 2
     assert chunks[0].choices[0].delta.role == "assistant"
     assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices[0].finish_reason] == ["stop"]
     assert len({chunk.id for chunk in chunks}) == len({chunk.created for chunk in chunks}) == 1
@@ -105,9 +106,7 @@ def test_parallel_calls_are_streamed(client, script):
 
 @pytest.mark.parametrize("choice", ["auto", "none", "required", {"type": "function", "function": {"name": "weather"}}])
 def test_a_choice_of_tools_reaches_the_model(client, script, choice):
-    asked = json.loads(
-        ask(client, script(asked=True), tools=[WEATHER], tool_choice=choice).choices[0].message.content
-    )
+    asked = json.loads(ask(client, script(asked=True), tools=[WEATHER], tool_choice=choice).choices[0].message.content)
     assert asked.get("tool_choice", "auto") == (choice if isinstance(choice, str) else "weather")
 
 
@@ -242,13 +241,12 @@ async def test_the_client_for_asyncio_is_answered_and_may_leave_early(url, scrip
 # ---- the raw answers -------------------------------------------------------------------------------------------
 
 
-def test_every_answer_has_an_id_of_its_request_and_its_duration(client, script):
+def test_every_answer_has_an_id_of_its_request(client, script):
     raw = client.chat.completions.with_raw_response.create(
         model=MODEL, messages=[{"role": "user", "content": script(text="Hi")}]
     )
     assert raw.headers["x-request-id"]
     assert raw.parse()._request_id == raw.headers["x-request-id"]
-    assert int(raw.headers["openai-processing-ms"]) >= 0
     with pytest.raises(openai.NotFoundError) as failed:
         client.chat.completions.create(model="nobody", messages=[{"role": "user", "content": "Hi"}])
     assert failed.value.request_id
@@ -297,9 +295,11 @@ def test_a_completion_tells_log_probabilities(client, script):
     assert told.text_offset == [0, 1]
 
 
-def test_a_suffix_that_no_model_here_can_fill_to_is_refused(client, script):
-    with pytest.raises(openai.BadRequestError, match="suffix"):
-        client.completions.create(model=MODEL, prompt=script(text="a"), suffix="b")
+def test_what_only_completions_have_reaches_the_model(client, script):
+    asked = json.loads(client.completions.create(model=MODEL, prompt=script(asked=True), suffix="b").choices[0].text)
+    assert (asked["raw"], asked["extra"], asked["sampling"]["max_tokens"]) == (True, {"suffix": "b"}, 16)
+    with pytest.raises(openai.BadRequestError, match="best_of"):
+        client.completions.create(model=MODEL, prompt=script(text="a"), best_of=3)
 
 
 # ---- embeddings, models ----------------------------------------------------------------------------------------
@@ -371,10 +371,10 @@ def test_a_wrong_field_is_named(client):
 
 def test_a_stream_that_breaks_off_raises(client, script):
     stream = ask(client, script(text="a b c", fail={"code": "upstream_failed", "after": 2}), stream=True)
-    texts = []
+    texts = deque()
+    said = (texts.append(chunk.choices[0].delta.content or "") for chunk in stream)
     with pytest.raises(openai.APIError, match="as the script says"):
-        for chunk in stream:
-            texts.append(chunk.choices[0].delta.content or "")
+        deque(said)
     assert "".join(texts) == "a b"
 
 
