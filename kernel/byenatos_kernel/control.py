@@ -13,10 +13,12 @@ import msgspec
 from byenatos_kernel import __version__
 from byenatos_kernel.clients import ClientState
 from byenatos_kernel.inquiries import INQUIRIES, Inquiries
+from byenatos_kernel.turns import check_session
 from byenatos_sdk.protocol.control import (
     METHODS,
     Empty,
     Event,
+    KeepOrder,
     KernelStatus,
     ModelInfo,
     Named,
@@ -133,6 +135,8 @@ class Control:
                 reply = await self._inquiries.ask(method, params)
             elif method == "swap":
                 reply = encode(await self._swap(client, number, params))
+            elif method == "session_keep":
+                reply = encode(await self._session_keep(client, params))
             else:
                 reply = encode(await self._methods[method](params))
             answer: Reply | Failure = Reply(reply)
@@ -214,6 +218,11 @@ class Control:
         if self._kernel.turns.busy(named.name):
             raise InvalidRequest(f"session {named.name!r} is being answered; wait for it or cancel it")
         await self._kernel.sessions.remove(named.name)
+        return Empty()
+
+    async def _session_keep(self, client: ClientState, order: KeepOrder) -> Empty:
+        check_session(order.id)
+        await self._kernel.sessions.keep(order, client.owner)
         return Empty()
 
     async def _secrets(self, _: Empty) -> list[SecretInfo]:

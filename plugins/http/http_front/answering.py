@@ -7,7 +7,7 @@ the stream begin with a sign of life. A stream that breaks off ends as its forma
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from msgspec.structs import replace
 
@@ -30,6 +30,9 @@ MOST_CHOICES = 128
 _UNBUFFERED = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 _PRIVACY = ("any", "local")
 
+Keep = Callable[[InferenceResponse, bytes], Awaitable[None]]
+Ended = Callable[[InferenceResponse], Awaitable[None]]
+
 
 def new_id(prefix: str) -> str:
     """Return an id that nobody can guess, in the vendors' style."""
@@ -43,21 +46,39 @@ class Answering:
         self.kernel = kernel
 
     async def answer(
-        self, request: Request, format: Format, *, prefix: str, decoded: Decoded | None = None
+        self,
+        request: Request,
+        format: Format,
+        *,
+        prefix: str,
+        decoded: Decoded | None = None,
+        said: InferenceRequest | None = None,
+        keep: Keep | None = None,
     ) -> Response | Stream:
         """Answer ``request``, which is in ``format``; ids begin with ``prefix``. ``decoded``: it was read already.
+
+        ``said`` is what of it the answer says again, where that is not what the model is asked; ``keep`` is handed
+        the whole answer, and the body that says it, before the client sees its end.
 
         Raises:
             ByenatosError: nothing was sent yet, and it is the answer.
         """
         decoded = decoded if decoded is not None else format.decode_request(request.wire)
         asked = self.shaped(request, decoded.request)
-        reply = Reply(new_id(prefix), asked.model, int(time.time()), replace(decoded, request=asked))
+        reply = Reply(new_id(prefix), asked.model, int(time.time()), replace(decoded, request=said or asked))
         if decoded.choices > 1 or decoded.others:
             return await self._several(request, format, reply, decoded)
+
+        async def ended(response: InferenceResponse) -> None:
+            assert keep is not None
+            await keep(response, format.encode_response(response, reply).body)
+
         if decoded.stream:
-            return await self.stream(asked, format.stream_encoder(reply))
+            stream = self.kernel.stream(asked)
+            return await _begun(stream, format.stream_encoder(reply), None if keep is None else ended)
         response = await self.whole(asked)
+        if keep is not None:
+            await ended(response)
         return of_wire(format.encode_response(response, reply))
 
     def shaped(self, request: Request, asked: InferenceRequest) -> InferenceRequest:
@@ -89,14 +110,6 @@ class Answering:
                     answer.add(delta)
         return answer.response()
 
-    async def stream(self, asked: InferenceRequest, encoder: StreamEncoder) -> Stream:
-        """Return the answer in pieces, once it has begun.
-
-        Raises:
-            ByenatosError: it failed before anything came.
-        """
-        return await _begun(self.kernel.stream(asked), encoder)
-
     async def _several(self, request: Request, format: Format, reply: Reply, decoded: Decoded) -> Response | Stream:
         """Ask for several answers at once: to each of the request's texts, as many as there are to be choices."""
         texts = [self.shaped(request, one) for one in (decoded.request, *decoded.others)]
@@ -123,7 +136,7 @@ def _seeded(asked: InferenceRequest, number: int) -> InferenceRequest:
     return asked if seed is None else replace(asked, sampling=replace(asked.sampling, seed=seed + number))
 
 
-async def _begun(stream: AsyncStream | Choices, encoder: StreamEncoder) -> Stream:
+async def _begun(stream: AsyncStream | Choices, encoder: StreamEncoder, ended: Ended | None = None) -> Stream:
     """Return the answer in pieces, once it has begun; raises what ended it before."""
     try:
         first = await _within(FIRST_S, stream)
@@ -133,7 +146,7 @@ async def _begun(stream: AsyncStream | Choices, encoder: StreamEncoder) -> Strea
     if first and isinstance(first[0], Failure):
         await stream.aclose()
         raise error_from(first[0])
-    return Stream(_pieces(stream, first, encoder), encoder.content_type, _UNBUFFERED)
+    return Stream(_pieces(stream, first, encoder, ended), encoder.content_type, _UNBUFFERED)
 
 
 async def _within(seconds: float, stream: AsyncStream | Choices) -> list[Delta] | None:
@@ -146,11 +159,17 @@ async def _within(seconds: float, stream: AsyncStream | Choices) -> list[Delta] 
 
 
 async def _pieces(
-    stream: AsyncStream | Choices, first: list[Delta] | None, encoder: StreamEncoder
+    stream: AsyncStream | Choices, first: list[Delta] | None, encoder: StreamEncoder, ended: Ended | None
 ) -> AsyncIterator[bytes]:
+    answer = Answer()
     try:
         deltas = first
         while deltas is None or deltas:
+            if ended is not None and deltas and not isinstance(deltas[-1], Failure):
+                for delta in deltas:
+                    answer.add(delta)
+                if answer.finish is not None:
+                    await ended(answer.response())
             yield encoder.keep_alive() if deltas is None else encoder.encode(deltas)
             deltas = await _within(KEEP_ALIVE_S, stream)
     except ByenatosError as error:

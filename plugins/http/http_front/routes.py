@@ -48,17 +48,24 @@ class Routes:
         self._by_pattern[path][method] = Route(handler, format)
 
     def find(self, request: Request) -> Route | None:
-        """Return the route of a request, and fill its ``parameters``; ``None`` if its path is nowhere."""
-        methods = self.methods(request)
-        return methods.get("GET" if request.method == "HEAD" else request.method)
+        """Return the route of a request, and fill its ``parameters``; ``None`` if there is none.
 
-    def methods(self, request: Request) -> dict[str, Route]:
-        """Return what there is at a request's path, by method."""
+        Of the patterns that a path fits, the first one that has the method counts.
+        """
+        method = "GET" if request.method == "HEAD" else request.method
         exact = self._exact.get(request.path)
         if exact is not None:
-            return exact
+            return exact.get(method)
         for pattern, methods in self._patterns:
-            if found := pattern.fullmatch(request.path):
+            if method in methods and (found := pattern.fullmatch(request.path)):
                 request.parameters = found.groupdict()
-                return methods
-        return {}
+                return methods[method]
+        return None
+
+    def methods(self, request: Request) -> set[str]:
+        """Return the methods for which there is something at a request's path."""
+        exact = self._exact.get(request.path)
+        if exact is not None:
+            return set(exact)
+        found = [methods for pattern, methods in self._patterns if pattern.fullmatch(request.path)]
+        return {method for methods in found for method in methods}
