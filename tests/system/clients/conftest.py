@@ -1,6 +1,7 @@
 """One kernel for all clients, with its HTTP front: ``default`` is the scripted model. Tests leave it as it was."""
 
 import asyncio
+import gc
 import json
 import shutil
 import sys
@@ -51,6 +52,13 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         found = serve(Home(tmp_path_factory.mktemp("clients") / "home"))
         yield found
         found.kernel.clean_up()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def swept() -> Iterator[None]:
+    """Collect what a framework left open while its own tests' filters of warnings still hold."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

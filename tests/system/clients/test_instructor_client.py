@@ -26,13 +26,12 @@ def made(url, mode):
 
 @pytest.mark.parametrize("mode", ["TOOLS", "JSON", "JSON_SCHEMA", "MD_JSON"])
 def test_a_value_is_made(url, script, mode):
-    step = (
-        {"calls": [{"name": "Person", "arguments": {"name": "Ada", "age": 36}}]} if mode == "TOOLS" else {"text": ADA}
-    )
+    call = {"name": "Person", "arguments": {"name": "Ada", "age": 36}}
+    step = {"calls": [call]} if mode == "TOOLS" else {"text": ADA}
     found = made(url, instructor.Mode[mode]).chat.completions.create(
         model=MODEL, response_model=Person, messages=[{"role": "user", "content": script(**step)}], max_retries=0
     )
-    assert found == Person(name="Ada", age=36)
+    assert found.model_dump() == {"name": "Ada", "age": 36}
 
 
 def test_a_value_that_does_not_fit_is_asked_for_again(url, script):
@@ -56,4 +55,4 @@ def test_a_value_is_made_by_anthropics_api(url, script):
     found = client.messages.create(
         model=MODEL, max_tokens=100, response_model=Person, messages=[{"role": "user", "content": prompt}]
     )
-    assert found == Person(name="Ada", age=36)
+    assert found.model_dump() == {"name": "Ada", "age": 36}

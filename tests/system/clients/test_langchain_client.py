@@ -36,8 +36,9 @@ def model(request, url):
         case "openai":
             return openai.ChatOpenAI(model=MODEL, base_url=f"{url}/v1", api_key="any", max_retries=0)
         case "responses":
+            # A path of its own: LangChain keeps one pool of connections per address, and each test has its own loop.
             return openai.ChatOpenAI(
-                model=MODEL, base_url=f"{url}/v1", api_key="any", max_retries=0, use_responses_api=True
+                model=MODEL, base_url=f"{url}/v1/", api_key="any", max_retries=0, use_responses_api=True
             )
         case "anthropic":
             return anthropic.ChatAnthropic(model=MODEL, base_url=url, api_key="any", max_retries=0, max_tokens=100)

@@ -20,7 +20,7 @@ WEATHER = {
 
 @pytest.fixture(params=["openai", "anthropic", "ollama_chat", "gemini"])
 def asked(request, url):
-    base = {"openai": f"{url}/v1", "gemini": f"{url}/v1beta/models/{MODEL}"}.get(request.param, url)
+    base = {"openai": f"{url}/v1", "gemini": f"{url}/v1beta"}.get(request.param, url)
     return {"model": f"{request.param}/{MODEL}", "api_base": base, "api_key": "any", "num_retries": 0}
 
 

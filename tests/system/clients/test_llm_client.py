@@ -18,9 +18,7 @@ def run(url, tmp_path):
         f"  supports_schema: true\n"
         f"- model_id: byenatos-text\n  model_name: {MODEL}\n  api_base: {url}/v1\n  completion: true\n"
     )
-    (tmp_path / "tools.py").write_text(
-        'def weather(city: str) -> str:\n    "The weather."\n    return f"rain in {city}"\n'
-    )
+    (tmp_path / "tools.py").write_text("def weather(city: str) -> str:\n    return f'rain in {city}'\n")
 
     def command(*words):
         done = subprocess.run(

@@ -49,10 +49,8 @@ async def test_an_answer_is_streamed(model, script):
     agent = agents.Agent(name="a", tools=[weather], model=model)
     call = {"name": "weather", "arguments": {"city": "Oslo"}}
     run = agents.Runner.run_streamed(agent, script({"calls": [call]}, {"text": "It rains there"}))
-    pieces = []
-    async for event in run.stream_events():
-        if event.type == "raw_response_event" and event.data.type == "response.output_text.delta":
-            pieces.append(event.data.delta)
+    raw = [event.data async for event in run.stream_events() if event.type == "raw_response_event"]
+    pieces = [event.delta for event in raw if event.type == "response.output_text.delta"]
     assert "".join(pieces) == run.final_output == "It rains there"
 
 

@@ -5,6 +5,7 @@ import pytest
 
 ai = pytest.importorskip("pydantic_ai", reason="pydantic-ai is not installed (extra `clients`)")
 
+from anthropic import AsyncAnthropic
 from pydantic_ai.models.anthropic import AnthropicModel
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.anthropic import AnthropicProvider
@@ -29,7 +30,9 @@ def model(request, url):
         case "responses":
             return OpenAIResponsesModel(MODEL, provider=OpenAIProvider(base_url=f"{url}/v1", api_key="any"))
         case "anthropic":
-            return AnthropicModel(MODEL, provider=AnthropicProvider(base_url=url, api_key="any"))
+            return AnthropicModel(
+                MODEL, provider=AnthropicProvider(anthropic_client=AsyncAnthropic(base_url=url, api_key="any"))
+            )
         case _:
             from pydantic_ai.models.google import GoogleModel
             from pydantic_ai.providers.google import GoogleProvider

@@ -1,6 +1,6 @@
 """A model that answers as it is told, for tests of whoever asks it through any API.
 
-The script is the text of the last message of the user that is one: a JSON object for the next answer, or a list of them
+The script is what the last message of the user that is one begins with: a JSON object for the next answer, or a list of them
 for the answers of a conversation in their order (an answer's place is how many the assistant gave since the script). So
 a test needs nothing but a prompt, tools may be called in between, and tests do not disturb each other. Without a script
 the user's last text is said again.
@@ -8,6 +8,7 @@ the user's last text is said again.
 
 import asyncio
 import hashlib
+import json
 from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
@@ -72,9 +73,6 @@ class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fail: Fault | None = None
 
 
-_steps = msgspec.json.Decoder(Step | list[Step])  # a list is taken first where the text begins with one
-
-
 def step_of(request: InferenceRequest) -> Step:
     """Return the step of the script that is due."""
     given = 0
@@ -83,8 +81,9 @@ def step_of(request: InferenceRequest) -> Step:
             given += 1
         elif message.role == "user" and message.text.lstrip().startswith(("{", "[")):
             try:
-                found = _steps.decode(message.text)
-            except msgspec.DecodeError:
+                script, _ = json.JSONDecoder().raw_decode(message.text.lstrip())
+                found = msgspec.convert(script, Step | list[Step])
+            except (ValueError, msgspec.ValidationError):
                 continue
             steps = found if isinstance(found, list) else [found]
             return steps[min(given, len(steps) - 1)]
