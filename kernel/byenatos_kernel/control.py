@@ -14,10 +14,12 @@ from byenatos_kernel import __version__
 from byenatos_kernel.clients import ClientState
 from byenatos_kernel.inquiries import INQUIRIES, Inquiries
 from byenatos_kernel.instances import Instance
+from byenatos_kernel.turns import check_session
 from byenatos_sdk.protocol.control import (
     METHODS,
     Empty,
     Event,
+    KeepOrder,
     KernelStatus,
     ModelInfo,
     Named,
@@ -138,6 +140,8 @@ class Control:
                 reply = await self._inquiries.ask(method, params)
             elif method == "swap":
                 reply = encode(await self._swap(client, number, params))
+            elif method == "session_keep":
+                reply = encode(await self._session_keep(client, params))
             else:
                 reply = encode(await self._methods[method](params))
             answer: Reply | Failure = Reply(reply)
@@ -247,6 +251,11 @@ class Control:
         if unit.ready is None:
             raise Unavailable(f"slot {transcript.info.slot!r}: {unit.model.id} is not ready")
         return unit.ready, transcript
+
+    async def _session_keep(self, client: ClientState, order: KeepOrder) -> Empty:
+        check_session(order.id)
+        await self._kernel.sessions.keep(order, client.owner)
+        return Empty()
 
     async def _secrets(self, _: Empty) -> list[SecretInfo]:
         return await self._kernel.egress.secrets()

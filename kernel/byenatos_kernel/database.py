@@ -18,7 +18,7 @@ from byenatos_sdk.protocol.frames import UNREADABLE
 
 __all__ = ["Database"]
 
-VERSION = 3
+VERSION = 4
 _SCHEMA = """
 CREATE TABLE sessions (
     id TEXT PRIMARY KEY, slot TEXT NOT NULL, owner TEXT NOT NULL, created_at REAL NOT NULL, updated_at REAL NOT NULL
@@ -48,7 +48,13 @@ CREATE TABLE digests (
 ) STRICT;
 """
 """Since version 3."""
-_SINCE = (_SCHEMA, _PLUGINS, _DIGESTS)
+_NOTES = """
+CREATE TABLE notes (
+    session TEXT PRIMARY KEY REFERENCES sessions(id) ON DELETE CASCADE, note BLOB NOT NULL
+) STRICT;
+"""
+"""Since version 4."""
+_SINCE = (_SCHEMA, _PLUGINS, _DIGESTS, _NOTES)
 
 T = TypeVar("T")
 _Job = tuple[Callable[[sqlite3.Connection], object], asyncio.AbstractEventLoop, "asyncio.Future[object]"]

@@ -10,14 +10,16 @@ import time
 import msgspec
 
 from byenatos_kernel.database import Database
-from byenatos_sdk.protocol.control import SessionTranscript, Turn
-from byenatos_sdk.protocol.errors import NotFound
+from byenatos_sdk.protocol.control import KeepOrder, SessionTranscript, Turn
+from byenatos_sdk.protocol.errors import InvalidRequest, NotFound
 from byenatos_sdk.protocol.frames import encode
 from byenatos_sdk.protocol.messages import Message, SessionInfo
 
 __all__ = ["SessionStore"]
 
 TITLE_LENGTH = 60
+KEPT_WITH_NOTES = 10_000
+"""Sessions with a note that are kept; the oldest are forgotten first. All others stay until somebody removes them."""
 _decode_message = msgspec.msgpack.Decoder(Message).decode
 
 
@@ -57,6 +59,23 @@ class SessionStore:
 
         await self._database.run(job)
 
+    async def keep(self, order: KeepOrder, owner: str) -> None:
+        """Store a whole conversation and its note; raises ``InvalidRequest`` if there is one of that id."""
+        now = time.time()
+
+        def job(connection: sqlite3.Connection) -> None:
+            if connection.execute("SELECT 1 FROM sessions WHERE id=?", (order.id,)).fetchone():
+                raise InvalidRequest(f"session {order.id!r}: expected a new id, found one that is taken")
+            connection.execute("INSERT INTO sessions VALUES (?, ?, ?, ?, ?)", (order.id, order.slot, owner, now, now))
+            for number, message in enumerate(order.messages, start=1):
+                row = (order.id, number, encode(message), "complete", "", now, 0)
+                connection.execute("INSERT INTO turns VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+            connection.execute("INSERT INTO notes VALUES (?, ?)", (order.id, order.note))
+            old = "SELECT session FROM notes ORDER BY rowid DESC LIMIT -1 OFFSET ?"
+            connection.execute(f"DELETE FROM sessions WHERE id IN ({old})", (KEPT_WITH_NOTES,))  # noqa: S608
+
+        await self._database.run(job)
+
     async def list(self) -> list[SessionInfo]:
         """Every session, the latest first."""
 
@@ -76,9 +95,11 @@ class SessionStore:
             turns = connection.execute(
                 "SELECT number, message, state, model, at, moves FROM turns WHERE session=? ORDER BY number", (session,)
             )
+            note = connection.execute("SELECT note FROM notes WHERE session=?", (session,)).fetchone()
             return SessionTranscript(
                 _info(connection, row),
                 tuple(Turn(turn[0], _decode_message(turn[1]), *turn[2:]) for turn in turns),
+                note[0] if note else b"",
             )
 
         return await self._database.run(job)

@@ -23,9 +23,19 @@ from byenatos_sdk.protocol.messages import (
     ToolCall,
 )
 
-__all__ = ["Turns"]
+__all__ = ["Turns", "check_session"]
 
 LONGEST_ID = 128
+
+
+def check_session(session: str) -> None:
+    """Refuse what cannot be a session's id.
+
+    Raises:
+        InvalidRequest: it is one of those.
+    """
+    if not session or len(session) > LONGEST_ID or not session.isprintable():
+        raise InvalidRequest(f"expected a session id of 1 to {LONGEST_ID} printable characters")
 
 
 class Turns:
@@ -45,8 +55,7 @@ class Turns:
         Raises:
             InvalidRequest: the id or the request cannot be used, or the session is being answered.
         """
-        if not session or len(session) > LONGEST_ID or not session.isprintable():
-            raise InvalidRequest(f"expected a session id of 1 to {LONGEST_ID} printable characters")
+        check_session(session)
         if session in self._busy:
             raise InvalidRequest(f"session {session!r} is still being answered; wait for it or cancel it")
         try:

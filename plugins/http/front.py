@@ -13,8 +13,9 @@ import msgspec
 from byenatos_sdk.client import AsyncClient
 from byenatos_sdk.front import Front
 from byenatos_sdk.protocol.errors import InvalidRequest
-from http_front import anthropic, google
+from http_front import google
 from http_front.answering import Answering
+from http_front.anthropic import Anthropic
 from http_front.application import Application
 from http_front.clients import Client
 from http_front.connection import Server
@@ -28,6 +29,7 @@ from http_front.metrics import Metrics
 from http_front.models import Models
 from http_front.ollama import Ollama
 from http_front.openai import OpenAI
+from http_front.responses import Responses
 from http_front.routes import Routes
 from http_front.verbs import Verbs
 
@@ -63,7 +65,8 @@ class Http(Front):
         routes = Routes()
         verbs = Verbs(Answering(kernel), Models(kernel))
         OpenAI(verbs).enter(routes)
-        anthropic.enter(routes, verbs)
+        Responses(verbs).enter(routes)
+        Anthropic(verbs).enter(routes)
         google.enter(routes, verbs)
         Ollama(verbs).enter(routes)
         self._loop = asyncio.get_running_loop()

@@ -7,16 +7,17 @@ the stream begin with a sign of life. A stream that breaks off ends as its forma
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from msgspec.structs import replace
 
 from byenatos_sdk.client import AsyncClient, AsyncStream
-from byenatos_sdk.formats.contract import Format, StreamEncoder
+from byenatos_sdk.formats.contract import ChoicesFormat, ChoicesStreamFormat, Format, StreamEncoder
 from byenatos_sdk.formats.wire import Decoded, Reply
 from byenatos_sdk.protocol.answer import Answer, error_from
 from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest
-from byenatos_sdk.protocol.messages import Delta, Failure, Finish, InferenceRequest, InferenceResponse
+from byenatos_sdk.protocol.messages import Delta, Failure, InferenceRequest, InferenceResponse
+from http_front.choices import Choices
 from http_front.exchange import Request, Response, Stream, of_wire
 
 __all__ = ["Answering", "new_id"]
@@ -24,9 +25,13 @@ __all__ = ["Answering", "new_id"]
 FIRST_S = 15.0
 """How long nothing is sent before the first delta: then the stream begins without it."""
 KEEP_ALIVE_S = 15.0
-MOST_CHOICES = 8
+MOST_CHOICES = 128
+"""Answers to one request, which run at the same time."""
 _UNBUFFERED = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 _PRIVACY = ("any", "local")
+
+Keep = Callable[[InferenceResponse, bytes], Awaitable[None]]
+Ended = Callable[[InferenceResponse], Awaitable[None]]
 
 
 def new_id(prefix: str) -> str:
@@ -41,23 +46,39 @@ class Answering:
         self.kernel = kernel
 
     async def answer(
-        self, request: Request, format: Format, *, prefix: str, decoded: Decoded | None = None
+        self,
+        request: Request,
+        format: Format,
+        *,
+        prefix: str,
+        decoded: Decoded | None = None,
+        said: InferenceRequest | None = None,
+        keep: Keep | None = None,
     ) -> Response | Stream:
         """Answer ``request``, which is in ``format``; ids begin with ``prefix``. ``decoded``: it was read already.
+
+        ``said`` is what of it the answer says again, where that is not what the model is asked; ``keep`` is handed
+        the whole answer, and the body that says it, before the client sees its end.
 
         Raises:
             ByenatosError: nothing was sent yet, and it is the answer.
         """
         decoded = decoded if decoded is not None else format.decode_request(request.wire)
         asked = self.shaped(request, decoded.request)
-        reply = Reply(new_id(prefix), asked.model, int(time.time()), replace(decoded, request=asked))
+        reply = Reply(new_id(prefix), asked.model, int(time.time()), replace(decoded, request=said or asked))
+        if decoded.choices > 1 or decoded.others:
+            return await self._several(request, format, reply, decoded)
+
+        async def ended(response: InferenceResponse) -> None:
+            assert keep is not None
+            await keep(response, format.encode_response(response, reply).body)
+
         if decoded.stream:
-            if decoded.choices > 1:
-                raise InvalidRequest(f"n: expected 1 answer in a stream, found {decoded.choices}; ask several times")
-            return await self.stream(asked, format.stream_encoder(reply))
-        if decoded.choices > 1:
-            return await self._choices(asked, format, reply, decoded.choices)
+            stream = self.kernel.stream(asked)
+            return await _begun(stream, format.stream_encoder(reply), None if keep is None else ended)
         response = await self.whole(asked)
+        if keep is not None:
+            await ended(response)
         return of_wire(format.encode_response(response, reply))
 
     def shaped(self, request: Request, asked: InferenceRequest) -> InferenceRequest:
@@ -91,54 +112,68 @@ class Answering:
                     answer.add(delta)
         return answer.response()
 
-    async def stream(self, asked: InferenceRequest, encoder: StreamEncoder) -> Stream:
-        """Return the answer in pieces, once it has begun.
-
-        Raises:
-            ByenatosError: it failed before anything came.
-        """
-        stream = self.kernel.stream(asked)
+    async def _several(self, request: Request, format: Format, reply: Reply, decoded: Decoded) -> Response | Stream:
+        """Ask for several answers at once: to each of the request's texts, as many as there are to be choices."""
+        texts = [self.shaped(request, one) for one in (decoded.request, *decoded.others)]
+        count = len(texts) * decoded.choices
+        most = MOST_CHOICES if isinstance(format, ChoicesStreamFormat if decoded.stream else ChoicesFormat) else 1
+        if count > most:
+            raise InvalidRequest(f"n: expected at most {most} answers to one such request, found {count}")
+        asked = [_seeded(one, number) for one in texts for number in range(decoded.choices)]
+        if isinstance(format, ChoicesStreamFormat) and decoded.stream:
+            choices = Choices([self.kernel.stream(one) for one in asked], format.choices_encoder(reply, count))
+            return await _begun(choices, choices)
+        assert isinstance(format, ChoicesFormat)
         try:
-            first = await _within(FIRST_S, stream)
-        except BaseException:
-            await stream.aclose()
-            raise
-        if first and isinstance(first[0], Failure):
-            raise error_from(first[0])
-        return Stream(_pieces(stream, first, encoder), encoder.content_type, _UNBUFFERED)
-
-    async def _choices(self, asked: InferenceRequest, format: Format, reply: Reply, count: int) -> Response:
-        """Ask several times at once; each answer counts its own tokens."""
-        encode = getattr(format, "encode_choices", None)
-        if encode is None or count > MOST_CHOICES:
-            raise InvalidRequest(f"n: expected at most {MOST_CHOICES if encode else 1} answers, found {count}")
-        tries = []
-        async with asyncio.TaskGroup() as group:
-            for number in range(count):
-                sampling = asked.sampling
-                seed = None if sampling.seed is None else sampling.seed + number
-                tries.append(group.create_task(self.whole(replace(asked, sampling=replace(sampling, seed=seed)))))
-        return of_wire(encode([one.result() for one in tries], reply))
+            async with asyncio.TaskGroup() as group:
+                tries = [group.create_task(self.whole(one)) for one in asked]
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        return of_wire(format.encode_choices([one.result() for one in tries], reply))
 
 
-async def _within(seconds: float, stream: AsyncStream) -> list[Delta]:
-    """Wait for deltas, but not longer than ``seconds``: then nothing is returned, and nothing is lost."""
+def _seeded(asked: InferenceRequest, number: int) -> InferenceRequest:
+    """Return the request for one of several choices: with one seed for all, they would be the same."""
+    seed = asked.sampling.seed
+    return asked if seed is None else replace(asked, sampling=replace(asked.sampling, seed=seed + number))
+
+
+async def _begun(stream: AsyncStream | Choices, encoder: StreamEncoder, ended: Ended | None = None) -> Stream:
+    """Return the answer in pieces, once it has begun; raises what ended it before."""
+    try:
+        first = await _within(FIRST_S, stream)
+    except BaseException:
+        await stream.aclose()
+        raise
+    if first and isinstance(first[0], Failure):
+        await stream.aclose()
+        raise error_from(first[0])
+    return Stream(_pieces(stream, first, encoder, ended), encoder.content_type, _UNBUFFERED)
+
+
+async def _within(seconds: float, stream: AsyncStream | Choices) -> list[Delta] | None:
+    """Wait for deltas, but not longer than ``seconds``: then ``None`` is returned, and nothing is lost."""
     try:
         async with asyncio.timeout(seconds):
             return await stream.several()
     except TimeoutError:
-        return []
+        return None
 
 
-async def _pieces(stream: AsyncStream, first: list[Delta], encoder: StreamEncoder) -> AsyncIterator[bytes]:
-    ended = False
+async def _pieces(
+    stream: AsyncStream | Choices, first: list[Delta] | None, encoder: StreamEncoder, ended: Ended | None
+) -> AsyncIterator[bytes]:
+    answer = Answer()
     try:
         deltas = first
-        while not ended:
-            yield encoder.encode(deltas) if deltas else encoder.keep_alive()
-            ended = bool(deltas) and isinstance(deltas[-1], Finish | Failure)
-            if not ended:
-                deltas = await _within(KEEP_ALIVE_S, stream)
+        while deltas is None or deltas:
+            if ended is not None and deltas and not isinstance(deltas[-1], Failure):
+                for delta in deltas:
+                    answer.add(delta)
+                if answer.finish is not None:
+                    await ended(answer.response())
+            yield encoder.keep_alive() if deltas is None else encoder.encode(deltas)
+            deltas = await _within(KEEP_ALIVE_S, stream)
     except ByenatosError as error:
         yield encoder.encode([_failure(error)])
     finally:

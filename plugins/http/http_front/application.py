@@ -5,6 +5,7 @@ import traceback
 
 from byenatos_sdk.formats import openai_chat
 from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, NotFound
+from http_front.answering import new_id
 from http_front.exchange import Request, Response, Stream, of_wire
 from http_front.guard import Guard
 from http_front.routes import ErrorFormat, Routes
@@ -20,7 +21,12 @@ class Application:
         self._guard = guard
 
     async def __call__(self, request: Request) -> Response | Stream:
-        """Answer ``request``; errors never carry more than a sentence for the client."""
+        """Answer ``request``, under an id of its own; errors never carry more than a sentence for the client."""
+        answer = await self._answer(request)
+        name = new_id("req_")
+        return answer._replace(headers={**answer.headers, "x-request-id": name, "request-id": name})
+
+    async def _answer(self, request: Request) -> Response | Stream:
         route = self._routes.find(request)
         spoken: ErrorFormat = route.format if route is not None else self._spoken_nowhere(request)
         try:

@@ -4,6 +4,7 @@ import time
 
 from byenatos_sdk.formats import anthropic_messages, gemini, openai_chat
 from byenatos_sdk.formats.compatibility import CompatibilityLayer
+from http_front.completions import Completions
 from http_front.exchange import Request, Response, of_wire
 from http_front.routes import Handler, Routes
 from http_front.verbs import Verbs
@@ -26,7 +27,7 @@ class OpenAI:
     def enter(self, routes: Routes) -> None:
         """Enter its paths."""
         routes.add("POST", "/v1/chat/completions", self._verbs.infer(openai_chat, "chatcmpl-"), openai_chat)
-        routes.add("POST", "/v1/completions", self._verbs.infer(openai_chat, "cmpl-"), openai_chat)
+        routes.add("POST", "/v1/completions", Completions(self._verbs.answering), openai_chat)
         routes.add("POST", "/v1/embeddings", self._verbs.embed(openai_chat), openai_chat)
         routes.add("GET", "/v1/models", self._list, openai_chat)
         routes.add("GET", "/v1/models/{model...}", self._show, openai_chat)

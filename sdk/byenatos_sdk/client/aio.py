@@ -25,6 +25,7 @@ from byenatos_sdk.protocol.control import (
     Empty,
     Event,
     InstanceInfo,
+    KeepOrder,
     KernelStatus,
     LoadRequest,
     ModelInfo,
@@ -40,6 +41,7 @@ from byenatos_sdk.protocol.errors import Unavailable
 from byenatos_sdk.protocol.messages import (
     EmbeddingResponse,
     InferenceResponse,
+    Message,
     ModelSpecification,
     SessionInfo,
     SwapEvent,
@@ -275,6 +277,14 @@ class AsyncClient:
     async def remove_session(self, id: str) -> None:
         """Forget a stored conversation."""
         await self._call("session_remove", Named(id), Empty)
+
+    async def keep_session(self, id: str, messages: Sequence[Message], *, slot: str, note: bytes) -> None:
+        """Store a conversation that is over under a new ``id``, with a note that ``transcript`` returns again.
+
+        Raises:
+            InvalidRequest: there is a session of that id, or it is none.
+        """
+        await self._call("session_keep", KeepOrder(id, slot, tuple(messages), note), Empty)
 
     def events(self) -> AsyncEvents:
         """Follow what happens in the kernel from now on; leaving the iterator ends it."""

@@ -24,6 +24,7 @@ from byenatos_sdk.protocol.control import (
     Empty,
     Event,
     InstanceInfo,
+    KeepOrder,
     KernelStatus,
     LoadRequest,
     ModelInfo,
@@ -39,6 +40,7 @@ from byenatos_sdk.protocol.errors import Unavailable
 from byenatos_sdk.protocol.messages import (
     EmbeddingResponse,
     InferenceResponse,
+    Message,
     ModelSpecification,
     SessionInfo,
     SwapEvent,
@@ -265,6 +267,14 @@ class Client:
     def remove_session(self, id: str) -> None:
         """Forget a stored conversation."""
         self._call("session_remove", Named(id), Empty)
+
+    def keep_session(self, id: str, messages: Sequence[Message], *, slot: str, note: bytes) -> None:
+        """Store a conversation that is over under a new ``id``, with a note that ``transcript`` returns again.
+
+        Raises:
+            InvalidRequest: there is a session of that id, or it is none.
+        """
+        self._call("session_keep", KeepOrder(id, slot, tuple(messages), note), Empty)
 
     def events(self) -> Events:
         """Follow what happens in the kernel from now on; leaving the iterator ends it."""

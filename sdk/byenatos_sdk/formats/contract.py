@@ -20,7 +20,17 @@ from byenatos_sdk.protocol.messages import (
     TokenCount,
 )
 
-__all__ = ["EmbeddingFormat", "Format", "ModelListFormat", "StreamDecoder", "StreamEncoder", "TokenCountFormat"]
+__all__ = [
+    "ChoicesEncoder",
+    "ChoicesFormat",
+    "ChoicesStreamFormat",
+    "EmbeddingFormat",
+    "Format",
+    "ModelListFormat",
+    "StreamDecoder",
+    "StreamEncoder",
+    "TokenCountFormat",
+]
 
 
 class StreamDecoder(Protocol):
@@ -46,6 +56,18 @@ class StreamEncoder(Protocol):
 
     def encode(self, deltas: Iterable[Delta]) -> bytes:
         """Return the bytes that say ``deltas``; the first call also opens the stream, a terminal closes it."""
+
+    def keep_alive(self) -> bytes:
+        """Return bytes that mean nothing and that every client of this format tolerates; empty if there are none."""
+
+
+class ChoicesEncoder(Protocol):
+    """Writes the streams of several answers to one request into one; it is over when all of them are."""
+
+    content_type: str
+
+    def encode(self, deltas: Iterable[Delta], choice: int = 0) -> bytes:
+        """Return the bytes that say ``deltas`` of one of the answers."""
 
     def keep_alive(self) -> bytes:
         """Return bytes that mean nothing and that every client of this format tolerates; empty if there are none."""
@@ -100,6 +122,20 @@ class Format(Protocol):
 
     def stream_encoder(self, reply: Reply) -> StreamEncoder:
         """Return an encoder for one stream."""
+
+
+@runtime_checkable
+class ChoicesFormat(Protocol):
+    """A format that can say several answers to one request: for each of its texts all choices, one after the other."""
+
+    def encode_choices(self, answers: Sequence[InferenceResponse], reply: Reply) -> WireResponse: ...
+
+
+@runtime_checkable
+class ChoicesStreamFormat(ChoicesFormat, Protocol):
+    """One that can say them in a stream too."""
+
+    def choices_encoder(self, reply: Reply, choices: int) -> ChoicesEncoder: ...
 
 
 @runtime_checkable

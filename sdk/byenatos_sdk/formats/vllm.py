@@ -28,6 +28,7 @@ __all__ = [
     "CAPABILITIES",
     "NAME",
     "PROFILE",
+    "choices_encoder",
     "decode_choices",
     "decode_count",
     "decode_count_request",
@@ -119,6 +120,7 @@ decode_response = _vllm.decode_response
 decode_choices = _vllm.decode_choices
 encode_response = _vllm.encode_response
 encode_choices = _vllm.encode_choices
+choices_encoder = _vllm.choices_encoder
 decode_error = _vllm.decode_error
 encode_error = _vllm.encode_error
 stream_decoder = _vllm.stream_decoder

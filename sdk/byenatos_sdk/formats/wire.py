@@ -81,8 +81,10 @@ class Decoded(Value, frozen=True):
     """A client's request as it was meant.
 
     ``stream``: whether the answer is to come in pieces; ``usage_in_stream``: whether the stream is to say its usage;
-    ``choices``: how many answers are asked for; ``action``: ``load`` or ``unload`` where the request has no prompt and
-    means the model itself; ``path`` is where it came in, without its query: some formats answer differently by it.
+    ``choices``: how many answers are asked for, to the request and to each of the ``others`` that came with it
+    (completions take several texts at once); ``action``: ``load`` or ``unload`` where the request has no prompt and
+    means the model itself; ``path`` is where it came in, without its query: some formats answer differently by it;
+    ``echo``: the answer is to begin with the text that it continues.
     """
 
     request: InferenceRequest
@@ -91,6 +93,8 @@ class Decoded(Value, frozen=True):
     choices: int = 1
     action: Literal["infer", "load", "unload"] = "infer"
     path: str = ""
+    others: tuple[InferenceRequest, ...] = ()
+    echo: bool = False
 
 
 class Reply(Value, frozen=True):

@@ -33,6 +33,7 @@ __all__ = [
     "FrontInfo",
     "InstanceChanged",
     "InstanceInfo",
+    "KeepOrder",
     "KernelStatus",
     "LoadOrder",
     "LoadRequest",
@@ -67,6 +68,18 @@ class Named(Value, frozen=True):
     """A method's one argument: the name of a session, or of a slot or model."""
 
     name: str
+
+
+class KeepOrder(Value, frozen=True):
+    """Store a conversation that is over: its turns, and a note that only whoever wrote it understands.
+
+    Of those with a note the kernel keeps the latest; older ones are forgotten.
+    """
+
+    id: str
+    slot: str
+    messages: tuple[Message, ...]
+    note: bytes
 
 
 class LoadRequest(Value, frozen=True, omit_defaults=True):
@@ -208,10 +221,11 @@ class SessionState(Value, frozen=True, omit_defaults=True):
 
 
 class SessionTranscript(Value, frozen=True):
-    """A session with all of its turns."""
+    """A session with all of its turns, and the note with which it was stored (see ``KeepOrder``)."""
 
     info: SessionInfo
     turns: tuple[Turn, ...]
+    note: bytes = b""
 
 
 # ---- events ----------------------------------------------------------------------------------------------------
@@ -280,6 +294,7 @@ METHODS: Final[dict[str, tuple[type[Struct], Any]]] = {
     "sessions": (Empty, list[SessionInfo]),
     "session": (Named, SessionTranscript),
     "session_remove": (Named, Empty),
+    "session_keep": (KeepOrder, Empty),
     "embed": (EmbeddingRequest, EmbeddingResponse),
     "count_tokens": (InferenceRequest, TokenCount),
     "vendor_models": (Named, list[ModelSpecification]),

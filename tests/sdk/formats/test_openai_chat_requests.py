@@ -222,13 +222,13 @@ def test_bare_and_url_safe_base64_of_a_file_are_read():
 
 
 def test_a_completion_continues_a_text_as_it_stands(replay):
-    found = asked({"model": "m", "prompt": ["Once"], "max_tokens": 3, "logprobs": 2, "echo": False}, "/v1/completions")
+    found = asked({"model": "m", "prompt": ["Once"], "max_tokens": 3, "logprobs": 2, "suffix": "."}, "/v1/completions")
 
     request = found.request
     assert (request.raw, request.messages, request.extra) == (
         True,
         (user("Once"),),
-        {"format": "openai_chat", "echo": False},
+        {"format": "openai_chat", "suffix": "."},
     )
     assert (request.sampling.max_tokens, request.sampling.logprobs) == (3, 2)
     able = replace(openai_chat.CAPABILITIES, raw=True)
@@ -239,7 +239,7 @@ def test_a_completion_continues_a_text_as_it_stands(replay):
         "prompt": "Once",
         "max_tokens": 3,
         "logprobs": 2,
-        "echo": False,
+        "suffix": ".",
     }
     reply = Reply("cmpl-1", "m", 1, found)
     tokens = (TokenLogprob(" upon", -0.5, ((" upon", -0.5), (" a", -1.0))),)
@@ -258,8 +258,30 @@ def test_a_completion_continues_a_text_as_it_stands(replay):
     assert "".join(chunk.choices[0].text for chunk in chunks) == " upon"
 
 
+def test_several_texts_are_continued_each_with_all_of_its_choices_and_said_first_where_it_is_asked():
+    found = asked({"model": "m", "prompt": ["a", "b"], "n": 2, "echo": True}, "/v1/completions")
+
+    assert found.echo
+    assert [one.messages for one in (found.request, *found.others)] == [(user("a"),), (user("b"),)]
+    reply = Reply("cmpl-1", "m", 1, found)
+    answers = [added([TextDelta(str(at)), Finish("stop", Usage(3 + at // 2, 1))]) for at in range(4)]
+    body = json.loads(openai_chat.encode_choices(answers, reply).body)
+    assert [(one["index"], one["text"]) for one in body["choices"]] == [(0, "a0"), (1, "a1"), (2, "b2"), (3, "b3")]
+    assert (body["usage"]["prompt_tokens"], body["usage"]["completion_tokens"]) == (7, 4)
+    encoder = openai_chat.choices_encoder(reply, 4)
+    texts = ["", "", "", ""]
+    for at in range(4):
+        said = encoder.encode([TextDelta(str(at)), Finish("stop", Usage(3 + at // 2, 1))], at)
+        for line in said.decode().splitlines():
+            for choice in json.loads(line[6:])["choices"] if line.startswith("data: {") else ():
+                texts[choice["index"]] += choice["text"]
+    assert texts == ["a0", "a1", "b2", "b3"]
+    with pytest.raises(InvalidRequest, match="prompt"):
+        asked({"model": "m", "prompt": []}, "/v1/completions")
+
+
 def test_ids_of_tokens_are_refused():
-    for prompt in ([1, 2], [[1], [2]], ["a", "b"], None, 5):
+    for prompt in ([1, 2], [[1], [2]], ["a", 2], None, 5):
         with pytest.raises(InvalidRequest, match=r"^prompt: "):
             asked({"prompt": prompt}, "/v1/completions")
 

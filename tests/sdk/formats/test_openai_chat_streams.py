@@ -204,7 +204,7 @@ def test_openai_s_client_raises_for_a_stream_that_fails(replay):
 
 
 def test_several_answers_in_one_stream_end_together(replay):
-    encoder = openai_chat.stream_encoder(REPLY, choices=2)
+    encoder = openai_chat.choices_encoder(REPLY, 2)
     raw = [
         encoder.encode([TextDelta("A")], 0),
         encoder.encode([TextDelta("X"), Finish("stop", Usage(3, 1))], 1),

@@ -154,7 +154,7 @@ def test_raw_text_with_every_parameter_comes_back():
         (user("Once"),),
         model="m",
         sampling=replace(Sampling(), max_tokens=3, logprobs=2, top_k=5, stop=("x",)),
-        extra={"format": "vllm", "echo": True, "ignore_eos": True},
+        extra={"format": "vllm", "ignore_eos": True},
         raw=True,
     )
 

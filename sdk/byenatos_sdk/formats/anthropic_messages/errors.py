@@ -61,6 +61,8 @@ _TOLD_BY_CODE: tuple[type[ByenatosError], ...] = (
     StreamInterrupted,
 )
 _CODES |= {kind.code: kind for kind in _TOLD_BY_CODE}
+_THREADS = frozenset({"thread_not_found"})
+"""Codes by which clients hear that they must send the whole conversation again."""
 _QUOTA = re.compile(
     r"credit balance is too low|reached your specified .{0,40}usage limits|spend(?:ing)? limit", re.IGNORECASE
 )
@@ -123,7 +125,9 @@ def error_object(error: ByenatosError) -> dict[str, Any]:
     if isinstance(error, ContextLengthExceeded) and _LONG not in message:
         message = f"{_LONG}: {message}"
     inner: dict[str, Any] = {"type": named, "message": message}
-    if isinstance(error, _TOLD_BY_CODE):
+    if error.vendor_code in _THREADS:
+        inner["details"] = {"error_code": error.vendor_code}
+    elif isinstance(error, _TOLD_BY_CODE):
         inner["details"] = {"error_code": error.code}
     return {"type": "error", "error": inner}
 

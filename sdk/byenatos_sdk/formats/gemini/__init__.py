@@ -18,7 +18,7 @@ from byenatos_sdk.formats.gemini.models import (
 )
 from byenatos_sdk.formats.gemini.reading import StreamDecoder, stream_decoder
 from byenatos_sdk.formats.gemini.requests import CAPABILITIES, encode_count_request, encode_request
-from byenatos_sdk.formats.gemini.responses import decode_response, encode_response
+from byenatos_sdk.formats.gemini.responses import decode_response, encode_choices, encode_response
 from byenatos_sdk.formats.gemini.shapes import NAME
 from byenatos_sdk.formats.gemini.writing import StreamEncoder, stream_encoder
 
@@ -35,6 +35,7 @@ __all__ = [
     "decode_models",
     "decode_request",
     "decode_response",
+    "encode_choices",
     "encode_count",
     "encode_count_request",
     "encode_embedding_request",

@@ -4,9 +4,11 @@
 what was read includes what the vendor's own tools put into the prompt. A count that is missing beside others is 0.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from byenatos_sdk.formats.gemini.errors import decode_error
 from byenatos_sdk.formats.gemini.parts import answer_deltas, call_part, media_part, reasoning_part, signature_of
@@ -34,6 +36,7 @@ __all__ = [
     "candidate_of",
     "decode_response",
     "deltas_of_candidate",
+    "encode_choices",
     "encode_response",
     "finish_of",
     "finish_reason",
@@ -240,20 +243,32 @@ def _part(part: Part) -> Any:
     return media_part(part) if isinstance(part, Image | Audio | File) else None
 
 
-def encode_response(response: InferenceResponse, reply: Reply) -> WireResponse:
-    """Write a whole answer."""
+def _candidate(response: InferenceResponse, index: int) -> dict[str, Any]:
     parts = [written for part in response.message.parts if (written := _part(part)) is not None]
     finish = Finish(response.reason, detail=response.detail)
     candidate: dict[str, Any] = {
         "content": {"parts": parts, "role": "model"},
         "finishReason": finish_reason(finish),
-        "index": 0,
+        "index": index,
     }
     if response.logprobs:
         candidate["logprobsResult"] = logprobs_fields(response.logprobs)
-    body: dict[str, Any] = {"candidates": [candidate]}
-    usage = usage_fields(response.usage)
+    return candidate
+
+
+def encode_choices(answers: Sequence[InferenceResponse], reply: Reply) -> WireResponse:
+    """Write several answers to one request; what they read counts once, what they wrote adds up."""
+    body: dict[str, Any] = {"candidates": [_candidate(answer, at) for at, answer in enumerate(answers)]}
+    written = [answer.usage.output_tokens for answer in answers if answer.usage.output_tokens is not None]
+    output = sum(written) if len(written) == len(answers) else None
+    thoughts = sum(answer.usage.reasoning_tokens for answer in answers)
+    usage = usage_fields(replace(answers[0].usage, output_tokens=output, reasoning_tokens=thoughts))
     if usage:
         body["usageMetadata"] = usage
     body |= {"modelVersion": reply.model, "responseId": reply.id}
     return WireResponse(json_body(body), 200, dict(JSON))
+
+
+def encode_response(response: InferenceResponse, reply: Reply) -> WireResponse:
+    """Write a whole answer."""
+    return encode_choices([response], reply)

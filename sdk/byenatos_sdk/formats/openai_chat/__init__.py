@@ -16,6 +16,7 @@ __all__ = [
     "Profile",
     "StreamDecoder",
     "StreamEncoder",
+    "choices_encoder",
     "decode_choices",
     "decode_embedding_request",
     "decode_embedding_response",
@@ -50,6 +51,7 @@ decode_error = _openai.decode_error
 encode_error = _openai.encode_error
 stream_decoder = _openai.stream_decoder
 stream_encoder = _openai.stream_encoder
+choices_encoder = _openai.choices_encoder
 encode_embedding_request = _openai.encode_embedding_request
 decode_embedding_request = _openai.decode_embedding_request
 decode_embedding_response = _openai.decode_embedding_response

@@ -71,8 +71,12 @@ class Dialect:
         """Return a decoder for one stream."""
         return StreamDecoder(self.profile, choice)
 
-    def stream_encoder(self, reply: Reply, *, choices: int = 1) -> StreamEncoder:
+    def stream_encoder(self, reply: Reply) -> StreamEncoder:
         """Return an encoder for one stream."""
+        return StreamEncoder(reply, self.profile)
+
+    def choices_encoder(self, reply: Reply, choices: int) -> StreamEncoder:
+        """Return an encoder for the streams of several answers to one request."""
         return StreamEncoder(reply, self.profile, choices)
 
     def encode_embedding_request(self, request: EmbeddingRequest) -> WireRequest:

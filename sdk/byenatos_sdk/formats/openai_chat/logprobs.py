@@ -63,10 +63,9 @@ def write_logprobs(tokens: Iterable[TokenLogprob]) -> dict[str, Any]:
     return {"content": content, "refusal": None}
 
 
-def write_old_logprobs(tokens: Iterable[TokenLogprob]) -> dict[str, Any]:
-    """Write the shape of completions, whose offsets count characters from the answer's beginning."""
+def write_old_logprobs(tokens: Iterable[TokenLogprob], offset: int = 0) -> dict[str, Any]:
+    """Write the shape of completions, whose offsets count characters; the first token stands at ``offset``."""
     written: dict[str, list[Any]] = {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
-    offset = 0
     for one in tokens:
         written["tokens"].append(one.token)
         written["token_logprobs"].append(one.logprob)

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
+from msgspec.structs import replace
+
 from byenatos_sdk.formats.adapt import adapt
 from byenatos_sdk.formats.capabilities import Capabilities
 from byenatos_sdk.formats.extras import kept
@@ -19,7 +21,9 @@ __all__ = ["MAX_CHOICES", "decode_request", "encode_request", "read_model"]
 
 MAX_CHOICES = 128
 """Answers that one request may ask for."""
-_RAW_ONLY = ("suffix", "echo", "best_of")
+MAX_PROMPTS = 128
+"""Texts that one request may have continued."""
+_RAW_ONLY = ("suffix", "best_of")
 _CANONICAL = {
     "chat_template_kwargs": frozenset({"enable_thinking", "reasoning_effort"}),
     "structured_outputs": frozenset({"json", "json_object"}),
@@ -95,26 +99,30 @@ def decode_request(profile: Profile, wire: WireRequest) -> Decoded:
     usage = options is not None and bool(options.flag("include_usage") or options.flag("continuous_usage_stats"))
     end_user = request.text("safety_identifier") or request.text("user")
     about: Mapping[str, Any] = {} if raw else read_tools(request)
-    names = profile.extra | frozenset(_RAW_ONLY) if raw else profile.extra
+    names = (profile.extra | frozenset(_RAW_ONLY)) - {"echo"} if raw else profile.extra
     extra = _extra(request, names)
+    first, *others = _prompts(request) if raw else [read_messages(request)]
     custom = [tool.need_inner("custom").need_text("name") for tool in request.objects("tools") if "custom" in tool]
     if custom:
         extra[CUSTOM_TOOLS] = custom
+    asked = InferenceRequest(
+        first,
+        model=read_model(request, path),
+        sampling=read_sampling(request),
+        response_format=read_format(request),
+        metadata={"end_user": end_user} if end_user else {},
+        extra=kept(profile.name, extra),
+        reasoning=read_reasoning(request),
+        raw=raw,
+        **about,
+    )
     return Decoded(
-        InferenceRequest(
-            _prompt(request) if raw else read_messages(request),
-            model=read_model(request, path),
-            sampling=read_sampling(request),
-            response_format=read_format(request),
-            metadata={"end_user": end_user} if end_user else {},
-            extra=kept(profile.name, extra),
-            reasoning=read_reasoning(request),
-            raw=raw,
-            **about,
-        ),
+        asked,
         stream=bool(request.flag("stream")),
         usage_in_stream=usage,
         choices=choices or 1,
+        echo=raw and bool(request.flag("echo")),
+        others=tuple(replace(asked, messages=other) for other in others),
         path=path,
     )
 
@@ -130,15 +138,14 @@ def _extra(request: Fields, names: frozenset[str]) -> dict[str, Any]:
     return extra
 
 
-def _prompt(request: Fields) -> tuple[Message, ...]:
-    """Read the text that is to be continued: one; ids of tokens mean nothing to another model.
+def _prompts(request: Fields) -> list[tuple[Message, ...]]:
+    """Read the texts that are to be continued; ids of tokens mean nothing to another model.
 
     Raises:
-        InvalidRequest: there is none, or several.
+        InvalidRequest: there is none, or more than ``MAX_PROMPTS``.
     """
     prompt = request.get("prompt")
-    if isinstance(prompt, list) and len(prompt) == 1:
-        prompt = prompt[0]
-    if not isinstance(prompt, str):
-        raise request.wrong("prompt", "one text (send several as requests of their own; no ids of tokens)")
-    return (Message("user", (Text(prompt),)),)
+    prompts = prompt if isinstance(prompt, list) else [prompt]
+    if not 1 <= len(prompts) <= MAX_PROMPTS or not all(isinstance(one, str) for one in prompts):
+        raise request.wrong("prompt", f"a text, or a list of 1 to {MAX_PROMPTS} (no ids of tokens)")
+    return [(Message("user", (Text(one),)),) for one in prompts]

@@ -185,6 +185,11 @@ def is_raw(reply: Reply) -> bool:
     return reply.asked is not None and reply.asked.request.raw
 
 
+def echoes(reply: Reply) -> bool:
+    """Say whether a completion is to begin with the text that it continues."""
+    return reply.asked is not None and reply.asked.echo
+
+
 def finish_word(reason: FinishReason, detail: str) -> str:
     """Return OpenAI's word for the end of an answer; refusals have a field of their own and end as others do."""
     return "stop" if detail == "refusal" else reason
@@ -222,14 +227,14 @@ def answer_object(reply: Reply, kind: str, choices: list[dict[str, Any]], usage:
     return body if written is None else body | {"usage": written}
 
 
-def _written(profile: Profile, response: InferenceResponse, index: int, reply: Reply) -> dict[str, Any]:
+def _written(profile: Profile, response: InferenceResponse, index: int, reply: Reply, echo: str) -> dict[str, Any]:
     raw = is_raw(reply)
     empty_refusal = response.detail == "refusal" and not response.text
     word = response.reason if raw or empty_refusal else finish_word(response.reason, response.detail)
     choice: dict[str, Any] = {"index": index}
     if raw:
-        choice["text"] = response.text
-        choice["logprobs"] = write_old_logprobs(response.logprobs) if response.logprobs else None
+        choice["text"] = echo + response.text
+        choice["logprobs"] = write_old_logprobs(response.logprobs, len(echo)) if response.logprobs else None
     else:
         choice["message"] = _message(profile, response, custom_names(reply))
         choice["logprobs"] = write_logprobs(response.logprobs) if response.logprobs else None
@@ -241,23 +246,41 @@ def _written(profile: Profile, response: InferenceResponse, index: int, reply: R
 
 def encode_choices(profile: Profile, responses: Sequence[InferenceResponse], reply: Reply) -> WireResponse:
     """Write several answers to one request; what they read counts once, what they wrote adds up."""
-    choices = [_written(profile, response, at, reply) for at, response in enumerate(responses)]
+    texts = texts_of(reply, len(responses)) if echoes(reply) else [""] * len(responses)
+    choices = [
+        _written(profile, response, at, reply, text)
+        for at, (response, text) in enumerate(zip(responses, texts, strict=True))
+    ]
     kind = "text_completion" if is_raw(reply) else "chat.completion"
-    body = answer_object(reply, kind, choices, total([response.usage for response in responses]))
+    body = answer_object(reply, kind, choices, total([response.usage for response in responses], reply))
     return WireResponse(json_body(body), headers={"content-type": "application/json"})
 
 
-def total(usages: Sequence[Usage]) -> Usage:
-    """Add up the counts of several answers to one request, which read the same input."""
-    first = usages[0]
-    written = [usage.output_tokens for usage in usages if usage.output_tokens is not None]
+def texts_of(reply: Reply, answers: int) -> list[str]:
+    """Return what each answer of a completion continues: for each text of the request come all of its choices."""
+    if reply.asked is None:
+        return [""] * answers
+    asked = (reply.asked.request, *reply.asked.others)
+    texts = ["".join(message.text for message in one.messages) for one in asked]
+    return [texts[at * len(texts) // answers] for at in range(answers)]
+
+
+def total(usages: Sequence[Usage], reply: Reply) -> Usage:
+    """Add up the counts of several answers to one request: those to the same text read the same input."""
+    texts = 1 if reply.asked is None else 1 + len(reply.asked.others)
+    firsts = usages[:: len(usages) // texts]
     return Usage(
-        first.input_tokens,
-        sum(written) if len(written) == len(usages) else None,
-        first.cached_tokens,
-        first.cache_write_tokens,
+        _sum([usage.input_tokens for usage in firsts]),
+        _sum([usage.output_tokens for usage in usages]),
+        sum(usage.cached_tokens for usage in firsts),
+        sum(usage.cache_write_tokens for usage in firsts),
         sum(usage.reasoning_tokens for usage in usages),
     )
+
+
+def _sum(counts: Sequence[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
 
 
 def encode_response(profile: Profile, response: InferenceResponse, reply: Reply) -> WireResponse:

@@ -13,7 +13,7 @@ from byenatos_sdk.formats.openai_chat.errors import error_object
 from byenatos_sdk.formats.openai_chat.logprobs import write_logprobs, write_old_logprobs
 from byenatos_sdk.formats.openai_chat.messages import write_call
 from byenatos_sdk.formats.openai_chat.profile import OPENAI, Profile
-from byenatos_sdk.formats.openai_chat.responses import is_raw, total
+from byenatos_sdk.formats.openai_chat.responses import echoes, is_raw, texts_of, total
 from byenatos_sdk.formats.openai_chat.tools import custom_names
 from byenatos_sdk.formats.openai_chat.usage import write_usage
 from byenatos_sdk.formats.sse import event
@@ -40,11 +40,12 @@ _encode = msgspec.json.Encoder().encode
 class _Choice:
     """Where one of the answers stands."""
 
-    __slots__ = ("after", "before", "calls", "ended", "index", "shown", "thought", "usage")
+    __slots__ = ("after", "before", "calls", "ended", "index", "offset", "shown", "thought", "usage")
 
     def __init__(self, index: int) -> None:
         self.index = index
         self.calls = 0
+        self.offset = 0
         self.shown = False
         self.ended = False
         self.usage = Usage(None, None)
@@ -57,6 +58,7 @@ class StreamEncoder:
     content_type = "text/event-stream"
 
     def __init__(self, reply: Reply, profile: Profile = OPENAI, choices: int = 1) -> None:
+        self._reply = reply
         self._profile = profile
         self._raw = is_raw(reply)
         self._custom = custom_names(reply)
@@ -107,11 +109,18 @@ class StreamEncoder:
     def _opening(self) -> list[bytes]:
         self._opened = True
         if self._raw:
-            return []
+            return self._echo() if echoes(self._reply) else []
         return [
             self._chunk({"index": one.index, "delta": {"role": "assistant", "content": ""}, "finish_reason": None})
             for one in self._choices
         ]
+
+    def _echo(self) -> list[bytes]:
+        written: list[bytes] = []
+        for one, text in zip(self._choices, texts_of(self._reply, len(self._choices)), strict=True):
+            written += (one.before, _encode(text), one.after)
+            one.offset = len(text)
+        return written
 
     def _chunk(self, choice: dict[str, Any]) -> bytes:
         return b"%b%b%b" % (self._head, json_body({"logprobs": None} | choice), self._tail)
@@ -142,7 +151,8 @@ class StreamEncoder:
                     self._chunk({"index": one.index, "delta": {"tool_calls": [call]}, "finish_reason": None})
                 )
             case Logprobs():
-                said = write_old_logprobs(delta.tokens) if self._raw else write_logprobs(delta.tokens)
+                said = write_old_logprobs(delta.tokens, one.offset) if self._raw else write_logprobs(delta.tokens)
+                one.offset += sum(len(token.token) for token in delta.tokens)
                 empty: dict[str, Any] = {"text": ""} if self._raw else {"delta": {"content": ""}}
                 written.append(self._chunk({"index": one.index, **empty, "logprobs": said, "finish_reason": None}))
             case Finish():
@@ -163,7 +173,7 @@ class StreamEncoder:
         if not all(other.ended for other in self._choices):
             return
         self._over = True
-        usage = write_usage(total([other.usage for other in self._choices]))
+        usage = write_usage(total([other.usage for other in self._choices], self._reply))
         if self._usage_wanted and usage is not None:
             written.append(b'%b],"usage":%b}\n\n' % (self._head, json_body(usage)))
         written.append(DONE)

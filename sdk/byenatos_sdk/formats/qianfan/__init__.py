@@ -16,6 +16,7 @@ __all__ = [
     "CAPABILITIES",
     "NAME",
     "PROFILE",
+    "choices_encoder",
     "decode_choices",
     "decode_embedding_request",
     "decode_embedding_response",
@@ -43,6 +44,7 @@ encode_request = _qianfan.encode_request
 decode_response = _qianfan.decode_response
 decode_choices = _qianfan.decode_choices
 encode_choices = _qianfan.encode_choices
+choices_encoder = _qianfan.choices_encoder
 decode_error = _qianfan.decode_error
 encode_error = _qianfan.encode_error
 stream_decoder = _qianfan.stream_decoder
