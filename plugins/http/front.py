@@ -16,13 +16,13 @@ from byenatos_sdk.protocol.errors import InvalidRequest
 from http_front import anthropic, google
 from http_front.answering import Answering
 from http_front.application import Application
-from http_front.connection import Server
 from http_front.guard import Guard, Key
 from http_front.limits import Limits
 from http_front.models import Models
 from http_front.ollama import Ollama
 from http_front.openai import OpenAI
 from http_front.routes import Routes
+from http_front.server import Server
 from http_front.verbs import Verbs
 
 __all__ = ["Http"]
