@@ -6,6 +6,7 @@ The parts: ``connection`` speaks HTTP/1.1 (by httptools), ``guard`` says who may
 
 import asyncio
 import socket
+import sys
 from typing import Any
 
 import msgspec
@@ -28,6 +29,7 @@ from http_front.verbs import Verbs
 __all__ = ["Http"]
 
 ACCEPTS_PER_TURN = 32
+ACCEPT_AGAIN_S = 0.2
 
 
 class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -72,6 +74,10 @@ class Http(Front):
             self._listener.close()
             await self._server.drain()
 
+    def _resume(self) -> None:
+        if self._listener is not None and self._listener.fileno() >= 0:
+            self._loop.add_reader(self._listener, self._accept)
+
     def _accept(self) -> None:
         assert self._listener is not None
         assert self._server is not None
@@ -80,7 +86,10 @@ class Http(Front):
                 connected, _ = self._listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
-            except OSError:  # no descriptor is left: the next turn tries again
+            except OSError as error:  # no descriptor is left: look again when some may have been closed
+                print(f"accepting: {error}", file=sys.stderr)
+                self._loop.remove_reader(self._listener)
+                self._loop.call_later(ACCEPT_AGAIN_S, self._resume)
                 return
             connected.setblocking(False)
             task = self._loop.create_task(self._loop.connect_accepted_socket(self._server.protocol, connected))

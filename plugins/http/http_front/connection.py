@@ -13,6 +13,8 @@ What must stay true:
 """
 
 import asyncio
+import socket
+import struct
 import sys
 import traceback
 from typing import TYPE_CHECKING
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection"]
 
+_RESET = struct.pack("ii", 1, 0)
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _NO_BODY = frozenset({204, 304})
 _FAILED = Response(b"something failed inside; the server's log says what\n", 500, "text/plain")
@@ -148,7 +151,7 @@ class Connection(asyncio.Protocol):
                 if self._closing:
                     return
                 self._account()
-                if not keep:
+                if not keep or self._server.draining:
                     self._close()
                     return
                 if self._read_paused and reader.refused is None and not self._holds_enough():
@@ -206,8 +209,8 @@ class Connection(asyncio.Protocol):
             traceback.print_exc(file=sys.stderr)
             if head:
                 self._write(self._head(_FAILED, close=True) + _FAILED.body)
-            elif self._transport is not None:
-                self._transport.abort()  # a cut that the client can see
+            else:
+                self._cut(reset=not chunked)
             return False
         finally:
             close = getattr(pieces, "aclose", None)
@@ -276,6 +279,15 @@ class Connection(asyncio.Protocol):
         self._rearm()
         if self._transport is not None:
             self._transport.close()
+
+    def _cut(self, *, reset: bool) -> None:
+        """Close at once; ``reset`` where the connection's end would be the answer's, to say that it is not."""
+        self._closing = True
+        if self._transport is not None:
+            if reset:
+                connected = self._transport.get_extra_info("socket")
+                connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self._transport.abort()
 
     def _linger(self) -> None:
         """Say nothing more, and throw away what still comes until the client has seen that."""
