@@ -1,4 +1,4 @@
-"""Read and check ``access.toml``: what the operator grants to drivers, and what must stand around them.
+"""Read and check ``access.toml``: what the operator grants to drivers and clients, and what must stand around drivers.
 
 A manifest requests, this file grants; what stands in one of them only is not given. The file is ``<home>/policies/
 access.toml``; without it, the one that ships with the kernel counts. Unknown keys and wrong types are errors that name
@@ -18,11 +18,13 @@ from byenatos_sdk.protocol.errors import InvalidRequest
 __all__ = [
     "Access",
     "AccessError",
+    "ClientRules",
     "DriverRules",
     "Isolation",
     "PluginRules",
     "SecretSource",
     "TemplateRules",
+    "check_access",
     "read_access",
 ]
 
@@ -31,6 +33,7 @@ _HOST = re.compile(
     r"(?:http://)?(?=.{1,253}:)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*:(\d{1,5})"
 )
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LAST_PORT = 65535
 
@@ -89,6 +92,20 @@ class SecretSource(_Strict, frozen=True):
     keyring: str | None = None
 
 
+class ClientRules(_Strict, frozen=True):
+    """``[[clients]]``: a key by which fronts know an application, as ``sha256`` of its text; never the key itself.
+
+    ``slots`` are the slots and models that it may name (empty: all); ``admin`` may manage the kernel as well;
+    ``per_minute`` is how many requests a worker of a front answers in any 60 s (0: any number).
+    """
+
+    name: str
+    sha256: str
+    slots: tuple[str, ...] = ()
+    role: Literal["user", "admin"] = "user"
+    per_minute: Annotated[int, Meta(ge=0, le=100_000)] = 0
+
+
 class Access(_Strict, frozen=True):
     """The whole file."""
 
@@ -97,6 +114,7 @@ class Access(_Strict, frozen=True):
     templates: TemplateRules = TemplateRules()
     drivers: dict[str, DriverRules] = field(default_factory=dict)
     secrets: dict[str, SecretSource] = field(default_factory=dict)
+    clients: tuple[ClientRules, ...] = ()
 
     def rules(self, driver: str) -> DriverRules:
         """What is granted to ``driver``: nothing, if the file does not name it."""
@@ -120,13 +138,13 @@ def read_access(path: Path) -> Access:
         AccessError: naming the file and key, what was expected and what was found.
     """
     access = read_toml(path, Access, most=MAX_ACCESS, error=AccessError)
-    wrong = _wrong(access)
+    wrong = check_access(access)
     if wrong is not None:
         raise AccessError(f"{path}: {wrong}")
     return access
 
 
-def _wrong(access: Access) -> str | None:
+def check_access(access: Access) -> str | None:
     """Say what is wrong with the values, if anything is."""
     from byenatos_sandbox.layers import KINDS  # late: what it imports must not be in the kernel before `_forgo`
 
@@ -138,6 +156,28 @@ def _wrong(access: Access) -> str | None:
     for name, source in access.secrets.items():
         if wrong := _wrong_source(name, source):
             return f"secrets.{name}: {wrong}"
+    return _wrong_clients(access.clients)
+
+
+def _wrong_clients(clients: tuple[ClientRules, ...]) -> str | None:
+    names: set[str] = set()
+    keys: dict[str, str] = {}
+    for client in clients:
+        if not _NAME.fullmatch(client.name):
+            return f"clients.name: expected lower-case letters, digits, - and _, found {client.name!r:.80}"
+        if client.name in names:
+            return f"clients: expected each name once, found {client.name!r} twice"
+        if not _SHA256.fullmatch(client.sha256):
+            return (
+                f"clients.{client.name}.sha256: expected 64 hexadecimal digits, as `byenatos keys make` prints them, "
+                "found something else (not shown: it may be a key)"
+            )
+        if client.sha256 in keys:
+            return f"clients: expected a key of its own for {client.name}, found that of {keys[client.sha256]}"
+        if "" in client.slots:
+            return f"clients.{client.name}.slots: expected names of slots, found an empty one"
+        names.add(client.name)
+        keys[client.sha256] = client.name
     return None
 
 

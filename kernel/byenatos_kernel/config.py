@@ -276,6 +276,12 @@ def _check(config: Config, path: Path) -> None:
         if name in seen:
             raise ConfigError(f"{path}: model_config: expected each model once, found {model.model_id!r} twice")
         seen.add(name)
+    for front_id, front in config.fronts.items():
+        if own := sorted({"clients", "worker"} & front.settings.keys()):
+            raise ConfigError(
+                f"{path}: fronts.{front_id}.settings.{own[0]}: expected nothing here, found a value; the kernel "
+                "says it, and clients stand in policies/access.toml"
+            )
     default = config.driver.default_model
     if default and config.slots.get("default", default) != default:
         raise ConfigError(

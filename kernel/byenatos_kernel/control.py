@@ -180,6 +180,7 @@ class Control:
                 *self._warnings,
                 *self._kernel.rules.warnings,
                 *self._kernel.enforcement.warnings,
+                *self._kernel.fronts.warnings,
                 *self._kernel.supply.warnings.values(),
                 *self._kernel.shelf.warnings,
             ),

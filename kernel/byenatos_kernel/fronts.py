@@ -4,6 +4,10 @@ The kernel binds the address and keeps the socket; every worker of a front gets 
 it starts. So a worker that crashes, or one whose plugin has a new version, is replaced without a connection being
 refused: what arrives in between waits in the socket's queue.
 
+An application is known by its key, of which a front is told the SHA-256 in its settings (``clients``). Without any keys
+only this machine's own loopback is listened on. TLS is not spoken here: where others can reach the address, a proxy
+with TLS belongs before it.
+
 A worker is an instance like any other to the driver manager: it is launched, watched, restarted and drained the same
 way, and it is not a model that anybody can ask.
 """
@@ -13,6 +17,9 @@ import logging
 import socket
 from collections.abc import Mapping
 
+import msgspec
+
+from byenatos_kernel.access import ClientRules
 from byenatos_kernel.bus import Bus
 from byenatos_kernel.config import FrontConfig
 from byenatos_kernel.drivers import DriverManager
@@ -47,11 +54,23 @@ class _Front:
         host, port = self.listener.getsockname()[:2]
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
+    @property
+    def reachable(self) -> bool:
+        """Whether other machines may reach it."""
+        return self.listener is not None and not ipaddress.ip_address(self.listener.getsockname()[0]).is_loopback
+
 
 class FrontManager:
     """Starts the fronts that the operator's configuration names, as soon as their plugins are there."""
 
-    def __init__(self, configured: Mapping[str, FrontConfig], drivers: DriverManager, bus: Bus) -> None:
+    def __init__(
+        self,
+        configured: Mapping[str, FrontConfig],
+        clients: tuple[ClientRules, ...],
+        drivers: DriverManager,
+        bus: Bus,
+    ) -> None:
+        self._clients = clients
         self._fronts = [_Front(name, config) for name, config in configured.items() if config.workers]
         self._drivers = drivers
         self._bus = bus
@@ -61,13 +80,21 @@ class FrontManager:
     def start(self) -> None:
         """Bind the addresses. One that cannot be had is reported, and everything else goes on."""
         for front in self._fronts:
-            try:
-                front.listener = _listen(front.config.listen)
-            except (OSError, ByenatosError) as error:
-                reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-                front.problem = f"{front.config.listen}: {reason}; set fronts.{front.id}.listen to another address"
-                log.warning("the front %s does not serve: %s", front.id, front.problem)
+            self._bind(front)
         self._started = True
+        self.plugins_changed(self._plugins)
+
+    def adopt(self, clients: tuple[ClientRules, ...]) -> None:
+        """Answer these clients from now on: workers are replaced, what they answer now comes to its end."""
+        if clients == self._clients:
+            return
+        self._clients = clients
+        for front in self._fronts:
+            front.digest = ""
+            if self._started and not clients and front.reachable:
+                self._unbind(front)
+            if self._started and front.listener is None:
+                self._bind(front)
         self.plugins_changed(self._plugins)
 
     def plugins_changed(self, plugins: Mapping[str, PluginEntry]) -> None:
@@ -86,6 +113,16 @@ class FrontManager:
                 front.problem = f"the plugin {front.id!r} is a {plugin.manifest.plugin.kind}, not a front"
             elif plugin.digest != front.digest or not front.units:
                 self._replace(front, plugin)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the operator should know about where fronts listen."""
+        return tuple(
+            f"the front {front.id} listens on {front.address} without TLS: keys and texts can be read on the way; "
+            "listen on this machine only and put a proxy with TLS before it"
+            for front in self._fronts
+            if front.reachable
+        )
 
     def infos(self) -> tuple[FrontInfo, ...]:
         """What ``status`` says of the fronts."""
@@ -109,13 +146,37 @@ class FrontManager:
 
     # ---- private -----------------------------------------------------------------------------------------------
 
+    def _bind(self, front: _Front) -> None:
+        front.problem = ""
+        try:
+            front.listener = _listen(front.config.listen, anywhere=bool(self._clients))
+        except (OSError, ByenatosError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            front.problem = f"{front.config.listen}: {reason}; set fronts.{front.id}.listen to another address"
+            log.warning("the front %s does not serve: %s", front.id, front.problem)
+
+    def _unbind(self, front: _Front) -> None:
+        """Listen no more; the workers finish what they have."""
+        if front.listener is not None:
+            front.listener.close()
+            front.listener = None
+        for unit in front.units:
+            unit.pinned = False
+            self._drivers.release(unit)
+        front.units = []
+
     def _replace(self, front: _Front, plugin: PluginEntry) -> None:
         """Start new workers and let the old ones finish what they have."""
         old, front.units, front.digest, front.problem = front.units, [], plugin.digest, ""
         assert plugin.manifest is not None
         for number in range(1, front.config.workers + 1):
             entry = ModelEntry(f"{front.id}#{number}", plugin.id)
-            entry.settings = {**plugin.manifest.settings, **front.config.settings}
+            entry.settings = {
+                **plugin.manifest.settings,
+                **front.config.settings,
+                "clients": msgspec.to_builtins(self._clients),
+                "worker": number,
+            }
             try:
                 front.units.append(self._drivers.load_front(entry, plugin, lambda: self._sockets(front)))
             except ByenatosError as error:
@@ -134,11 +195,11 @@ class FrontManager:
         return [theirs, front.listener.dup()]
 
 
-def split_address(listen: str) -> tuple[str, int]:
-    """Split ``host:port`` or ``[host]:port``.
+def split_address(listen: str, *, anywhere: bool = False) -> tuple[str, int]:
+    """Split ``host:port`` or ``[host]:port``; ``anywhere``: others may reach it.
 
     Raises:
-        InvalidRequest: it is neither, or the host is no address of this machine's own loopback.
+        InvalidRequest: it is neither, or not ``anywhere`` and no address of this machine's own loopback.
     """
     host, _, port = listen.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
@@ -148,19 +209,22 @@ def split_address(listen: str) -> tuple[str, int]:
         loopback = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host).is_loopback
     except ValueError:
         raise InvalidRequest(f"expected an address like 127.0.0.1:8421, found {listen!r}") from None
-    if not loopback:
-        raise InvalidRequest(f"expected an address of this machine only (127.0.0.1, [::1]), found {listen!r}")
+    if not loopback and not anywhere:
+        raise InvalidRequest(
+            f"expected an address of this machine only (127.0.0.1, [::1]), found {listen!r}: where others can ask, "
+            "each needs a key; `byenatos keys make NAME` makes one for policies/access.toml"
+        )
     return ("127.0.0.1" if host == "localhost" else host), int(port)
 
 
-def _listen(listen: str) -> socket.socket:
+def _listen(listen: str, *, anywhere: bool) -> socket.socket:
     """Bind and listen.
 
     Raises:
         InvalidRequest: the address is not as it must be.
         OSError: it cannot be had.
     """
-    host, port = split_address(listen)
+    host, port = split_address(listen, anywhere=anywhere)
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -91,7 +91,7 @@ class Kernel:
             self.database, self.registry, self.drivers, self.routes, self.switchboard, self._publish
         )
         self.supply = Supply(self.registry, self.drivers, self.routes, self.swaps, config.driver.fallback_model)
-        self.fronts = FrontManager(config.fronts, self.drivers, self.bus)
+        self.fronts = FrontManager(config.fronts, access.clients, self.drivers, self.bus)
         self.health = HealthWatch(self.drivers, config.driver.health_check_interval)
         self.control = Control(self, (*config.not_in_force(), *missing_layers()))
         self.drivers.owner = self.switchboard
@@ -103,7 +103,7 @@ class Kernel:
         self.registry.on_judged = self._judged
         self.registry.on_plugins = self.fronts.plugins_changed
         self.registry.on_scan = self.rules.look
-        self.rules.on_change = self.enforcement.enforce
+        self.rules.on_change = self._rules_changed
         self.bus.owner = self
         self._config = config
 
@@ -170,6 +170,10 @@ class Kernel:
         task = asyncio.get_running_loop().create_task(self.supply.judged(entry))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _rules_changed(self, access: Access) -> None:
+        self.enforcement.enforce(access)
+        self.fronts.adopt(access.clients)
 
     def _signalled(self) -> None:
         self._signals += 1

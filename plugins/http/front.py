@@ -1,7 +1,7 @@
 """The front ``http``: applications speak to the kernel by the HTTP APIs of the vendors that they were written for.
 
 The parts: ``connection`` speaks HTTP/1.1 (by httptools), ``guard`` says who may ask, ``routes`` which handler answers,
-``answering`` asks the kernel, ``verbs`` and the vendors' modules know the APIs.
+``answering`` asks the kernel, ``verbs`` and the vendors' modules know the APIs, ``management`` the kernel's own.
 """
 
 import asyncio
@@ -17,8 +17,14 @@ from byenatos_sdk.protocol.errors import InvalidRequest
 from http_front import anthropic, google
 from http_front.answering import Answering
 from http_front.application import Application
-from http_front.guard import Guard, Key
+from http_front.clients import Client
+from http_front.guard import Guard
+from http_front.huggingface import HuggingFace
 from http_front.limits import Limits
+from http_front.llamacpp import LlamaCpp
+from http_front.management import Management
+from http_front.meter import Meter
+from http_front.metrics import Metrics
 from http_front.models import Models
 from http_front.ollama import Ollama
 from http_front.openai import OpenAI
@@ -33,10 +39,11 @@ ACCEPT_AGAIN_S = 0.2
 
 
 class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[settings]`` of the manifest, with the operator's laid over."""
+    """``[settings]`` of the manifest, with the operator's laid over, and what the kernel adds (see ``Front``)."""
 
     hosts: tuple[str, ...] = ()
-    keys: tuple[Key, ...] = ()
+    clients: tuple[Client, ...] = ()
+    worker: int = 1
     limits: Limits = Limits()
 
 
@@ -62,8 +69,12 @@ class Http(Front):
         google.enter(routes, verbs)
         Ollama(verbs).enter(routes)
         self._loop = asyncio.get_running_loop()
-        guard = Guard(self._settings.keys, self._settings.hosts)
-        self._server = Server(Application(routes, guard), self._settings.limits)
+        HuggingFace(verbs).enter(routes)
+        LlamaCpp(verbs).enter(routes)
+        Management(kernel).enter(routes)
+        meter = Meter(Application(routes, Guard(self._settings.clients, self._settings.hosts)))
+        Metrics(kernel, meter, self._settings.worker).enter(routes)
+        self._server = Server(meter, self._settings.limits)
         self._listener = listener
         self._loop.add_reader(listener, self._accept)
 

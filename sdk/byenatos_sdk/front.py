@@ -2,7 +2,9 @@
 
 A front is a plugin of kind ``front``. It runs in a sandbox as drivers do, holds no key and no model, and can connect to
 nothing: the kernel gives it a listening socket that is bound already, and one connection to itself as a client. What a
-front learns of the kernel is what any application may ask.
+front learns of the kernel is what any application may ask. Its settings are the manifest's with the operator's over
+them, and two of the kernel's: ``clients``, the tables of ``access.toml`` by which applications are known (none: whoever
+can connect may ask), and ``worker``, this process's number among those of the front, from 1.
 
 ::
 

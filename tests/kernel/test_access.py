@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from byenatos_kernel.access import Access, AccessError, read_access
 
+SHA = "0123456789abcdef" * 4
 SHIPPED = Path(__file__).parents[2] / "policies" / "access.toml"
 
 
@@ -36,6 +37,8 @@ def test_the_examples_in_the_shipped_file_are_what_can_be_written(tmp_path):
     access = read(tmp_path, example)
     assert access.rules("openai").network == ("api.openai.com:443",)
     assert access.secrets["openai"].environment == "OPENAI_API_KEY"
+    (client,) = access.clients
+    assert (client.name, client.slots, client.role, client.per_minute) == ("editor", ("coder",), "user", 60)
 
 
 def test_a_place_may_be_granted_as_plain_http(tmp_path):
@@ -67,6 +70,21 @@ def test_a_place_may_be_granted_as_plain_http(tmp_path):
         ('[secrets.a]\nfile = "relative"', "secrets.a: file: expected an absolute path"),
         ('[secrets.a]\nkeyring = "service"', "secrets.a: keyring: expected 'service/user'"),
         ('[secrets."A b"]\nfile = "/a"', "expected a name of lower-case letters"),
+        ('[[clients]]\nname = "a"', "missing required field `sha256`"),
+        (f'[[clients]]\nname = "a"\nsha256 = "{SHA}"\nkey = "k"', "unknown field `key`"),
+        (f'[[clients]]\nname = "A b"\nsha256 = "{SHA}"', "clients.name: expected lower-case letters"),
+        (f'[[clients]]\nname = "a"\nsha256 = "{SHA}"\nrole = "root"', "role"),
+        (f'[[clients]]\nname = "a"\nsha256 = "{SHA}"\nper_minute = -1', "per_minute"),
+        (f'[[clients]]\nname = "a"\nsha256 = "{SHA}"\nslots = [""]', "clients.a.slots: expected names"),
+        ('[[clients]]\nname = "a"\nsha256 = "abc"', "clients.a.sha256: expected 64 hexadecimal digits"),
+        (
+            f'[[clients]]\nname = "a"\nsha256 = "{SHA}"\n[[clients]]\nname = "a"\nsha256 = "{SHA[::-1]}"',
+            "clients: expected each name once, found 'a' twice",
+        ),
+        (
+            f'[[clients]]\nname = "a"\nsha256 = "{SHA}"\n[[clients]]\nname = "b"\nsha256 = "{SHA}"',
+            "clients: expected a key of its own for b, found that of a",
+        ),
         ("nonsense", "not valid TOML"),
     ],
 )
@@ -80,6 +98,12 @@ def test_what_is_wrong_is_named(tmp_path, text, words):
 def test_a_key_that_stands_where_a_name_belongs_is_not_repeated(tmp_path):
     with pytest.raises(AccessError) as refused:
         read(tmp_path, '[secrets.openai]\nenvironment = "sk-live-1234567890"')
+    assert "1234567890" not in refused.value.message
+
+
+def test_a_client_s_key_that_stands_where_its_digest_belongs_is_not_repeated(tmp_path):
+    with pytest.raises(AccessError) as refused:
+        read(tmp_path, '[[clients]]\nname = "a"\nsha256 = "byn-1234567890"')
     assert "1234567890" not in refused.value.message
 
 

@@ -201,3 +201,9 @@ def test_nesting_without_end_is_refused_or_understood(tmp_path, depth):
 def test_a_folder_in_the_place_of_the_file_is_named(tmp_path):
     with pytest.raises(ConfigError, match=f"{tmp_path}: cannot be read: Is a directory"):
         read_config(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["clients", "worker"])
+def test_what_the_kernel_tells_a_front_cannot_be_told_by_the_file(read, name):
+    with pytest.raises(ConfigError, match=rf"fronts\.http\.settings\.{name}: expected nothing here"):
+        read({"fronts": {"http": {"settings": {name: []}}}})

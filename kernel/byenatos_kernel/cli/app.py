@@ -13,6 +13,7 @@ from byenatos_kernel.cli import (
     driver,
     events,
     install,
+    keys,
     models,
     power,
     ps,
@@ -96,6 +97,10 @@ app.add_typer(_sessions, name="sessions")
 _secrets = typer.Typer(no_args_is_help=True, help="The keys that the broker puts into drivers' requests.")
 _secrets.command("list")(secrets.list_secrets)
 app.add_typer(_secrets, name="secrets")
+
+_keys = typer.Typer(no_args_is_help=True, help="The keys by which applications are known where HTTP is spoken.")
+_keys.command("make")(keys.make)
+app.add_typer(_keys, name="keys")
 
 _config = typer.Typer(no_args_is_help=True, help="The kernel's configuration, HOME/config.json.")
 _config.command("check")(config.check)

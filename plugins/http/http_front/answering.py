@@ -65,13 +65,15 @@ class Answering:
 
         Raises:
             InvalidRequest: a header says what cannot be.
+            PermissionDenied: whoever asks may not name that slot or model.
         """
         headers = request.headers
         changes: dict[str, object] = {}
         if slot := headers.get("x-byenatos-slot"):
             changes["model"] = slot
+        request.check_model(slot or asked.model)
         if session := headers.get("x-byenatos-session"):
-            changes["session"] = session
+            changes["session"] = request.client.own_session(session)
         if task := headers.get("x-byenatos-task"):
             changes["task"] = task
         if privacy := headers.get("x-byenatos-privacy"):

@@ -4,11 +4,10 @@ import sys
 import traceback
 
 from byenatos_sdk.formats import openai_chat
-from byenatos_sdk.formats.contract import Format
 from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, NotFound
 from http_front.exchange import Request, Response, Stream, of_wire
 from http_front.guard import Guard
-from http_front.routes import Routes
+from http_front.routes import ErrorFormat, Routes
 
 __all__ = ["Application"]
 
@@ -23,10 +22,11 @@ class Application:
     async def __call__(self, request: Request) -> Response | Stream:
         """Answer ``request``; errors never carry more than a sentence for the client."""
         route = self._routes.find(request)
-        spoken: Format = route.format if route is not None else openai_chat
+        spoken: ErrorFormat = route.format if route is not None else openai_chat
         try:
-            key = self._guard.admit(request)
-            request.user = key.name if key is not None else ""
+            if route is not None:
+                request.route = route.path
+            request.client = self._guard.admit(request, route.access if route is not None else "user")
             if route is None:
                 return self._nowhere(request)
             return await route.handler(request)
@@ -41,6 +41,6 @@ class Application:
         if allowed:
             names = ", ".join(sorted(allowed))
             error = InvalidRequest(f"{request.path}: expected {names}, found {request.method}")
-            response = of_wire(openai_chat.encode_error(error))
+            response = of_wire(next(iter(allowed.values())).format.encode_error(error))
             return response._replace(status=405, headers={**response.headers, "allow": names})
         return of_wire(openai_chat.encode_error(NotFound(f"{request.method} {request.path}: there is nothing here")))

@@ -7,7 +7,8 @@ from urllib.parse import parse_qsl, unquote
 import msgspec
 
 from byenatos_sdk.formats.wire import WireRequest, WireResponse
-from byenatos_sdk.protocol.errors import InvalidRequest
+from byenatos_sdk.protocol.errors import InvalidRequest, PermissionDenied
+from http_front.clients import EVERYBODY, Client
 
 __all__ = ["JSON", "Request", "Response", "Stream", "json_response", "of_wire"]
 
@@ -18,7 +19,18 @@ _MOST_FIELDS = 100
 class Request:
     """A whole request. Names of ``headers`` are in lower case; ``target`` is the path with its query, as it came."""
 
-    __slots__ = ("body", "headers", "keep_alive", "method", "parameters", "path", "target", "user", "version")
+    __slots__ = (
+        "body",
+        "client",
+        "headers",
+        "keep_alive",
+        "method",
+        "parameters",
+        "path",
+        "route",
+        "target",
+        "version",
+    )
 
     def __init__(
         self,
@@ -37,9 +49,23 @@ class Request:
         self.body = body
         self.keep_alive = keep_alive
         self.version = version
-        self.user = ""
+        self.client: Client = EVERYBODY
+        """Whose it is."""
+        self.route = ""
+        """The path of the route that answers it, as it was entered; empty if there is none."""
         self.parameters: dict[str, str] = {}
         """What the route's pattern took from the path."""
+
+    def check_model(self, model: str) -> str:
+        """Return ``model``, a slot or a model that the request names.
+
+        Raises:
+            PermissionDenied: whoever asks may not name it.
+        """
+        client = self.client
+        if not client.may_name(model):
+            raise PermissionDenied(f"model: {client.name} may ask {', '.join(client.slots)}, found {model[:80]!r}")
+        return model
 
     @property
     def query(self) -> dict[str, str]:

@@ -1,103 +1,119 @@
 """Who may ask: hosts and origins against DNS rebinding, keys where there are any.
 
 A page in a browser may send requests to this machine under a name that its owner points here; the browser then says
-that name in ``Host`` and the page's in ``Origin``. So only this machine's own names are answered, and pages of others
-are refused: there is no CORS. A program that is no browser sends no ``Origin`` and the address that it was given.
+that name in ``Host`` and the page's in ``Origin``. So only names that are known to be this machine's are answered, and
+addresses, which nobody can point elsewhere. Pages are answered if they come from this machine, or from the very host
+that was asked: there is no CORS. A program that is no browser sends no ``Origin``.
 """
 
-import hashlib
 import hmac
+import ipaddress
+import re
 import time
-from collections.abc import Mapping
-
-from msgspec import Struct
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 
 from byenatos_sdk.protocol.errors import PermissionDenied, RateLimited, Unauthenticated
+from http_front.clients import EVERYBODY, Client, digest_of
 from http_front.exchange import Request
+from http_front.routes import Access
 
-__all__ = ["Guard", "Key", "digest_of"]
+__all__ = ["Guard", "credentials"]
 
-_LOCAL = frozenset({"localhost", "127.0.0.1", "::1", "[::1]"})
-
-
-class Key(Struct, frozen=True, forbid_unknown_fields=True):
-    """A client's key: its SHA-256 in hexadecimal, never itself.
-
-    ``slots`` may be asked (empty: all); ``admin`` may swap and manage; ``per_minute`` requests are answered (0: any
-    number).
-    """
-
-    name: str
-    sha256: str
-    admin: bool = False
-    slots: tuple[str, ...] = ()
-    per_minute: int = 0
-
-
-def digest_of(key: str) -> str:
-    """Return what stands for a key in the operator's file."""
-    return hashlib.sha256(key.encode()).hexdigest()
+WINDOW_S = 60.0
+_LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:/@\s]+)(?::\d{1,5})?")
+_HEADERS = ("x-api-key", "api-key", "x-goog-api-key")
 
 
 class Guard:
     """Looks at every request before it is answered. ``hosts`` are further names of this machine."""
 
-    def __init__(self, keys: tuple[Key, ...], hosts: tuple[str, ...]) -> None:
-        self._keys = keys
+    def __init__(
+        self, clients: tuple[Client, ...], hosts: tuple[str, ...], *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._clients = clients
         self._hosts = _LOCAL | {host.lower() for host in hosts}
-        self._spent: dict[str, tuple[int, int]] = {}
+        self._clock = clock
+        self._answered: dict[str, deque[float]] = {}
 
-    def admit(self, request: Request) -> Key | None:
-        """Return whose request it is; ``None`` where no keys are asked for.
+    def admit(self, request: Request, access: Access = "user") -> Client:
+        """Return whose request it is: everybody's where there are no keys, or where everybody is let in (``open``).
 
         Raises:
-            PermissionDenied: it was made under a strange name, or by a strange page.
+            PermissionDenied: it was made under a strange name, by a strange page, or by a user where an admin must be.
             Unauthenticated: it has no key, or one that is not known.
-            RateLimited: its key was used too often in this minute.
+            RateLimited: its key was used too often in the last minute.
         """
-        host = _name(request.headers.get("host", ""))
-        if host not in self._hosts:
-            raise PermissionDenied(f"host: expected a name of this machine, found {host!r}; add it to `hosts`")
-        origin = request.headers.get("origin")
-        if origin is not None and _name(origin.partition("://")[2]) not in self._hosts:
-            raise PermissionDenied(f"origin: expected no page of another site, found {origin!r}")
-        if not self._keys:
-            return None
-        given = credential(request.headers, request.query)
-        digest = digest_of(given)
-        found = [key for key in self._keys if hmac.compare_digest(key.sha256.lower(), digest)]
-        if not given or not found:
+        self._check_names(request.headers)
+        if not self._clients or access == "open":
+            return EVERYBODY
+        client = self._known(request)
+        if access == "admin" and not client.is_admin:
+            raise PermissionDenied(f"{client.name}: expected a key of role admin, found one of role {client.role}")
+        self._count(client)
+        return client
+
+    def _check_names(self, headers: Mapping[str, str]) -> None:
+        host = _name(headers.get("host", ""))
+        if host not in self._hosts and not _is_address(host):
+            raise PermissionDenied(
+                f"host: expected a name of this machine, found {host[:80]!r}; fronts.http.settings.hosts has more"
+            )
+        origin = headers.get("origin")
+        if origin is not None:
+            page = _name(origin.partition("://")[2])
+            if not page or page not in self._hosts | {host}:
+                raise PermissionDenied(f"origin: expected no page of another site, found {origin[:80]!r}")
+
+    def _known(self, request: Request) -> Client:
+        """Return whose key a request carries. Digests are compared, all of them, each in constant time."""
+        found: Client | None = None
+        for given in credentials(request.headers, request.query):
+            digest = digest_of(given)
+            for client in self._clients:
+                if hmac.compare_digest(client.sha256, digest):
+                    found = client
+        if found is None:
             raise Unauthenticated("expected a key that this server knows, as `Authorization: Bearer` or in x-api-key")
-        self._count(found[0])
-        return found[0]
+        return found
 
-    def _count(self, key: Key) -> None:
-        if not key.per_minute:
+    def _count(self, client: Client) -> None:
+        if not client.per_minute:
             return
-        minute = int(time.time() // 60)
-        begun, count = self._spent.get(key.name, (minute, 0))
-        if begun != minute:
-            count = 0
-        if count >= key.per_minute:
-            wait = 60 - time.time() % 60
-            raise RateLimited(f"{key.name}: more than {key.per_minute} requests in a minute", retry_after_s=wait)
-        self._spent[key.name] = (minute, count + 1)
+        now = self._clock()
+        answered = self._answered.setdefault(client.name, deque())
+        while answered and answered[0] <= now - WINDOW_S:
+            answered.popleft()
+        if len(answered) >= client.per_minute:
+            raise RateLimited(
+                f"{client.name}: expected at most {client.per_minute} requests in a minute, found more",
+                retry_after_s=answered[0] + WINDOW_S - now,
+            )
+        answered.append(now)
 
 
-def credential(headers: Mapping[str, str], query: Mapping[str, str]) -> str:
-    """Return the key that a request carries, in any vendor's style; empty if it has none."""
-    kind, _, bearer = headers.get("authorization", "").partition(" ")
-    if bearer and kind.lower() == "bearer":
-        return bearer.strip()
-    for name in ("x-api-key", "api-key", "x-goog-api-key"):
-        if value := headers.get(name):
-            return value
-    return query.get("key", "")
+def credentials(headers: Mapping[str, str], query: Mapping[str, str]) -> Iterator[str]:
+    """Yield the keys that a request carries, in any vendor's style: some clients send a dummy beside the real one."""
+    kind, _, bearer = headers.get("authorization", "").strip().partition(" ")
+    if kind.lower() == "bearer" and bearer.strip():
+        yield bearer.strip()
+    for name in _HEADERS:
+        if value := headers.get(name, "").strip():
+            yield value
+    if value := query.get("key", ""):
+        yield value
 
 
 def _name(host: str) -> str:
-    """Return a host without its port, in lower case."""
-    host = host.strip().lower()
-    if host.startswith("["):
-        return host.partition("]")[0] + "]"
-    return host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() and ":" in host else host
+    """Return a host without its port, in lower case; nothing if it is no host."""
+    found = _HOST.fullmatch(host.strip().lower())
+    return found[1] if found is not None else ""
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    return True

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from byenatos_sdk.client import AsyncClient
 from byenatos_sdk.protocol.errors import NotFound
 from byenatos_sdk.protocol.messages import ModelSpecification
+from http_front.clients import EVERYBODY, Client
 
 __all__ = ["Models"]
 
@@ -21,8 +22,8 @@ class Models:
         self._listed: list[ModelSpecification] = []
         self._listed_at = float("-inf")
 
-    async def listed(self) -> list[ModelSpecification]:
-        """Return everything that can be asked now, slots before models."""
+    async def listed(self, client: Client = EVERYBODY) -> list[ModelSpecification]:
+        """Return everything that ``client`` can ask now, slots before models."""
         now = asyncio.get_running_loop().time()
         if now - self._listed_at > KEPT_S:
             slots, models = await asyncio.gather(self._kernel.slots(), self._kernel.models())
@@ -39,15 +40,16 @@ class Models:
             names = {slot.id for slot in plugged}
             self._listed = [*plugged, *(one for one in usable.values() if one.id not in names)]
             self._listed_at = now
-        return self._listed
+        return [one for one in self._listed if client.may_name(one.id)] if client.slots else self._listed
 
-    async def find(self, name: str) -> ModelSpecification:
-        """Return one of them.
+    async def find(self, name: str, client: Client = EVERYBODY) -> ModelSpecification:
+        """Return one of what ``client`` can ask.
 
         Raises:
             NotFound: there is none of that name.
         """
-        for one in await self.listed():
+        listed = await self.listed(client)
+        for one in listed:
             if one.id == name:
                 return one
-        raise NotFound(f"model {name!r} does not exist; there is {', '.join(one.id for one in self._listed) or 'none'}")
+        raise NotFound(f"model {name!r} does not exist; there is {', '.join(one.id for one in listed) or 'none'}")

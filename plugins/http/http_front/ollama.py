@@ -52,11 +52,13 @@ class Ollama:
         decoded = replace(decoded, request=replace(decoded.request, model=model))
         if decoded.action == "infer":
             return await self._verbs.answering.answer(request, ollama, prefix="", decoded=decoded)
-        await self._models.find(model)
+        await self._models.find(request.check_model(model), request.client)
         kernel = self._verbs.kernel
         slots = await kernel.slots()
         bound = {slot.name for slot in slots} | {slot.model for slot in slots}
         if model not in bound:  # what is plugged into a slot stays there until it is swapped
+            if not request.client.is_admin:
+                raise PermissionDenied(f"{decoded.action} {model}: expected a key of role admin")
             await (kernel.load(model) if decoded.action == "load" else kernel.unload(model))
         reply = Reply(new_id(""), decoded.request.model, int(time.time()), decoded)
         finish = Finish("stop", Usage(None, None), model, decoded.action)
@@ -73,14 +75,15 @@ class Ollama:
         return bare if model not in known and bare in known else model
 
     async def _show(self, request: Request) -> Response:
-        found = await self._models.find(await self._named(ollama.decode_show_request(request.wire)))
+        name = await self._named(ollama.decode_show_request(request.wire))
+        found = await self._models.find(name, request.client)
         return of_wire(ollama.encode_show(found, int(time.time())))
 
-    async def _running(self, _: Request) -> Response:
+    async def _running(self, request: Request) -> Response:
         status = await self._verbs.kernel.status()
         loaded = {one.model for one in status.instances}
         loaded |= {slot.name for slot in status.slots if slot.model in loaded}
-        listed = [one for one in await self._models.listed() if one.id in loaded]
+        listed = [one for one in await self._models.listed(request.client) if one.id in loaded]
         now = int(time.time())
         return of_wire(ollama.encode_running(listed, now, now + KEPT_S))
 
@@ -93,7 +96,7 @@ class Ollama:
         if not isinstance(name, str):
             raise InvalidRequest("model: expected a name, found none")
         try:
-            await self._models.find(await self._named(name))
+            await self._models.find(await self._named(name), request.client)
         except NotFound:
             raise NotFound(f"pull model {name!r}: nothing is fetched from here; use `byenatos models pull`") from None
         if asked.get("stream") is False:

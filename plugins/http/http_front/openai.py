@@ -38,7 +38,7 @@ class OpenAI:
         return answer
 
     async def _show(self, request: Request) -> Response:
-        found = await self._verbs.models.find(request.parameters["model"])
+        found = await self._verbs.models.find(request.parameters["model"], request.client)
         match self._formats.detect(request.wire):
             case "gemini":
                 return of_wire(gemini.encode_model(found, int(time.time())))

@@ -6,21 +6,34 @@ are called ``org/name``).
 
 import re
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
-from byenatos_sdk.formats.contract import Format
+from byenatos_sdk.formats.wire import WireResponse
+from byenatos_sdk.protocol.errors import ByenatosError
 from http_front.exchange import Request, Response, Stream
 
-__all__ = ["Handler", "Route", "Routes"]
+__all__ = ["Access", "ErrorFormat", "Handler", "Route", "Routes"]
+
+Access: TypeAlias = Literal["open", "user", "admin"]
+"""Who may come: anybody, whoever has a key (where there are keys), or an admin."""
 
 Handler = Callable[[Request], Awaitable[Response | Stream]]
 
 
+class ErrorFormat(Protocol):
+    """How an API says an error; formats do."""
+
+    def encode_error(self, error: ByenatosError) -> WireResponse:
+        """Write an error."""
+
+
 class Route(NamedTuple):
-    """A handler, and the format in which its errors are said."""
+    """A handler, the format in which its errors are said, who may come, and the path as it was entered."""
 
     handler: Handler
-    format: Format
+    format: ErrorFormat
+    access: Access
+    path: str
 
 
 class Routes:
@@ -31,10 +44,11 @@ class Routes:
         self._patterns: list[tuple[re.Pattern[str], dict[str, Route]]] = []
         self._by_pattern: dict[str, dict[str, Route]] = {}
 
-    def add(self, method: str, path: str, handler: Handler, format: Format) -> None:
+    def add(self, method: str, path: str, handler: Handler, format: ErrorFormat, access: Access = "user") -> None:
         """Answer ``method`` at ``path``, which may be a pattern, with ``handler``."""
+        route = Route(handler, format, access, path)
         if "{" not in path:
-            self._exact.setdefault(path, {})[method] = Route(handler, format)
+            self._exact.setdefault(path, {})[method] = route
             return
         if path not in self._by_pattern:
             parts = re.split(r"\{(\w+)(\.\.\.)?\}", path)
@@ -45,20 +59,27 @@ class Routes:
             )
             self._by_pattern[path] = {}
             self._patterns.append((re.compile(text), self._by_pattern[path]))
-        self._by_pattern[path][method] = Route(handler, format)
+        self._by_pattern[path][method] = route
 
     def find(self, request: Request) -> Route | None:
-        """Return the route of a request, and fill its ``parameters``; ``None`` if its path is nowhere."""
-        methods = self.methods(request)
-        return methods.get("GET" if request.method == "HEAD" else request.method)
+        """Return the route of a request, and fill its ``parameters``; ``None`` if there is none.
+
+        Of the patterns that a path fits, the first one that has the method counts.
+        """
+        method = "GET" if request.method == "HEAD" else request.method
+        exact = self._exact.get(request.path)
+        if exact is not None:
+            return exact.get(method)
+        for pattern, methods in self._patterns:
+            if method in methods and (found := pattern.fullmatch(request.path)):
+                request.parameters = found.groupdict()
+                return methods[method]
+        return None
 
     def methods(self, request: Request) -> dict[str, Route]:
         """Return what there is at a request's path, by method."""
         exact = self._exact.get(request.path)
         if exact is not None:
             return exact
-        for pattern, methods in self._patterns:
-            if found := pattern.fullmatch(request.path):
-                request.parameters = found.groupdict()
-                return methods
-        return {}
+        found = [methods for pattern, methods in self._patterns if pattern.fullmatch(request.path)]
+        return {method: route for methods in reversed(found) for method, route in methods.items()}

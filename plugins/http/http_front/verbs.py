@@ -34,7 +34,7 @@ class Verbs:
 
         async def handle(request: Request) -> Response:
             asked = format.decode_embedding_request(request.wire)
-            model = request.headers.get("x-byenatos-slot") or asked.model
+            model = request.check_model(request.headers.get("x-byenatos-slot") or asked.model)
             made = await self.kernel.embed(asked.inputs, model=model, dimensions=asked.dimensions, extra=asked.extra)
             answer = EmbeddingResponse(made.vectors, model, made.usage)
             return of_wire(format.encode_embedding_response(answer, _reply(model), request.wire))
@@ -53,8 +53,8 @@ class Verbs:
     def list(self, format: ModelListFormat) -> Handler:
         """Return what answers a request for the list of models."""
 
-        async def handle(_: Request) -> Response:
-            return of_wire(format.encode_models(await self.models.listed(), int(time.time())))
+        async def handle(request: Request) -> Response:
+            return of_wire(format.encode_models(await self.models.listed(request.client), int(time.time())))
 
         return handle
 

@@ -31,7 +31,9 @@ from byenatos_sdk.formats.llamacpp_server.state import (
     Slots,
     decode_props,
     decode_slots,
+    encode_props,
     encode_props_request,
+    encode_slots,
     encode_slots_request,
 )
 from byenatos_sdk.formats.openai_chat import Dialect
@@ -60,9 +62,11 @@ __all__ = [
     "encode_error",
     "encode_models",
     "encode_models_request",
+    "encode_props",
     "encode_props_request",
     "encode_request",
     "encode_response",
+    "encode_slots",
     "encode_slots_request",
     "stream_decoder",
     "stream_encoder",

@@ -1,15 +1,26 @@
 """What a server says about itself: ``/props``, which describes its model, and ``/slots``, which of them are busy."""
 
+from collections.abc import Sequence
 from pathlib import PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from byenatos_sdk.formats.llamacpp_server.profile import PROFILE
 from byenatos_sdk.formats.openai_chat.errors import found_error, read_body
 from byenatos_sdk.formats.openai_chat.usage import count
-from byenatos_sdk.formats.wire import WireRequest, WireResponse
+from byenatos_sdk.formats.wire import WireRequest, WireResponse, json_body
 from byenatos_sdk.protocol.messages import ModelSpecification
 
-__all__ = ["Slots", "decode_props", "decode_slots", "encode_props_request", "encode_slots_request"]
+__all__ = [
+    "Slots",
+    "decode_props",
+    "decode_slots",
+    "encode_props",
+    "encode_props_request",
+    "encode_slots",
+    "encode_slots_request",
+]
+
+_JSON = {"content-type": "application/json"}
 
 
 class Slots(NamedTuple):
@@ -63,6 +74,32 @@ def decode_props(wire: WireResponse) -> ModelSpecification:
 
 
 _FEATURES = {"vision": "images", "audio": "audio"}
+
+
+def encode_props(model: ModelSpecification, *, slots: int = 1, build: str = "") -> WireResponse:
+    """Write a model's description. What is not known of it, its file and its chat template, is left out."""
+    settings: dict[str, Any] = {}
+    if model.context_length:
+        settings["n_ctx"] = model.context_length
+    body = {
+        "default_generation_settings": settings,
+        "total_slots": slots,
+        "model_alias": model.id,
+        "modalities": {word: feature in model.features for word, feature in _FEATURES.items()},
+        "build_info": build,
+    }
+    return WireResponse(json_body(body), headers=dict(_JSON))
+
+
+def encode_slots(slots: Sequence[tuple[ModelSpecification, int]]) -> WireResponse:
+    """Write slots, each with its model and how many answers are under way in it."""
+    body = []
+    for number, (model, streams) in enumerate(slots):
+        slot: dict[str, Any] = {"id": number, "model": model.id, "is_processing": streams > 0, "streams": streams}
+        if model.context_length:
+            slot["n_ctx"] = model.context_length
+        body.append(slot)
+    return WireResponse(json_body(body), headers=dict(_JSON))
 
 
 def decode_slots(wire: WireResponse) -> Slots:

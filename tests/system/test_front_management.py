@@ -1,0 +1,325 @@
+"""The kernel's own API over HTTP, its document, its metrics, and what Hugging Face's and llama.cpp's servers have."""
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+
+import fastjsonschema
+import httpx
+import pytest
+from huggingface_hub import InferenceClient
+from kernel_process import CEILING_S, KernelProcess, slot_of, until, until_ready, write_config
+from prometheus_client.parser import text_string_to_metric_families
+
+from byenatos_sdk.formats import huggingface_tgi, llamacpp_server
+from byenatos_sdk.formats.wire import WireResponse
+from byenatos_sdk.home import Home
+from byenatos_sdk.protocol.errors import Unsupported
+
+ROOT = "/byenatos/v1"
+MODELS = {"second": {}, "spare": {}, "loaded": {}}
+
+
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory):
+    """One kernel with two slots and one worker; tests leave ``default`` at ``echo``."""
+    home = Home(tmp_path_factory.mktemp("front") / "home")
+    write_config(home, models=MODELS, slots={"other": "second"}, fronts={"http": {"listen": "127.0.0.1:0"}})
+    kernel = KernelProcess(home)
+    yield kernel
+    kernel.clean_up()
+
+
+@asynccontextmanager
+async def speaking(kernel):
+    """A client of the front."""
+    async with kernel.client() as client:
+        await until_ready(client, "default", "other")
+        status = await until(client, lambda status: status.fronts[0].ready == 1)
+    url = f"http://{status.fronts[0].address}"
+    async with httpx.AsyncClient(base_url=url, timeout=CEILING_S, trust_env=False) as http:
+        yield http
+
+
+async def events_of(answer, most=1000):
+    """The events of a stream as pairs of name and data."""
+    found, name = [], ""
+    async for line in answer.aiter_lines():
+        if line.startswith("event: "):
+            name = line.removeprefix("event: ")
+        elif line.startswith("data: "):
+            found.append((name, json.loads(line.removeprefix("data: "))))
+            if len(found) == most:
+                break
+    return found
+
+
+# ---- the document ------------------------------------------------------------------------------------------------
+
+
+class Described:
+    """The document, and what it says of an answer."""
+
+    def __init__(self, document):
+        self.document = document
+        self.seen = set()
+
+    def check(self, method, path, response):
+        """Fail unless the document has this answer: its status, its type and its shape."""
+        operation = self.document["paths"][path][method.lower()]
+        assert str(response.status_code) in operation["responses"], (method, path, response.status_code, response.text)
+        kind = response.headers["content-type"]
+        schema = operation["responses"][str(response.status_code)]["content"][kind]["schema"]
+        self.conforms(schema, response.json())
+        self.seen.add((method, path, response.status_code))
+
+    def conforms(self, schema, value):
+        """Fail unless a value is as a schema of the document says."""
+        whole = {"$schema": "http://json-schema.org/draft-07/schema", "components": self.document["components"]}
+        fastjsonschema.compile({**whole, "allOf": [schema]})(value)
+
+
+async def test_every_path_of_the_document_answers_as_it_says(kernel):
+    async with speaking(kernel) as http:
+        answer = await http.get(f"{ROOT}/openapi.json")
+        described = Described(answer.json())
+        assert described.document["openapi"] == "3.1.0"
+        asked = [
+            ("GET", "/health", None), ("GET", "/status", None), ("GET", "/models", None), ("GET", "/slots", None),
+            ("GET", "/models/{model}", "echo"), ("GET", "/models/{model}", "nothing/at all"),
+            ("GET", "/slots/{slot}", "default"), ("GET", "/slots/{slot}", "nothing"),
+            ("GET", "/swaps", None), ("GET", "/sessions", None), ("GET", "/plugins", None),
+            ("GET", "/sessions/{session}", "a/talk"), ("GET", "/sessions/{session}", "nothing"),
+            ("DELETE", "/sessions/{session}", "a/talk"), ("DELETE", "/sessions/{session}", "a/talk"),
+            ("GET", "/openapi.json", None),
+        ]  # fmt: skip
+        bodies = [
+            ("/models/load", "", {"model": "loaded"}), ("/models/load", "", {"model": "nothing"}),
+            ("/models/load", "", {"model": 5}), ("/models/load", "", None),
+            ("/models/unload", "", {"model": "loaded"}), ("/models/unload", "", {"model": "nothing"}),
+            ("/models/unload", "", {"model": "echo"}), ("/models/unload", "", []),
+            ("/slots/{slot}/swap", "default", {"model": "spare", "until": "retired"}),
+            ("/slots/{slot}/swap", "default", {"model": "echo", "strategy": "immediate"}),
+            ("/slots/{slot}/swap", "default", {"model": "nothing"}),
+            ("/slots/{slot}/swap", "nothing", {"model": "echo"}),
+            ("/slots/{slot}/swap", "default", {"model": "echo", "strategy": "magic"}),
+            ("/slots/{slot}/swap", "default", {"model": "echo", "unknown": 1}),
+        ]  # fmt: skip
+        talk = {"model": "default", "messages": [{"role": "user", "content": "Hello"}]}
+        assert (await http.post("/v1/chat/completions", json=talk, headers={"x-byenatos-session": "a/talk"})).is_success
+        for path, name, body in bodies:
+            target = ROOT + path.replace("{slot}", name)
+            content = b"{" if body is None else json.dumps(body).encode()
+            described.check("POST", ROOT + path, await http.post(target, content=content))
+        for method, path, name in asked:
+            target = ROOT + path.replace("{model}", name or "").replace("{slot}", name or "")
+            target = target.replace("{session}", name or "")
+            described.check(method, ROOT + path, await http.request(method, target))
+        operations = {
+            (method.upper(), path) for path, methods in described.document["paths"].items() for method in methods
+        }
+        assert operations - {one[:2] for one in described.seen} == {("GET", f"{ROOT}/events")}
+        assert {status for *_, status in described.seen} == {200, 400, 404}
+
+
+async def test_a_path_that_is_used_otherwise_is_refused_in_the_words_of_this_api(kernel):
+    async with speaking(kernel) as http:
+        answer = await http.post(f"{ROOT}/slots")
+        assert answer.status_code == 405
+        assert answer.headers["allow"] == "GET"
+        assert answer.json()["error"]["code"] == "invalid_request"
+
+
+# ---- swaps and events --------------------------------------------------------------------------------------------
+
+
+async def test_a_swap_is_followed_step_by_step_and_so_are_the_kernel_s_events(kernel):
+    async with speaking(kernel) as http:
+        described = Described((await http.get(f"{ROOT}/openapi.json")).json())
+        paths = described.document["paths"]
+        order = {"model": "spare", "until": "retired"}
+        async with http.stream("GET", f"{ROOT}/events") as happening:
+            assert happening.headers["content-type"] == "text/event-stream"
+            lines = happening.aiter_lines()
+            await anext(lines)  # the subscription has begun
+            swap = http.stream(
+                "POST", f"{ROOT}/slots/default/swap", json=order, headers={"accept": "text/event-stream"}
+            )
+            async with swap as answer:
+                steps = await events_of(answer)
+            assert {name for name, _ in steps} == {"swap"}
+            assert [step["state"] for _, step in steps][-3:] == ["switched", "draining", "retired"]
+            schema = paths[f"{ROOT}/slots/{{slot}}/swap"]["post"]["responses"]["200"]["content"]["text/event-stream"]
+            for _, step in steps:
+                described.conforms(schema["x-event-data"], step)
+            schema = paths[f"{ROOT}/events"]["get"]["responses"]["200"]["content"]["text/event-stream"]
+            name, seen = "", []
+            while "retired" not in seen:
+                line = await anext(lines)
+                if line.startswith("event: "):
+                    name = line.removeprefix("event: ")
+                elif line.startswith("data: "):
+                    value = json.loads(line.removeprefix("data: "))
+                    described.conforms(schema["x-event-data"], value)
+                    assert value["type"] == name
+                    seen.append(value["swap"]["state"] if name == "swap_advanced" else name)
+        assert "instance_changed" in seen
+        shown = (await http.get(f"{ROOT}/slots/default")).json()
+        assert shown["model"] == "spare"
+        assert steps[-1][1]["id"] == max(swap["id"] for swap in (await http.get(f"{ROOT}/swaps")).json())
+        assert (await http.post(f"{ROOT}/slots/default/swap", json={"model": "echo"})).json()["state"] == "switched"
+
+
+async def test_a_swap_that_fails_on_its_way_says_so_as_its_last_event(kernel):
+    async with speaking(kernel) as http:
+        swap = http.stream(
+            "POST", f"{ROOT}/slots/default/swap", json={"model": "nothing"}, headers={"accept": "text/event-stream"}
+        )
+        async with swap as answer:
+            steps = await events_of(answer)
+        assert steps[-1][0] == "error"
+        assert steps[-1][1]["error"]["code"] == "not_found"
+        assert (await http.get(f"{ROOT}/slots/default")).json()["state"] == "ready"
+
+
+async def test_a_client_that_leaves_does_not_stop_a_swap_and_listens_no_more(kernel):
+    async with speaking(kernel) as http, kernel.client() as client:
+        swap = http.stream(
+            "POST", f"{ROOT}/slots/default/swap", json={"model": "spare"}, headers={"accept": "text/event-stream"}
+        )
+        async with swap as answer:
+            await events_of(answer, most=1)
+        await until(client, lambda status: slot_of(status).model == "spare" and slot_of(status).swap is None)
+        await client.swap("default", "echo", until="retired")
+
+
+# ---- health and metrics ------------------------------------------------------------------------------------------
+
+
+def series(text):
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+async def test_metrics_count_what_was_answered(kernel):
+    def value(found, name, **labels):
+        return found.get((name, frozenset(labels.items())), 0.0)
+
+    async with speaking(kernel) as http:
+        before = series((await http.get("/metrics")).text)
+        asked = {"model": "default", "messages": [{"role": "user", "content": "one two"}]}
+        await http.post("/v1/chat/completions", json=asked)
+        await http.post("/v1/chat/completions", json={})
+        for path in ("/one", "/two"):
+            await http.get(path)
+        answer = await http.get("/metrics")
+        after = series(answer.text)
+
+        def grown(name, **labels):
+            return value(after, name, **labels) - value(before, name, **labels)
+
+        chat = {"worker": "1", "route": "/v1/chat/completions"}
+        assert answer.headers["content-type"].startswith("text/plain")
+        assert grown("byenatos_kernel_requests_total") == 1
+        assert grown("byenatos_http_answers_total", **chat, method="POST", status="200") == 1
+        assert grown("byenatos_http_answers_total", **chat, method="POST", status="400") == 1
+        assert grown("byenatos_http_answers_total", worker="1", route="none", method="none", status="404") == 2
+        assert grown("byenatos_http_answer_seconds_count", **chat) == 2
+        assert grown("byenatos_http_answer_seconds_bucket", **chat, le="+Inf") == 2
+        assert grown("byenatos_http_answer_seconds_sum", **chat) > 0
+        assert value(after, "byenatos_slot_ready", slot="default", model="echo") == 1
+        assert value(after, "byenatos_http_waiting", worker="1") == 1  # the scrape itself
+        assert value(after, "byenatos_front_workers_ready", front="http") == 1
+        open_metrics = await http.get("/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"})
+        assert open_metrics.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+        assert open_metrics.text.endswith("# EOF\n")
+
+
+async def test_health_is_said_in_every_probe_s_way(kernel):
+    async with speaking(kernel) as http:
+        assert (await http.get("/healthz")).text == "ok\n"
+        assert (await http.get("/readyz")).text == "ok\n"
+        assert (await http.get("/health")).json() == {"status": "ok"}
+        assert (await http.head("/healthz")).status_code == 200
+        assert (await http.get(f"{ROOT}/health")).json()["status"] == "ok"
+
+
+async def test_without_a_slot_that_answers_it_lives_and_is_not_ready(start_kernel):
+    kernel = start_kernel(default=None, fronts={"http": {"listen": "127.0.0.1:0"}})
+    async with kernel.client() as client:
+        status = await until(client, lambda status: status.fronts[0].ready == 1)
+    async with httpx.AsyncClient(base_url=f"http://{status.fronts[0].address}", trust_env=False) as http:
+        assert (await http.get("/healthz")).status_code == 200
+        assert (await http.get("/readyz")).status_code == 503
+        loading = await http.get("/health")
+        assert loading.status_code == 503
+        assert loading.json()["error"]["type"] == "unavailable_error"
+        assert (await http.get(f"{ROOT}/health")).json()["status"] == "down"
+
+
+# ---- Hugging Face's and llama.cpp's servers ----------------------------------------------------------------------
+
+
+async def test_hugging_face_s_own_client_continues_texts(kernel):
+    async with speaking(kernel) as http:
+        url = str(http.base_url)
+
+        def ask():
+            client = InferenceClient(url)
+            details = client.text_generation("Say it again", details=True, max_new_tokens=9)
+            pieces = list(client.text_generation("Say it again", stream=True, details=True))
+            return client.text_generation("Say it again"), details, pieces
+
+        text, details, pieces = await asyncio.to_thread(ask)
+        assert text == details.generated_text == pieces[-1].generated_text == "Say it again"
+        assert details.details.finish_reason == "eos_token"
+        assert "".join(piece.token.text for piece in pieces if not piece.token.special) == "Say it again"
+
+
+async def test_the_root_takes_texts_to_continue_and_texts_to_turn_into_vectors(kernel):
+    async with speaking(kernel) as http:
+        assert (await http.post("/", json={"inputs": "Hello"})).json() == [{"generated_text": "Hello"}]
+        stream = await http.post("/", json={"inputs": "Hello", "stream": True})
+        assert stream.headers["content-type"] == "text/event-stream"
+        for body, agent in (({"inputs": ["Hello"]}, "curl"), ({"inputs": "Hello"}, "unknown/None; hf_hub/2.4.0")):
+            vectors = await http.post("/", json=body, headers={"user-agent": agent})
+            assert "error_type" in vectors.json() or isinstance(vectors.json(), list)
+            assert vectors.json() != [{"generated_text": "Hello"}]
+
+
+async def test_llama_cpp_s_completions_and_state_are_read_by_its_own_format(kernel):
+    async with speaking(kernel) as http:
+        for path in ("/completion", "/completions"):
+            whole = await http.post(path, json={"prompt": "Hello there", "n_predict": 9})
+            assert whole.json()["content"] == "Hello there"
+            assert whole.json()["stop"] is True
+        stream = await http.post("/completion", json={"prompt": "Hello there", "stream": True})
+        chunks = [json.loads(line.removeprefix("data: ")) for line in stream.text.splitlines() if line]
+        assert "".join(chunk["content"] for chunk in chunks) == "Hello there"
+        assert [chunk["stop"] for chunk in chunks][-1] is True
+        assert "choices" in (await http.post("/v1/completions", json={"model": "default", "prompt": "Hello"})).json()
+        props = await http.get("/props")
+        assert llamacpp_server.decode_props(wire(props)).id == "default"
+        assert llamacpp_server.decode_props(wire(await http.get("/props?model=other"))).id == "other"
+        assert llamacpp_server.decode_slots(wire(await http.get("/slots"))) == (2, 0)
+        info = huggingface_tgi.decode_models(wire(await http.get("/info")))
+        assert [model.id for model in info[0]] == ["default"]
+
+
+async def test_tokens_are_refused_in_the_words_of_the_server_that_was_meant(kernel):
+    async with speaking(kernel) as http:
+        for path, body in (("/tokenize", {"content": "x"}), ("/detokenize", {"tokens": [1]})):
+            answer = await http.post(path, json=body)
+            assert answer.status_code == 501
+            assert answer.json()["error"]["type"] == "not_supported_error"
+            assert isinstance(llamacpp_server.decode_error(wire(answer)), Unsupported)
+        answer = await http.post("/tokenize", json={"inputs": "x"})
+        assert answer.status_code == 422
+        assert answer.json()["error_type"] == "validation"
+
+
+def wire(response):
+    return WireResponse(response.content, response.status_code, dict(response.headers))
