@@ -14,7 +14,7 @@ import msgspec
 from byenatos_sdk.client import AsyncClient
 from byenatos_sdk.front import Front
 from byenatos_sdk.protocol.errors import InvalidRequest
-from http_front import anthropic, google
+from http_front import anthropic, console, google
 from http_front.answering import Answering
 from http_front.application import Application
 from http_front.clients import Client
@@ -72,6 +72,7 @@ class Http(Front):
         HuggingFace(verbs).enter(routes)
         LlamaCpp(verbs).enter(routes)
         Management(kernel).enter(routes)
+        console.enter(routes)
         meter = Meter(Application(routes, Guard(self._settings.clients, self._settings.hosts)))
         Metrics(kernel, meter, self._settings.worker).enter(routes)
         self._server = Server(meter, self._settings.limits)
