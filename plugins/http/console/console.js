@@ -35,6 +35,7 @@ function slotCard(slot) {
   const model = make("select", { "aria-label": `${slot.name}: ${say("model")}` });
   const how = make("select", { "aria-label": `${slot.name}: ${say("strategy")}` });
   options(model, models.filter((one) => one.state === "available").map((one) => one.id));
+  model.value = slot.model;
   options(how, STRATEGIES, say);
   const form = make("form", {
     submit: (event) => {
