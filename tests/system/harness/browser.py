@@ -33,7 +33,7 @@ class Page:
             if "id" in said:
                 self._answers.pop(said["id"]).set_result(said)
             elif said["method"] == "Runtime.exceptionThrown":
-                self.complaints.append(said["params"]["exceptionDetails"]["exception"]["description"])
+                self.complaints.append(said["params"]["exceptionDetails"]["text"])
             elif said["method"] == "Log.entryAdded":
                 self.complaints.append(said["params"]["entry"]["text"])
 
@@ -63,11 +63,11 @@ class Page:
         assert "exceptionDetails" not in said, said["exceptionDetails"]
         return said["result"].get("value")
 
-    async def until(self, script: str) -> Any:
-        """Wait until a script's value is true, and return it; the test's ceiling ends it."""
-        while not (value := await self.evaluate(script)):
+    async def until(self, script: str) -> None:
+        """Wait until a script's value is true; the test's ceiling ends it."""
+        while not await self.evaluate(f"Boolean({script})"):
+            assert not self._listening.done(), self._listening.exception()
             await asyncio.sleep(_LOOK_AGAIN_S)
-        return value
 
     async def press(self, key: str, text: str = "") -> None:
         """Press a key, as a person would."""
