@@ -12,7 +12,6 @@ from kernel_process import CEILING_S, until, until_ready
 MODELS = {
     "slow": {"tokens": 200, "rate": 200},
     "endless": {"tokens": -1, "rate": 100},
-    "flood": {"tokens": -1, "text": "word " * 20},
     "failing": {"tokens": 9, "rate": 50, "fault": "raise", "fault_after": 3},
 }
 
@@ -64,31 +63,6 @@ async def test_a_client_that_leaves_stops_what_runs_for_it(start_kernel):
             await anext(lines)
             assert (await client.status()).streams == 1
 
-        await until(client, lambda status: status.streams == 0)
-
-
-async def test_a_client_that_does_not_read_pauses_its_stream_and_no_other(start_kernel):
-    async with serving(start_kernel) as (_, client, http):
-        body = json.dumps(question("flood", stream=True)).encode()
-        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n\r\n"
-        reader, writer = await asyncio.open_connection(http.base_url.host, http.base_url.port, limit=4096)
-        writer.write(head.encode() + body)
-        await reader.readline()
-        writer.transport.pause_reading()
-        counts = [-1, -2]
-
-        def paused(status):
-            counts.append(status.deltas)
-            return status.streams == 1 and counts[-1] == counts[-2] == counts[-3]
-
-        await until(client, paused)
-        assert (await http.post("/v1/chat/completions", json=question())).status_code == 200
-        before = (await client.status()).deltas
-        writer.transport.resume_reading()
-        for _ in range(2000):
-            await reader.read(1 << 16)
-        await until(client, lambda status: status.deltas > before + 1000)
-        writer.close()
         await until(client, lambda status: status.streams == 0)
 
 
