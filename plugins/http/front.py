@@ -6,6 +6,7 @@ The parts: ``connection`` speaks HTTP/1.1 (by httptools), ``guard`` says who may
 
 import asyncio
 import socket
+import sys
 from typing import Any
 
 import msgspec
@@ -13,12 +14,11 @@ import msgspec
 from byenatos_sdk.client import AsyncClient
 from byenatos_sdk.front import Front
 from byenatos_sdk.protocol.errors import InvalidRequest
-from http_front import google
+from http_front import console, google
 from http_front.answering import Answering
 from http_front.anthropic import Anthropic
 from http_front.application import Application
 from http_front.clients import Client
-from http_front.connection import Server
 from http_front.guard import Guard
 from http_front.huggingface import HuggingFace
 from http_front.limits import Limits
@@ -31,11 +31,13 @@ from http_front.ollama import Ollama
 from http_front.openai import OpenAI
 from http_front.responses import Responses
 from http_front.routes import Routes
+from http_front.server import Server
 from http_front.verbs import Verbs
 
 __all__ = ["Http"]
 
 ACCEPTS_PER_TURN = 32
+ACCEPT_AGAIN_S = 0.2
 
 
 class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -73,6 +75,7 @@ class Http(Front):
         HuggingFace(verbs).enter(routes)
         LlamaCpp(verbs).enter(routes)
         Management(kernel).enter(routes)
+        console.enter(routes)
         meter = Meter(Application(routes, Guard(self._settings.clients, self._settings.hosts)))
         Metrics(kernel, meter, self._settings.worker).enter(routes)
         self._server = Server(meter, self._settings.limits)
@@ -86,6 +89,10 @@ class Http(Front):
             self._listener.close()
             await self._server.drain()
 
+    def _resume(self) -> None:
+        if self._listener is not None and self._listener.fileno() >= 0:
+            self._loop.add_reader(self._listener, self._accept)
+
     def _accept(self) -> None:
         assert self._listener is not None
         assert self._server is not None
@@ -94,7 +101,10 @@ class Http(Front):
                 connected, _ = self._listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
-            except OSError:  # no descriptor is left: the next turn tries again
+            except OSError as error:  # no descriptor is left: look again when some may have been closed
+                print(f"accepting: {error}", file=sys.stderr)
+                self._loop.remove_reader(self._listener)
+                self._loop.call_later(ACCEPT_AGAIN_S, self._resume)
                 return
             connected.setblocking(False)
             task = self._loop.create_task(self._loop.connect_accepted_socket(self._server.protocol, connected))

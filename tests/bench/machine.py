@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 import timeit
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -134,12 +134,24 @@ def started(*command: str) -> Iterator["subprocess.Popen[bytes]"]:
 
 
 @contextmanager
-def real_kernel(*, other: bool = False) -> Iterator[System]:
-    """Run a kernel in a home of its own, with the echo driver loaded on :data:`TARGET` and perhaps on :data:`OTHER`."""
-    slots = {OTHER: "echo-two"} if other else {}
+def real_kernel(
+    *, other: bool = False, models: Mapping[str, object] | None = None, fronts: Mapping[str, object] | None = None
+) -> Iterator[System]:
+    """Run a kernel in a home of its own, with the echo driver loaded on :data:`TARGET` and perhaps on :data:`OTHER`.
+
+    ``models`` are further models of the echo driver with their settings, each in a slot of its name.
+    """
+    models = models or {}
+    slots = {name: name for name in models} | ({OTHER: "echo-two"} if other else {})
+    configured = {
+        "llm_driver_config": {"default_model": "echo"},
+        "slots": slots,
+        "model_config": [{"model_id": name, "vendor": "echo", "settings": one} for name, one in models.items()],
+        "fronts": fronts or {},
+    }
     with tempfile.TemporaryDirectory(prefix="byenatos-bench-") as folder:
         home = Home(folder)
-        home.config.write_text(json.dumps({"llm_driver_config": {"default_model": "echo"}, "slots": slots}), "utf-8")
+        home.config.write_text(json.dumps(configured), "utf-8")
         with started("byenatos_kernel.daemon", "--home", folder) as process:
             system = System(home.endpoint, process)
             try:
