@@ -4,9 +4,11 @@ import asyncio
 
 import pytest
 
+from byenatos_kernel import sessions
 from byenatos_kernel.database import Database
 from byenatos_kernel.sessions import TITLE_LENGTH, SessionStore
-from byenatos_sdk.protocol.errors import ByenatosError, NotFound
+from byenatos_sdk.protocol.control import KeepOrder
+from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, NotFound
 from byenatos_sdk.protocol.messages import assistant, user
 
 
@@ -82,3 +84,23 @@ async def test_a_turn_that_cannot_be_read_harms_only_its_session(store):
     assert len((await store.show("good")).turns) == 1
     await store.remove("bad")
     assert [one.id for one in await store.list()] == ["good"]
+
+
+async def test_a_conversation_that_is_over_is_kept_with_its_note_under_an_id_of_its_own(store):
+    order = KeepOrder("resp_1", "main", (user("one"), assistant("two")), b"note")
+    await store.keep(order, "uid:0")
+    shown = await store.show("resp_1")
+    assert ([turn.message for turn in shown.turns], shown.note) == ([user("one"), assistant("two")], b"note")
+    with pytest.raises(InvalidRequest, match="resp_1"):
+        await store.keep(order, "uid:0")
+    await store.remove("resp_1")
+    await store.keep(order, "uid:0")
+
+
+async def test_the_oldest_conversations_with_a_note_are_forgotten_and_all_others_stay(store, monkeypatch):
+    monkeypatch.setattr(sessions, "KEPT_WITH_NOTES", 3)
+    await store.begin("talk", "main", "uid:0", (user("one"),))
+    for number in range(5):
+        await store.keep(KeepOrder(f"resp_{number}", "main", (user("one"),), b"note"), "uid:0")
+    assert {info.id for info in await store.list()} == {"talk", "resp_2", "resp_3", "resp_4"}
+    assert (await store.show("talk")).note == b""

@@ -29,6 +29,8 @@ MOST_CHOICES = 128
 """Answers to one request, which run at the same time."""
 _UNBUFFERED = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 _PRIVACY = ("any", "local")
+_ANY_MODEL = frozenset({"dummy", "tgi"})
+"""What Hugging Face's client says where it was told no model, and what it is told to say to a server of one model."""
 
 Keep = Callable[[InferenceResponse, bytes], Awaitable[None]]
 Ended = Callable[[InferenceResponse], Awaitable[None]]
@@ -92,7 +94,9 @@ class Answering:
         changes: dict[str, object] = {}
         if slot := headers.get("x-byenatos-slot"):
             changes["model"] = slot
-        request.check_model(slot or asked.model)
+        elif asked.model in _ANY_MODEL:
+            changes["model"] = "default"
+        request.check_model(str(changes.get("model", asked.model)))
         if session := headers.get("x-byenatos-session"):
             changes["session"] = request.client.own_session(session)
         if task := headers.get("x-byenatos-task"):

@@ -25,12 +25,16 @@ class OpenAI:
         }
 
     def enter(self, routes: Routes) -> None:
-        """Enter its paths."""
-        routes.add("POST", "/v1/chat/completions", self._verbs.infer(openai_chat, "chatcmpl-"), openai_chat)
-        routes.add("POST", "/v1/completions", Completions(self._verbs.answering), openai_chat)
-        routes.add("POST", "/v1/embeddings", self._verbs.embed(openai_chat), openai_chat)
-        routes.add("GET", "/v1/models", self._list, openai_chat)
-        routes.add("GET", "/v1/models/{model...}", self._show, openai_chat)
+        """Enter its paths, those of Azure's addresses too, where the model stands in the path."""
+        chat, completions = self._verbs.infer(openai_chat, "chatcmpl-"), Completions(self._verbs.answering)
+        embeddings = self._verbs.embed(openai_chat)
+        for root in ("/v1", "/openai/v1", "/openai/deployments/{model}"):
+            routes.add("POST", f"{root}/chat/completions", chat, openai_chat)
+            routes.add("POST", f"{root}/completions", completions, openai_chat)
+            routes.add("POST", f"{root}/embeddings", embeddings, openai_chat)
+        for root in ("/v1", "/openai/v1"):
+            routes.add("GET", f"{root}/models", self._list, openai_chat)
+            routes.add("GET", f"{root}/models/{{model...}}", self._show, openai_chat)
         routes.add("GET", "/v1beta/models/{model...}", self._show, gemini)
 
     async def _list(self, request: Request) -> Response:

@@ -30,13 +30,14 @@ class Responses:
         self._keeper = Keeper(verbs.kernel, openai_responses.NAME)
 
     def enter(self, routes: Routes) -> None:
-        """Enter its paths."""
-        routes.add("POST", "/v1/responses", self._create, openai_responses)
-        routes.add("POST", "/v1/responses/input_tokens", self._count, openai_responses)
-        routes.add("GET", "/v1/responses/{id}", self._show, openai_responses)
-        routes.add("DELETE", "/v1/responses/{id}", self._delete, openai_responses)
-        routes.add("POST", "/v1/responses/{id}/cancel", self._cancel, openai_responses)
-        routes.add("GET", "/v1/responses/{id}/input_items", self._items, openai_responses)
+        """Enter its paths, at OpenAI's addresses and at Azure's."""
+        for root in ("/v1/responses", "/openai/v1/responses"):
+            routes.add("POST", root, self._create, openai_responses)
+            routes.add("POST", f"{root}/input_tokens", self._count, openai_responses)
+            routes.add("GET", f"{root}/{{id}}", self._show, openai_responses)
+            routes.add("DELETE", f"{root}/{{id}}", self._delete, openai_responses)
+            routes.add("POST", f"{root}/{{id}}/cancel", self._cancel, openai_responses)
+            routes.add("GET", f"{root}/{{id}}/input_items", self._items, openai_responses)
 
     async def _create(self, request: Request) -> Response | Stream:
         body = await self._conversation(request)

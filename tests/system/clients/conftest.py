@@ -28,8 +28,10 @@ class Served(NamedTuple):
     url: str
 
 
-def serve(home: Home, **front: Any) -> Served:
-    """Start a kernel with the scripted model and wait until its front serves."""
+def serve(home: Home, *, access: str = "", **front: Any) -> Served:
+    """Start a kernel with the scripted model and wait until its front serves; ``access`` is more of ``access.toml``."""
+    home.policies.mkdir(parents=True)
+    home.access.write_text(f"[plugins]\nunsigned = true\n{access}")
     write_config(home, default="scripted", fronts={"http": {"listen": "127.0.0.1:0"} | front})
     shutil.copytree(SCRIPTED, home.plugins / "scripted")
     kernel = KernelProcess(home)
@@ -44,14 +46,20 @@ def serve(home: Home, **front: Any) -> Served:
 
 
 @pytest.fixture(scope="session")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """The kernel."""
+def serve_front() -> Iterator[Callable[..., Served]]:
+    """Start a kernel with a front that is set up as the test says; the test stops it."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
             patch.delenv(name, raising=False)
-        found = serve(Home(tmp_path_factory.mktemp("clients") / "home"))
-        yield found
-        found.kernel.clean_up()
+        yield serve
+
+
+@pytest.fixture(scope="session")
+def served(serve_front: Callable[..., Served], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The kernel."""
+    found = serve_front(Home(tmp_path_factory.mktemp("clients") / "home"))
+    yield found
+    found.kernel.clean_up()
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -258,12 +258,15 @@ def test_a_thread_is_gone_on_from_by_the_id_of_its_last_answer(client, script):
     asked = {"model": MODEL, "max_tokens": 100}
     prompt = script({"text": "One"}, {"asked": True})
     first = client.beta.messages.create(
-        **asked, system="Be brief.", messages=[{"role": "user", "content": prompt}], thread={"type": "create"}
+        **asked,
+        system="Be brief.",
+        messages=[{"role": "user", "content": prompt}],
+        extra_body={"thread": {"type": "create"}},
     )
     second = client.beta.messages.create(
         **asked,
         messages=[{"role": "user", "content": "go on"}],
-        thread={"type": "continue", "previous_message_id": first.id},
+        extra_body={"thread": {"type": "continue", "previous_message_id": first.id}},
     )
     roles = [message["role"] for message in json.loads(second.content[0].text)["messages"]]
     assert roles == ["system", "user", "assistant", "user"]
@@ -271,6 +274,6 @@ def test_a_thread_is_gone_on_from_by_the_id_of_its_last_answer(client, script):
         client.beta.messages.create(
             **asked,
             messages=[{"role": "user", "content": "go on"}],
-            thread={"type": "continue", "previous_message_id": "msg_nobody"},
+            extra_body={"thread": {"type": "continue", "previous_message_id": "msg_nobody"}},
         )
     assert failed.value.body["error"]["details"]["error_code"] == "thread_not_found"

@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip("llm", reason="llm is not installed (extra `clients`)")
 
+pytestmark = pytest.mark.filterwarnings("ignore")
 MODEL = "default"
 
 

@@ -1,9 +1,9 @@
 """A model that answers as it is told, for tests of whoever asks it through any API.
 
-The script is what the last message of the user that is one begins with: a JSON object for the next answer, or a list of
-them for the answers of a conversation in their order (an answer's place is how many the assistant gave since the
-script). So a test needs nothing but a prompt, tools may be called in between, and tests do not disturb each other.
-Without a script the user's last text is said again.
+The last message of the user that begins with a script counts: a JSON object for the next answer, or a list of them for
+the answers of a conversation in their order (an answer's place is how many the assistant gave since the script). So a
+test needs nothing but a prompt, tools may be called in between, and tests do not disturb each other. Without a script
+the user's last text is said again.
 """
 
 import asyncio
