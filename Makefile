@@ -11,8 +11,8 @@ BYENATOS_TEST_MODELS := $(CURDIR)/.cache/models
 endif
 export BYENATOS_TEST_MODELS
 
-# Tests wait more than they compute: as many files at a time as there are cores, up to four.
-TEST_WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 4 ? n : 4)))
+# Tests wait more than they compute: one more file at a time than there are cores, up to four.
+TEST_WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 4 ? n + 1 : 4)))
 
 INSTALLED := $(VENV)/.installed
 BYENATOS := $(VENV)/bin/byenatos

@@ -92,7 +92,7 @@ def context_tokens(header: Header, settings: Settings) -> int:
 
 def _layer_bytes(header: Header, settings: Settings) -> list[int]:
     """Return for each layer what one token's key and value take: 2 x heads x head size, in the cache's types."""
-    count = _layers(header) - max(header.number(_key(header, "nextn_predict_layers")), 0)
+    count = max(_layers(header) - max(header.number(_key(header, "nextn_predict_layers")), 0), 0)
     heads = header.per_layer(_key(header, "attention.head_count"), count, 1)
     kv_heads = header.per_layer(_key(header, "attention.head_count_kv"), count, 0)
     if _key(header, "attention.head_count_kv") not in header.values:

@@ -144,7 +144,7 @@ async def test_what_nobody_uses_goes_when_the_rules_say_so(toys, rules):
 
 async def test_the_longest_idle_goes_first_when_they_hold_too_much_together(toys):
     hungry = PRELOADING.replace("return os.urandom(8).hex()", "cls.held = os.urandom(40 << 20); return 'held'")
-    async with toys(hungry, idle_mib=100) as (_, start):
+    async with toys(hungry, idle_mib=130) as (_, start):
         links = [await start(name=f"toy/{number}") for number in range(3)]
         templates = [template_of(link) for link in links]
         ended = gone(templates[1])

@@ -178,51 +178,52 @@ async def test_two_vendors_sdks_stream_through_the_broker_from_sandboxes(home, t
         granted = f'network = ["localhost:{vendor.port}"]\naddresses = ["127.0.0.1/32", "::1/128"]\nca = "{ca}"\n'
         granted += 'secrets = ["vendor"]\n'
         home.access.write_text(
-            f'[drivers.openai]\n{granted}[drivers.anthropic]\n{granted}[secrets.vendor]\nenvironment = "VENDOR_KEY"\n'
+            f"[drivers.sdk-openai]\n{granted}[drivers.sdk-anthropic]\n{granted}"
+            '[secrets.vendor]\nenvironment = "VENDOR_KEY"\n'
         )
         lock = await asyncio.to_thread(as_wheel, "anthropic", wheels)
         write_plugin(
-            workshop, "openai", OPENAI, extra=manifest(vendor, "authorization", "Bearer ", "/v1/chat/completions")
+            workshop, "sdk-openai", OPENAI, extra=manifest(vendor, "authorization", "Bearer ", "/v1/chat/completions")
         )
         write_plugin(
             workshop,
-            "anthropic",
+            "sdk-anthropic",
             ANTHROPIC,
             extra=manifest(vendor, "x-api-key", "", "/v1/messages"),
             more={"requirements.lock": lock},
         )
-        for name in ("openai", "anthropic"):
+        for name in ("sdk-openai", "sdk-anthropic"):
             publisher.sign(workshop.plugins / name)
-        (workshop.plugins / "openai").rename(home.plugins / "openai")
+        (workshop.plugins / "sdk-openai").rename(home.plugins / "sdk-openai")
         command = [sys.executable, "-m", "byenatos_kernel.cli", "--home", str(home.path), "driver", "install",
-                   str(workshop.plugins / "anthropic"), "--find-links", str(wheels)]  # fmt: skip
+                   str(workshop.plugins / "sdk-anthropic"), "--find-links", str(wheels)]  # fmt: skip
         await asyncio.to_thread(subprocess.run, command, check=True, stdout=subprocess.DEVNULL)
-        write_config(home, slots={"openai": "openai", "anthropic": "anthropic"})
+        write_config(home, slots={"sdk-openai": "sdk-openai", "sdk-anthropic": "sdk-anthropic"})
         kernel = await asyncio.to_thread(KernelProcess, home, environment={"VENDOR_KEY": CANARY})
         try:
             async with kernel.client() as client:
-                await until_ready(client, "openai", "anthropic")
+                await until_ready(client, "sdk-openai", "sdk-anthropic")
                 texts = {}
-                for name in ("openai", "anthropic"):
+                for name in ("sdk-openai", "sdk-anthropic"):
                     for how in ("stream", "plain", "blocking", "where"):
                         texts[name, how] = (await client.infer(how, model=name)).text
-                texts["denied"] = (await client.infer("denied", model="openai")).text
+                texts["denied"] = (await client.infer("denied", model="sdk-openai")).text
                 status = await client.status()
                 assert all(not one.layers and not one.open for one in status.instances)
         finally:
             kernel.clean_up()
-    for name in ("openai", "anthropic"):
+    for name in ("sdk-openai", "sdk-anthropic"):
         assert {how: texts[name, how] for how in ("stream", "plain", "blocking")} == dict.fromkeys(
             ("stream", "plain", "blocking"), "one two three"
         )
-    assert texts["anthropic", "where"].startswith(str(home.environments))
-    assert not texts["openai", "where"].startswith(str(home.path))
+    assert texts["sdk-anthropic", "where"].startswith(str(home.environments))
+    assert not texts["sdk-openai", "where"].startswith(str(home.path))
     assert texts["denied"] == "403 refused"
     keys = {call.target: (call.headers.get("authorization"), call.headers.get("x-api-key")) for call in vendor.calls}
     assert keys == {"/v1/chat/completions": (f"Bearer {CANARY}", None), "/v1/messages": (None, CANARY)}
     audit = [json.loads(line) for line in (home.path / "audit" / "egress.jsonl").read_text().splitlines()]
-    assert sorted((one["driver"], one["status"]) for one in audit) == [("anthropic", 200)] * 3 + [
-        *([("openai", 200)] * 3),
-        ("openai", 403),
+    assert sorted((one["driver"], one["status"]) for one in audit) == [("sdk-anthropic", 200)] * 3 + [
+        *([("sdk-openai", 200)] * 3),
+        ("sdk-openai", 403),
     ]
     assert CANARY not in kernel.log + json.dumps(audit)
