@@ -97,6 +97,7 @@ class ModelConfig(_Strict, frozen=True):
     timeout: Annotated[float, Meta(gt=0, le=86_400)] | None = None
     rate_limit: _Limit | dict[str, _Limit] | None = None
     journal: Annotated[int, Meta(ge=0, le=1 << 20)] = 0
+    strict: bool = False
     settings: dict[str, Any] = field(default_factory=dict)
 
 

@@ -161,6 +161,7 @@ class Instance(DriverLink):
             temperature=model.temperature,
             digest=file.digest if file is not None else "",
             declared=model.declared,
+            strict=model.strict,
         )
         self.advance(InstanceState.STARTING)
         self.launch(code, file=file, order=None if cold else self._order, sockets=sockets)

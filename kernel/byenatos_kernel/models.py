@@ -73,7 +73,8 @@ class ModelEntry:
     """A model: a file that a driver took, or one that a plugin or the configuration declares (``path`` is ``None``).
 
     ``file`` is that file, open and hashed, once it was judged to be a model. ``declared`` is what the manifest says of
-    it. ``settings`` go to the driver; ``max_tokens``, ``temperature`` and ``timeout_s`` are the operator's defaults.
+    it. ``settings`` go to the driver; ``max_tokens``, ``temperature``, ``timeout_s`` and ``strict`` are the operator's
+    defaults.
     ``journal`` is every how many tokens running answers are journaled (0: never).
     """
 
@@ -90,6 +91,7 @@ class ModelEntry:
         "specification",
         "stamp",
         "state",
+        "strict",
         "temperature",
         "timeout_s",
     )
@@ -106,6 +108,7 @@ class ModelEntry:
         self.declared: ModelSpecification | None = None
         self.stamp: tuple[int, int, int] | None = None
         self.max_tokens: int | None = None
+        self.strict = False
         self.temperature: float | None = None
         self.timeout_s: float | None = None
         self.journal = 0

@@ -203,6 +203,7 @@ class ModelRegistry:
                 entry.settings = {**entry.settings, **configured.settings}
                 entry.max_tokens = configured.max_tokens
                 entry.temperature = configured.temperature
+                entry.strict = configured.strict
                 entry.timeout_s = configured.timeout
                 entry.journal = configured.journal
 

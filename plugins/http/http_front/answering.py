@@ -28,6 +28,7 @@ KEEP_ALIVE_S = 15.0
 MOST_CHOICES = 128
 """Answers to one request, which run at the same time."""
 _UNBUFFERED = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+_SWITCH = {"true": True, "1": True, "false": False, "0": False}
 _PRIVACY = ("any", "local")
 _ANY_MODEL = frozenset({"dummy", "tgi"})
 """What Hugging Face's client says where it was told no model, and what it is told to say to a server of one model."""
@@ -105,6 +106,10 @@ class Answering:
             if privacy not in _PRIVACY:
                 raise InvalidRequest(f"x-byenatos-privacy: expected any or local, found {privacy!r}")
             changes["privacy"] = privacy
+        if strict := headers.get("x-byenatos-strict"):
+            if strict not in _SWITCH:
+                raise InvalidRequest(f"x-byenatos-strict: expected true or false, found {strict!r}")
+            changes["strict"] = _SWITCH[strict]
         return replace(asked, **changes) if changes else asked
 
     async def whole(self, asked: InferenceRequest) -> InferenceResponse:

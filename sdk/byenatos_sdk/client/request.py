@@ -45,6 +45,7 @@ class Options(TypedDict, total=False):
     parallel_tool_calls: bool | None
     reasoning: ReasoningOptions | None
     raw: bool
+    strict: bool
     response_format: dict[str, Any] | None
     task: str | None
     privacy: Literal["any", "local"]

@@ -108,7 +108,9 @@ class HTTPDriver(Driver):
         return replace(request, model=self.vendor_model, extra=extra, sampling=sampling)
 
     async def _answer(self, request: InferenceRequest, due: float) -> AsyncGenerator[str | Delta, None]:
-        encoded = self.spoken.encode_request(request, stream=self.options.stream, capabilities=self.capabilities)
+        encoded = self.spoken.encode_request(
+            request, stream=self.options.stream, strict=request.strict, capabilities=self.capabilities
+        )
         opened = await self.vendor.open(encoded, self.spoken, due)
         try:
             for delta in opened.first:

@@ -220,7 +220,7 @@ class SessionState(Value, frozen=True, omit_defaults=True):
     size_bytes: int = 0
 
 
-class SessionTranscript(Value, frozen=True):
+class SessionTranscript(Value, frozen=True, omit_defaults=True):
     """A session with all of its turns, and the note with which it was stored (see ``KeepOrder``)."""
 
     info: SessionInfo
@@ -316,7 +316,8 @@ class LoadOrder(Value, frozen=True, omit_defaults=True):
 
     ``path`` is the model's file, empty for models that have none, ``digest`` the BLAKE2b-256 of its content, in hex.
     ``max_tokens`` and ``temperature`` are the operator's, for requests that name none. ``declared`` is what the
-    plugin's manifest says of the model; it counts where the driver has nothing to say.
+    plugin's manifest says of the model; it counts where the driver has nothing to say. ``strict`` counts for all
+    requests.
     """
 
     model: str
@@ -326,6 +327,7 @@ class LoadOrder(Value, frozen=True, omit_defaults=True):
     temperature: float | None = None
     digest: str = ""
     declared: ModelSpecification | None = None
+    strict: bool = False
 
 
 class ProbeOrder(Value, frozen=True):

@@ -251,7 +251,8 @@ class InferenceRequest(Value, frozen=True, omit_defaults=True):
 
     ``tool_choice``: ``auto``, ``none``, ``required`` or a tool's name. ``response_format``: ``{"type": "json_object"}``
     or ``{"type": "json_schema", "json_schema": {"name", "schema", "strict"}}``. ``raw``: the text of the messages is
-    continued as it stands, without a chat template.
+    continued as it stands, without a chat template. ``strict``: what the model's API cannot express is refused as
+    ``unsupported``, naming the parameter, instead of adapted.
     """
 
     messages: tuple[Message, ...]
@@ -272,6 +273,7 @@ class InferenceRequest(Value, frozen=True, omit_defaults=True):
     parallel_tool_calls: bool | None = None
     reasoning: ReasoningOptions | None = None
     raw: bool = False
+    strict: bool = False
 
     @property
     def partial(self) -> str:

@@ -34,6 +34,8 @@ def complete(request: InferenceRequest, partial: str, order: LoadOrder, *, conti
         messages = (*messages, user(CONTINUE))
     if messages is not request.messages or request.continued:
         request = replace(request, messages=messages, continued=len(partial) if continues else 0)
+    if order.strict and not request.strict:
+        request = replace(request, strict=True)
     sampling = request.sampling
     defaults: dict[str, Any] = {}
     if sampling.max_tokens is None and order.max_tokens is not None:

@@ -96,6 +96,7 @@ VALUES = [
     FRONT,
     TURN,
     control.SessionTranscript(SESSION, (TURN,)),
+    control.KeepOrder("s1", "default", (MESSAGE,), b"note"),
     control.SessionState("s1", "m", 512, 12_000_000),
     control.InstanceChanged(1.5, INSTANCE),
     control.DriverFailed(1.5, 3, "llamacpp", "m", "killed by SIGSEGV", ("oops",)),
@@ -207,13 +208,14 @@ SAMPLES = {
 IMAGE = messages.Image(file_id="file-1", detail="original")
 LATER = [
     ("value.InstanceInfo.2", ISOLATED),
-    ("value.LoadOrder.2", control.LoadOrder("m", digest="ab" * 32, declared=SPECIFICATION)),
+    ("value.LoadOrder.2", control.LoadOrder("m", digest="ab" * 32, declared=SPECIFICATION, strict=True)),
     (
         "value.KernelStatus.2",
         control.KernelStatus(
             "0.1.0", 1, "/home", "ipc:///home/run/kernel.sock", 9.5, 1 << 24, 0.5, 1, 2, 3, 4, fronts=(FRONT,)
         ),
     ),
+    ("value.SessionTranscript.2", control.SessionTranscript(SESSION, (TURN,), b"note")),
     ("value.SwapEvent.2", msgspec.structs.replace(SWAP, warm_streams=2)),
     ("value.Image.2", IMAGE),
     ("value.File.2", messages.File(file_id="file-2")),
@@ -225,7 +227,11 @@ LATER = [
     (
         "value.InferenceRequest.2",
         messages.InferenceRequest(
-            (MESSAGE,), parallel_tool_calls=False, reasoning=messages.ReasoningOptions("low", 1024, "auto"), raw=True
+            (MESSAGE,),
+            parallel_tool_calls=False,
+            reasoning=messages.ReasoningOptions("low", 1024, "auto"),
+            raw=True,
+            strict=True,
         ),
     ),
     (
