@@ -522,6 +522,12 @@ def test_the_defaults_of_the_operator_fill_what_the_request_leaves_open(driven):
     assert text(driver.answer(ask(sampling=Sampling(temperature=0.0)))).endswith(" 77 0.0")
 
 
+@pytest.mark.parametrize(("order", "asked", "found"), [(True, False, True), (False, True, True), (False, False, False)])
+def test_a_request_is_strict_if_it_says_so_or_the_operator_does(driven, order, asked, found):
+    driver = driven("async def infer(self, request):\n    yield str(request.strict)", strict=order)
+    assert text(driver.answer(ask(strict=asked))) == str(found)
+
+
 def test_a_driver_that_continues_gets_the_partial_answer_as_the_last_message(driven):
     driver = driven(f"continues = True\n{SHOW}")
     assert text(driver.answer(ask("q"), "so f")).startswith("user:q|assistant:so f partial='so f'")

@@ -18,6 +18,7 @@ from byenatos_sdk.protocol.errors import (
     RequestTooLarge,
     StreamInterrupted,
     Unauthenticated,
+    Unsupported,
     UpstreamFailed,
     UpstreamTimeout,
 )
@@ -283,6 +284,12 @@ async def test_what_the_vendor_cannot_be_told_is_in_the_finish(ask):
     deltas = await ask(Script.stream(*tokens(1), *END), top_k=5)
     assert deltas[-1].adapted
     assert deltas[-1].adapted[0].startswith("top_k: dropped")
+
+
+async def test_what_the_vendor_cannot_be_told_is_refused_where_that_is_asked_for(ask, vendor):
+    with pytest.raises(Unsupported, match="top_k: openai_chat has no such parameter"):
+        await ask(Script.stream(*tokens(1), *END), top_k=5, strict=True)
+    assert not vendor.requests
 
 
 async def test_a_schema_that_the_vendor_does_not_know_is_checked_in_the_sandbox_and_repaired_once(ask, vendor):
