@@ -92,7 +92,10 @@ def test_a_shared_template_that_was_killed_is_replaced(grant, talk):
 def test_an_order_to_a_template_that_dies_is_answered_with_why(grant, talk):
     async def main():
         process = launch(grant(), entry="sandbox_entries:wait", config=b"")
-        [template] = [one for one in children() if b"byenatos_sandbox.template" in one[1]]
+        async with asyncio.timeout(60):
+            while not (found := [one for one in children() if b"byenatos_sandbox.template" in one[1]]):
+                await asyncio.sleep(0.001)  # it has no name of its own until it is executed
+        [template] = found
         os.kill(template[0], signal.SIGKILL)
         end = await talk.end(process)
         process.close()
