@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from real_link import RealLink, plugin_of
 
 from byenatos_kernel.model_files import ModelFile
@@ -39,6 +40,8 @@ async def test_two_forks_at_once_answer_as_one_that_has_loaded_the_model_itself(
     with ExitStack() as closing:
         closing.callback(nurseries.close)
         cold, one, two = links = [RealLink(plugin_of(PLUGIN), nurseries, tmp_path, model) for _ in range(3)]
+        for link in links:  # threads of three processes that wait for each other on two cores take a minute
+            link.order = replace(link.order, settings=link.order.settings | {"threads": 1, "batch_threads": 1})
         await asyncio.gather(cold.start(cold=True), one.start(), two.start())
         assert [link.preloaded for link in links] == [False, True, True]
         for request in (GREEDY, SEEDED):
