@@ -17,6 +17,8 @@ from http_front.reading import Phase, Reader
 START = b"POST /v1 HTTP/1.1\r\nhost: localhost\r\n"
 CHUNKED = START + b"transfer-encoding: chunked\r\n\r\n"
 
+PACKED = gzip.compress(b"abc", mtime=0)  # without the time: every worker must name its tests alike
+
 
 def read(*pieces: bytes, **limits: Any) -> Reader:
     reader = Reader(Limits(**limits))
@@ -86,7 +88,7 @@ PIECES = st.sampled_from(
             b"0\r\n\r\n",
             b"0\r\n",
             b"fffffff\r\n",
-            gzip.compress(b"abc"),
+            gzip.compress(b"abc", mtime=0),
         ),
     ]
 )
@@ -277,9 +279,7 @@ def test_a_packed_body_that_comes_to_nothing_is_bounded_by_what_it_costs() -> No
     assert refused(head + b"%x\r\n%b\r\n" % (len(start), start), *chunks, body_bytes=10_000) == 413
 
 
-@pytest.mark.parametrize(
-    "packed", [b"not packed", gzip.compress(b"abc")[:-1], gzip.compress(b"abc") + b"more", gzip.compress(b"abc") * 2]
-)
+@pytest.mark.parametrize("packed", [b"not packed", PACKED[:-1], PACKED + b"more", PACKED * 2])
 def test_a_packed_body_that_is_not_what_it_says_is_refused(packed: bytes) -> None:
     assert refused(posted(packed, b"content-encoding: gzip")) == 400
 
