@@ -1,3 +1,4 @@
+import json
 import types
 
 import pytest
@@ -5,8 +6,8 @@ import pytest
 from byenatos_sdk.formats.compatibility import VENDORS, CompatibilityLayer
 from byenatos_sdk.formats.contract import Format
 from byenatos_sdk.formats.matrix import MATRIX
-from byenatos_sdk.formats.wire import WireRequest
-from byenatos_sdk.protocol.errors import InvalidRequest, NotFound
+from byenatos_sdk.formats.wire import Reply, WireRequest, WireResponse
+from byenatos_sdk.protocol.errors import InvalidRequest, NotFound, Unsupported
 
 
 @pytest.fixture
@@ -82,3 +83,50 @@ def test_a_format_that_lacks_something_or_takes_anothers_name_is_refused(layer):
 
 def test_every_vendor_has_a_format_of_the_matrix():
     assert set(VENDORS.values()) <= set(MATRIX)
+
+
+# ---- from any to any ---------------------------------------------------------------------------------------------
+
+ASKED = WireRequest(
+    "/v1/chat/completions",
+    b'{"model":"m","stream":true,"seed":7,"messages":[{"role":"system","content":"Be brief."},'
+    b'{"role":"user","content":"Hi"}]}',
+)
+REPLY = Reply("msg_1", "m", 1)
+
+
+def test_a_request_of_one_format_becomes_one_of_another_and_what_was_lost_is_told(layer):
+    found = layer.translate(ASKED, "anthropic")
+    body = json.loads(found.encoded.wire.body)
+    assert (body["stream"], body["messages"][0]["role"], body["max_tokens"]) == (True, "user", 4096)
+    assert "Be brief." in str(body["system"])
+    assert [loss.parameter for loss in found.losses] == ["seed"]
+    with pytest.raises(Unsupported, match="seed"):
+        layer.translate(ASKED, "anthropic", strict=True)
+
+
+def test_an_answer_and_an_error_of_one_format_become_those_of_another(layer):
+    said = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "Hello"}, "finish_reason": "length"}]}
+    answer = layer.translate_response(WireResponse(json.dumps(said).encode()), "openai", "anthropic", REPLY)
+    body = json.loads(answer.body)
+    assert (answer.status, body["content"], body["stop_reason"]) == (
+        200,
+        [{"type": "text", "text": "Hello"}],
+        "max_tokens",
+    )
+    refused = WireResponse(b'{"error":{"message":"slow down","type":"requests"}}', 429, {"retry-after": "2"})
+    error = layer.translate_response(refused, "openai", "anthropic", REPLY)
+    assert (error.status, json.loads(error.body)["error"]["type"]) == (429, "rate_limit_error")
+
+
+def test_a_stream_of_one_format_becomes_one_of_another_and_one_that_broke_off_stays_broken(layer):
+    piece = b'data: {"choices":[{"index":0,"delta":{"content":"Hel"},"finish_reason":null}]}\n\n'
+    end = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+    whole = layer.translate_stream("openai", "anthropic", REPLY)
+    said = whole.feed(piece[:20]) + whole.feed(piece[20:]) + whole.feed(end) + whole.end()
+    assert b"text_delta" in said
+    assert said.rstrip().endswith(b'{"type":"message_stop"}')
+    broken = layer.translate_stream("openai", "anthropic", REPLY)
+    said = broken.feed(piece) + broken.end()
+    assert b"event: error" in said
+    assert b"message_stop" not in said
