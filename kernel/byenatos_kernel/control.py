@@ -188,6 +188,7 @@ class Control:
             warnings=(
                 *self._warnings,
                 *self._kernel.rules.warnings,
+                *((self._kernel.policy.problem,) if self._kernel.policy.problem else ()),
                 *self._kernel.enforcement.warnings,
                 *self._kernel.fronts.warnings,
                 *self._kernel.supply.warnings.values(),

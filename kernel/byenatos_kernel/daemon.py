@@ -14,7 +14,8 @@ import sys
 
 from byenatos_kernel.access import Access, AccessError, read_access
 from byenatos_kernel.config import Config, ConfigError, read_config
-from byenatos_kernel.shipped import access_file
+from byenatos_kernel.shipped import access_file, swap_file
+from byenatos_kernel.swap_policy import SwapPolicy, SwapPolicyError, read_swap_policy
 from byenatos_sdk.home import Home
 from byenatos_sdk.protocol.errors import ByenatosError, Unavailable
 
@@ -66,7 +67,8 @@ def main(arguments: list[str] | None = None) -> int:
         home.create()
         config = read_config(home.config)
         access = read_access(access_file(home))
-    except (AccessError, ConfigError) as error:
+        policy = read_swap_policy(swap_file(home))
+    except (AccessError, ConfigError, SwapPolicyError) as error:
         sys.stderr.write(f"byenatos: {error.message}\n")
         return BAD_CONFIGURATION
     except (OSError, ByenatosError) as error:
@@ -95,7 +97,7 @@ def main(arguments: list[str] | None = None) -> int:
     for sentence in (*access.warnings(), *missing_layers()):
         log.warning("%s", sentence)
     try:
-        _run(home, config, access)
+        _run(home, config, access, policy)
     except ByenatosError as error:
         sys.stderr.write(f"byenatos: {error.message}\n")
         return 1
@@ -146,7 +148,7 @@ def _part_with_keys(access: Access) -> None:
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], left | {_BROKER: broker.hand_over()})  # noqa: S606 - our own interpreter
 
 
-def _run(home: Home, config: Config, access: Access) -> None:
+def _run(home: Home, config: Config, access: Access, policy: SwapPolicy) -> None:
     import asyncio
 
     from byenatos_kernel.kernel import Kernel
@@ -156,7 +158,7 @@ def _run(home: Home, config: Config, access: Access) -> None:
     broker = Broker.take_over(words) if words else None
 
     async def serve() -> None:
-        await Kernel(home, config, access, broker).run()
+        await Kernel(home, config, access, policy, broker).run()
 
     asyncio.run(serve())
 

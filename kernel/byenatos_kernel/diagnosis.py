@@ -16,7 +16,8 @@ from msgspec import Struct
 from byenatos_kernel.access import Access, read_access
 from byenatos_kernel.config import read_config
 from byenatos_kernel.profiles import Profiles
-from byenatos_kernel.shipped import shipped
+from byenatos_kernel.shipped import shipped, swap_file
+from byenatos_kernel.swap_policy import read_swap_policy
 from byenatos_sandbox.checkup import Checkup, check_up
 from byenatos_sandbox.lack import Lack
 from byenatos_sandbox.layers import KINDS, LAYERS, Layer, lacks
@@ -133,6 +134,12 @@ def _look_at_home(home: Home) -> tuple[tuple[HomeFinding, ...], Access | None]:
         found.append(HomeFinding("access.toml", ok=True, found=str(rules)))
     except ByenatosError as error:
         found.append(HomeFinding("access.toml", ok=False, found=error.message, fix=f"correct {rules}"))
+    policy = swap_file(home)
+    try:
+        read_swap_policy(policy)
+        found.append(HomeFinding("swap.toml", ok=True, found=str(policy)))
+    except ByenatosError as error:
+        found.append(HomeFinding("swap.toml", ok=False, found=error.message, fix=f"correct {policy}"))
     found += _look_at_profiles([home.policies / "sandbox", shipped("policies") / "sandbox"])
     found += _look_at_plugins()
     found += (_look_at_key(path.stem, path) for path in sorted(home.operator_key.parent.glob("*.key")))

@@ -1,6 +1,6 @@
 """The hot-swap manager: rebind a slot to another model while it serves.
 
-One table, :data:`TRANSITIONS`; one method per arrow; every step is journaled before the next one begins::
+One table (``swaps.py``), one method per arrow; every step is journaled before the next one begins::
 
     requested -> validated -> preparing -> prepared -> switched -> draining -> retired
         |            |            |            |
@@ -28,8 +28,6 @@ message whatever it says) and it makes "which instance speaks for this stream" a
 
 import asyncio
 import logging
-import sqlite3
-import time
 from collections.abc import Callable
 
 import msgspec
@@ -37,75 +35,25 @@ import msgspec
 from byenatos_kernel.database import Database
 from byenatos_kernel.drivers import DriverManager
 from byenatos_kernel.instances import Instance
-from byenatos_kernel.moves import Copied, Route
 from byenatos_kernel.registry import ModelRegistry
 from byenatos_kernel.routes import Routes, Slot
 from byenatos_kernel.session_states import SessionStates
-from byenatos_kernel.streams import Stream
+from byenatos_kernel.swap_journal import SwapJournal
+from byenatos_kernel.swap_policy import SwapPolicy
+from byenatos_kernel.swaps import ENDED, TRANSITIONS, Swap
 from byenatos_kernel.switchboard import Switchboard
+from byenatos_kernel.transfers import Copies, Transfers
 from byenatos_kernel.units import Unit
 from byenatos_sdk.protocol.control import Event, SwapAdvanced
 from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, Unavailable
-from byenatos_sdk.protocol.frames import UNREADABLE, encode
+from byenatos_sdk.protocol.frames import UNREADABLE
 from byenatos_sdk.protocol.messages import ModelHealthStatus, SwapEvent, SwapRequest, SwapState
 
-__all__ = ["ENDED", "TRANSITIONS", "HotSwapManager", "Swap"]
-
-TRANSITIONS: dict[SwapState, frozenset[SwapState]] = {
-    SwapState.REQUESTED: frozenset({SwapState.VALIDATED, SwapState.FAILED}),
-    SwapState.VALIDATED: frozenset({SwapState.PREPARING, SwapState.FAILED}),
-    SwapState.PREPARING: frozenset({SwapState.PREPARED, SwapState.FAILED}),
-    SwapState.PREPARED: frozenset({SwapState.SWITCHED, SwapState.FAILED}),
-    SwapState.SWITCHED: frozenset({SwapState.DRAINING}),
-    SwapState.DRAINING: frozenset({SwapState.RETIRED}),
-    SwapState.RETIRED: frozenset(),
-    SwapState.FAILED: frozenset(),
-}
-ENDED = frozenset(state for state, following in TRANSITIONS.items() if not following)
-HISTORY = 200
+__all__ = ["HotSwapManager"]
 
 log = logging.getLogger("byenatos")
 
-_decode_event = msgspec.msgpack.Decoder(SwapEvent).decode
 _decode_health = msgspec.msgpack.Decoder(ModelHealthStatus).decode
-
-
-class Swap:
-    """One swap: its current event, who waits for it, and the slot once it is ``bound`` to the target."""
-
-    def __init__(
-        self, number: int, request: SwapRequest, source: str, observe: Callable[[SwapEvent], None] | None = None
-    ) -> None:
-        now = time.time()
-        self.request = request
-        self.observe = observe
-        self.bound: Slot | None = None
-        self.started = time.monotonic()
-        self.event = SwapEvent(number, request.slot, source, request.model, request.strategy, SwapState.REQUESTED, now)
-        self.switched: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def advance(self, state: SwapState, *, detail: str = "", moved: int | None = None, draining: int = 0) -> None:
-        """Go to ``state``; one that the table does not allow is a bug and raises ``AssertionError``."""
-        old = self.event
-        assert state in TRANSITIONS[old.state], f"swap {old.id}: {old.state} -> {state}"
-        self.event = msgspec.structs.replace(
-            old,
-            state=state,
-            at=time.time(),
-            elapsed_s=round(time.monotonic() - self.started, 6),
-            detail=detail or old.detail,
-            moved_streams=old.moved_streams if moved is None else moved,
-            draining_streams=draining,
-        )
-
-
-class _Copies:
-    """What was copied ahead of a switch: the streams, and the way that they go (none if all goes by text)."""
-
-    def __init__(self, route: Route | None, streams: dict[Stream, Copied]) -> None:
-        self.route = route
-        self.streams = streams
 
 
 class HotSwapManager:
@@ -119,15 +67,17 @@ class HotSwapManager:
         routes: Routes,
         switchboard: Switchboard,
         publish: Callable[[Event], None],
+        policy: Callable[[], SwapPolicy],
         states: SessionStates | None = None,
     ) -> None:
-        self._states = states
-        self._database = database
+        self._journal = SwapJournal(database)
+        self._transfers = Transfers(switchboard, states)
         self._registry = registry
         self._drivers = drivers
         self._routes = routes
         self._switchboard = switchboard
         self._publish = publish
+        self._policy = policy
         self._next = 1
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -136,21 +86,7 @@ class HotSwapManager:
 
         A binding that was switched to stays, unless the operator has changed the configuration of that slot since.
         """
-
-        def job(connection: sqlite3.Connection) -> tuple[list[tuple[str, str, str]], int]:
-            for number, blob in connection.execute("SELECT id, event FROM swaps").fetchall():
-                event = _decode_event(blob)
-                if event.state in ENDED:
-                    continue
-                done = event.state in {SwapState.SWITCHED, SwapState.DRAINING}
-                state = SwapState.RETIRED if done else SwapState.FAILED
-                event = msgspec.structs.replace(event, state=state, detail="the kernel stopped during this swap")
-                connection.execute("UPDATE swaps SET state=?, event=? WHERE id=?", (state.value, encode(event), number))
-            slots = connection.execute("SELECT name, model, configured FROM slots").fetchall()
-            last = connection.execute("SELECT coalesce(max(id), 0) FROM swaps").fetchone()[0]
-            return slots, last
-
-        stored, last = await self._database.run(job)
+        stored, last = await self._journal.recover()
         self._next = last + 1
         for name, model, was_configured in stored:
             now_configured = configured.get(name, "")
@@ -162,17 +98,12 @@ class HotSwapManager:
 
     async def history(self) -> list[SwapEvent]:
         """The last swaps, the newest first, as far as each has come."""
-
-        def job(connection: sqlite3.Connection) -> list[SwapEvent]:
-            rows = connection.execute("SELECT event FROM swaps ORDER BY id DESC LIMIT ?", (HISTORY,))
-            return [_decode_event(row[0]) for row in rows]
-
-        return await self._database.run(job)
+        return await self._journal.history()
 
     async def bind(self, slot: Slot, unit: Unit) -> None:
         """Give a slot that serves nothing its first unit, and remember it."""
         self._routes.bind(slot, unit)
-        await self._database.run(lambda connection: _write_slot(connection, slot))
+        await self._journal.bind(slot)
 
     async def swap(self, request: SwapRequest, observe: Callable[[SwapEvent], None] | None = None) -> SwapEvent:
         """Swap, and return the event once new requests go to the target, or once the old model is gone.
@@ -219,13 +150,13 @@ class HotSwapManager:
             target = self._validate(swap, slot)
             await self._note(swap, slot)
             await self._prepare(swap, slot, target)
-            copies = await self._copy(swap, slot, target)
+            copies = await self._transfers.ahead(swap, slot.unit, target)
             left = await self._switch(swap, slot, target, copies)
         except ByenatosError as error:
             slot.swap = None
             swap.advance(SwapState.FAILED, detail=error.message)
             if target is not None:
-                target.slots.discard(_reservation(swap))
+                target.slots.discard(swap.reservation)
                 self._drivers.release(target)
             try:
                 await self._note(swap, None)
@@ -234,7 +165,7 @@ class HotSwapManager:
                     future.set_exception(error)
                     future.exception()
             return
-        await self._cut_over(swap, target, copies)
+        await self._transfers.behind(swap, target, copies)
         slot.swap = None
         swap.switched.set_result(None)
         await self._drain(swap, left)
@@ -251,7 +182,7 @@ class HotSwapManager:
         else:
             self._registry.plugin_for(model)
             target = running
-        target.slots.add(_reservation(swap))
+        target.slots.add(swap.reservation)
         swap.advance(SwapState.VALIDATED)
         return target
 
@@ -264,62 +195,16 @@ class HotSwapManager:
         swap.advance(SwapState.PREPARED)
         await self._note(swap, slot)
 
-    async def _copy(self, swap: Swap, slot: Slot, target: Unit) -> "_Copies":
-        """While the old still serves: give the target the state of what runs and of idle sessions, if it can read it.
-
-        Whatever cannot be copied moves by text, as between any two models.
-        """
-        source = slot.unit.ready if slot.unit is not None else None
-        new = target.ready
-        if source is None or new is None or source is new or source.model.id != new.model.id:
-            return _Copies(None, {})
-        moves = self._switchboard.moves
-        try:
-            route = await moves.route(source, new)
-        except ByenatosError as error:
-            log.debug("swap %d moves by text: %s", swap.event.id, error.message)
-            return _Copies(None, {})
-        if self._states is not None:
-            await self._states.move_idle(route)
-        copied: dict[Stream, Copied] = {}
-        if swap.request.strategy == "immediate":
-            for stream in [one for one in source.streams.values() if one.slot == slot.name and not one.parts]:
-                try:
-                    copied[stream] = await moves.pre_copy(stream, route)
-                except ByenatosError as error:
-                    log.debug("stream %d moves by text: %s", stream.id, error.message)
-        return _Copies(route, copied)
-
-    async def _cut_over(self, swap: Swap, target: Unit, copies: "_Copies") -> None:
-        """After the switch: move what was copied, one after the other; what cannot go with its state goes by text."""
-        route = copies.route
-        if route is None:
-            return
-        moved, warm = swap.event.moved_streams, 0
-        for stream, copied in copies.streams.items():
-            if await self._switchboard.moves.cut_over(copied, route, "swap"):
-                warm += 1
-            elif stream.instance is route.source and self._switchboard.move_by_text(stream, target, "swap"):
-                moved += 1
-        exact = "" if route.exact else ", not exact: another arithmetic"
-        swap.event = msgspec.structs.replace(
-            swap.event,
-            moved_streams=moved + warm,
-            warm_streams=warm,
-            draining_streams=len(route.source.streams),
-            detail=f"{warm} with their state{exact}" if warm else swap.event.detail,
-        )
-
-    async def _switch(self, swap: Swap, slot: Slot, target: Unit, copies: "_Copies") -> Unit | None:
+    async def _switch(self, swap: Swap, slot: Slot, target: Unit, copies: Copies) -> Unit | None:
         """Prepared -> switched: the one assignment, and the move of the streams.
 
         Those that move with their state go on at the old instance, as in a graceful swap, until it is their turn.
         """
         if target.ready is None:
-            self._abandon(copies)
+            self._transfers.abandon(copies)
             raise Unavailable(f"{target.model.id} was lost just before the switch")
         left = self._routes.bind(slot, target)
-        target.slots.discard(_reservation(swap))
+        target.slots.discard(swap.reservation)
         moved = stayed = 0
         if left is not None:
             moved, stayed = self._switchboard.take_over(
@@ -330,16 +215,11 @@ class HotSwapManager:
         swap.bound = slot
         self._announce(swap)
         try:
-            await self._database.run(lambda connection: _record(connection, swap))
+            await self._journal.record(swap)
         except ByenatosError as error:
             # The switch stands; only its record is missing. The next steps try again.
             swap.event = msgspec.structs.replace(swap.event, detail=f"not recorded: {error.message}")
         return left
-
-    def _abandon(self, copies: "_Copies") -> None:
-        if copies.route is not None:
-            for copied in copies.streams.values():
-                self._switchboard.moves.abandon(copied, copies.route)
 
     async def _drain(self, swap: Swap, left: Unit | None) -> None:
         """Switched -> draining -> retired: the old unit goes once nothing needs it."""
@@ -358,7 +238,7 @@ class HotSwapManager:
             slot.swap = swap.event
         self._announce(swap)
         try:
-            await self._database.run(lambda connection: _record(connection, swap))
+            await self._journal.record(swap)
         except ByenatosError:
             if TRANSITIONS[swap.event.state] >= {SwapState.FAILED}:
                 raise
@@ -377,32 +257,3 @@ async def _check_health(instance: Instance) -> None:
         raise Unavailable(f"{instance.model.id} gave no proper answer to how it feels: {error}") from None
     if health.status == "down":
         raise Unavailable(f"{instance.model.id} says that it is down: {health.detail or 'it does not say why'}")
-
-
-def _reservation(swap: Swap) -> str:
-    """What stands among a unit's slots while a swap prepares it, so that nothing else releases it."""
-    return f"(swap {swap.event.id})"
-
-
-def _record(connection: sqlite3.Connection, swap: Swap) -> None:
-    """Write where a swap stands and, once it has switched, what its slot is bound to: together or not at all."""
-    if swap.bound is not None:
-        _write_slot(connection, swap.bound)
-    _write_swap(connection, swap)
-
-
-def _write_slot(connection: sqlite3.Connection, slot: Slot) -> None:
-    connection.execute(
-        "INSERT INTO slots VALUES (?, ?, ?) ON CONFLICT(name) DO UPDATE SET model=excluded.model, "
-        "configured=excluded.configured",
-        (slot.name, slot.model, slot.configured),
-    )
-
-
-def _write_swap(connection: sqlite3.Connection, swap: Swap) -> None:
-    event = swap.event
-    connection.execute(
-        "INSERT INTO swaps VALUES (?, ?, ?, ?) "
-        "ON CONFLICT(id) DO UPDATE SET state=excluded.state, event=excluded.event",
-        (event.id, event.slot, event.state.value, encode(event)),
-    )

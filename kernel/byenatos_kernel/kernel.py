@@ -21,6 +21,7 @@ from byenatos_kernel.health import HealthWatch
 from byenatos_kernel.hibernation import Hibernation
 from byenatos_kernel.hotswap import HotSwapManager
 from byenatos_kernel.link import quoted
+from byenatos_kernel.measurements import Measurements
 from byenatos_kernel.model_files import Digests
 from byenatos_kernel.models import ModelEntry
 from byenatos_kernel.nurseries import Nurseries
@@ -32,11 +33,13 @@ from byenatos_kernel.routes import Routes
 from byenatos_kernel.rules import Rules
 from byenatos_kernel.session_states import SessionStates
 from byenatos_kernel.sessions import SessionStore
-from byenatos_kernel.shipped import shipped
+from byenatos_kernel.shipped import shipped, swap_file
 from byenatos_kernel.supply import Supply
+from byenatos_kernel.swap_policy import SwapPolicy, read_swap_policy
 from byenatos_kernel.switchboard import Switchboard
 from byenatos_kernel.turns import Turns
 from byenatos_kernel.warm import WarmState
+from byenatos_kernel.watched_file import WatchedFile
 from byenatos_sandbox import Templates, memory, missing_layers
 from byenatos_sandbox.broker import Broker
 from byenatos_sdk.home import Home
@@ -65,13 +68,16 @@ log = logging.getLogger("byenatos")
 class Kernel:
     """All parts of a running kernel. Make it inside the event loop, then ``await run()``."""
 
-    def __init__(self, home: Home, config: Config, access: Access, broker: Broker | None = None) -> None:
+    def __init__(
+        self, home: Home, config: Config, access: Access, policy: SwapPolicy, broker: Broker | None = None
+    ) -> None:
         self.home = home
         self._stopping = asyncio.Event()
         self._signals = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self.database = Database(home.database)
         self.rules = Rules(home, access)
+        self.policy = WatchedFile(policy, home.policies, lambda: swap_file(home), read_swap_policy)
         self.bus = Bus(home.socket, __version__)
         self.nurseries = Nurseries(Templates(_PRELOADED), access.templates)
         profiles = Profiles([home.policies / "sandbox", shipped("policies") / "sandbox"])
@@ -90,8 +96,16 @@ class Kernel:
         self.warm = WarmState()
         self.states = SessionStates(self.warm, Hibernation(home.warm, home.warm_key))
         self.switchboard = Switchboard(self.places, self.routes, self.turns, self.bus, self.warm, self.states)
+        self.measurements = Measurements(asyncio.get_running_loop().time)
         self.swaps = HotSwapManager(
-            self.database, self.registry, self.drivers, self.routes, self.switchboard, self._publish, self.states
+            self.database,
+            self.registry,
+            self.drivers,
+            self.routes,
+            self.switchboard,
+            self._publish,
+            lambda: self.policy.value,
+            self.states,
         )
         self.supply = Supply(self.registry, self.drivers, self.routes, self.swaps, config.driver.fallback_model)
         self.fronts = FrontManager(config.fronts, access.clients, self.drivers, self.bus)
@@ -105,8 +119,9 @@ class Kernel:
         self.registry.on_removed = self.supply.removed
         self.registry.on_judged = self._judged
         self.registry.on_plugins = self.fronts.plugins_changed
-        self.registry.on_scan = self.rules.look
+        self.registry.on_scan = self._scanned
         self.rules.on_change = self._rules_changed
+        self.switchboard.on_ended.append(self.measurements.ended)
         self.bus.owner = self
         self._config = config
 
@@ -174,6 +189,10 @@ class Kernel:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def _scanned(self, changed: set[str] | None) -> None:
+        self.rules.look(changed)
+        self.policy.look(changed)
+
     def _rules_changed(self, access: Access) -> None:
         self.enforcement.enforce(access)
         self.fronts.adopt(access.clients)
@@ -191,6 +210,7 @@ class Kernel:
         self.health.close()
         self.fronts.close()
         self.rules.close()
+        self.policy.close()
         self.registry.close()
         await self.switchboard.drain(DRAIN_S)
         await self.drivers.close(STOP_S)

@@ -126,6 +126,8 @@ class Places:
         """Put a stream, which is in no place, into the table of an instance; the driver is told by the caller."""
         stream.id = number
         stream.instance = instance
+        stream.epoch = instance.epoch
+        stream.model = instance.model.id
         stream.state = StreamState.RUNNING
         stream.progress = self._loop.time()
         instance.streams[number] = stream

@@ -5,12 +5,18 @@ from pathlib import Path
 
 from byenatos_sdk.home import Home
 
-__all__ = ["access_file", "shipped"]
+__all__ = ["access_file", "shipped", "swap_file"]
 
 
 def access_file(home: Home) -> Path:
     """The operator's ``access.toml``: the home's own, else the shipped one."""
     return home.access if home.access.exists() else shipped("policies") / "access.toml"
+
+
+def swap_file(home: Home) -> Path:
+    """The operator's ``swap.toml``: the home's own, else the shipped one."""
+    own = home.policies / "swap.toml"
+    return own if own.exists() else shipped("policies") / "swap.toml"
 
 
 def shipped(name: str) -> Path:

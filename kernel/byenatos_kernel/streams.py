@@ -50,7 +50,8 @@ class Stream:
     """One request and its answer. ``client_id`` is the client's number for it, ``id`` the kernel's current one.
 
     ``lag`` is what waits for the client and ``total`` the whole answer, both about in bytes. ``deadline`` and
-    ``progress`` are loop times; a ``gap_s`` of 0 means no gap limit.
+    ``progress`` are loop times, and so is ``first_at``, when its first delta came (0: none has); a ``gap_s`` of 0 means
+    no gap limit. ``epoch`` and ``model`` are those of the last instance that it was on.
 
     ``base`` is how many characters of the answer its present driver, or the one whose warm state that went on from, was
     begun with. ``record`` is the journal of its warm state, ``trial`` a move that may still be undone.
@@ -66,13 +67,16 @@ class Stream:
         "crashes",
         "deadline",
         "dirty",
+        "epoch",
         "event_lag",
         "events",
+        "first_at",
         "gap_s",
         "id",
         "instance",
         "journal",
         "lag",
+        "model",
         "moves",
         "opened_at",
         "parts",
@@ -114,10 +118,13 @@ class Stream:
         self.crashes = 0
         self.paused = False
         self.opened_at = 0.0
+        self.first_at = 0.0
         self.progress = 0.0
         self.deadline = 0.0
         self.gap_s = 0.0
         self.base = 0
+        self.epoch = 0
+        self.model = ""
         self.record: Record | None = None
         self.trial: Trial | None = None
 

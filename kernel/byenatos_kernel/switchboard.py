@@ -15,7 +15,7 @@ while an assistant's turn is written it is STORING, which nothing interrupts.
 
 import asyncio
 import contextlib
-from collections.abc import Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from typing import Protocol
 
 import msgspec
@@ -93,7 +93,10 @@ class Wire(Protocol):
 
 
 class Switchboard:
-    """Owns all streams. ``requests`` and ``deltas`` count since the start."""
+    """Owns all streams. ``requests`` and ``deltas`` count since the start.
+
+    Whoever is in ``on_ended`` is told of each stream whose terminal was queued.
+    """
 
     def __init__(
         self,
@@ -108,6 +111,7 @@ class Switchboard:
         self.requests = 0
         self.deltas = 0
         self.draining = False
+        self.on_ended: list[Callable[[Stream, Terminal], None]] = []
         self._routes = routes
         self._turns = turns
         self._wire = wire
@@ -242,6 +246,8 @@ class Switchboard:
         client.lag += size
         if not stream.dirty:
             stream.progress = instance.last_seen
+            if not stream.first_at:
+                stream.first_at = instance.last_seen
             stream.dirty = True
             client.dirty.append(stream)
             self._wire.dirty[client] = None
@@ -262,6 +268,8 @@ class Switchboard:
         elif isinstance(event, _CONTENT):
             self.deltas += 1
             stream.progress = instance.last_seen
+            if not stream.first_at:
+                stream.first_at = instance.last_seen
             stream.add_event(event)
             self._touch(stream)
             if stream.lag > LAG_LIMIT or stream.client.lag > CLIENT_LAG_LIMIT or stream.total > STREAM_LIMIT:
@@ -420,6 +428,8 @@ class Switchboard:
         stream.body = b""
         stream.client.body_bytes -= stream.body_bytes
         stream.terminal = terminal
+        for told in self.on_ended:
+            told(stream, terminal)
         self._touch(stream)
 
     def _over_limit(self, stream: Stream) -> None:

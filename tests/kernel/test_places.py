@@ -5,6 +5,7 @@ import socket
 from byenatos_kernel.channel import URGENT_BYTES, Channel
 from byenatos_kernel.clients import ClientState
 from byenatos_kernel.link import DriverLink
+from byenatos_kernel.models import ModelEntry
 from byenatos_kernel.places import Places
 from byenatos_kernel.streams import Stream
 from byenatos_sandbox import Grant
@@ -17,6 +18,8 @@ class Deaf(DriverLink):
         self.channel = channel
         self.grant = Grant("deaf/model")
         self.streams: dict[int, Stream] = {}
+        self.epoch = 1
+        self.model = ModelEntry("model", "deaf")
         self.killed = ""
 
     def fail(self, reason: str) -> None:

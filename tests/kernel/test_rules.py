@@ -27,7 +27,7 @@ class Told:
 
     async def look(self, changed=None) -> None:
         self.rules.look(changed)
-        while self.rules._timer is not None:
+        while self.rules._file._timer is not None:
             await asyncio.sleep(0)
 
 

@@ -118,18 +118,20 @@ def start_detached(home: Home, *, wait_s: float, verbose: bool = False, attached
     One that is ``attached`` ends with this process, however that ends.
 
     Raises:
-        ConfigError, AccessError: if the home's configuration or access.toml is wrong.
+        ConfigError, AccessError, SwapPolicyError: if the home's configuration, access.toml or swap.toml is wrong.
         ByenatosError: if it ends before; with the last lines of its log.
         DeadlineExceeded: if it does not answer within ``wait_s`` seconds; it is stopped again.
     """
     from byenatos_kernel.access import read_access
     from byenatos_kernel.config import read_config, write_first_config
-    from byenatos_kernel.shipped import access_file
+    from byenatos_kernel.shipped import access_file, swap_file
+    from byenatos_kernel.swap_policy import read_swap_policy
 
     try:
         home.create()
         write_first_config(home.config)
         read_access(access_file(home))
+        read_swap_policy(swap_file(home))
         read_config(home.config)  # what is wrong with it is said here rather than in the log
         with home.log.open("ab") as log:
             begin = log.tell()

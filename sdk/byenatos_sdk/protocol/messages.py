@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias, dataclass_transform
 from msgspec import Struct, field
 
 __all__ = [
+    "MOST_SESSION_MOVES",
     "Audio",
     "Delta",
     "Effort",
@@ -36,6 +37,8 @@ __all__ = [
     "Role",
     "Sampling",
     "SessionInfo",
+    "SessionLevel",
+    "SessionMove",
     "SwapEvent",
     "SwapRequest",
     "SwapState",
@@ -59,11 +62,14 @@ __all__ = [
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter"]
 Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
-SwapStrategy: TypeAlias = Literal["graceful", "immediate"]
+SwapStrategy: TypeAlias = Literal["graceful", "immediate", "background", "session_aware"]
+SessionLevel: TypeAlias = Literal["kv", "tokens", "text", "drain"]
+"""How a conversation gets to another instance, the best first: with its warm state; by text that both read as the same
+tokens; by text that the target reads anew; not at all, it ends where it is."""
 
 
 class SwapState(Enum):
-    """Where a swap stands; the transitions are a table in the kernel's ``hotswap``."""
+    """Where a swap stands; the transitions are a table in the kernel's ``swaps``."""
 
     REQUESTED = "requested"
     VALIDATED = "validated"
@@ -73,6 +79,7 @@ class SwapState(Enum):
     DRAINING = "draining"
     RETIRED = "retired"
     FAILED = "failed"
+    ROLLED_BACK = "rolled_back"
 
 
 class InstanceState(Enum):
@@ -448,7 +455,13 @@ class ModelHealthStatus(Value, frozen=True, omit_defaults=True):
 
 
 class SwapRequest(Value, frozen=True, omit_defaults=True):
-    """Bind ``slot`` to ``model``. ``graceful`` lets running answers end where they are, ``immediate`` moves them.
+    """Bind ``slot`` to ``model``.
+
+    ``graceful`` lets running answers end where they are, ``immediate`` moves them, ``session_aware`` moves each
+    conversation between its own turns, ``background`` prepares with low priority and switches once the slot is idle.
+    ``reason`` is what caused it: ``manual``, or a trigger's name. ``force``: swap even if conversations of the slot are
+    more than the target can take. For ``keep_old_s`` seconds after the switch the old instance is kept, and the swap
+    rolled back if the new one fails (``None``: as the operator's policy says).
 
     The call returns once new requests go to the new model, or with ``until="retired"`` once the old one is gone.
     """
@@ -458,12 +471,32 @@ class SwapRequest(Value, frozen=True, omit_defaults=True):
     strategy: SwapStrategy = "graceful"
     reason: str = "manual"
     until: Literal["switched", "retired"] = "switched"
+    force: bool = False
+    keep_old_s: float | None = None
+
+
+class SessionMove(Value, frozen=True, omit_defaults=True):
+    """How one conversation got to the target of a swap: at which ``level``, and what that cost.
+
+    ``session`` is its id, or empty for a request without one. ``positions`` (tokens, for a language model) and
+    ``bytes`` of warm state were copied, or read anew at the level ``text``. ``pause_s`` is for how long a running answer said
+    nothing, from its last delta at the old instance to the first at the new one.
+    """
+
+    session: str
+    level: SessionLevel
+    positions: int = 0
+    bytes: int = 0
+    pause_s: float = 0.0
+    detail: str = ""
 
 
 class SwapEvent(Value, frozen=True, omit_defaults=True):
     """One step of one swap. ``at`` in seconds since the epoch, ``elapsed_s`` since the swap was requested.
 
-    Of the ``moved_streams``, ``warm_streams`` moved with their warm state, the others by their text.
+    Of the ``moved_streams``, ``warm_streams`` moved with their warm state, the others by their text. ``cause`` is the
+    request's ``reason``. In ``sequential`` mode memory holds only one of the two models: the old one leaves first, and
+    requests wait until the new one is there. ``sessions`` are the conversations that moved or are to move, the first ``MOST_SESSION_MOVES``.
     """
 
     id: int
@@ -478,6 +511,13 @@ class SwapEvent(Value, frozen=True, omit_defaults=True):
     moved_streams: int = 0
     draining_streams: int = 0
     warm_streams: int = 0
+    cause: str = "manual"
+    mode: Literal["overlap", "sequential"] = "overlap"
+    sessions: tuple[SessionMove, ...] = ()
+
+
+MOST_SESSION_MOVES = 64
+"""Conversations that an event of a swap tells of; of the others it has the number."""
 
 
 class SessionInfo(Value, frozen=True, omit_defaults=True):

@@ -19,6 +19,7 @@ from byenatos_kernel.drivers import DriverManager
 from byenatos_kernel.grants import Grants
 from byenatos_kernel.hotswap import HotSwapManager
 from byenatos_kernel.instances import Instance
+from byenatos_kernel.measurements import Measurements
 from byenatos_kernel.model_files import Digests
 from byenatos_kernel.places import Places
 from byenatos_kernel.plugins import PluginShelf
@@ -28,6 +29,7 @@ from byenatos_kernel.routes import Routes
 from byenatos_kernel.sessions import SessionStore
 from byenatos_kernel.shipped import shipped
 from byenatos_kernel.supply import Supply
+from byenatos_kernel.swap_policy import SwapPolicy, SwapRules
 from byenatos_kernel.switchboard import Switchboard
 from byenatos_kernel.turns import Turns
 from byenatos_kernel.verdicts import Order, Report
@@ -156,7 +158,18 @@ class Rig:
         self.turns = Turns(self.sessions)
         self.places = Places(self.drivers, self.routes)
         self.switchboard = Switchboard(self.places, self.routes, self.turns, self.wire)
-        self.swaps = HotSwapManager(self.database, self.registry, self.drivers, self.routes, self.switchboard, publish)
+        self.policy = SwapPolicy(SwapRules(keep_old_s=0.0))
+        self.measurements = Measurements(asyncio.get_running_loop().time)
+        self.switchboard.on_ended.append(self.measurements.ended)
+        self.swaps = HotSwapManager(
+            self.database,
+            self.registry,
+            self.drivers,
+            self.routes,
+            self.switchboard,
+            publish,
+            lambda: self.policy,
+        )
         self.supply = Supply(self.registry, self.drivers, self.routes, self.swaps, fallback)
         self.drivers.owner = self.switchboard
         self.places.fallback = self.supply.fallback

@@ -1,0 +1,74 @@
+"""One swap: where it stands, who waits for it, and the table of where it may go."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from byenatos_kernel.routes import Slot
+from byenatos_sdk.protocol.messages import MOST_SESSION_MOVES, SessionMove, SwapEvent, SwapRequest, SwapState
+
+__all__ = ["ENDED", "TRANSITIONS", "Swap"]
+
+TRANSITIONS: dict[SwapState, frozenset[SwapState]] = {
+    SwapState.REQUESTED: frozenset({SwapState.VALIDATED, SwapState.FAILED}),
+    SwapState.VALIDATED: frozenset({SwapState.PREPARING, SwapState.FAILED}),
+    SwapState.PREPARING: frozenset({SwapState.PREPARED, SwapState.FAILED}),
+    SwapState.PREPARED: frozenset({SwapState.SWITCHED, SwapState.FAILED}),
+    SwapState.SWITCHED: frozenset({SwapState.DRAINING}),
+    SwapState.DRAINING: frozenset({SwapState.RETIRED, SwapState.ROLLED_BACK}),
+    SwapState.RETIRED: frozenset(),
+    SwapState.FAILED: frozenset(),
+    SwapState.ROLLED_BACK: frozenset(),
+}
+ENDED = frozenset(state for state, following in TRANSITIONS.items() if not following)
+
+
+class Swap:
+    """One swap: its current event, who waits for it, and the slot once it is ``bound`` to the target."""
+
+    def __init__(
+        self, number: int, request: SwapRequest, source: str, observe: Callable[[SwapEvent], None] | None = None
+    ) -> None:
+        now = time.time()
+        self.request = request
+        self.observe = observe
+        self.bound: Slot | None = None
+        self.started = time.monotonic()
+        self.event = SwapEvent(
+            number,
+            request.slot,
+            source,
+            request.model,
+            request.strategy,
+            SwapState.REQUESTED,
+            now,
+            cause=request.reason,
+        )
+        self.switched: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def advance(self, state: SwapState, *, detail: str = "", moved: int | None = None, draining: int = 0) -> None:
+        """Go to ``state``; one that the table does not allow is a bug and raises ``AssertionError``."""
+        old = self.event
+        assert state in TRANSITIONS[old.state], f"swap {old.id}: {old.state} -> {state}"
+        self.event = msgspec.structs.replace(
+            old,
+            state=state,
+            at=time.time(),
+            elapsed_s=round(time.monotonic() - self.started, 6),
+            detail=detail or old.detail,
+            moved_streams=old.moved_streams if moved is None else moved,
+            draining_streams=draining,
+        )
+
+    def note_move(self, move: SessionMove) -> None:
+        """Add to what the event tells of conversations; those beyond ``MOST_SESSION_MOVES`` are counted only."""
+        if len(self.event.sessions) < MOST_SESSION_MOVES:
+            self.event = msgspec.structs.replace(self.event, sessions=(*self.event.sessions, move))
+
+    @property
+    def reservation(self) -> str:
+        """What stands among a unit's slots while this swap needs it, so that nothing else releases it."""
+        return f"(swap {self.event.id})"
