@@ -34,8 +34,9 @@ NOT_THE_MODELS = frozenset(
 class Outcome(Struct, frozen=True, gc=False):
     """One request that ended ``at`` a loop time.
 
-    ``code`` is empty if it was answered; ``failed`` if it was not and that was the model's doing. ``first_s``: from the request to its first delta (``None``: there was none). ``took_s``: to its end.
-    ``characters`` of the answer, about. ``moves``: how often it changed its place.
+    ``code`` is empty if it was answered; ``failed`` if it was not and that was the model's doing. ``first_s``: from the
+    request to its first delta (``None``: there was none). ``took_s``: to its end. ``characters`` of the answer, about.
+    ``moves``: how often it changed its place.
     """
 
     at: float

@@ -479,8 +479,8 @@ class SessionMove(Value, frozen=True, omit_defaults=True):
     """How one conversation got to the target of a swap: at which ``level``, and what that cost.
 
     ``session`` is its id, or empty for a request without one. ``positions`` (tokens, for a language model) and
-    ``bytes`` of warm state were copied, or read anew at the level ``text``. ``pause_s`` is for how long a running answer said
-    nothing, from its last delta at the old instance to the first at the new one.
+    ``bytes`` of warm state were copied, or read anew at the level ``text``. ``pause_s`` is for how long a running
+    answer said nothing, from its last delta at the old instance to the first at the new one.
     """
 
     session: str
@@ -496,7 +496,8 @@ class SwapEvent(Value, frozen=True, omit_defaults=True):
 
     Of the ``moved_streams``, ``warm_streams`` moved with their warm state, the others by their text. ``cause`` is the
     request's ``reason``. In ``sequential`` mode memory holds only one of the two models: the old one leaves first, and
-    requests wait until the new one is there. ``sessions`` are the conversations that moved or are to move, the first ``MOST_SESSION_MOVES``.
+    requests wait until the new one is there. ``sessions`` are the conversations that moved or are to move, the first
+    ``MOST_SESSION_MOVES``.
     """
 
     id: int
