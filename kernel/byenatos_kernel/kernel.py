@@ -22,6 +22,7 @@ from byenatos_kernel.hibernation import Hibernation
 from byenatos_kernel.hotswap import HotSwapManager
 from byenatos_kernel.link import quoted
 from byenatos_kernel.measurements import Measurements
+from byenatos_kernel.memory_budget import MemoryBudget
 from byenatos_kernel.model_files import Digests
 from byenatos_kernel.models import ModelEntry
 from byenatos_kernel.nurseries import Nurseries
@@ -85,7 +86,11 @@ class Kernel:
         self.shelf = PluginShelf(home, [shipped("plugins"), home.plugins], self.database)
         self.registry = ModelRegistry(self.shelf, home.models, grants, config, Digests(self.database), self._publish)
         self.drivers = DriverManager(
-            self.registry, grants, self._publish, most_models=config.driver.max_concurrent_models
+            self.registry,
+            grants,
+            self._publish,
+            most_models=config.driver.max_concurrent_models,
+            budget=MemoryBudget(lambda: self.policy.value),
         )
         self.egress = Egress(home, access, broker)
         self.enforcement = Enforcement(self.drivers, grants, self.egress)
