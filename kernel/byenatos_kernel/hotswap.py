@@ -39,6 +39,8 @@ from byenatos_kernel.models import ModelEntry
 from byenatos_kernel.registry import ModelRegistry
 from byenatos_kernel.routes import Routes, Slot
 from byenatos_kernel.session_states import SessionStates
+from byenatos_kernel.sessions import SessionStore
+from byenatos_kernel.suitability import Suitability
 from byenatos_kernel.swap_journal import SwapJournal
 from byenatos_kernel.swap_policy import SwapPolicy
 from byenatos_kernel.swaps import ENDED, TRANSITIONS, Swap
@@ -73,6 +75,7 @@ class HotSwapManager:
     ) -> None:
         self._journal = SwapJournal(database)
         self._transfers = Transfers(switchboard, states)
+        self._suitability = Suitability(SessionStore(database), switchboard, policy)
         self._registry = registry
         self._drivers = drivers
         self._routes = routes
@@ -173,15 +176,19 @@ class HotSwapManager:
         swap.ended.set_result(None)
 
     async def _validate(self, swap: Swap, slot: Slot) -> Unit:
-        """Requested -> validated: the target is known, and there is room for it. Starts it or joins one that runs."""
+        """Requested -> validated: the target is known, suits the slot, and there is room for it.
+
+        Starts it or joins one that runs.
+        """
         model = self._registry.model(swap.request.model)
         self._registry.plugin_for(model)
+        cut = await self._suitability.check(swap.request, slot, model, self._drivers.find(model.id))
         target = self._running(model, slot)
         if target is None:
             await self._drivers.make_room(model, overlap=1)
             target = self._running(model, slot) or self._drivers.load(model, overlap=1)
         target.slots.add(swap.reservation)
-        swap.advance(SwapState.VALIDATED)
+        swap.advance(SwapState.VALIDATED, detail=cut)
         return target
 
     def _running(self, model: ModelEntry, slot: Slot) -> Unit | None:

@@ -32,6 +32,9 @@ def swap(
     until: Annotated[
         Until, typer.Option("--until", help="Return when new requests go to MODEL, or when the old model is gone.")
     ] = "retired",
+    force: Annotated[
+        bool, typer.Option("--force", help="Swap even if MODEL cannot take over what is alive in SLOT: it is cut off.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Bind SLOT to MODEL while it is in use; with --json a line of JSON for each step."""
@@ -39,12 +42,14 @@ def swap(
 
     with Client(home_of(context)) as client:
         if as_json:
-            client.swap(slot, model, strategy=strategy, until=until, on_event=show_json_line)
+            client.swap(slot, model, strategy=strategy, until=until, force=force, on_event=show_json_line)
         else:
-            show_swap(client, slot, model, strategy, until)
+            show_swap(client, slot, model, strategy, until, force=force)
 
 
-def show_swap(client: "Client", slot: str, model: str, strategy: SwapStrategy, until: Until) -> SwapEvent:
+def show_swap(
+    client: "Client", slot: str, model: str, strategy: SwapStrategy, until: Until, *, force: bool = False
+) -> SwapEvent:
     """Swap, print each step with its time, and return the last one.
 
     Raises:
@@ -57,7 +62,7 @@ def show_swap(client: "Client", slot: str, model: str, strategy: SwapStrategy, u
             if spinner is not None:
                 spinner.update(f"{slot}: {step.source or 'nothing'} → {model}")
 
-        return client.swap(slot, model, strategy=strategy, until=until, on_event=show)
+        return client.swap(slot, model, strategy=strategy, until=until, force=force, on_event=show)
 
 
 def swaps(context: typer.Context, *, as_json: JsonOption = False) -> None:

@@ -45,12 +45,16 @@ _Struct = TypeVar("_Struct")
 
 
 class SwapOrder(Value, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Plug ``model`` into the slot. The answer comes once new requests go to it, or once the old one is gone."""
+    """Plug ``model`` into the slot. The answer comes once new requests go to it, or once the old one is gone.
+
+    ``force``: also if the model cannot take over what is alive in the slot, which is cut off then.
+    """
 
     model: str
     strategy: SwapStrategy = "graceful"
     reason: str = "manual"
     until: Literal["switched", "retired"] = "switched"
+    force: bool = False
 
 
 class SlotHealth(Value, frozen=True, omit_defaults=True):
@@ -181,6 +185,7 @@ class Management:
                 strategy=order.strategy,
                 reason=order.reason,
                 until=order.until,
+                force=order.force,
                 on_event=steps.put_nowait,
             )
 

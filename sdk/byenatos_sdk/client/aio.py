@@ -231,12 +231,13 @@ class AsyncClient:
         strategy: SwapStrategy = "graceful",
         reason: str = "manual",
         until: Literal["switched", "retired"] = "switched",
+        force: bool = False,
         on_event: Callable[[SwapEvent], None] | None = None,
     ) -> SwapEvent:
         """Bind ``slot`` to ``model`` while it serves, and return the step ``until`` which it was waited for.
 
         ``switched``: new requests go to the new model; ``retired``: the old one is gone. ``on_event`` gets every step
-        up to there.
+        up to there. ``force``: also if the new model cannot take over what is alive in the slot, which is cut off then.
 
         Raises:
             ByenatosError: why it failed; the slot then still answers as before.
@@ -247,7 +248,7 @@ class AsyncClient:
                 on_event(event.swap)
 
         return check_swap(
-            await self._call("swap", SwapRequest(slot, model, strategy, reason, until), SwapEvent, advanced)
+            await self._call("swap", SwapRequest(slot, model, strategy, reason, until, force), SwapEvent, advanced)
         )
 
     async def swaps(self) -> list[SwapEvent]:

@@ -54,10 +54,11 @@ model_files = ["*.toy"]
 """
 
 
-def manifest(memory_mib: dict[str, int]) -> str:
-    """The plugin's manifest, with what its models take of memory."""
+def manifest(memory_mib: dict[str, int], declared: dict[str, str]) -> str:
+    """The plugin's manifest, with what its models take of memory and further lines of their tables."""
     return MANIFEST + "".join(
-        f'[[models]]\nid = "{model}"\nmemory_mib = {memory_mib.get(model, 0)}\n' for model in MODELS
+        f'[[models]]\nid = "{model}"\nmemory_mib = {memory_mib.get(model, 0)}\n{declared.get(model, "")}\n'
+        for model in MODELS
     )
 
 
@@ -141,13 +142,14 @@ class Rig:
         most_models: int = 9,
         config: Config | None = None,
         memory_mib: dict[str, int] | None = None,
+        declared: dict[str, str] | None = None,
     ) -> None:
         home = Home(folder)
         home.create()
         home.access.write_text("[plugins]\nunsigned = true\n")
         plugin = home.plugins / "scripted"
         plugin.mkdir(exist_ok=True)
-        (plugin / "plugin.toml").write_text(manifest(memory_mib or {}))
+        (plugin / "plugin.toml").write_text(manifest(memory_mib or {}, declared or {}))
         self.slots = slots
         self.drivers_made: list[ScriptedDriver] = []
         self.obedient = True
