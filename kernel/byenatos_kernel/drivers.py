@@ -62,7 +62,7 @@ class DriverManager:
     """Loads models into driver processes, restarts what crashes, retires what nobody wants.
 
     Whoever keeps units that could go if need be (see :meth:`evictable`) adds a function to ``evictors``. It gives one
-    up, so that it is let go, and returns whether it had one to give.
+    up, so that it is let go, and returns whether it had one to give. For the models in ``claims`` room is being made.
     """
 
     def __init__(
@@ -75,6 +75,7 @@ class DriverManager:
         budget: MemoryBudget | None = None,
     ) -> None:
         self.evictors: list[Callable[[], bool]] = []
+        self.claims: list[ModelEntry] = []
         self._budget = budget
         self.units: list[Unit] = []
         self.owner: UnitOwner | None = None
@@ -127,6 +128,8 @@ class DriverManager:
         units = [unit for unit in models if unit not in without]
         kept = [unit for unit in self.evictable() if all(name.startswith(KEPT_BY_SWAP) for name in unit.slots)]
         loaded = {unit.model.id for unit in units if not unit.leaving and not unit.dead and unit not in kept}
+        claims = [claimed for claimed in self.claims if claimed is not model]
+        loaded |= {claimed.id for claimed in claims}
         if model.id not in loaded and len(loaded) >= self._most_models + overlap:
             return (
                 f"{len(loaded)} models are loaded ({', '.join(sorted(loaded))}) and max_concurrent_models is "
@@ -139,6 +142,7 @@ class DriverManager:
             model,
             [unit for unit in units if not unit.dead or unit.instance is not None],
             gone=[unit for unit in models if unit in without],
+            claims=claims,
             kept_bytes=nurseries.idle_bytes if nurseries is not None else 0,
         )
 
@@ -155,20 +159,21 @@ class DriverManager:
             if unit.slots and not unit.pinned and not unit.leaving and all(name.startswith(KEPT) for name in unit.slots)
         ]
 
-    async def make_room(self, model: ModelEntry, *, overlap: int = 0) -> None:
+    async def make_room(self, model: ModelEntry, *, overlap: int = 0, patient: bool = False) -> None:
         """Have room for one more process of ``model``, by giving up what is only kept in case.
 
         Idle templates go first, then what the ``evictors`` give; what is being stopped already is waited for. Nothing
-        goes in vain: if all that could go would not suffice, nothing is given up.
+        goes in vain: if all that could go would not suffice, nothing is given up. ``patient``: what leaves once its
+        requests have ended is waited for, too.
 
         Raises:
             Overloaded: that does not suffice, with all figures.
         """
         nurseries = self._grants.nurseries
         while lack := self.lack(model, overlap=overlap):
-            stopping = [unit for unit in self.units if unit.leaving and not unit.busy]
+            stopping = [unit for unit in self.units if unit.leaving and (patient or not unit.busy)]
             if stopping:
-                await asyncio.gather(*(unit.gone.wait() for unit in stopping))
+                await _first_gone(stopping)
             elif nurseries is not None and await nurseries.end_idle():
                 continue
             elif self.lack(model, overlap=overlap, without=self.evictable()) or not any(
@@ -411,3 +416,13 @@ class DriverManager:
         instance.degraded_at = self._loop.time()
         if instance.state is InstanceState.READY:
             instance.advance(InstanceState.DEGRADED, detail)
+
+
+async def _first_gone(units: list[Unit]) -> None:
+    """Wait until one of them is gone."""
+    waits = [asyncio.ensure_future(unit.gone.wait()) for unit in units]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()

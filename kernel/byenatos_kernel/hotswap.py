@@ -13,6 +13,8 @@ What must stay true:
   streams: no request can see half of it. The journal entry and the new binding are one transaction.
 - After ``switched`` there is nothing left that can fail: the old unit drains for as long as its streams take.
 - One swap at a time per slot, up to ``switched``; a drain may overlap the next swap.
+- Where memory does not hold both models, the old one leaves between ``validated`` and ``preparing``: the slot stays
+  bound to it, its requests wait, and a failure brings it back (``sequential.py``).
 
 Between two instances of one model whose warm state means the same in both, an ``immediate`` swap moves what runs with
 that state (``moves.py``): it is copied before the switch, while the old instance goes on, and the streams are cut over
@@ -38,6 +40,7 @@ from byenatos_kernel.instances import Instance
 from byenatos_kernel.models import ModelEntry
 from byenatos_kernel.registry import ModelRegistry
 from byenatos_kernel.routes import Routes, Slot
+from byenatos_kernel.sequential import Sequential
 from byenatos_kernel.session_states import SessionStates
 from byenatos_kernel.sessions import SessionStore
 from byenatos_kernel.suitability import Suitability
@@ -48,7 +51,7 @@ from byenatos_kernel.switchboard import Switchboard
 from byenatos_kernel.transfers import Copies, Transfers
 from byenatos_kernel.units import Unit
 from byenatos_sdk.protocol.control import Event, SwapAdvanced
-from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, Unavailable
+from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, Overloaded, Unavailable
 from byenatos_sdk.protocol.frames import UNREADABLE
 from byenatos_sdk.protocol.messages import ModelHealthStatus, SwapEvent, SwapRequest, SwapState
 
@@ -75,6 +78,7 @@ class HotSwapManager:
     ) -> None:
         self._journal = SwapJournal(database)
         self._transfers = Transfers(switchboard, states)
+        self._sequential = Sequential(drivers, routes, switchboard, policy, self._announce, states)
         self._suitability = Suitability(SessionStore(database), switchboard, policy)
         self._registry = registry
         self._drivers = drivers
@@ -139,6 +143,7 @@ class HotSwapManager:
         if not task.cancelled() and task.exception() is not None:  # a bug; whoever waits must not wait for ever
             log.error("swap %d failed", swap.event.id, exc_info=task.exception())
             slot.swap = None
+            self._sequential.give_up(slot, ByenatosError("the kernel failed during a swap; its log says how"))
             for future in (swap.switched, swap.ended):
                 if not future.done():
                     future.set_exception(ByenatosError("the kernel failed during the swap; its log says how"))
@@ -153,15 +158,18 @@ class HotSwapManager:
             await self._note(swap, slot)
             target = await self._validate(swap, slot)
             await self._note(swap, slot)
+            if target is None:
+                target = await self._sequential.exchange(swap, slot, self._registry.model(swap.request.model))
             await self._prepare(swap, slot, target)
             copies = await self._transfers.ahead(swap, slot.unit, target)
             left = await self._switch(swap, slot, target, copies)
         except ByenatosError as error:
-            slot.swap = None
-            swap.advance(SwapState.FAILED, detail=error.message)
             if target is not None:
                 target.slots.discard(swap.reservation)
                 self._drivers.release(target)
+            await self._sequential.restore(swap, slot, target, error)
+            slot.swap = None
+            swap.advance(SwapState.FAILED, detail=error.message)
             try:
                 await self._note(swap, None)
             finally:
@@ -175,20 +183,24 @@ class HotSwapManager:
         await self._drain(swap, left)
         swap.ended.set_result(None)
 
-    async def _validate(self, swap: Swap, slot: Slot) -> Unit:
+    async def _validate(self, swap: Swap, slot: Slot) -> Unit | None:
         """Requested -> validated: the target is known, suits the slot, and there is room for it.
 
-        Starts it or joins one that runs.
+        Starts it or joins one that runs; nothing if the old one has to leave first.
         """
         model = self._registry.model(swap.request.model)
         self._registry.plugin_for(model)
-        cut = await self._suitability.check(swap.request, slot, model, self._drivers.find(model.id))
+        swap.forced = await self._suitability.check(swap.request, slot, model, self._drivers.find(model.id))
         target = self._running(model, slot)
         if target is None:
-            await self._drivers.make_room(model, overlap=1)
-            target = self._running(model, slot) or self._drivers.load(model, overlap=1)
-        target.slots.add(swap.reservation)
-        swap.advance(SwapState.VALIDATED, detail=cut)
+            try:
+                await self._drivers.make_room(model, overlap=1)
+                target = self._running(model, slot) or self._drivers.load(model, overlap=1)
+            except Overloaded as lack:
+                self._sequential.plan(swap, slot, model, lack)
+        if target is not None:
+            target.slots.add(swap.reservation)
+        swap.advance(SwapState.VALIDATED, detail=swap.forced)
         return target
 
     def _running(self, model: ModelEntry, slot: Slot) -> Unit | None:
@@ -223,6 +235,7 @@ class HotSwapManager:
             moved, stayed = self._switchboard.take_over(
                 slot.name, left, target, running=swap.request.strategy == "immediate", but=copies.streams
             )
+        moved += self._sequential.serve(swap, slot, target)
         swap.advance(SwapState.SWITCHED, moved=moved, draining=stayed)
         slot.swap = swap.event
         swap.bound = slot

@@ -6,6 +6,7 @@ the old unit, whatever runs after it goes to the new one.
 
 from byenatos_kernel.drivers import DriverManager
 from byenatos_kernel.registry import ModelRegistry
+from byenatos_kernel.slot_queue import SlotQueue
 from byenatos_kernel.units import Unit
 from byenatos_sdk.protocol.control import SlotInfo
 from byenatos_sdk.protocol.errors import NotFound, Unavailable
@@ -15,9 +16,12 @@ __all__ = ["Routes", "Slot"]
 
 
 class Slot:
-    """A stable name. ``model`` is what it is bound to, ``unit`` what serves that (``None`` until it is loaded)."""
+    """A stable name. ``model`` is what it is bound to, ``unit`` what serves that (``None`` until it is loaded).
 
-    __slots__ = ("configured", "detail", "model", "name", "swap", "unit")
+    While it has a ``queue``, a sequential swap is under way, and its requests wait in that.
+    """
+
+    __slots__ = ("configured", "detail", "model", "name", "queue", "swap", "unit")
 
     def __init__(self, name: str, model: str, configured: str) -> None:
         self.name = name
@@ -25,12 +29,13 @@ class Slot:
         self.configured = configured
         self.unit: Unit | None = None
         self.swap: SwapEvent | None = None
+        self.queue: SlotQueue | None = None
         self.detail = ""
 
     @property
     def unserved(self) -> bool:
         """Whether nothing serves the slot and nothing ever will, unless a unit is bound to it."""
-        return self.unit is None or self.unit.dead
+        return self.queue is None and (self.unit is None or self.unit.dead)
 
     @property
     def info(self) -> SlotInfo:
@@ -39,7 +44,12 @@ class Slot:
         epochs: tuple[int, ...] = ()
         streams = 0
         detail = self.detail
-        if not self.model:
+        waiting = sum(stream.slot == self.name for stream in unit.waiting) if unit is not None else 0
+        if self.queue is not None:
+            state = "loading"
+            waiting += len(self.queue)
+            detail = self.swap.detail if self.swap is not None else detail
+        elif not self.model:
             state = "empty"
         elif unit is None or unit.dead:
             state = "unavailable"
@@ -54,7 +64,16 @@ class Slot:
         if unit is not None and unit.instance is not None:
             epochs = (unit.instance.epoch,)
             streams = len(unit.instance.streams)
-        return SlotInfo(self.name, self.model, state, epochs, streams, self.swap, detail)  # type: ignore[arg-type]
+        return SlotInfo(
+            self.name,
+            self.model,
+            state,  # type: ignore[arg-type]
+            epochs,
+            streams,
+            self.swap,
+            detail,
+            waiting,
+        )
 
 
 class Routes:
@@ -104,6 +123,6 @@ class Routes:
         slot.detail = ""
         unit.slots.add(slot.name)
         for other in self.slots.values():
-            if other.model == unit.model.id and other.unit is not None and other.unit.dead:
+            if other.model == unit.model.id and other.unit is not None and other.unserved:
                 self.bind(other, unit)  # its unit died for good; this one serves the same model
         return left if left is not unit else None

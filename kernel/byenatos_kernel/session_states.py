@@ -22,6 +22,9 @@ MOVE_S = 30.0
 """How long a swap takes for idle sessions, at most."""
 
 PREFILL_S = 600.0
+HIBERNATE_S = 5.0
+"""How long idle sessions are hibernated for before their instance leaves, at most."""
+
 
 log = logging.getLogger("byenatos")
 
@@ -78,6 +81,23 @@ class SessionStates:
         self._asleep.add(Hibernation.name(session))
         await self._warm.release(instance, session)
         return dormant.positions, size
+
+    async def hibernate_idle(self, instance: Instance) -> int:
+        """Hibernate the sessions that an instance holds while nobody answers them, for a time; return how many.
+
+        For one that leaves: should its model come back, they need not be read again.
+        """
+        count = 0
+        if arena_of(instance) is None:
+            return count
+        try:
+            async with asyncio.timeout(HIBERNATE_S):
+                for holding in await self._warm.holdings(instance):
+                    await self.hibernate(instance, holding.session)
+                    count += 1
+        except (ByenatosError, TimeoutError, OSError) as error:
+            log.info("not all idle sessions were hibernated: %s", error)
+        return count
 
     async def wake(self, instance: Instance, session: str) -> int:
         """Give a hibernated session's state to an instance, and remove its file; return how many positions.

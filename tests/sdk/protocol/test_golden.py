@@ -212,6 +212,7 @@ IMAGE = messages.Image(file_id="file-1", detail="original")
 LATER = [
     ("value.InstanceInfo.2", ISOLATED),
     ("value.ModelSpecification.2", msgspec.structs.replace(SPECIFICATION, memory_bytes=300_000_000)),
+    ("value.SlotInfo.2", msgspec.structs.replace(SLOT, state="loading", waiting=12)),
     ("value.ProbeOrder.2", control.ProbeOrder("/model", {"n_ctx": 4096})),
     ("value.LoadOrder.2", control.LoadOrder("m", digest="ab" * 32, declared=SPECIFICATION, strict=True)),
     (
