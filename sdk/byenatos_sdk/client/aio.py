@@ -231,12 +231,15 @@ class AsyncClient:
         strategy: SwapStrategy = "graceful",
         reason: str = "manual",
         until: Literal["switched", "retired"] = "switched",
+        force: bool = False,
+        keep_old_s: float | None = None,
         on_event: Callable[[SwapEvent], None] | None = None,
     ) -> SwapEvent:
         """Bind ``slot`` to ``model`` while it serves, and return the step ``until`` which it was waited for.
 
         ``switched``: new requests go to the new model; ``retired``: the old one is gone. ``on_event`` gets every step
-        up to there.
+        up to there. ``force``: even if conversations of the slot are more than the new model can take. The old instance
+        is kept for ``keep_old_s`` seconds to roll back to (``None``: as the operator's policy says).
 
         Raises:
             ByenatosError: why it failed; the slot then still answers as before.
@@ -246,9 +249,8 @@ class AsyncClient:
             if on_event is not None and isinstance(event, SwapAdvanced):
                 on_event(event.swap)
 
-        return check_swap(
-            await self._call("swap", SwapRequest(slot, model, strategy, reason, until), SwapEvent, advanced)
-        )
+        order = SwapRequest(slot, model, strategy, reason, until, force, keep_old_s)
+        return check_swap(await self._call("swap", order, SwapEvent, advanced))
 
     async def swaps(self) -> list[SwapEvent]:
         """List the last step of every swap that the kernel remembers."""
