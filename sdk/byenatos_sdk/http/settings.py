@@ -26,7 +26,8 @@ class HTTPSettings(Value, frozen=True, forbid_unknown_fields=True):
     ``most_wait_s`` how long a vendor may ask to wait before it is asked again.
     ``without``: sampling parameters that this model does not take. ``capabilities``: fields of ``Capabilities`` that
     differ for this model. ``emulate_tools``: where those say that it knows no tools, tell it of them in words.
-    ``extra``: parameters of the vendor's own for every request that has none of that name.
+    ``extra``: parameters of the vendor's own for every request that has none of that name. ``refresh_models``: when the
+    driver's first instance is ready, the kernel asks for the vendor's list and makes its models loadable.
     """
 
     base_url: str = ""
@@ -43,6 +44,7 @@ class HTTPSettings(Value, frozen=True, forbid_unknown_fields=True):
     capabilities: dict[str, Any] = {}
     emulate_tools: bool = False
     extra: dict[str, Any] = {}
+    refresh_models: bool = False
 
 
 def settings_of(table: dict[str, Any], kind: type[HTTPSettings]) -> HTTPSettings:
