@@ -114,6 +114,7 @@ class HTTPDriver(Driver):
             request, stream=self.options.stream, strict=request.strict, capabilities=self.capabilities
         )
         opened = await self.vendor.open(encoded, self.spoken, due)
+        del encoded  # nothing of it is sent again: images would be held as long as the answer takes
         try:
             for delta in opened.first:
                 yield delta
