@@ -64,6 +64,7 @@ class Control:
             "models": self._models,
             "slots": self._slots,
             "load": kernel.supply.load,
+            "refresh_models": kernel.offers.refresh,
             "unload": self._unload,
             "swaps": self._history,
             "sessions": self._list_sessions,
@@ -192,6 +193,7 @@ class Control:
                 *self._kernel.enforcement.warnings,
                 *self._kernel.fronts.warnings,
                 *self._kernel.supply.warnings.values(),
+                *self._kernel.offers.warnings.values(),
                 *self._kernel.shelf.warnings,
             ),
         )

@@ -18,7 +18,7 @@ from byenatos_sdk.protocol.frames import UNREADABLE
 
 __all__ = ["Database"]
 
-VERSION = 4
+VERSION = 5
 _SCHEMA = """
 CREATE TABLE sessions (
     id TEXT PRIMARY KEY, slot TEXT NOT NULL, owner TEXT NOT NULL, created_at REAL NOT NULL, updated_at REAL NOT NULL
@@ -54,7 +54,14 @@ CREATE TABLE notes (
 ) STRICT;
 """
 """Since version 4."""
-_SINCE = (_SCHEMA, _PLUGINS, _DIGESTS, _NOTES)
+_OFFERS = """
+CREATE TABLE offers (
+    driver TEXT NOT NULL, model TEXT NOT NULL, specification BLOB NOT NULL, at REAL NOT NULL,
+    PRIMARY KEY (driver, model)
+) STRICT;
+"""
+"""Since version 5."""
+_SINCE = (_SCHEMA, _PLUGINS, _DIGESTS, _NOTES, _OFFERS)
 
 T = TypeVar("T")
 _Job = tuple[Callable[[sqlite3.Connection], object], asyncio.AbstractEventLoop, "asyncio.Future[object]"]

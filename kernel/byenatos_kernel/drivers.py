@@ -62,6 +62,7 @@ class DriverManager:
         self.units: list[Unit] = []
         self.owner: UnitOwner | None = None
         self.egress: Egress | None = None
+        self.on_ready: Callable[[Unit], None] = lambda _: None
         self._registry = registry
         self._grants = grants
         self._publish = publish
@@ -191,6 +192,7 @@ class DriverManager:
         assert self.owner is not None
         self.owner.unit_ready(unit, instance)
         unit.announce_ready(instance)
+        self.on_ready(unit)
 
     def instance_lost(self, instance: Instance, reason: str) -> None:
         """The process is gone: move its streams, then restart it, retire it, or give it up."""

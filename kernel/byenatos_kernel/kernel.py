@@ -25,6 +25,7 @@ from byenatos_kernel.measurements import Measurements
 from byenatos_kernel.model_files import Digests
 from byenatos_kernel.models import ModelEntry
 from byenatos_kernel.nurseries import Nurseries
+from byenatos_kernel.offers import Offers
 from byenatos_kernel.places import Places
 from byenatos_kernel.plugins import PluginShelf
 from byenatos_kernel.profiles import Profiles
@@ -108,11 +109,14 @@ class Kernel:
             self.states,
         )
         self.supply = Supply(self.registry, self.drivers, self.routes, self.swaps, config.driver.fallback_model)
+        self.offers = Offers(self.database, self.registry, self.drivers)
         self.fronts = FrontManager(config.fronts, access.clients, self.drivers, self.bus)
         self.health = HealthWatch(self.drivers, config.driver.health_check_interval)
         self.control = Control(self, (*config.not_in_force(), *missing_layers()))
         self.drivers.owner = self.switchboard
         self.drivers.egress = self.egress
+        self.drivers.on_ready = self.offers.ready
+        self.offers.used = lambda model: self.registry.in_use(model) or bool(self.routes.bound_to(model))
         self.places.fallback = self.supply.fallback
         self.shelf.in_use = lambda: {unit.plugin.digest for unit in self.drivers.units}
         self.registry.in_use = lambda model: any(unit.model.id == model for unit in self.drivers.units)
@@ -134,6 +138,7 @@ class Kernel:
         self.nurseries.templates.start()
         self.database.open()
         await self.swaps.recover(self._config.bindings)
+        await self.offers.load()
         await self.registry.start()
         await self.supply.start()
         self.bus.start()
@@ -212,6 +217,7 @@ class Kernel:
         self.rules.close()
         self.policy.close()
         self.registry.close()
+        self.offers.close()
         await self.switchboard.drain(DRAIN_S)
         await self.drivers.close(STOP_S)
         await self.egress.close()

@@ -1,4 +1,4 @@
-"""``byenatos models``: list, pull, load and unload."""
+"""``byenatos models``: list, ask vendors for theirs, pull, load and unload."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +9,7 @@ from byenatos_kernel.cli.options import JsonOption, home_of
 from byenatos_kernel.cli.screen import megabytes, say, show_json, show_json_line, show_table
 from byenatos_sdk.protocol.control import ModelInfo
 
-__all__ = ["list_models", "load", "offered", "pull_models", "show_models", "unload"]
+__all__ = ["list_models", "load", "offered", "pull_models", "refresh", "show_models", "unload"]
 
 
 def list_models(context: typer.Context, *, as_json: JsonOption = False) -> None:
@@ -49,7 +49,7 @@ def offered(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask the vendor of a loaded model what else it offers; `model_config` with `vendor` declares one of these."""
+    """Ask the vendor of a loaded model what else it offers; `byenatos models refresh` makes that loadable."""
     from byenatos_sdk.client import Client
 
     with Client(home_of(context)) as client:
@@ -64,6 +64,41 @@ def offered(
                 for one in sorted(found, key=lambda one: one.id)
             ),
         )
+
+
+def refresh(
+    context: typer.Context,
+    driver: Annotated[
+        str, typer.Argument(metavar="DRIVER", help="Default: every driver that has a model loaded.", show_default=False)
+    ] = "",
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask vendors for their lists and make what they offer loadable; what they dropped goes unless it is used."""
+    from byenatos_sdk.client import Client
+
+    with Client(home_of(context)) as client:
+        found = client.refresh_models(driver)
+    if as_json:
+        show_json(found)
+    else:
+        show_table(
+            ("driver", "offered", "new", "gone", "taken", "left out", "detail"),
+            (
+                (
+                    *(one.driver, str(one.offered), str(len(one.added)), str(len(one.removed)), str(len(one.taken))),
+                    *(str(one.left_out), one.problem or _some(one.added)),
+                )
+                for one in found
+            ),
+        )
+    if any(one.problem for one in found):
+        raise typer.Exit(1)
+
+
+def _some(names: tuple[str, ...]) -> str:
+    """Return the first few of ``names``."""
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
 
 def pull_models(

@@ -27,9 +27,11 @@ from byenatos_sdk.protocol.control import (
     InstanceInfo,
     KeepOrder,
     KernelStatus,
+    ListRefreshed,
     LoadRequest,
     ModelInfo,
     Named,
+    RefreshRequest,
     SecretInfo,
     SessionState,
     SessionTranscript,
@@ -210,6 +212,14 @@ class AsyncClient:
             Unsupported: its driver has no such list.
         """
         return await self._call("vendor_models", Named(model), list[ModelSpecification])
+
+    async def refresh_models(self, driver: str = "") -> list[ListRefreshed]:
+        """Make what the vendor of ``driver`` offers loadable; without a name, of every driver that has a model loaded.
+
+        Raises:
+            Unsupported: the driver has no such list.
+        """
+        return await self._call("refresh_models", RefreshRequest(driver), list[ListRefreshed])
 
     async def slots(self) -> list[SlotInfo]:
         """List every slot and what it is bound to."""

@@ -26,9 +26,11 @@ from byenatos_sdk.protocol.control import (
     InstanceInfo,
     KeepOrder,
     KernelStatus,
+    ListRefreshed,
     LoadRequest,
     ModelInfo,
     Named,
+    RefreshRequest,
     SecretInfo,
     SessionState,
     SessionTranscript,
@@ -198,6 +200,14 @@ class Client:
             Unsupported: its driver has no such list.
         """
         return self._call("vendor_models", Named(model), list[ModelSpecification])
+
+    def refresh_models(self, driver: str = "") -> list[ListRefreshed]:
+        """Make what the vendor of ``driver`` offers loadable; without a name, of every driver that has a model loaded.
+
+        Raises:
+            Unsupported: the driver has no such list.
+        """
+        return self._call("refresh_models", RefreshRequest(driver), list[ListRefreshed])
 
     def slots(self) -> list[SlotInfo]:
         """List every slot and what it is bound to."""

@@ -35,6 +35,7 @@ __all__ = [
     "InstanceInfo",
     "KeepOrder",
     "KernelStatus",
+    "ListRefreshed",
     "LoadOrder",
     "LoadRequest",
     "ModelChanged",
@@ -45,6 +46,7 @@ __all__ = [
     "PluginState",
     "ProbeOrder",
     "ProbeResult",
+    "RefreshRequest",
     "SessionState",
     "SessionTranscript",
     "SlotInfo",
@@ -95,11 +97,20 @@ class UnloadRequest(Value, frozen=True):
     model: str
 
 
+class RefreshRequest(Value, frozen=True, omit_defaults=True):
+    """Ask the vendor of ``driver`` what it offers; empty: of every driver that has a model loaded."""
+
+    driver: str = ""
+
+
 # ---- results ---------------------------------------------------------------------------------------------------
 
 
 class ModelInfo(Value, frozen=True, omit_defaults=True):
-    """A model that the registry knows. ``reason`` says why it is refused; ``path`` is empty for declared models."""
+    """A model that the registry knows. ``reason`` says why it is refused; ``path`` is empty for declared models.
+
+    ``offered_at``: only its vendor's list names it, and did so then, in seconds since the epoch.
+    """
 
     id: str
     driver: str
@@ -109,6 +120,23 @@ class ModelInfo(Value, frozen=True, omit_defaults=True):
     specification: ModelSpecification | None = None
     instances: int = 0
     slots: tuple[str, ...] = ()
+    offered_at: float = 0.0
+
+
+class ListRefreshed(Value, frozen=True, omit_defaults=True):
+    """What became of a vendor's list: how many models are ``offered``, which can be loaded now and which no more.
+
+    ``taken`` are names that another model has, or a declared one. ``left_out``: how many were too many, or have names
+    or settings that cannot be kept. ``problem``: why the vendor was not asked.
+    """
+
+    driver: str
+    offered: int = 0
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    taken: tuple[str, ...] = ()
+    left_out: int = 0
+    problem: str = ""
 
 
 class PluginInfo(Value, frozen=True, omit_defaults=True):
@@ -298,6 +326,7 @@ METHODS: Final[dict[str, tuple[type[Struct], Any]]] = {
     "embed": (EmbeddingRequest, EmbeddingResponse),
     "count_tokens": (InferenceRequest, TokenCount),
     "vendor_models": (Named, list[ModelSpecification]),
+    "refresh_models": (RefreshRequest, list[ListRefreshed]),
     "session_prefill": (Named, SessionState),
     "session_hibernate": (Named, SessionState),
     "session_wake": (Named, SessionState),

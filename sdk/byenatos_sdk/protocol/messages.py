@@ -431,6 +431,7 @@ class ModelSpecification(Value, frozen=True, omit_defaults=True):
 
     ``context_length`` in tokens (0: not known), ``size_bytes`` of the file, ``features`` such as ``continue`` (can go
     on from a partial answer), ``tools``, ``images``, ``embeddings``, ``chat_template``.
+    ``settings``: what a driver must be set to for a model of its vendor's list, beside the settings of its manifest.
     """
 
     id: str
@@ -444,6 +445,7 @@ class ModelSpecification(Value, frozen=True, omit_defaults=True):
     tokenizer: str = ""
     features: frozenset[str] = frozenset()
     metadata: dict[str, str] = {}
+    settings: dict[str, Any] = {}
 
 
 class ModelHealthStatus(Value, frozen=True, omit_defaults=True):

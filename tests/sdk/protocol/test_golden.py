@@ -88,6 +88,8 @@ VALUES = [
     control.Named("s1"),
     control.LoadRequest("m", "coder"),
     control.UnloadRequest("m"),
+    control.RefreshRequest("openai"),
+    control.ListRefreshed("openai", 9, ("new",), ("old",), ("m",), 2, "no key"),
     MODEL,
     PLUGIN,
     INSTANCE,
@@ -211,6 +213,8 @@ SAMPLES = {
 IMAGE = messages.Image(file_id="file-1", detail="original")
 LATER = [
     ("value.InstanceInfo.2", ISOLATED),
+    ("value.ModelSpecification.2", messages.ModelSpecification("m", settings={"base_url": "https://example.org"})),
+    ("value.ModelInfo.2", control.ModelInfo("m", "openai", "available", offered_at=1.5)),
     ("value.LoadOrder.2", control.LoadOrder("m", digest="ab" * 32, declared=SPECIFICATION, strict=True)),
     (
         "value.KernelStatus.2",

@@ -45,7 +45,7 @@ def encode_request(
         InvalidRequest: the dialect cannot say it, and ``strict`` is set or there is nothing to replace it by.
     """
     able = capabilities or profile.capabilities
-    fitted, losses, stops = adapt(request, able, strict=strict)
+    fitted, losses, stops, tools = adapt(request, able, strict=strict)
     body: dict[str, Any] = {"model": fitted.model}
     if fitted.raw:
         body["prompt"] = "".join(message.text for message in fitted.messages)
@@ -71,7 +71,8 @@ def encode_request(
             own = body.get(name)
             body[name] = value | own if isinstance(own, dict) and isinstance(value, dict) else body.get(name, value)
     path = f"{profile.root}/completions" if fitted.raw else f"{profile.root}/chat/completions"
-    return Encoded(WireRequest(path, json_body(body), {"content-type": "application/json"}), losses, stops)
+    wire = WireRequest(path, json_body(body), {"content-type": "application/json"})
+    return Encoded(wire, losses, stops, tools)
 
 
 def read_model(request: Fields, path: str) -> str:
