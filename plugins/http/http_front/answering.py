@@ -7,7 +7,7 @@ the stream begin with a sign of life. A stream that breaks off ends as its forma
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 from msgspec.structs import replace
 
@@ -37,9 +37,20 @@ Keep = Callable[[InferenceResponse, bytes], Awaitable[None]]
 Ended = Callable[[InferenceResponse], Awaitable[None]]
 
 
+def _random(digits: int = 24, at_once: int = 128) -> Iterator[str]:
+    """Yield hexadecimal digits that nobody can guess; the system is asked for many of them at once."""
+    while True:
+        drawn = secrets.token_hex(digits * at_once // 2)
+        for start in range(0, len(drawn), digits):
+            yield drawn[start : start + digits]
+
+
+_drawn = _random()
+
+
 def new_id(prefix: str) -> str:
     """Return an id that nobody can guess, in the vendors' style."""
-    return f"{prefix}{secrets.token_hex(12)}"
+    return prefix + next(_drawn)
 
 
 class Answering:
@@ -68,7 +79,9 @@ class Answering:
         """
         decoded = decoded if decoded is not None else format.decode_request(request.wire)
         asked = self.shaped(request, decoded.request)
-        reply = Reply(new_id(prefix), asked.model, int(time.time()), replace(decoded, request=said or asked))
+        answered = said or asked
+        told = decoded if answered is decoded.request else replace(decoded, request=answered)
+        reply = Reply(new_id(prefix), asked.model, int(time.time()), told)
         if decoded.choices > 1 or decoded.others:
             return await self._several(request, format, reply, decoded)
 
@@ -114,12 +127,12 @@ class Answering:
 
     async def whole(self, asked: InferenceRequest) -> InferenceResponse:
         """Return a whole answer; raises the error that it ended with."""
-        answer = Answer()
-        async with self.kernel.stream(asked) as stream:
-            while deltas := await stream.several():
-                for delta in deltas:
-                    answer.add(delta)
-        return answer.response()
+        stream = self.kernel.stream(asked)
+        try:
+            return await stream.response()
+        except BaseException:
+            await stream.aclose()
+            raise
 
     async def _several(self, request: Request, format: Format, reply: Reply, decoded: Decoded) -> Response | Stream:
         """Ask for several answers at once: to each of the request's texts, as many as there are to be choices."""

@@ -21,6 +21,7 @@ from byenatos_sdk.client.replies import GRACE_S, gone_away, news_in, overdue, re
 from byenatos_sdk.client.wire import WireLink
 from byenatos_sdk.protocol.answer import Answer
 from byenatos_sdk.protocol.control import Empty, Event
+from byenatos_sdk.protocol.errors import DeadlineExceeded
 from byenatos_sdk.protocol.frames import ClientEvent
 from byenatos_sdk.protocol.messages import Delta, Finish, InferenceRequest, InferenceResponse, Moved
 
@@ -54,7 +55,10 @@ class Pump:
     def stream(self, request: InferenceRequest) -> Inbox:
         """Start a stream; raises what ``Connection.open`` raises."""
         inbox = self.connection.stream(request)
-        self.flush()
+        if self._link.edge_triggered:
+            self.flush()
+        else:
+            self._schedule()
         return inbox
 
     def call(self, method: str, parameters: Struct) -> Inbox:
@@ -69,7 +73,8 @@ class Pump:
         if not self._attached or not (outgoing or self._link.unsent):
             return
         if self._link.send(outgoing):
-            self._schedule()
+            if self._link.edge_triggered:
+                self._schedule()
         elif not self._retrying:
             self._retrying = True
             self._loop.call_later(_RETRY_S, self._retry)
@@ -102,10 +107,27 @@ class Pump:
             finally:
                 inbox.wake = None
 
+    def filled(self, inbox: Inbox) -> asyncio.Future[None]:
+        """Return what is done when everything of an exchange has come, or so much that it is paused: not before."""
+        if inbox.wake is not None:
+            raise RuntimeError("expected one task to read a stream, found a second one; open a stream for each")
+        waiter = self._loop.create_future()
+
+        def wake() -> None:
+            if not (inbox.ended or inbox.paused):
+                inbox.wake = wake
+            elif not waiter.done():
+                waiter.set_result(None)
+
+        inbox.wake = wake
+        return waiter
+
     def leave(self, inbox: Inbox) -> None:
-        """Give an exchange up and tell the kernel."""
+        """Give an exchange up and tell the kernel; nothing is to be told of one that has ended."""
+        ended = inbox.ended
         self.connection.leave(inbox)
-        self.flush()
+        if not ended:
+            self.flush()
 
     def drop(self, inbox: Inbox) -> None:
         """Leave an exchange from a finalizer, which may run in any thread and in the middle of anything."""
@@ -239,9 +261,12 @@ class AsyncStream(_Exchange):
         try:
             return await self._pump.next(self._inbox, self._give_up_at)
         except TimeoutError:
-            error = overdue(self._timeout_s or 0, partial=bool(self._answer.text))
-            await self.aclose()
-            raise error from None
+            raise await self._overdue() from None
+
+    async def _overdue(self) -> DeadlineExceeded:
+        error = overdue(self._timeout_s or 0, partial=bool(self._answer.text))
+        await self.aclose()
+        return error
 
     @property
     def text(self) -> str:
@@ -260,9 +285,29 @@ class AsyncStream(_Exchange):
 
     async def response(self) -> InferenceResponse:
         """Read what is left and return the whole answer; raises as iterating does."""
-        async for _ in self:
-            pass
-        return self._answer.response()
+        inbox, answer, pump = self._inbox, self._answer, self._pump
+        while True:
+            if not (inbox.ended or inbox.paused):
+                await self._filled()
+            ended = inbox.ended
+            while (event := pump.connection.take(inbox)) is not None:
+                answer.add(event)
+            if ended:
+                return answer.response()
+            pump.flush()
+
+    async def _filled(self) -> None:
+        """Wait until nothing more comes, at all or before what has come is taken."""
+        try:
+            if self._give_up_at is None:
+                await self._pump.filled(self._inbox)
+            else:
+                async with asyncio.timeout_at(self._give_up_at):
+                    await self._pump.filled(self._inbox)
+        except TimeoutError:
+            raise await self._overdue() from None
+        finally:
+            self._inbox.wake = None
 
 
 class AsyncEvents(_Exchange):
