@@ -94,10 +94,7 @@ class Pump:
                 return event
             if inbox.ended:
                 return None
-            if inbox.wake is not None:
-                raise RuntimeError("expected one task to read a stream, found a second one; open a stream for each")
-            waiter = self._loop.create_future()
-            inbox.wake = partial(_wake, waiter)
+            waiter = self.arrival(inbox)
             try:
                 if give_up_at is None:
                     await waiter
@@ -107,11 +104,17 @@ class Pump:
             finally:
                 inbox.wake = None
 
-    def filled(self, inbox: Inbox) -> asyncio.Future[None]:
-        """Return what is done when everything of an exchange has come, or so much that it is paused: not before."""
+    def arrival(self, inbox: Inbox) -> asyncio.Future[None]:
+        """Return what is done when something comes; whoever has waited for it takes the inbox's ``wake`` away."""
         if inbox.wake is not None:
             raise RuntimeError("expected one task to read a stream, found a second one; open a stream for each")
         waiter = self._loop.create_future()
+        inbox.wake = partial(_wake, waiter)
+        return waiter
+
+    def filling(self, inbox: Inbox) -> asyncio.Future[None]:
+        """Return what is done when everything of an exchange has come, or so much that it is paused: not before."""
+        waiter = self.arrival(inbox)
 
         def wake() -> None:
             if not (inbox.ended or inbox.paused):
@@ -248,14 +251,25 @@ class AsyncStream(_Exchange):
     async def several(self) -> list[Delta]:
         """Wait for the next delta and return it with all others that have come by then; nothing after the end.
 
-        For whoever passes deltas on: they are not added up here, and a ``Failure`` is returned like any other.
+        For whoever passes deltas on: they are not added up here, and a ``Failure`` is returned like any other. Nothing
+        is returned too when :meth:`nudge` was called while it waited.
         """
-        event = await self._next()
-        deltas: list[Delta] = []
-        while event is not None:
-            deltas.append(event)  # type: ignore[arg-type]  # the events of a stream are deltas
-            event = self._pump.connection.take(self._inbox)
+        inbox, pump = self._inbox, self._pump
+        if not inbox.events and not inbox.ended:
+            await self._until(pump.arrival(inbox))
+        deltas: list[Delta] = pump.connection.take_all(inbox)  # type: ignore[assignment]  # a stream's are deltas
+        if pump.connection.outgoing:
+            pump.flush()
         return deltas
+
+    def nudge(self) -> None:
+        """Wake whoever waits in :meth:`several` though nothing has come: for signs of life to others."""
+        self._inbox.rouse()
+
+    @property
+    def ended(self) -> bool:
+        """Whether everything that there is was read."""
+        return self._inbox.ended and not self._inbox.events
 
     async def _next(self) -> ClientEvent | None:
         try:
@@ -288,22 +302,21 @@ class AsyncStream(_Exchange):
         inbox, answer, pump = self._inbox, self._answer, self._pump
         while True:
             if not (inbox.ended or inbox.paused):
-                await self._filled()
+                await self._until(pump.filling(inbox))
             ended = inbox.ended
-            while (event := pump.connection.take(inbox)) is not None:
+            for event in pump.connection.take_all(inbox):
                 answer.add(event)
             if ended:
                 return answer.response()
             pump.flush()
 
-    async def _filled(self) -> None:
-        """Wait until nothing more comes, at all or before what has come is taken."""
+    async def _until(self, waiter: asyncio.Future[None]) -> None:
         try:
             if self._give_up_at is None:
-                await self._pump.filled(self._inbox)
+                await waiter
             else:
                 async with asyncio.timeout_at(self._give_up_at):
-                    await self._pump.filled(self._inbox)
+                    await waiter
         except TimeoutError:
             raise await self._overdue() from None
         finally:
