@@ -11,6 +11,7 @@ from byenatos_sdk.formats.capabilities import Capabilities
 from byenatos_sdk.formats.extras import kept
 from byenatos_sdk.formats.fields import Fields
 from byenatos_sdk.formats.openai_chat.messages import read_messages, write_messages
+from byenatos_sdk.formats.openai_chat.plain import read_plain
 from byenatos_sdk.formats.openai_chat.profile import Profile, family_extra
 from byenatos_sdk.formats.openai_chat.sampling import read_reasoning, read_sampling, write_sampling
 from byenatos_sdk.formats.openai_chat.tools import CUSTOM_TOOLS, read_format, read_tools, write_format, write_tools
@@ -90,6 +91,9 @@ def decode_request(profile: Profile, wire: WireRequest) -> Decoded:
     Raises:
         InvalidRequest: the request is wrong; the message names the field.
     """
+    plain = read_plain(wire)
+    if plain is not None:
+        return plain
     request = Fields(read_object(wire.body))
     path = wire.path.partition("?")[0].rstrip("/")
     raw = path.endswith("/completions") and not path.endswith("/chat/completions")
