@@ -70,7 +70,7 @@ class LlamaCpp(LlamaWarmState, Driver):
         if loaded.model.has_ranges:
             self._state = ContextState(self._engine, loaded.model, loaded.template, loaded.settings)
             self._loaded = model
-            self._engine.between_steps(self._state.touch)
+            self._touch()
         return loaded.specification
 
     async def stop(self) -> None:
