@@ -10,11 +10,12 @@ per delta, however long the answer.
 
 import sys
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from byenatos_sdk.protocol.frames import ClientEvent
 from byenatos_sdk.protocol.messages import (
     Delta,
+    Failure,
     Logprobs,
     Moved,
     Reasoning,
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
     from byenatos_kernel.instances import Instance
     from byenatos_kernel.moves import Trial
     from byenatos_kernel.pieces import Record
+    from byenatos_kernel.units import Unit
 
-__all__ = ["Stream", "StreamState"]
+__all__ = ["Refusal", "Stream", "StreamState"]
 
 JOIN_EVERY = 64
 _EVENT_BYTES = 128
@@ -46,6 +48,13 @@ class StreamState(Enum):
     ENDED = 4
 
 
+class Refusal(NamedTuple):
+    """A place that failed a stream, and what it said."""
+
+    unit: "Unit"
+    failure: Failure
+
+
 class Stream:
     """One request and its answer. ``client_id`` is the client's number for it, ``id`` the kernel's current one.
 
@@ -54,7 +63,8 @@ class Stream:
     no gap limit. ``epoch`` and ``model`` are those of the last instance that it was on.
 
     ``base`` is how many characters of the answer its present driver, or the one whose warm state that went on from, was
-    begun with. ``record`` is the journal of its warm state, ``trial`` a move that may still be undone.
+    begun with. ``record`` is the journal of its warm state, ``trial`` a move that may still be undone. ``refusals`` are
+    the places that failed it. ``departed``: the model that it left, and why, until it goes on elsewhere.
     """
 
     __slots__ = (
@@ -66,6 +76,7 @@ class Stream:
         "client_id",
         "crashes",
         "deadline",
+        "departed",
         "dirty",
         "epoch",
         "event_lag",
@@ -84,6 +95,7 @@ class Stream:
         "pending",
         "progress",
         "record",
+        "refusals",
         "session",
         "slot",
         "state",
@@ -125,6 +137,8 @@ class Stream:
         self.base = 0
         self.epoch = 0
         self.model = ""
+        self.refusals: list[Refusal] = []
+        self.departed: tuple[str, str] | None = None
         self.record: Record | None = None
         self.trial: Trial | None = None
 
@@ -143,6 +157,34 @@ class Stream:
     def started(self) -> bool:
         """Whether any part of the answer exists."""
         return bool(self.total)
+
+    @property
+    def bound(self) -> bool:
+        """Whether a tool call is out: what follows it must come from the same turn, so the stream is not moved."""
+        return any(type(part) is ToolCall for part in self.parts)
+
+    def depart(self, source: str, reason: str) -> None:
+        """The stream goes on at another model than ``source``, or at another process of it, which has other thoughts.
+
+        A thought that has no signature would be taken for the beginning of the next one.
+        """
+        if self.departed is None:
+            self.departed = (source, reason)
+        self.parts = [
+            part
+            for part in self.parts
+            if not isinstance(part, Reasoning) or part.signature is not None or part.redacted
+        ]
+
+    def arrive(self, target: str) -> bool:
+        """The stream goes on at ``target``: queue the ``Moved`` that its client is owed, if any; return whether."""
+        if self.departed is None:
+            return False
+        source, reason = self.departed
+        self.departed = None
+        self.moves += 1
+        self.add_event(Moved(source, target, reason))
+        return True
 
     def settle(self) -> None:
         """Join the pending pieces into one event and count what it really weighs."""
