@@ -154,6 +154,7 @@ class Places:
         stream.model = instance.model.id
         stream.state = StreamState.RUNNING
         stream.progress = self._loop.time()
+        stream.entered = stream.total
         instance.streams[number] = stream
 
     def detach(self, stream: Stream, *, stop: bool = True) -> None:

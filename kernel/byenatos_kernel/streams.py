@@ -62,6 +62,7 @@ class Stream:
     ``progress`` are loop times, and so is ``first_at``, when its first delta came (0: none has); a ``gap_s`` of 0 means
     no gap limit. ``epoch`` and ``model`` are those of the last instance that it was on.
 
+    ``entered`` is the ``total`` with which it came to its place.
     ``base`` is how many characters of the answer its present driver, or the one whose warm state that went on from, was
     begun with. ``record`` is the journal of its warm state, ``trial`` a move that may still be undone. ``refusals`` are
     the places that failed it. ``departed``: the model that it left, and why, until it goes on elsewhere.
@@ -78,6 +79,7 @@ class Stream:
         "deadline",
         "departed",
         "dirty",
+        "entered",
         "epoch",
         "event_lag",
         "events",
@@ -135,6 +137,7 @@ class Stream:
         self.deadline = 0.0
         self.gap_s = 0.0
         self.base = 0
+        self.entered = 0
         self.epoch = 0
         self.model = ""
         self.refusals: list[Refusal] = []
@@ -157,6 +160,11 @@ class Stream:
     def started(self) -> bool:
         """Whether any part of the answer exists."""
         return bool(self.total)
+
+    @property
+    def answered(self) -> bool:
+        """Whether anything came from the place where it is."""
+        return self.total != self.entered
 
     @property
     def bound(self) -> bool:

@@ -23,6 +23,7 @@ import msgspec
 from byenatos_kernel import failover
 from byenatos_kernel.clients import ClientState
 from byenatos_kernel.failover import Failover
+from byenatos_kernel.gaps import overdue
 from byenatos_kernel.instances import Instance
 from byenatos_kernel.journals import Journals
 from byenatos_kernel.moves import Moves
@@ -480,5 +481,5 @@ class Switchboard:
                 self.fail(stream, DeadlineExceeded(f"the answer was not complete after {waited:.1f} s (timeout_s)"))
             elif stream.lag:
                 stream.progress = now  # it is the client that is silent
-            elif stream.gap_s and now - stream.progress > stream.gap_s:
-                self.fail(stream, DeadlineExceeded(f"nothing came for {stream.gap_s:g} s (gap_timeout_s)"))
+            elif (late := overdue(stream, now)) is not None and not self.failover.stalled(stream, late):
+                self.fail(stream, late)
