@@ -79,6 +79,10 @@ class DriverManager:
         """Every instance whose process may still exist, oldest first."""
         return list(self._unit_of)
 
+    def unit_of(self, instance: Instance) -> Unit:
+        """The unit that ``instance``, whose process is not gone yet, belongs to."""
+        return self._unit_of[instance]
+
     def find(self, model: str) -> Unit | None:
         """The unit that serves ``model`` and is not on its way out; one that is ready before one that is not."""
         mine = [unit for unit in self.units if unit.model.id == model and not unit.leaving]

@@ -35,6 +35,7 @@ from byenatos_kernel.rules import Rules
 from byenatos_kernel.session_states import SessionStates
 from byenatos_kernel.sessions import SessionStore
 from byenatos_kernel.shipped import shipped, swap_file
+from byenatos_kernel.stand_ins import StandIns
 from byenatos_kernel.supply import Supply
 from byenatos_kernel.swap_policy import SwapPolicy, read_swap_policy
 from byenatos_kernel.switchboard import Switchboard
@@ -110,6 +111,7 @@ class Kernel:
         )
         self.supply = Supply(self.registry, self.drivers, self.routes, self.swaps, config.driver.fallback_model)
         self.offers = Offers(self.database, self.registry, self.drivers)
+        self.stand_ins = StandIns(self.registry, self.drivers, lambda: self.policy.value)
         self.fronts = FrontManager(config.fronts, access.clients, self.drivers, self.bus)
         self.health = HealthWatch(self.drivers, config.driver.health_check_interval)
         self.control = Control(self, (*config.not_in_force(), *missing_layers()))
@@ -118,6 +120,7 @@ class Kernel:
         self.drivers.on_ready = self.offers.ready
         self.offers.used = lambda model: self.registry.in_use(model) or bool(self.routes.bound_to(model))
         self.places.fallback = self.supply.fallback
+        self.places.stand_in = self.stand_ins.find
         self.shelf.in_use = lambda: {unit.plugin.digest for unit in self.drivers.units}
         self.registry.in_use = lambda model: any(unit.model.id == model for unit in self.drivers.units)
         self.registry.on_removed = self.supply.removed
@@ -126,6 +129,7 @@ class Kernel:
         self.registry.on_scan = self._scanned
         self.rules.on_change = self._rules_changed
         self.switchboard.on_ended.append(self.measurements.ended)
+        self.switchboard.failover.on_left.append(self.measurements.left)
         self.bus.owner = self
         self._config = config
 
@@ -219,6 +223,7 @@ class Kernel:
         self.registry.close()
         self.offers.close()
         await self.switchboard.drain(DRAIN_S)
+        self.stand_ins.close()
         await self.drivers.close(STOP_S)
         await self.egress.close()
         self.nurseries.close()

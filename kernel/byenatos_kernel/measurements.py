@@ -32,7 +32,7 @@ NOT_THE_MODELS = frozenset(
 
 
 class Outcome(Struct, frozen=True, gc=False):
-    """One request that ended ``at`` a loop time.
+    """One request that ended, or left a model that failed it, ``at`` a loop time.
 
     ``code`` is empty if it was answered; ``failed`` if it was not and that was the model's doing. ``first_s``: from the
     request to its first delta (``None``: there was none). ``took_s``: to its end. ``characters`` of the answer, about.
@@ -59,10 +59,16 @@ class Measurements:
 
     def ended(self, stream: Stream, terminal: Terminal) -> None:
         """Keep what became of a stream; those that address no slot are not measured."""
+        self._keep(stream, terminal.code if isinstance(terminal, Failure) else "")
+
+    def left(self, stream: Stream, code: str) -> None:
+        """A stream goes on elsewhere since its model failed it: that counts against the model, whatever follows."""
+        self._keep(stream, code)
+
+    def _keep(self, stream: Stream, code: str) -> None:
         if stream.slot is None:
             return
         now = self._clock()
-        code = terminal.code if isinstance(terminal, Failure) else ""
         outcome = Outcome(
             at=now,
             epoch=stream.epoch,

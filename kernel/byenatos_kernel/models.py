@@ -84,6 +84,7 @@ class ModelEntry:
     ``file`` is that file, open and hashed, once it was judged to be a model. ``declared`` is what the manifest says of
     it. ``settings`` go to the driver; ``max_tokens``, ``temperature``, ``timeout_s`` and ``strict`` are the operator's
     defaults.
+    ``gap_timeout_s`` is for how long an answer may be silent (``None``: as ``gaps.py`` says, 0: for ever).
     ``journal`` is every how many tokens running answers are journaled (0: never).
     """
 
@@ -91,6 +92,7 @@ class ModelEntry:
         "declared",
         "driver",
         "file",
+        "gap_timeout_s",
         "id",
         "journal",
         "max_tokens",
@@ -121,6 +123,7 @@ class ModelEntry:
         self.strict = False
         self.temperature: float | None = None
         self.timeout_s: float | None = None
+        self.gap_timeout_s: float | None = None
         self.journal = 0
         self.offered_at = 0.0
 

@@ -227,6 +227,7 @@ class ModelRegistry:
                 entry.temperature = configured.temperature
                 entry.strict = configured.strict
                 entry.timeout_s = configured.timeout
+                entry.gap_timeout_s = configured.gap_timeout
                 entry.journal = configured.journal
 
     def _scan_models(self) -> None:

@@ -15,15 +15,19 @@ __all__ = ["Routes", "Slot"]
 
 
 class Slot:
-    """A stable name. ``model`` is what it is bound to, ``unit`` what serves that (``None`` until it is loaded)."""
+    """A stable name. ``model`` is what it is bound to, ``unit`` what serves that (``None`` until it is loaded).
 
-    __slots__ = ("configured", "detail", "model", "name", "swap", "unit")
+    ``stand_in`` is the last unit to which a request went that this one could not serve.
+    """
+
+    __slots__ = ("configured", "detail", "model", "name", "stand_in", "swap", "unit")
 
     def __init__(self, name: str, model: str, configured: str) -> None:
         self.name = name
         self.model = model
         self.configured = configured
         self.unit: Unit | None = None
+        self.stand_in: Unit | None = None
         self.swap: SwapEvent | None = None
         self.detail = ""
 
@@ -51,6 +55,10 @@ class Slot:
             detail = f"{unit.model.id} {unit.last_failure}"
         else:
             state = "loading"
+        stand_in = self.stand_in
+        if state not in {"ready", "empty"} and stand_in is not None and stand_in.ready is not None:
+            state = "degraded"
+            detail = f"{detail or f'{self.model} is not there'}; degraded to {stand_in.model.id}"
         if unit is not None and unit.instance is not None:
             epochs = (unit.instance.epoch,)
             streams = len(unit.instance.streams)
@@ -100,6 +108,7 @@ class Routes:
         if left is not None:
             left.slots.discard(slot.name)
         slot.unit = unit
+        slot.stand_in = None
         slot.model = unit.model.id
         slot.detail = ""
         unit.slots.add(slot.name)

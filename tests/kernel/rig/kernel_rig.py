@@ -28,6 +28,7 @@ from byenatos_kernel.registry import ModelRegistry
 from byenatos_kernel.routes import Routes
 from byenatos_kernel.sessions import SessionStore
 from byenatos_kernel.shipped import shipped
+from byenatos_kernel.stand_ins import StandIns
 from byenatos_kernel.supply import Supply
 from byenatos_kernel.swap_policy import SwapPolicy, SwapRules
 from byenatos_kernel.switchboard import Switchboard
@@ -161,6 +162,7 @@ class Rig:
         self.policy = SwapPolicy(SwapRules(keep_old_s=0.0))
         self.measurements = Measurements(asyncio.get_running_loop().time)
         self.switchboard.on_ended.append(self.measurements.ended)
+        self.switchboard.failover.on_left.append(self.measurements.left)
         self.swaps = HotSwapManager(
             self.database,
             self.registry,
@@ -171,8 +173,10 @@ class Rig:
             lambda: self.policy,
         )
         self.supply = Supply(self.registry, self.drivers, self.routes, self.swaps, fallback)
+        self.stand_ins = StandIns(self.registry, self.drivers, lambda: self.policy)
         self.drivers.owner = self.switchboard
         self.places.fallback = self.supply.fallback
+        self.places.stand_in = self.stand_ins.find
         self.registry.in_use = lambda model: any(unit.model.id == model for unit in self.drivers.units)
         self.client = ClientState("uid:0", 0)
         self._numbers = itertools.count(1)
