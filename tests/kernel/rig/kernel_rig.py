@@ -90,15 +90,15 @@ class FailingDatabase(Database):
     failing = False
     in_step = False
 
-    async def run(self, job: Any) -> Any:
+    async def run(self, job: Any, *, durable: bool = True) -> Any:
         if self.failing:
             await asyncio.sleep(0)
             raise ByenatosError("the disk is full")
         if not self.in_step or self._thread is None:
-            return await super().run(job)
+            return await super().run(job, durable=durable)
         await asyncio.sleep(0)
         outcome = _Outcome()
-        self._jobs.put((job, outcome, None))
+        self._jobs.put((job, outcome, None, durable))
         outcome.known.wait()
         await asyncio.sleep(0)
         if outcome.failure is not None:
