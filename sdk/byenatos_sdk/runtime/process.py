@@ -47,10 +47,11 @@ from byenatos_sdk.protocol.versions import DRIVER_FEATURES, MAJORS
 from byenatos_sdk.protocol.warm import WARM
 from byenatos_sdk.protocol.zmtp import Violation
 from byenatos_sdk.runtime.channel import Channel
+from byenatos_sdk.runtime.continued import ContinuedStream
 from byenatos_sdk.runtime.heartbeat import Heartbeat
 from byenatos_sdk.runtime.plugin import checked, failing_to, import_driver
 from byenatos_sdk.runtime.pump import Pump
-from byenatos_sdk.runtime.request import complete
+from byenatos_sdk.runtime.request import asked_to_continue, complete
 from byenatos_sdk.runtime.stream import Stream
 from byenatos_sdk.runtime.template import preloaded
 from byenatos_sdk.runtime.warm import WarmCalls
@@ -243,7 +244,12 @@ class _Process:
             if id in self._streams:
                 raise InvalidRequest(f"expected an id that is not running, found {id}")
             request = complete(request, partial, order, continues=driver.continues)
-            stream = self._streams[id] = Stream(id, request, self._pump, self._ended)
+            before = asked_to_continue(request)
+            if before:
+                stream = ContinuedStream(id, request, self._pump, self._ended, before)
+            else:
+                stream = Stream(id, request, self._pump, self._ended)
+            self._streams[id] = stream
             serve(stream, driver)
 
     def _loaded(self) -> tuple[Driver, LoadOrder]:
