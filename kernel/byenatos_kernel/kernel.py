@@ -7,6 +7,7 @@ import signal
 
 from byenatos_kernel import __version__
 from byenatos_kernel.access import Access
+from byenatos_kernel.arrivals import Arrivals
 from byenatos_kernel.bus import Bus
 from byenatos_kernel.clients import ClientState
 from byenatos_kernel.config import Config
@@ -27,6 +28,7 @@ from byenatos_kernel.models import ModelEntry
 from byenatos_kernel.nurseries import Nurseries
 from byenatos_kernel.places import Places
 from byenatos_kernel.plugins import PluginShelf
+from byenatos_kernel.pressure import Machine
 from byenatos_kernel.profiles import Profiles
 from byenatos_kernel.registry import ModelRegistry
 from byenatos_kernel.routes import Routes
@@ -37,6 +39,8 @@ from byenatos_kernel.shipped import shipped, swap_file
 from byenatos_kernel.supply import Supply
 from byenatos_kernel.swap_policy import SwapPolicy, read_swap_policy
 from byenatos_kernel.switchboard import Switchboard
+from byenatos_kernel.trigger_measures import TriggerMeasures
+from byenatos_kernel.triggers import Triggers
 from byenatos_kernel.turns import Turns
 from byenatos_kernel.warm import WarmState
 from byenatos_kernel.watched_file import WatchedFile
@@ -50,6 +54,7 @@ from byenatos_sdk.protocol.control import (
     InstanceChanged,
     ModelChanged,
     SwapAdvanced,
+    TriggerFired,
 )
 from byenatos_sdk.protocol.errors import ByenatosError
 from byenatos_sdk.protocol.frames import Call, Open
@@ -96,7 +101,12 @@ class Kernel:
         self.warm = WarmState()
         self.states = SessionStates(self.warm, Hibernation(home.warm, home.warm_key))
         self.switchboard = Switchboard(self.places, self.routes, self.turns, self.bus, self.warm, self.states)
-        self.measurements = Measurements(asyncio.get_running_loop().time)
+        clock = asyncio.get_running_loop().time
+        self.measurements = Measurements(clock)
+        arrivals = Arrivals(clock)
+        self.trigger_measures = TriggerMeasures(
+            self.measurements, arrivals, Machine(), lambda: self.switchboard.live, self.routes.slots, clock
+        )
         self.swaps = HotSwapManager(
             self.database,
             self.registry,
@@ -106,6 +116,16 @@ class Kernel:
             self._publish,
             lambda: self.policy.value,
             self.states,
+        )
+        self.triggers = Triggers(
+            lambda: self.policy.value.triggers,
+            self.trigger_measures,
+            self.routes.slots,
+            self.registry.models.__contains__,
+            self.swaps.swap,
+            self._publish,
+            on=config.driver.auto_optimization,
+            clock=clock,
         )
         self.supply = Supply(self.registry, self.drivers, self.routes, self.swaps, config.driver.fallback_model)
         self.fronts = FrontManager(config.fronts, access.clients, self.drivers, self.bus)
@@ -121,6 +141,7 @@ class Kernel:
         self.registry.on_plugins = self.fronts.plugins_changed
         self.registry.on_scan = self._scanned
         self.rules.on_change = self._rules_changed
+        self.switchboard.on_opened.append(arrivals.opened)
         self.switchboard.on_ended.append(self.measurements.ended)
         self.bus.owner = self
         self._config = config
@@ -139,6 +160,7 @@ class Kernel:
         self.bus.start()
         self.fronts.start()
         self.health.start()
+        self.triggers.start(await self.swaps.history())
         memory.settle()
         log.info("kernel %s serves %s (pid %d)", __version__, self.home.endpoint, os.getpid())
         await self._stopping.wait()
@@ -207,6 +229,7 @@ class Kernel:
         self.stop()
 
     async def _close(self) -> None:
+        self.triggers.close()
         self.health.close()
         self.fronts.close()
         self.rules.close()
@@ -222,6 +245,7 @@ class Kernel:
 
     def _publish(self, event: Event) -> None:
         _log_event(event)
+        self.trigger_measures.happened(event)
         self.control.publish(event)
 
 
@@ -239,3 +263,6 @@ def _log_event(event: Event) -> None:
     elif isinstance(event, SwapAdvanced):
         swap = event.swap
         log.info("swap %d of %s to %s: %s %s", swap.id, swap.slot, swap.target, swap.state.value, swap.detail)
+    elif isinstance(event, TriggerFired):
+        done = "would swap" if event.dry_run else "could not swap" if event.problem else "swaps"
+        log.info("trigger %s %s %s to %s %s", event.trigger, done, event.slot, event.model, event.problem)

@@ -19,7 +19,7 @@ from byenatos_sdk.protocol.errors import (
     PermissionDenied,
     Unsupported,
 )
-from byenatos_sdk.protocol.messages import Failure, Terminal
+from byenatos_sdk.protocol.messages import Failure, Finish, Terminal
 
 __all__ = ["Measurements", "Outcome", "percentile"]
 
@@ -36,7 +36,7 @@ class Outcome(Struct, frozen=True, gc=False):
 
     ``code`` is empty if it was answered; ``failed`` if it was not and that was the model's doing. ``first_s``: from the
     request to its first delta (``None``: there was none). ``took_s``: to its end. ``characters`` of the answer, about.
-    ``moves``: how often it changed its place.
+    ``moves``: how often it changed its place. ``tokens`` of the answer, if its driver counted them.
     """
 
     at: float
@@ -48,6 +48,7 @@ class Outcome(Struct, frozen=True, gc=False):
     took_s: float
     characters: int
     moves: int
+    tokens: int | None = None
 
 
 class Measurements:
@@ -73,6 +74,7 @@ class Measurements:
             took_s=now - stream.opened_at,
             characters=stream.total,
             moves=stream.moves,
+            tokens=terminal.usage.output_tokens if isinstance(terminal, Finish) else None,
         )
         kept = self._outcomes.get(stream.slot)
         if kept is None:

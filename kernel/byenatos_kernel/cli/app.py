@@ -21,6 +21,7 @@ from byenatos_kernel.cli import (
     sessions,
     status,
     swaps,
+    triggers,
     trust,
     tryout,
 )
@@ -62,6 +63,7 @@ app.command("ps", help=ps.HELP)(ps.ps)
 app.command("doctor", help=doctor.HELP)(doctor.doctor)
 app.command("swap")(swaps.swap)
 app.command("swaps")(swaps.swaps)
+app.command("triggers")(triggers.triggers)
 app.command("chat")(chat.chat)
 app.command("ask")(chat.ask)
 app.command("events")(events.events)

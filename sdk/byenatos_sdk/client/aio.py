@@ -35,6 +35,7 @@ from byenatos_sdk.protocol.control import (
     SessionTranscript,
     SlotInfo,
     SwapAdvanced,
+    TriggerInfo,
     UnloadRequest,
 )
 from byenatos_sdk.protocol.errors import Unavailable
@@ -253,6 +254,10 @@ class AsyncClient:
     async def swaps(self) -> list[SwapEvent]:
         """List the last step of every swap that the kernel remembers."""
         return await self._call("swaps", Empty(), list[SwapEvent])
+
+    async def triggers(self) -> list[TriggerInfo]:
+        """List the triggers that swap without being asked, as they stand."""
+        return await self._call("triggers", Empty(), list[TriggerInfo])
 
     async def sessions(self) -> list[SessionInfo]:
         """List the stored conversations."""

@@ -34,6 +34,7 @@ from byenatos_sdk.protocol.control import (
     SessionTranscript,
     SlotInfo,
     SwapAdvanced,
+    TriggerInfo,
     UnloadRequest,
 )
 from byenatos_sdk.protocol.errors import Unavailable
@@ -243,6 +244,10 @@ class Client:
     def swaps(self) -> list[SwapEvent]:
         """List the last step of every swap that the kernel remembers."""
         return self._call("swaps", Empty(), list[SwapEvent])
+
+    def triggers(self) -> list[TriggerInfo]:
+        """List the triggers that swap without being asked, as they stand."""
+        return self._call("triggers", Empty(), list[TriggerInfo])
 
     def sessions(self) -> list[SessionInfo]:
         """List the stored conversations."""
