@@ -30,6 +30,7 @@ from byenatos_sdk.protocol.control import (
     SlotInfo,
     SwapAdvanced,
     TriggerInfo,
+    UsageReport,
 )
 from byenatos_sdk.protocol.errors import ByenatosError, Cancelled, ClientTooSlow, InvalidRequest, NotFound, Unavailable
 from byenatos_sdk.protocol.frames import UNREADABLE, Call, Notice, Reply, encode
@@ -67,6 +68,8 @@ class Control:
             "slots": self._slots,
             "load": kernel.supply.load,
             "unload": self._unload,
+            "preload": kernel.preloads.preload,
+            "usage": self._usage,
             "swaps": self._history,
             "triggers": self._triggers,
             "sessions": self._list_sessions,
@@ -218,6 +221,9 @@ class Control:
     async def _unload(self, request: Any) -> Empty:
         self._kernel.supply.unload(request)
         return Empty()
+
+    async def _usage(self, _: Empty) -> UsageReport:
+        return await self._kernel.preloads.report()
 
     async def _history(self, _: Empty) -> list[SwapEvent]:
         return await self._kernel.swaps.history()

@@ -28,6 +28,7 @@ from byenatos_kernel.models import ModelEntry
 from byenatos_kernel.nurseries import Nurseries
 from byenatos_kernel.places import Places
 from byenatos_kernel.plugins import PluginShelf
+from byenatos_kernel.preloads import Preloads
 from byenatos_kernel.pressure import Machine
 from byenatos_kernel.profiles import Profiles
 from byenatos_kernel.registry import ModelRegistry
@@ -42,6 +43,7 @@ from byenatos_kernel.switchboard import Switchboard
 from byenatos_kernel.trigger_measures import TriggerMeasures
 from byenatos_kernel.triggers import Triggers
 from byenatos_kernel.turns import Turns
+from byenatos_kernel.usage import UsageHistory
 from byenatos_kernel.warm import WarmState
 from byenatos_kernel.watched_file import WatchedFile
 from byenatos_sandbox import Templates, memory, missing_layers
@@ -127,12 +129,17 @@ class Kernel:
             on=config.driver.auto_optimization,
             clock=clock,
         )
+        history = UsageHistory(self.database, lambda name: name in self.registry.models)
+        self.preloads = Preloads(
+            self.drivers, self.registry, history, lambda: self.policy.value.preload, self.states, clock=clock
+        )
         self.supply = Supply(self.registry, self.drivers, self.routes, self.swaps, config.driver.fallback_model)
         self.fronts = FrontManager(config.fronts, access.clients, self.drivers, self.bus)
         self.health = HealthWatch(self.drivers, config.driver.health_check_interval)
         self.control = Control(self, (*config.not_in_force(), *missing_layers()))
         self.drivers.owner = self.switchboard
         self.drivers.egress = self.egress
+        self.drivers.give_up = self.preloads.give_up
         self.places.fallback = self.supply.fallback
         self.shelf.in_use = lambda: {unit.plugin.digest for unit in self.drivers.units}
         self.registry.in_use = lambda model: any(unit.model.id == model for unit in self.drivers.units)
@@ -142,7 +149,7 @@ class Kernel:
         self.registry.on_scan = self._scanned
         self.rules.on_change = self._rules_changed
         self.switchboard.on_opened.append(arrivals.opened)
-        self.switchboard.on_ended.append(self.measurements.ended)
+        self.switchboard.on_ended.extend((self.measurements.ended, history.ended, self.preloads.ended))
         self.bus.owner = self
         self._config = config
 
@@ -160,6 +167,7 @@ class Kernel:
         self.bus.start()
         self.fronts.start()
         self.health.start()
+        self.preloads.start()
         self.triggers.start(await self.swaps.history())
         memory.settle()
         log.info("kernel %s serves %s (pid %d)", __version__, self.home.endpoint, os.getpid())
@@ -236,6 +244,7 @@ class Kernel:
         self.policy.close()
         self.registry.close()
         await self.switchboard.drain(DRAIN_S)
+        await self.preloads.close()
         await self.drivers.close(STOP_S)
         await self.egress.close()
         self.nurseries.close()

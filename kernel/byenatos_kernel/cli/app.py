@@ -75,6 +75,8 @@ _models.command("offered")(models.offered)
 _models.command("pull")(models.pull_models)
 _models.command("load")(models.load)
 _models.command("unload")(models.unload)
+_models.command("preload")(models.preload)
+_models.command("usage")(models.usage)
 app.add_typer(_models, name="models")
 
 _driver = typer.Typer(no_args_is_help=True, help="Plugins: who signed them, whom you trust, install and remove.")

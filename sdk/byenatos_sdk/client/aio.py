@@ -37,6 +37,7 @@ from byenatos_sdk.protocol.control import (
     SwapAdvanced,
     TriggerInfo,
     UnloadRequest,
+    UsageReport,
 )
 from byenatos_sdk.protocol.errors import Unavailable
 from byenatos_sdk.protocol.messages import (
@@ -223,6 +224,14 @@ class AsyncClient:
     async def unload(self, model: str) -> None:
         """Drain and stop the instances of a model that no slot is bound to."""
         await self._call("unload", UnloadRequest(model), Empty)
+
+    async def preload(self, model: str) -> InstanceInfo:
+        """Load a model without a slot, so that a swap to it only has to switch; it goes again once it was idle long."""
+        return await self._call("preload", Named(model), InstanceInfo)
+
+    async def usage(self) -> UsageReport:
+        """Return how often models were asked for in hours like the one that comes, and what is preloaded for it."""
+        return await self._call("usage", Empty(), UsageReport)
 
     async def swap(
         self,

@@ -41,6 +41,7 @@ __all__ = [
     "ModelChanged",
     "ModelInfo",
     "ModelState",
+    "ModelUsage",
     "Named",
     "PluginInfo",
     "PluginState",
@@ -54,6 +55,7 @@ __all__ = [
     "TriggerInfo",
     "Turn",
     "UnloadRequest",
+    "UsageReport",
 ]
 
 ModelState: TypeAlias = Literal["copying", "checking", "available", "refused", "removed"]
@@ -203,6 +205,34 @@ class KernelStatus(Value, frozen=True, omit_defaults=True):
     fronts: tuple[FrontInfo, ...] = ()
 
 
+class ModelUsage(Value, frozen=True, omit_defaults=True):
+    """How often a model was asked for in hours like the one that comes, and its ``share`` (0 to 1) of all requests.
+
+    ``likely``: that is enough to preload it. ``preloaded``: it is kept loaded without a slot.
+    """
+
+    model: str
+    requests: int
+    share: float
+    loaded: bool = False
+    preloaded: bool = False
+    likely: bool = False
+
+
+class UsageReport(Value, frozen=True, omit_defaults=True):
+    """What the history of ``weeks`` weeks says of an ``hour`` of the day, on ``working`` days or on weekends.
+
+    ``automatic``: models whose share is at least ``least_share`` are preloaded before it begins.
+    """
+
+    hour: int
+    working: bool
+    weeks: int
+    automatic: bool
+    least_share: float
+    models: tuple[ModelUsage, ...] = ()
+
+
 class TriggerInfo(Value, frozen=True, omit_defaults=True):
     """A trigger of ``swap.toml`` as it stands, and what it ``would`` do next.
 
@@ -341,6 +371,8 @@ METHODS: Final[dict[str, tuple[type[Struct], Any]]] = {
     "slots": (Empty, list[SlotInfo]),
     "load": (LoadRequest, InstanceInfo),
     "unload": (UnloadRequest, Empty),
+    "preload": (Named, InstanceInfo),
+    "usage": (Empty, UsageReport),
     "swap": (SwapRequest, SwapEvent),
     "swaps": (Empty, list[SwapEvent]),
     "triggers": (Empty, list[TriggerInfo]),
