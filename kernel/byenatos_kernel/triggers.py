@@ -20,8 +20,8 @@ from typing import Protocol
 
 from byenatos_kernel.pressure import Reading
 from byenatos_kernel.routes import Slot
-from byenatos_kernel.schedules import Schedule
 from byenatos_kernel.swaps import ENDED
+from byenatos_kernel.trigger_entries import Entry, describe
 from byenatos_kernel.trigger_rules import Trigger
 from byenatos_kernel.trigger_states import Sight, State, Watch, sight_of
 from byenatos_sdk.protocol.control import Event, TriggerFired, TriggerInfo
@@ -46,27 +46,6 @@ class Sensors(Protocol):
 
     def read(self, trigger: Trigger) -> Reading:
         """Measure what a trigger measures, now."""
-
-
-class _Entry:
-    """A trigger with what is known of it. ``due`` and ``fired_at`` are times of the wall's clock."""
-
-    __slots__ = ("due", "failure", "fired_at", "planned_at", "reading", "schedule", "watch")
-
-    def __init__(self, trigger: Trigger, now: float) -> None:
-        self.watch = Watch(trigger, now)
-        self.schedule = Schedule(trigger.cron, trigger.timezone) if trigger.kind == "schedule" else None
-        self.due = 0.0
-        self.planned_at = 0.0
-        self.reading = Reading(None)
-        self.failure = ""
-        self.fired_at = 0.0
-
-    def plan(self, at: float) -> None:
-        """Find out when the schedule is due next after a time of the wall's clock."""
-        if self.schedule is not None:
-            self.due = self.schedule.after(at)
-            self.planned_at = at
 
 
 class Triggers:
@@ -95,7 +74,7 @@ class Triggers:
         self._clock = clock
         self._wall = wall
         self._adopted: tuple[Trigger, ...] = ()
-        self._entries: list[_Entry] = []
+        self._entries: list[Entry] = []
         self._acted: dict[str, float] = {}
         self._swapping: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -126,9 +105,9 @@ class Triggers:
     def infos(self) -> list[TriggerInfo]:
         """Every trigger as it stands."""
         if not self.on:
-            return [_info(trigger, "off") for trigger in self._find()]
+            return [describe(trigger, "off") for trigger in self._find()]
         return [
-            _info(
+            describe(
                 entry.watch.trigger,
                 entry.watch.state.value,
                 reading=entry.reading.value,
@@ -175,16 +154,16 @@ class Triggers:
         old = {entry.watch.trigger.name: entry for entry in self._entries}
         self._entries = []
         for trigger in triggers:
-            entry = _Entry(trigger, now)
+            entry = Entry(trigger, now)
             entry.plan(self._wall())
             before = old.get(trigger.name)
-            if before is not None and _aim(before.watch.trigger) == _aim(trigger):
+            if before is not None and before.aim == entry.aim:
                 entry.watch.resume(before.watch.state, now, before.watch.ready_at)
                 entry.fired_at = before.fired_at
             self._entries.append(entry)
         self._sensors.adopt(triggers)
 
-    def _resume(self, entry: _Entry, history: list[SwapEvent]) -> None:
+    def _resume(self, entry: Entry, history: list[SwapEvent]) -> None:
         """Stand where the trigger stood, if the last swap of its slot was its own."""
         trigger = entry.watch.trigger
         last = next((one for one in history if one.slot == trigger.slot and one.state in _STANDS), None)
@@ -197,7 +176,7 @@ class Triggers:
             State.FIRED if fired else State.ARMED, now, now + last.at + trigger.cooldown_s - self._wall()
         )
 
-    def _scheduled(self, entry: _Entry) -> Sight:
+    def _scheduled(self, entry: Entry) -> Sight:
         """Whether it is time. One that waits for another swap to end keeps waiting."""
         wall = self._wall()
         trigger = entry.watch.trigger
@@ -235,7 +214,7 @@ class Triggers:
         slot = self._slots.get(trigger.slot)
         return trigger.return_to is not None and slot is not None and (trigger.dry_run or slot.model == trigger.model)
 
-    def _act(self, entry: _Entry, model: str, now: float, *, returning: bool) -> None:
+    def _act(self, entry: Entry, model: str, now: float, *, returning: bool) -> None:
         """Tell that a trigger fired, and unless it is a dry run swap its slot to ``model``."""
         trigger = entry.watch.trigger
         entry.watch.acted(now)
@@ -250,7 +229,7 @@ class Triggers:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _carry_out(self, entry: _Entry, model: str, *, returning: bool) -> None:
+    async def _carry_out(self, entry: Entry, model: str, *, returning: bool) -> None:
         trigger = entry.watch.trigger
         try:
             await self._swap(SwapRequest(trigger.slot, model, trigger.strategy, trigger.name))
@@ -261,7 +240,7 @@ class Triggers:
         finally:
             self._swapping.discard(trigger.slot)
 
-    def _tell(self, entry: _Entry, model: str, *, returning: bool) -> None:
+    def _tell(self, entry: Entry, model: str, *, returning: bool) -> None:
         trigger = entry.watch.trigger
         self._publish(
             TriggerFired(
@@ -278,14 +257,14 @@ class Triggers:
             )
         )
 
-    def _next_at(self, entry: _Entry) -> float:
+    def _next_at(self, entry: Entry) -> float:
         """When the trigger can do something next, on the wall's clock; 0: as soon as its measure says so."""
         if entry.schedule is not None:
             return entry.due
         left_s = entry.watch.ready_at - self._clock()
         return self._wall() + left_s if left_s > 0 else 0.0
 
-    def _problem(self, entry: _Entry) -> str:
+    def _problem(self, entry: Entry) -> str:
         trigger = entry.watch.trigger
         if trigger.slot not in self._slots:
             return f"there is no slot {trigger.slot!r}; there is {', '.join(sorted(self._slots)) or 'none'}"
@@ -293,40 +272,3 @@ class Triggers:
             if model is not None and not self._known(model):
                 return f"there is no model {model!r}"
         return entry.failure or entry.reading.problem
-
-
-def _aim(trigger: Trigger) -> tuple[str, str, str, str | None]:
-    return trigger.kind, trigger.slot, trigger.model, trigger.return_to
-
-
-def _info(
-    trigger: Trigger,
-    state: str,
-    *,
-    reading: float | None = None,
-    fired_at: float = 0.0,
-    next_at: float = 0.0,
-    problem: str = "",
-) -> TriggerInfo:
-    back = state in {State.FIRED.value, State.COOLING.value}
-    if back:
-        would = f"swap {trigger.slot} back to {trigger.return_to}" if trigger.return_to else "be armed again"
-    else:
-        would = f"swap {trigger.slot} to {trigger.model} ({trigger.strategy})"
-    return TriggerInfo(
-        trigger.name,
-        trigger.kind,
-        trigger.slot,
-        trigger.model,
-        state,  # type: ignore[arg-type]
-        measure=trigger.measure,
-        reading=reading,
-        above=trigger.above,
-        below=trigger.below,
-        clear=trigger.clear,
-        fired_at=fired_at,
-        next_at=next_at,
-        would=would,
-        dry_run=trigger.dry_run,
-        problem=problem,
-    )
