@@ -18,7 +18,7 @@ from byenatos_sdk.protocol.frames import UNREADABLE
 
 __all__ = ["Database"]
 
-VERSION = 5
+VERSION = 6
 _SCHEMA = """
 CREATE TABLE sessions (
     id TEXT PRIMARY KEY, slot TEXT NOT NULL, owner TEXT NOT NULL, created_at REAL NOT NULL, updated_at REAL NOT NULL
@@ -61,7 +61,14 @@ CREATE TABLE offers (
 ) STRICT;
 """
 """Since version 5."""
-_SINCE = (_SCHEMA, _PLUGINS, _DIGESTS, _NOTES, _OFFERS)
+_USAGE = """
+CREATE TABLE usage (
+    model TEXT NOT NULL, week INTEGER NOT NULL, hour INTEGER NOT NULL, requests INTEGER NOT NULL,
+    PRIMARY KEY (model, week, hour)
+) STRICT, WITHOUT ROWID;
+"""
+"""Since version 6."""
+_SINCE = (_SCHEMA, _PLUGINS, _DIGESTS, _NOTES, _OFFERS, _USAGE)
 
 T = TypeVar("T")
 _Job = tuple[Callable[[sqlite3.Connection], object], asyncio.AbstractEventLoop, "asyncio.Future[object]", bool]

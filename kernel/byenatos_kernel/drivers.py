@@ -63,6 +63,8 @@ class DriverManager:
         self.owner: UnitOwner | None = None
         self.egress: Egress | None = None
         self.on_ready: Callable[[Unit], None] = lambda _: None
+        self.give_up: Callable[[], bool] = lambda: False
+        """Lets a model go that nobody needs just now, if there is one; whether there was."""
         self._registry = registry
         self._grants = grants
         self._publish = publish
@@ -88,8 +90,13 @@ class DriverManager:
         mine = [unit for unit in self.units if unit.model.id == model and not unit.leaving]
         return next((unit for unit in mine if unit.ready), mine[0] if mine else None)
 
-    def load(self, model: ModelEntry, *, supervised: bool = False, overlap: int = 0) -> Unit:
-        """Start a unit for ``model``.
+    @property
+    def full(self) -> bool:
+        """Whether as many models are loaded as may be."""
+        return len(self._loaded()) >= self._most_models
+
+    def load(self, model: ModelEntry, *, supervised: bool = False, overlap: int = 0, evict: bool = True) -> Unit:
+        """Start a unit for ``model``; with ``evict`` one that is only preloaded may have to go for it.
 
         ``overlap`` units more than ``max_concurrent_models`` are allowed, for the time that a swap needs both.
 
@@ -99,9 +106,9 @@ class DriverManager:
             InvalidRequest: the manifest or the operator's files ask for what no sandbox can be granted.
         """
         plugin = self._registry.plugin_for(model)
-        models = [unit for unit in self.units if unit.sockets is None]
-        loaded = {unit.model.id for unit in models if not unit.leaving and not unit.dead}
-        if model.id not in loaded and len(loaded) >= self._most_models + overlap:
+        while model.id not in (loaded := self._loaded()) and len(loaded) >= self._most_models + overlap:
+            if evict and self.give_up():
+                continue
             raise Overloaded(
                 f"{len(loaded)} models are loaded ({', '.join(sorted(loaded))}) and max_concurrent_models is "
                 f"{self._most_models}; unload one or raise it"
@@ -225,6 +232,11 @@ class DriverManager:
             )
 
     # ---- private -----------------------------------------------------------------------------------------------
+
+    def _loaded(self) -> set[str]:
+        """The models that are loaded and not on their way out."""
+        models = (unit for unit in self.units if unit.sockets is None)
+        return {unit.model.id for unit in models if not unit.leaving and not unit.dead}
 
     def _plan(self, unit: Unit, instance: Instance, crash: DriverCrashed) -> float | None:
         """Decide what follows a crash: schedule a restart and return its delay, or let the unit die."""

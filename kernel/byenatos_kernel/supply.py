@@ -10,7 +10,7 @@ from byenatos_kernel.hotswap import HotSwapManager
 from byenatos_kernel.models import ModelEntry
 from byenatos_kernel.registry import ModelRegistry
 from byenatos_kernel.routes import Routes, Slot
-from byenatos_kernel.units import Unit
+from byenatos_kernel.units import PRELOADED, Unit
 from byenatos_sdk.protocol.control import InstanceInfo, LoadRequest, UnloadRequest
 from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, NotFound
 
@@ -66,6 +66,7 @@ class Supply:
         """A model's file is gone: what serves a slot goes on until it is swapped out, the rest goes now."""
         for unit in [unit for unit in self._drivers.units if unit.model is entry]:
             unit.pinned = False
+            unit.slots.discard(PRELOADED)
             self._drivers.release(unit)
         self._drivers.forget(entry)
 
@@ -117,6 +118,7 @@ class Supply:
             raise InvalidRequest(f"{request.model} serves slot {', '.join(slots)}; swap it to another model first")
         for unit in units:
             unit.pinned = False
+            unit.slots.discard(PRELOADED)
             self._drivers.release(unit)
         self._drivers.forget(units[0].model)
 

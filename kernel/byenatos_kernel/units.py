@@ -22,13 +22,15 @@ from byenatos_sandbox import Grant
 from byenatos_sdk.protocol.errors import ByenatosError, Overloaded, Unavailable
 from byenatos_sdk.protocol.messages import InstanceState
 
-__all__ = ["CRASH_LIMIT", "CRASH_WINDOW_S", "Unit"]
+__all__ = ["CRASH_LIMIT", "CRASH_WINDOW_S", "PRELOADED", "Unit"]
 
 CRASH_LIMIT = 5
 CRASH_WINDOW_S = 300.0
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MOST_S = 30.0
 WAITING_LIMIT = 1024
+PRELOADED = "(preloaded)"
+"""What stands among a unit's slots while it is kept without one, for whoever will want it."""
 
 
 class Unit:

@@ -21,6 +21,7 @@ from byenatos_kernel.cli import (
     sessions,
     status,
     swaps,
+    triggers,
     trust,
     tryout,
 )
@@ -61,6 +62,7 @@ app.command("slots")(status.slots)
 app.command("ps", help=ps.HELP)(ps.ps)
 app.command("doctor", help=doctor.HELP)(doctor.doctor)
 app.command("swap")(swaps.swap)
+app.command("triggers")(triggers.triggers)
 app.command("chat")(chat.chat)
 app.command("ask")(chat.ask)
 app.command("events")(events.events)
@@ -78,6 +80,8 @@ _models.command("refresh")(models.refresh)
 _models.command("pull")(models.pull_models)
 _models.command("load")(models.load)
 _models.command("unload")(models.unload)
+_models.command("preload")(models.preload)
+_models.command("usage")(models.usage)
 app.add_typer(_models, name="models")
 
 _driver = typer.Typer(no_args_is_help=True, help="Plugins: who signed them, whom you trust, install and remove.")

@@ -37,7 +37,9 @@ from byenatos_sdk.protocol.control import (
     SessionTranscript,
     SlotInfo,
     SwapAdvanced,
+    TriggerInfo,
     UnloadRequest,
+    UsageReport,
 )
 from byenatos_sdk.protocol.errors import Unavailable
 from byenatos_sdk.protocol.messages import (
@@ -233,6 +235,14 @@ class AsyncClient:
         """Drain and stop the instances of a model that no slot is bound to."""
         await self._call("unload", UnloadRequest(model), Empty)
 
+    async def preload(self, model: str) -> InstanceInfo:
+        """Load a model without a slot, so that a swap to it only has to switch; it goes again once it was idle long."""
+        return await self._call("preload", Named(model), InstanceInfo)
+
+    async def usage(self) -> UsageReport:
+        """Return how often models were asked for in hours like the one that comes, and what is preloaded for it."""
+        return await self._call("usage", Empty(), UsageReport)
+
     async def swap(
         self,
         slot: str,
@@ -265,6 +275,10 @@ class AsyncClient:
     async def swaps(self) -> list[SwapEvent]:
         """List the last step of every swap that the kernel remembers."""
         return await self._call("swaps", Empty(), list[SwapEvent])
+
+    async def triggers(self) -> list[TriggerInfo]:
+        """List the triggers that swap without being asked, as they stand."""
+        return await self._call("triggers", Empty(), list[TriggerInfo])
 
     async def sessions(self) -> list[SessionInfo]:
         """List the stored conversations."""

@@ -36,7 +36,9 @@ from byenatos_sdk.protocol.control import (
     SessionTranscript,
     SlotInfo,
     SwapAdvanced,
+    TriggerInfo,
     UnloadRequest,
+    UsageReport,
 )
 from byenatos_sdk.protocol.errors import Unavailable
 from byenatos_sdk.protocol.messages import (
@@ -225,6 +227,14 @@ class Client:
         """Drain and stop the instances of a model that no slot is bound to."""
         self._call("unload", UnloadRequest(model), Empty)
 
+    def preload(self, model: str) -> InstanceInfo:
+        """Load a model without a slot, so that a swap to it only has to switch; it goes again once it was idle long."""
+        return self._call("preload", Named(model), InstanceInfo)
+
+    def usage(self) -> UsageReport:
+        """Return how often models were asked for in hours like the one that comes, and what is preloaded for it."""
+        return self._call("usage", Empty(), UsageReport)
+
     def swap(
         self,
         slot: str,
@@ -257,6 +267,10 @@ class Client:
     def swaps(self) -> list[SwapEvent]:
         """List the last step of every swap that the kernel remembers."""
         return self._call("swaps", Empty(), list[SwapEvent])
+
+    def triggers(self) -> list[TriggerInfo]:
+        """List the triggers that swap without being asked, as they stand."""
+        return self._call("triggers", Empty(), list[TriggerInfo])
 
     def sessions(self) -> list[SessionInfo]:
         """List the stored conversations."""

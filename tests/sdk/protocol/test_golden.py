@@ -108,6 +108,15 @@ VALUES = [
     control.DriverRestarting(1.5, "llamacpp", "m", 0.5, 1),
     control.ModelChanged(1.5, MODEL),
     control.SwapAdvanced(1.5, SWAP),
+    control.ModelUsage("m", 30, 0.75, loaded=True, preloaded=True, likely=True),
+    control.UsageReport(9, True, 4, True, 0.2, (control.ModelUsage("m", 30, 0.75),)),
+    control.TriggerFired(
+        *(1.5, "slow", "default", "small", "p95_latency_s", 9.5, 8.0), returning=True, dry_run=True, problem="no room"
+    ),
+    control.TriggerInfo(
+        *("slow", "performance", "default", "small", "fired", "p95_latency_s", 9.5, 8.0, 2.0, 4.0, 1.5, 301.5),
+        *("swap default back to big", True, "no room"),
+    ),
     control.LoadOrder("m", "/model", {"n_ctx": 4096}, 128, 0.5),
     control.ProbeOrder("/model"),
     control.ProbeResult(SPECIFICATION, "expected GGUF"),
