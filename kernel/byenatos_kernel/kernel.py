@@ -23,6 +23,7 @@ from byenatos_kernel.hibernation import Hibernation
 from byenatos_kernel.hotswap import HotSwapManager
 from byenatos_kernel.link import quoted
 from byenatos_kernel.measurements import Measurements
+from byenatos_kernel.memory_budget import MemoryBudget
 from byenatos_kernel.model_files import Digests
 from byenatos_kernel.models import ModelEntry
 from byenatos_kernel.nurseries import Nurseries
@@ -94,7 +95,11 @@ class Kernel:
         self.shelf = PluginShelf(home, [shipped("plugins"), home.plugins], self.database)
         self.registry = ModelRegistry(self.shelf, home.models, grants, config, Digests(self.database), self._publish)
         self.drivers = DriverManager(
-            self.registry, grants, self._publish, most_models=config.driver.max_concurrent_models
+            self.registry,
+            grants,
+            self._publish,
+            most_models=config.driver.max_concurrent_models,
+            budget=MemoryBudget(lambda: self.policy.value),
         )
         self.egress = Egress(home, access, broker)
         self.enforcement = Enforcement(self.drivers, grants, self.egress)
@@ -145,7 +150,7 @@ class Kernel:
         self.drivers.egress = self.egress
         self.drivers.on_ready = self.offers.ready
         self.offers.used = lambda model: self.registry.in_use(model) or bool(self.routes.bound_to(model))
-        self.drivers.give_up = self.preloads.give_up
+        self.drivers.evictors.append(self.preloads.give_up)
         self.places.fallback = self.supply.fallback
         self.places.stand_in = self.stand_ins.find
         self.shelf.in_use = lambda: {unit.plugin.digest for unit in self.drivers.units}

@@ -96,7 +96,9 @@ class Preloads:
             NotFound, Unavailable, Overloaded: why it cannot be loaded.
         """
         entry = self._registry.model(named.name)
-        unit = self._take(entry, evict=True)
+        if self._drivers.find(entry.id) is None:
+            await self._drivers.make_room(entry)
+        unit = self._take(entry)
         self._by_hand.add(entry.id)
         return (await self._ready(unit)).info
 
@@ -186,21 +188,21 @@ class Preloads:
                     return
                 self._let_go(other)
             try:
-                unit = self._take(self._registry.model(model), evict=False)
+                unit = self._take(self._registry.model(model))
             except ByenatosError as error:
                 self._leave_alone(model, error)
                 return
             log.info("%s is preloaded: %.0f %% of the requests in such hours", model, 100 * self._share(model))
             self._spawn(self._see_to(unit))
 
-    def _take(self, entry: ModelEntry, *, evict: bool) -> Unit:
+    def _take(self, entry: ModelEntry) -> Unit:
         """Reserve the unit of a model, and load it if there is none."""
         unit = self._drivers.find(entry.id)
         if unit is not None and unit.dead:
             self._drivers.drop(unit)
             unit = None
         if unit is None:
-            unit = self._drivers.load(entry, evict=evict)
+            unit = self._drivers.load(entry)
         unit.slots.add(PRELOADED)
         self._used[entry.id] = self._clock()
         return unit

@@ -218,6 +218,11 @@ class ModelRegistry:
         plugin = self.plugins.get(plugin_id)
         return dict(plugin.manifest.settings) if plugin is not None and plugin.manifest is not None else {}
 
+    def _configured(self, driver: str, model: str) -> dict[str, Any]:
+        """What a driver would be given as the settings of a model."""
+        own = next((one.settings for one in self._config.models if (one.vendor, one.model_id) == (driver, model)), {})
+        return {**self._settings_of(driver), **own}
+
     def _configure(self, entry: ModelEntry) -> None:
         """Lay the operator's ``model_config`` over an entry."""
         for configured in self._config.models:
@@ -332,7 +337,9 @@ class ModelRegistry:
         file: ModelFile | None = None
         try:
             file = ModelFile(entry.path)
-            verdict = await self._prober.judge(file, list(self.plugins.values()))
+            verdict = await self._prober.judge(
+                file, list(self.plugins.values()), lambda plugin: self._configured(plugin.id, entry.id)
+            )
             if verdict.specification is not None:
                 await self._digests.fill(file)
         except OSError as error:

@@ -85,6 +85,11 @@ class Unit:
         """Whether a slot or an operator still asks for it."""
         return self.pinned or bool(self.slots)
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything is being answered."""
+        return self.instance is not None and bool(self.instance.streams)
+
     def file(self) -> ModelFile | None:
         """The model's open file: the one that the unit was loaded with, as long as nobody has written to it.
 

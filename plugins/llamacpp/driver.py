@@ -50,9 +50,9 @@ class LlamaCpp(LlamaWarmState, Driver):
         super().__init__(settings)
 
     @classmethod
-    def probe(cls, path: Path) -> ProbeResult:
+    def probe(cls, path: Path, settings: dict[str, Any]) -> ProbeResult:
         """Read the file's header; neither llama.cpp nor the weights are touched."""
-        return probe_file(path)
+        return probe_file(path, settings)
 
     @classmethod
     def preload(cls, model: Model) -> "_Loaded | None":

@@ -44,7 +44,7 @@ class Desk:
             clock=lambda: self.now,
             wall=lambda: NINE + self.now,
         )
-        kernel.drivers.give_up = self.preloads.give_up
+        kernel.drivers.evictors.append(self.preloads.give_up)
         kernel.switchboard.on_ended.extend((self.history.ended, self.preloads.ended))
 
     async def pass_time(self, seconds):

@@ -100,6 +100,8 @@ async def test_every_path_of_the_document_answers_as_it_says(kernel):
             ("/models/unload", "", {"model": "echo"}), ("/models/unload", "", []),
             ("/slots/{slot}/swap", "default", {"model": "spare", "until": "retired"}),
             ("/slots/{slot}/swap", "default", {"model": "echo", "strategy": "immediate"}),
+            ("/slots/{slot}/swap", "default", {"model": "echo", "force": True}),
+            ("/slots/{slot}/swap", "default", {"model": "echo", "force": "yes"}),
             ("/slots/{slot}/swap", "default", {"model": "nothing"}),
             ("/slots/{slot}/swap", "nothing", {"model": "echo"}),
             ("/slots/{slot}/swap", "default", {"model": "echo", "strategy": "magic"}),

@@ -444,10 +444,11 @@ class LoadOrder(Value, frozen=True, omit_defaults=True):
     strict: bool = False
 
 
-class ProbeOrder(Value, frozen=True):
-    """Ask a driver whether a model file is its own."""
+class ProbeOrder(Value, frozen=True, omit_defaults=True):
+    """Ask a driver whether a model file is its own, and what it would be if it were loaded with ``settings``."""
 
     path: str
+    settings: dict[str, Any] = {}
 
 
 class ProbeResult(Value, frozen=True, omit_defaults=True):
