@@ -61,6 +61,8 @@ class DriverManager:
     ) -> None:
         self.units: list[Unit] = []
         self.owner: UnitOwner | None = None
+        self.on_lost: list[Callable[[Unit], None]] = []
+        """Who is told that a process of a unit died unexpectedly, before its streams are given another place."""
         self.egress: Egress | None = None
         self._registry = registry
         self._grants = grants
@@ -79,14 +81,15 @@ class DriverManager:
         return list(self._unit_of)
 
     def find(self, model: str) -> Unit | None:
-        """The unit that serves ``model`` and is not on its way out; one that is ready before one that is not."""
+        """The unit that serves ``model`` and is not on its way out: a ready one first, and a spare one last."""
         mine = [unit for unit in self.units if unit.model.id == model and not unit.leaving]
-        return next((unit for unit in mine if unit.ready), mine[0] if mine else None)
+        return min(mine, key=lambda unit: (unit.ready is None, unit.spare), default=None)
 
     def load(self, model: ModelEntry, *, supervised: bool = False, overlap: int = 0) -> Unit:
         """Start a unit for ``model``.
 
-        ``overlap`` units more than ``max_concurrent_models`` are allowed, for the time that a swap needs both.
+        ``overlap`` units more than ``max_concurrent_models`` are allowed, for the time that a swap needs both. Spare
+        ones do not count.
 
         Raises:
             Overloaded: as many models as allowed are loaded.
@@ -95,7 +98,7 @@ class DriverManager:
         """
         plugin = self._registry.plugin_for(model)
         models = [unit for unit in self.units if unit.sockets is None]
-        loaded = {unit.model.id for unit in models if not unit.leaving and not unit.dead}
+        loaded = {unit.model.id for unit in models if not (unit.leaving or unit.dead or unit.spare)}
         if model.id not in loaded and len(loaded) >= self._most_models + overlap:
             raise Overloaded(
                 f"{len(loaded)} models are loaded ({', '.join(sorted(loaded))}) and max_concurrent_models is "
@@ -205,6 +208,9 @@ class DriverManager:
         if instance is unit.instance:
             unit.instance = None
         retry = self._plan(unit, instance, crash) if not expected and not self._closing else None
+        if not expected and not self._closing:
+            for told in self.on_lost:
+                told(unit)
         self.owner.instance_lost(unit, instance, crash)
         if unit.leaving or self._closing:
             if not unit.dead:

@@ -106,6 +106,7 @@ class Kernel:
             self._publish,
             lambda: self.policy.value,
             self.states,
+            measurements=self.measurements,
         )
         self.supply = Supply(self.registry, self.drivers, self.routes, self.swaps, config.driver.fallback_model)
         self.fronts = FrontManager(config.fronts, access.clients, self.drivers, self.bus)
@@ -121,7 +122,7 @@ class Kernel:
         self.registry.on_plugins = self.fronts.plugins_changed
         self.registry.on_scan = self._scanned
         self.rules.on_change = self._rules_changed
-        self.switchboard.on_ended.append(self.measurements.ended)
+        self.switchboard.on_ended += [self.measurements.ended, self.swaps.probations.ended]
         self.bus.owner = self
         self._config = config
 
@@ -207,6 +208,7 @@ class Kernel:
         self.stop()
 
     async def _close(self) -> None:
+        self.swaps.close()
         self.health.close()
         self.fronts.close()
         self.rules.close()

@@ -23,22 +23,29 @@ __all__ = ["Until", "show_swap", "swap", "swaps"]
 def swap(
     context: typer.Context,
     slot: str,
-    model: str,
+    model: Annotated[str | None, typer.Argument(help="The model to bind it to.")] = None,
     *,
+    back: Annotated[
+        bool, typer.Option("--back", help="Roll SLOT's last swap back: its old model is still kept.")
+    ] = False,
     strategy: Annotated[
         SwapStrategy,
         typer.Option("--strategy", "-s", help="graceful: running answers end where they are; immediate: they move."),
     ] = "graceful",
     until: Annotated[
         Until, typer.Option("--until", help="Return when new requests go to MODEL, or when the old model is gone.")
-    ] = "retired",
+    ] = "switched",
     as_json: JsonOption = False,
 ) -> None:
     """Bind SLOT to MODEL while it is in use; with --json a line of JSON for each step."""
     from byenatos_sdk.client import Client
 
+    if (model is None) is not back:
+        raise typer.BadParameter("expected SLOT and MODEL, or SLOT and --back")
     with Client(home_of(context)) as client:
-        if as_json:
+        if model is None:
+            _show_back(client.swap_back(slot), as_json=as_json)
+        elif as_json:
             client.swap(slot, model, strategy=strategy, until=until, on_event=show_json_line)
         else:
             show_swap(client, slot, model, strategy, until)
@@ -58,6 +65,13 @@ def show_swap(client: "Client", slot: str, model: str, strategy: SwapStrategy, u
                 spinner.update(f"{slot}: {step.source or 'nothing'} → {model}")
 
         return client.swap(slot, model, strategy=strategy, until=until, on_event=show)
+
+
+def _show_back(step: SwapEvent, *, as_json: bool) -> None:
+    if as_json:
+        show_json_line(step)
+    else:
+        say(printable(f"{step.slot}: {step.target} → {step.source}, {describe_swap(step)}"))
 
 
 def swaps(context: typer.Context, *, as_json: JsonOption = False) -> None:

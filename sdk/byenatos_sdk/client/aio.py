@@ -231,12 +231,13 @@ class AsyncClient:
         strategy: SwapStrategy = "graceful",
         reason: str = "manual",
         until: Literal["switched", "retired"] = "switched",
+        keep_old_s: float | None = None,
         on_event: Callable[[SwapEvent], None] | None = None,
     ) -> SwapEvent:
         """Bind ``slot`` to ``model`` while it serves, and return the step ``until`` which it was waited for.
 
-        ``switched``: new requests go to the new model; ``retired``: the old one is gone. ``on_event`` gets every step
-        up to there.
+        ``switched``: new requests go to the new model; ``retired``: the old one is gone, ``keep_old_s`` seconds later
+        (``None``: as the operator's policy says) or more. ``on_event`` gets every step up to there.
 
         Raises:
             ByenatosError: why it failed; the slot then still answers as before.
@@ -246,9 +247,16 @@ class AsyncClient:
             if on_event is not None and isinstance(event, SwapAdvanced):
                 on_event(event.swap)
 
-        return check_swap(
-            await self._call("swap", SwapRequest(slot, model, strategy, reason, until), SwapEvent, advanced)
-        )
+        request = SwapRequest(slot, model, strategy, reason, until, keep_old_s=keep_old_s)
+        return check_swap(await self._call("swap", request, SwapEvent, advanced))
+
+    async def swap_back(self, slot: str) -> SwapEvent:
+        """Roll the last swap of ``slot`` back, while its old model is kept; return once all is at that again.
+
+        Raises:
+            InvalidRequest: nothing is kept any more: swap to the old model instead.
+        """
+        return await self._call("swap_back", Named(slot), SwapEvent)
 
     async def swaps(self) -> list[SwapEvent]:
         """List the last step of every swap that the kernel remembers."""

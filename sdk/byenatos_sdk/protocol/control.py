@@ -290,6 +290,7 @@ METHODS: Final[dict[str, tuple[type[Struct], Any]]] = {
     "load": (LoadRequest, InstanceInfo),
     "unload": (UnloadRequest, Empty),
     "swap": (SwapRequest, SwapEvent),
+    "swap_back": (Named, SwapEvent),
     "swaps": (Empty, list[SwapEvent]),
     "sessions": (Empty, list[SessionInfo]),
     "session": (Named, SessionTranscript),

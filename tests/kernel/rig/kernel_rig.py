@@ -169,7 +169,9 @@ class Rig:
             self.switchboard,
             publish,
             lambda: self.policy,
+            measurements=self.measurements,
         )
+        self.switchboard.on_ended.append(self.swaps.probations.ended)
         self.supply = Supply(self.registry, self.drivers, self.routes, self.swaps, fallback)
         self.drivers.owner = self.switchboard
         self.places.fallback = self.supply.fallback

@@ -133,6 +133,11 @@ class ScriptedDriver:
         del self.streams[number]
         self.tell(number, Failure("content_filtered", "the driver does not like this"))
 
+    def break_down(self, number: int) -> None:
+        """A stream fails, and that is the model's doing."""
+        del self.streams[number]
+        self.tell(number, Failure("internal", "the engine broke"))
+
     def beat(self, loop_age_ms: int = 0) -> None:
         self.tell(0, Beat(loop_age_ms, len(self.streams)))
 
