@@ -42,6 +42,7 @@ from byenatos_kernel.measurements import Measurements
 from byenatos_kernel.probation import Probation, Probations
 from byenatos_kernel.registry import ModelRegistry
 from byenatos_kernel.routes import Routes, Slot
+from byenatos_kernel.self_test import self_test
 from byenatos_kernel.session_states import SessionStates
 from byenatos_kernel.swap_journal import SwapJournal
 from byenatos_kernel.swap_policy import SwapPolicy
@@ -135,6 +136,17 @@ class HotSwapManager:
         while self.give_up_kept():
             pass
 
+    async def try_out(self, unit: Unit) -> Instance:
+        """Wait until a unit is loaded, says that it is well, and has shown that it can answer; return its instance.
+
+        Raises:
+            ByenatosError: why nothing should count on it.
+        """
+        instance = await unit.until_ready()
+        await _check_health(instance)
+        await self_test(instance, self._switchboard.reserve())
+        return instance
+
     async def swap(self, request: SwapRequest, observe: Callable[[SwapEvent], None] | None = None) -> SwapEvent:
         """Swap, and return the event once new requests go to the target, or once the old model is gone.
 
@@ -225,8 +237,7 @@ class HotSwapManager:
         """Validated -> preparing -> prepared: the target is loaded and says that it is well."""
         swap.advance(SwapState.PREPARING)
         await self._note(swap, slot)
-        instance = await target.until_ready()
-        await _check_health(instance)
+        await self.try_out(target)
         swap.advance(SwapState.PREPARED)
         await self._note(swap, slot)
 

@@ -351,8 +351,9 @@ async def test_a_kernel_killed_after_a_step_was_journaled_finishes_or_undoes_the
     killed = asyncio.get_running_loop().create_future()
 
     async def record_and_die(swap):
+        step = swap.event.state
         await record(swap)
-        if swap.event.state is last:
+        if step is last:
             killed.set_result(None)
             await asyncio.Event().wait()
 

@@ -1,4 +1,4 @@
-"""Probation in real kernels: what is kept, what leads back, and what a kernel that is killed meanwhile comes back with."""
+"""Probation in real kernels: what is kept, what leads back, and what a killed kernel comes back with."""
 
 import asyncio
 
@@ -162,3 +162,16 @@ async def test_a_kernel_stops_in_good_order_while_it_keeps_a_model(start_kernel,
         with pytest.raises(Unavailable):
             await stream.response()
         assert is_counted(stream.text)
+
+
+async def test_a_model_that_cannot_answer_is_not_switched_to_if_its_driver_asks_for_a_self_test(start_kernel, home):
+    write_plugin(home, "breaking", BREAKING, extra="self_test = true")
+    write_plugin(home, "counting", extra="self_test = true")
+    kernel = start_kernel()
+    async with kernel.client() as client:
+        await until_ready(client)
+        with pytest.raises(Unavailable, match=r"breaking failed its self-test: .*the engine broke"):
+            await client.swap("default", "breaking")
+        assert (await client.infer("x", extra=counting(3))).model == "echo"
+        await client.swap("default", "counting")
+        assert (await client.infer("x")).text == numbers(10)

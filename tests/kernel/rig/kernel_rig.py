@@ -132,13 +132,14 @@ class Rig:
         fallback: str | None = None,
         most_models: int = 9,
         config: Config | None = None,
+        lifecycle: str = "",
     ) -> None:
         home = Home(folder)
         home.create()
         home.access.write_text("[plugins]\nunsigned = true\n")
         plugin = home.plugins / "scripted"
         plugin.mkdir(exist_ok=True)
-        (plugin / "plugin.toml").write_text(MANIFEST)
+        (plugin / "plugin.toml").write_text(f"{MANIFEST}[lifecycle]\n{lifecycle}\n")
         self.slots = slots
         self.drivers_made: list[ScriptedDriver] = []
         self.obedient = True
