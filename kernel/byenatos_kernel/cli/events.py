@@ -33,7 +33,8 @@ def describe_swap(step: SwapEvent) -> str:
     """Say in one line what a step of a swap is."""
     streams = f", {step.moved_streams} moved" if step.moved_streams else ""
     streams += f", {step.draining_streams} draining" if step.draining_streams else ""
-    return f"{step.state.value}{streams}{f': {step.detail}' if step.detail else ''}"
+    mode = ", sequential" if step.mode == "sequential" else ""
+    return f"{step.state.value}{mode}{streams}{f': {step.detail}' if step.detail else ''}"
 
 
 def _describe(event: Event) -> str:

@@ -45,12 +45,18 @@ _Struct = TypeVar("_Struct")
 
 
 class SwapOrder(Value, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Plug ``model`` into the slot. The answer comes once new requests go to it, or once the old one is gone."""
+    """Plug ``model`` into the slot. The answer comes once new requests go to it, or once the old one is gone.
+
+    ``force``: even if conversations of the slot are more than ``model`` can take. The old instance is kept for
+    ``keep_old_s`` seconds to roll back to.
+    """
 
     model: str
     strategy: SwapStrategy = "graceful"
     reason: str = "manual"
     until: Literal["switched", "retired"] = "switched"
+    force: bool = False
+    keep_old_s: float | None = None
 
 
 class SlotHealth(Value, frozen=True, omit_defaults=True):
@@ -181,6 +187,8 @@ class Management:
                 strategy=order.strategy,
                 reason=order.reason,
                 until=order.until,
+                force=order.force,
+                keep_old_s=order.keep_old_s,
                 on_event=steps.put_nowait,
             )
 

@@ -231,13 +231,15 @@ class AsyncClient:
         strategy: SwapStrategy = "graceful",
         reason: str = "manual",
         until: Literal["switched", "retired"] = "switched",
+        force: bool = False,
         keep_old_s: float | None = None,
         on_event: Callable[[SwapEvent], None] | None = None,
     ) -> SwapEvent:
         """Bind ``slot`` to ``model`` while it serves, and return the step ``until`` which it was waited for.
 
-        ``switched``: new requests go to the new model; ``retired``: the old one is gone, ``keep_old_s`` seconds later
-        (``None``: as the operator's policy says) or more. ``on_event`` gets every step up to there.
+        ``switched``: new requests go to the new model; ``retired``: the old one is gone. ``on_event`` gets every step
+        up to there. ``force``: even if conversations of the slot are more than the new model can take. The old instance
+        is kept for ``keep_old_s`` seconds to roll back to (``None``: as the operator's policy says).
 
         Raises:
             ByenatosError: why it failed; the slot then still answers as before.
@@ -247,8 +249,8 @@ class AsyncClient:
             if on_event is not None and isinstance(event, SwapAdvanced):
                 on_event(event.swap)
 
-        request = SwapRequest(slot, model, strategy, reason, until, keep_old_s=keep_old_s)
-        return check_swap(await self._call("swap", request, SwapEvent, advanced))
+        order = SwapRequest(slot, model, strategy, reason, until, force, keep_old_s)
+        return check_swap(await self._call("swap", order, SwapEvent, advanced))
 
     async def swap_back(self, slot: str) -> SwapEvent:
         """Roll the last swap of ``slot`` back, while its old model is kept; return once all is at that again.

@@ -192,7 +192,7 @@ def test_a_swap_moves_a_running_answer_and_each_step_is_a_line(run, ready, start
     outcome = run("swap", "endless", "echo-two")
     assert outcome.code == 0
     assert "switched" in outcome.out
-    assert "echo is kept for 30 s" in outcome.out
+    assert "endless: echo → echo-two, draining: echo is kept for 30 s, after " in outcome.out
     outcome = run("swap", "endless", "--back")
     assert (outcome.code, outcome.out) == (0, "endless: echo-two → echo, rolled_back: as asked for\n")
     assert run("swap", "endless", "--back").code == 1
@@ -200,6 +200,20 @@ def test_a_swap_moves_a_running_answer_and_each_step_is_a_line(run, ready, start
     assert run("swap", "endless", "echo-two", "--back").code == 2
     run("swap", "endless", "echo-two")
     assert "endless" in run("swaps").out
+
+
+def test_one_swap_is_shown_by_its_number_and_an_unknown_one_says_where_to_look(run, ready):
+    assert run("swap", "endless", "echo").code == 0
+    (swap, *_) = read(list[SwapEvent], run("swaps", "--json").out)
+    shown = run("swaps", "show", str(swap.id))
+    assert shown.code == 0
+    assert shown.out.startswith(f"swap {swap.id} at ")
+    assert "cause manual, graceful: endless: echo-two → echo" in shown.out
+    assert read(SwapEvent, run("swaps", "show", str(swap.id), "--json").out) == swap
+    assert run("swap", "endless", "echo-two").code == 0
+    unknown = run("swaps", "show", "999")
+    assert unknown.code == 1
+    assert "byenatos swaps" in unknown.error
 
 
 def test_events_are_followed_until_ctrl_c(run, ready, start):
