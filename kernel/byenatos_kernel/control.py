@@ -71,6 +71,7 @@ class Control:
             "unload": self._unload,
             "preload": kernel.preloads.preload,
             "usage": self._usage,
+            "swap_back": self._swap_back,
             "swaps": self._history,
             "triggers": self._triggers,
             "sessions": self._list_sessions,
@@ -226,6 +227,9 @@ class Control:
 
     async def _usage(self, _: Empty) -> UsageReport:
         return await self._kernel.preloads.report()
+
+    async def _swap_back(self, slot: Named) -> SwapEvent:
+        return await self._kernel.swaps.back(slot.name)
 
     async def _history(self, _: Empty) -> list[SwapEvent]:
         return await self._kernel.swaps.history()

@@ -18,7 +18,7 @@ from byenatos_kernel.link import quoted
 from byenatos_kernel.memory_budget import MemoryBudget
 from byenatos_kernel.models import ModelEntry, PluginEntry
 from byenatos_kernel.registry import ModelRegistry
-from byenatos_kernel.units import CRASH_LIMIT, CRASH_WINDOW_S, PRELOADED, Unit
+from byenatos_kernel.units import CRASH_LIMIT, CRASH_WINDOW_S, KEPT, PRELOADED, Unit
 from byenatos_sandbox import NotIsolated
 from byenatos_sdk.protocol.control import DriverFailed, DriverRestarting, Event, InstanceChanged
 from byenatos_sdk.protocol.errors import (
@@ -29,10 +29,9 @@ from byenatos_sdk.protocol.errors import (
 )
 from byenatos_sdk.protocol.messages import InstanceState
 
-__all__ = ["KEPT", "KEPT_BY_SWAP", "DriverManager", "UnitOwner"]
+__all__ = ["DriverManager", "UnitOwner"]
 
-KEPT_BY_SWAP = "(kept"
-KEPT = (KEPT_BY_SWAP, PRELOADED)
+IN_CASE = (KEPT, PRELOADED)
 """How the reservations of units begin that are kept in case they are needed."""
 
 STOP_GRACE_S = 3.0
@@ -78,6 +77,8 @@ class DriverManager:
         self._budget = budget
         self.units: list[Unit] = []
         self.owner: UnitOwner | None = None
+        self.on_lost: list[Callable[[Unit], None]] = []
+        """Who is told that a process of a unit died unexpectedly, before its streams are given another place."""
         self.egress: Egress | None = None
         self.on_ready: Callable[[Unit], None] = lambda _: None
         self._registry = registry
@@ -101,9 +102,9 @@ class DriverManager:
         return self._unit_of[instance]
 
     def find(self, model: str) -> Unit | None:
-        """The unit that serves ``model`` and is not on its way out; one that is ready before one that is not."""
+        """The unit that serves ``model`` and is not on its way out: a ready one first, and a spare one last."""
         mine = [unit for unit in self.units if unit.model.id == model and not unit.leaving]
-        return next((unit for unit in mine if unit.ready), mine[0] if mine else None)
+        return min(mine, key=lambda unit: (unit.ready is None, unit.spare), default=None)
 
     @property
     def full(self) -> bool:
@@ -113,7 +114,8 @@ class DriverManager:
     def load(self, model: ModelEntry, *, supervised: bool = False, overlap: int = 0) -> Unit:
         """Start a unit for ``model``.
 
-        ``overlap`` units more than ``max_concurrent_models`` are allowed, for the time that a swap needs both.
+        ``overlap`` units more than ``max_concurrent_models`` are allowed, for the time that a swap needs both. Spare
+        ones do not count.
 
         Raises:
             Overloaded: as many models as allowed are loaded, or memory does not suffice; :meth:`make_room` may help.
@@ -135,8 +137,7 @@ class DriverManager:
         """
         models = [unit for unit in self.units if unit.sockets is None]
         units = [unit for unit in models if unit not in without]
-        kept = [unit for unit in self.evictable() if all(name.startswith(KEPT_BY_SWAP) for name in unit.slots)]
-        loaded = {unit.model.id for unit in units if not unit.leaving and not unit.dead and unit not in kept}
+        loaded = {unit.model.id for unit in units if not (unit.leaving or unit.dead or unit.spare)}
         if model.id not in loaded and len(loaded) >= self._most_models + overlap:
             return (
                 f"{len(loaded)} models are loaded ({', '.join(sorted(loaded))}) and max_concurrent_models is "
@@ -156,14 +157,11 @@ class DriverManager:
         """The units that nobody needs, but somebody keeps in case: all their reservations say so.
 
         Reservations are the names in ``Unit.slots`` that stand in parentheses; those of such a unit begin with one of
-        ``KEPT``. It is given up where its room is needed. What a swap keeps to be rolled back to does not count against
+        ``IN_CASE``. It is given up where its room is needed. What a swap keeps to be rolled back to does not count against
         ``max_concurrent_models``.
         """
-        return [
-            unit
-            for unit in self.units
-            if unit.slots and not unit.pinned and not unit.leaving and all(name.startswith(KEPT) for name in unit.slots)
-        ]
+        unneeded = [unit for unit in self.units if unit.slots and not (unit.pinned or unit.leaving)]
+        return [unit for unit in unneeded if all(name.startswith(IN_CASE) for name in unit.slots)]
 
     async def make_room(self, model: ModelEntry, *, overlap: int = 0) -> None:
         """Have room for one more process of ``model``, by giving up what is only kept in case.
@@ -286,6 +284,9 @@ class DriverManager:
         if instance is unit.instance:
             unit.instance = None
         retry = self._plan(unit, instance, crash) if not expected and not self._closing else None
+        if not expected and not self._closing:
+            for told in self.on_lost:
+                told(unit)
         self.owner.instance_lost(unit, instance, crash)
         if unit.leaving or self._closing:
             if not unit.dead:

@@ -3,7 +3,8 @@
 One table (``swaps.py``), one method per arrow; every step is journaled before the next one begins::
 
     requested -> validated -> preparing -> prepared -> switched -> draining -> retired
-        |            |            |            |
+        |            |            |            |                      |
+        |            |            |            |                      +--> rolled back (the old binding again)
         +------------+------------+------------+--> failed      (the old binding was never touched)
 
 What must stay true:
@@ -11,8 +12,10 @@ What must stay true:
 - Before ``switched`` nothing that serves is changed, so any failure, at any await, leaves the slot as it was.
 - The switch itself is one assignment in the event loop (``Routes.bind``), with no await between it and the move of the
   streams: no request can see half of it. The journal entry and the new binding are one transaction.
-- After ``switched`` there is nothing left that can fail: the old unit drains for as long as its streams take.
-- One swap at a time per slot, up to ``switched``; a drain may overlap the next swap.
+- After ``switched`` there is nothing left that can fail: the old unit is kept for a while (``probation.py``), then
+  drains for as long as its streams take. If the new one fails meanwhile, the slot is bound to the old one again, by one
+  assignment and one transaction like those of the switch, and what runs at the new one follows.
+- One swap at a time per slot, up to ``switched``; a drain may overlap the next swap, a probation may not.
 
 Between two instances of one model whose warm state means the same in both, an ``immediate`` swap moves what runs with
 that state (``moves.py``): it is copied before the switch, while the old instance goes on, and the streams are cut over
@@ -35,9 +38,12 @@ import msgspec
 from byenatos_kernel.database import Database
 from byenatos_kernel.drivers import DriverManager
 from byenatos_kernel.instances import Instance
+from byenatos_kernel.measurements import Measurements
 from byenatos_kernel.models import ModelEntry
+from byenatos_kernel.probation import Probation, Probations
 from byenatos_kernel.registry import ModelRegistry
 from byenatos_kernel.routes import Routes, Slot
+from byenatos_kernel.self_test import self_test
 from byenatos_kernel.session_states import SessionStates
 from byenatos_kernel.sessions import SessionStore
 from byenatos_kernel.suitability import Suitability
@@ -72,6 +78,8 @@ class HotSwapManager:
         publish: Callable[[Event], None],
         policy: Callable[[], SwapPolicy],
         states: SessionStates | None = None,
+        *,
+        measurements: Measurements,
     ) -> None:
         self._journal = SwapJournal(database)
         self._transfers = Transfers(switchboard, states)
@@ -81,7 +89,7 @@ class HotSwapManager:
         self._routes = routes
         self._switchboard = switchboard
         self._publish = publish
-        self._policy = policy
+        self.probations = Probations(drivers, measurements, policy, self._turn_back)
         self._next = 1
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -108,6 +116,40 @@ class HotSwapManager:
         """Give a slot that serves nothing its first unit, and remember it."""
         self._routes.bind(slot, unit)
         await self._journal.bind(slot)
+
+    async def back(self, name: str) -> SwapEvent:
+        """Roll the last swap of a slot back while its old unit is kept; return once all is at the old one again.
+
+        Raises:
+            NotFound, InvalidRequest: there is no such slot, or nothing is kept for it.
+            Unavailable: what is kept cannot serve just now.
+        """
+        if name not in self._routes.slots:
+            self._routes.resolve(name)
+            raise InvalidRequest(f"{name!r} is a model, not a slot; `byenatos slots` lists the slots")
+        swap = self.probations.roll_back(name, "as asked for").swap
+        await asyncio.wait({swap.ended})
+        return swap.event
+
+    def give_up_kept(self, model: str | None = None) -> bool:
+        """Let the old unit go that has been kept for the longest (of ``model``); return whether there was one."""
+        return self.probations.give_up(model)
+
+    def close(self) -> None:
+        """The kernel stops: keep nothing any more, and go back to nothing."""
+        while self.give_up_kept():
+            pass
+
+    async def try_out(self, unit: Unit) -> Instance:
+        """Wait until a unit is loaded, says that it is well, and has shown that it can answer; return its instance.
+
+        Raises:
+            ByenatosError: why nothing should count on it.
+        """
+        instance = await unit.until_ready()
+        await _check_health(instance)
+        await self_test(instance, self._switchboard.reserve())
+        return instance
 
     async def swap(self, request: SwapRequest, observe: Callable[[SwapEvent], None] | None = None) -> SwapEvent:
         """Swap, and return the event once new requests go to the target, or once the old model is gone.
@@ -172,8 +214,12 @@ class HotSwapManager:
         await self._transfers.behind(swap, target, copies)
         slot.swap = None
         swap.switched.set_result(None)
-        await self._drain(swap, left)
-        swap.ended.set_result(None)
+        await self._drain(swap, slot, left)
+        if swap.event.state is SwapState.ROLLED_BACK:
+            swap.ended.set_exception(Unavailable(f"swap {swap.event.id} was rolled back: {swap.event.detail}"))
+            swap.ended.exception()
+        else:
+            swap.ended.set_result(None)
 
     async def _validate(self, swap: Swap, slot: Slot) -> Unit:
         """Requested -> validated: the target is known, suits the slot, and there is room for it.
@@ -188,6 +234,7 @@ class HotSwapManager:
             await self._drivers.make_room(model, overlap=1)
             target = self._running(model, slot) or self._drivers.load(model, overlap=1)
         target.slots.add(swap.reservation)
+        self.probations.end(slot.name)
         swap.advance(SwapState.VALIDATED, detail=cut)
         return target
 
@@ -203,8 +250,7 @@ class HotSwapManager:
         """Validated -> preparing -> prepared: the target is loaded and says that it is well."""
         swap.advance(SwapState.PREPARING)
         await self._note(swap, slot)
-        instance = await target.until_ready()
-        await _check_health(instance)
+        await self.try_out(target)
         swap.advance(SwapState.PREPARED)
         await self._note(swap, slot)
 
@@ -217,6 +263,7 @@ class HotSwapManager:
             self._transfers.abandon(copies)
             raise Unavailable(f"{target.model.id} was lost just before the switch")
         left = self._routes.bind(slot, target)
+        self.probations.begin(swap, slot, left, target)
         target.slots.discard(swap.reservation)
         moved = stayed = 0
         if left is not None:
@@ -234,10 +281,18 @@ class HotSwapManager:
             swap.event = msgspec.structs.replace(swap.event, detail=f"not recorded: {error.message}")
         return left
 
-    async def _drain(self, swap: Swap, left: Unit | None) -> None:
-        """Switched -> draining -> retired: the old unit goes once nothing needs it."""
-        swap.advance(SwapState.DRAINING, draining=swap.event.draining_streams)
+    async def _drain(self, swap: Swap, slot: Slot, left: Unit | None) -> None:
+        """Switched -> draining -> retired: the old unit goes once nothing needs it, not even as the way back."""
+        probation = self.probations.of(swap, slot)
+        kept = probation.sentence if probation is not None else ""
+        said = "; ".join(filter(None, (swap.event.detail, kept)))
+        swap.advance(SwapState.DRAINING, detail=said, draining=swap.event.draining_streams)
+        if probation is not None:
+            self.probations.judge(probation)
         await self._note(swap, None)
+        if probation is not None and await probation.verdict:
+            await self._bring_back(probation)
+            return
         if left is not None and not left.wanted:
             self._drivers.release(left)
             await left.gone.wait()
@@ -245,11 +300,40 @@ class HotSwapManager:
         self._registry.forget_removed()
         await self._note(swap, None)
 
+    def _turn_back(self, probation: Probation, reason: str) -> None:
+        """Draining -> rolled back: the one assignment, as in a switch. What runs at the new unit follows."""
+        swap, slot = probation.swap, probation.slot
+        self._routes.bind(slot, probation.kept)
+        swap.advance(SwapState.ROLLED_BACK, detail=reason)
+        self._switchboard.take_over(slot.name, probation.target, probation.kept, running=False)
+        self._announce(swap)
+
+    async def _bring_back(self, probation: Probation) -> None:
+        """After the slot is bound to the old unit again: record that, and bring back what runs at the new one."""
+        swap, slot, kept, target = probation.swap, probation.slot, probation.kept, probation.target
+        await self._record(swap)
+        way = Swap(swap.event.id, SwapRequest(slot.name, kept.model.id, "immediate"), target.model.id)
+        copies = await self._transfers.ahead(way, target, kept)
+        moved, _ = self._switchboard.take_over(slot.name, target, kept, running=True, but=copies.streams)
+        way.event = msgspec.structs.replace(way.event, moved_streams=moved)
+        await self._transfers.behind(way, kept, copies)
+        self.probations.let_go(probation)
+        self._drivers.release(target)
+        event = way.event
+        swap.event = msgspec.structs.replace(
+            swap.event, moved_streams=event.moved_streams, warm_streams=event.warm_streams
+        )
+        await self._record(swap)
+
     async def _note(self, swap: Swap, slot: Slot | None) -> None:
         """Publish and journal where the swap stands."""
         if slot is not None:
             slot.swap = swap.event
         self._announce(swap)
+        await self._record(swap)
+
+    async def _record(self, swap: Swap) -> None:
+        """Journal where the swap stands; from ``switched`` on that may fail, and the next step tries again."""
         try:
             await self._journal.record(swap)
         except ByenatosError:

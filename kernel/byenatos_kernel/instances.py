@@ -81,6 +81,9 @@ class Instance(DriverLink):
         self.state = InstanceState.DISCOVERED
         self.detail = ""
         self.streams: dict[int, Stream] = {}
+        self.listeners: dict[int, Callable[[DriverEvent], None]] = {}
+        """Who hears what is said under a number that is no stream's."""
+        self.tested = False
         self.specification: ModelSpecification | None = None
         self.error: ByenatosError | None = None
         self.restarts = 0
@@ -217,6 +220,10 @@ class Instance(DriverLink):
 
     def event(self, number: int, event: DriverEvent) -> None:
         """Take one event that belongs to no stream; whoever sends many is not a driver any more."""
+        listener = self.listeners.get(number)
+        if listener is not None:
+            listener(event)
+            return
         self.strays += 1
         if self.strays > MOST_STRAYS:
             self.fail(f"sent more than {MOST_STRAYS} events in a moment that belong to no stream")

@@ -125,6 +125,7 @@ class Kernel:
             self._publish,
             lambda: self.policy.value,
             self.states,
+            measurements=self.measurements,
         )
         self.triggers = Triggers(
             lambda: self.policy.value.triggers,
@@ -150,7 +151,7 @@ class Kernel:
         self.drivers.egress = self.egress
         self.drivers.on_ready = self.offers.ready
         self.offers.used = lambda model: self.registry.in_use(model) or bool(self.routes.bound_to(model))
-        self.drivers.evictors.append(self.preloads.give_up)
+        self.drivers.evictors += [self.swaps.give_up_kept, self.preloads.give_up]
         self.places.fallback = self.supply.fallback
         self.places.stand_in = self.stand_ins.find
         self.shelf.in_use = lambda: {unit.plugin.digest for unit in self.drivers.units}
@@ -162,7 +163,12 @@ class Kernel:
         self.rules.on_change = self._rules_changed
         self.switchboard.failover.on_left.append(self.measurements.left)
         self.switchboard.on_opened.append(arrivals.opened)
-        self.switchboard.on_ended.extend((self.measurements.ended, history.ended, self.preloads.ended))
+        self.switchboard.on_ended += [
+            self.measurements.ended,
+            self.swaps.probations.ended,
+            history.ended,
+            self.preloads.ended,
+        ]
         self.bus.owner = self
         self._config = config
 
@@ -252,6 +258,7 @@ class Kernel:
 
     async def _close(self) -> None:
         self.triggers.close()
+        self.swaps.close()
         self.health.close()
         self.fronts.close()
         self.rules.close()

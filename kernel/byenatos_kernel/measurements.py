@@ -90,6 +90,11 @@ class Measurements:
             kept = self._outcomes[stream.slot] = deque(maxlen=MOST)
         kept.append(outcome)
 
+    def latest(self, slot: str) -> Outcome | None:
+        """The outcome of a slot's request that ended last."""
+        kept = self._outcomes.get(slot)
+        return kept[-1] if kept else None
+
     def since(self, slot: str, at: float) -> list[Outcome]:
         """The outcomes of a slot since a loop time, the oldest first."""
         return [one for one in self._outcomes.get(slot, ()) if one.at >= at]

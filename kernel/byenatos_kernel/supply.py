@@ -116,6 +116,8 @@ class Supply:
         slots = self._routes.bound_to(request.model)
         if slots:
             raise InvalidRequest(f"{request.model} serves slot {', '.join(slots)}; swap it to another model first")
+        while self._swaps.give_up_kept(request.model):
+            pass
         for unit in units:
             unit.pinned = False
             unit.slots.discard(PRELOADED)

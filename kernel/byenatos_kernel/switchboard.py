@@ -228,6 +228,8 @@ class Switchboard:
                             pieces.append(event)
                         elif number in streams:
                             texts[number] = [event]
+                        elif number in instance.listeners:
+                            instance.event(number, event)
                     else:
                         if number in texts:
                             self._add_text(instance, number, texts.pop(number))
@@ -302,6 +304,10 @@ class Switchboard:
         self.failover.orphaned(unit, error)
 
     # ---- from the hot-swap manager -----------------------------------------------------------------------------
+
+    def reserve(self) -> int:
+        """A number for a request of the kernel's own, which is no stream."""
+        return self._places.reserve()
 
     def take_over(
         self, slot: str, source: Unit, target: Unit, *, running: bool, but: Collection[Stream] = ()

@@ -22,7 +22,7 @@ from byenatos_sandbox import Grant
 from byenatos_sdk.protocol.errors import ByenatosError, Overloaded, Unavailable
 from byenatos_sdk.protocol.messages import InstanceState
 
-__all__ = ["CRASH_LIMIT", "CRASH_WINDOW_S", "PRELOADED", "Unit"]
+__all__ = ["CRASH_LIMIT", "CRASH_WINDOW_S", "KEPT", "PRELOADED", "Unit"]
 
 CRASH_LIMIT = 5
 CRASH_WINDOW_S = 300.0
@@ -31,6 +31,8 @@ BACKOFF_MOST_S = 30.0
 WAITING_LIMIT = 1024
 PRELOADED = "(preloaded)"
 """What stands among a unit's slots while it is kept without one, for whoever will want it."""
+KEPT = "(kept by swap "
+"""How the names begin that stand among a unit's slots while it is kept for nothing but a way back."""
 
 
 class Unit:
@@ -89,6 +91,11 @@ class Unit:
     def busy(self) -> bool:
         """Whether anything is being answered."""
         return self.instance is not None and bool(self.instance.streams)
+
+    @property
+    def spare(self) -> bool:
+        """Whether it is kept only as the way back of a swap: its room is free for whoever needs it."""
+        return not self.pinned and bool(self.slots) and all(name.startswith(KEPT) for name in self.slots)
 
     def file(self) -> ModelFile | None:
         """The model's open file: the one that the unit was loaded with, as long as nobody has written to it.

@@ -39,12 +39,15 @@ _HOW = (
 def swap(
     context: typer.Context,
     slot: str,
-    model: str,
+    model: Annotated[str | None, typer.Argument(help="The model to bind it to.")] = None,
     *,
+    back: Annotated[
+        bool, typer.Option("--back", help="Roll SLOT's last swap back: its old model is still kept.")
+    ] = False,
     strategy: Annotated[SwapStrategy, typer.Option("--strategy", "-s", help=_HOW)] = "graceful",
     until: Annotated[
         Until, typer.Option("--until", help="Return when new requests go to MODEL, or when the old model is gone.")
-    ] = "retired",
+    ] = "switched",
     force: Annotated[
         bool, typer.Option("--force", help="Swap even if conversations of SLOT are more than MODEL can take.")
     ] = False,
@@ -57,9 +60,12 @@ def swap(
     """Bind SLOT to MODEL while it is in use; with --json a line of JSON for each step."""
     from byenatos_sdk.client import Client
 
-    order = SwapRequest(slot, model, strategy, until=until, force=force, keep_old_s=keep_old)
+    if (model is None) is not back:
+        raise typer.BadParameter("expected SLOT and MODEL, or SLOT and --back")
     with Client(home_of(context)) as client:
-        if as_json:
+        if model is None:
+            _show_back(client.swap_back(slot), as_json=as_json)
+        elif as_json:
             client.swap(
                 slot,
                 model,
@@ -70,7 +76,7 @@ def swap(
                 on_event=show_json_line,
             )
         else:
-            show_swap(client, order)
+            show_swap(client, SwapRequest(slot, model, strategy, until=until, force=force, keep_old_s=keep_old))
 
 
 def show_swap(client: "Client", order: SwapRequest) -> SwapEvent:
@@ -101,6 +107,13 @@ def show_swap(client: "Client", order: SwapRequest) -> SwapEvent:
         )
     say(printable(_summary(last)))
     return last
+
+
+def _show_back(step: SwapEvent, *, as_json: bool) -> None:
+    if as_json:
+        show_json_line(step)
+    else:
+        say(printable(f"{step.slot}: {step.target} → {step.source}, {describe_swap(step)}"))
 
 
 def swaps(context: typer.Context, *, as_json: JsonOption = False) -> None:

@@ -272,6 +272,14 @@ class AsyncClient:
         order = SwapRequest(slot, model, strategy, reason, until, force, keep_old_s)
         return check_swap(await self._call("swap", order, SwapEvent, advanced))
 
+    async def swap_back(self, slot: str) -> SwapEvent:
+        """Roll the last swap of ``slot`` back, while its old model is kept; return once all is at that again.
+
+        Raises:
+            InvalidRequest: nothing is kept any more: swap to the old model instead.
+        """
+        return await self._call("swap_back", Named(slot), SwapEvent)
+
     async def swaps(self) -> list[SwapEvent]:
         """List the last step of every swap that the kernel remembers."""
         return await self._call("swaps", Empty(), list[SwapEvent])

@@ -402,6 +402,7 @@ METHODS: Final[dict[str, tuple[type[Struct], Any]]] = {
     "preload": (Named, InstanceInfo),
     "usage": (Empty, UsageReport),
     "swap": (SwapRequest, SwapEvent),
+    "swap_back": (Named, SwapEvent),
     "swaps": (Empty, list[SwapEvent]),
     "triggers": (Empty, list[TriggerInfo]),
     "sessions": (Empty, list[SessionInfo]),

@@ -199,7 +199,13 @@ def test_a_swap_moves_a_running_answer_and_each_step_is_a_line(run, ready, start
     outcome = run("swap", "endless", "echo-two")
     assert outcome.code == 0
     assert "switched" in outcome.out
-    assert "endless: echo → echo-two, retired, after " in outcome.out
+    assert "endless: echo → echo-two, draining: echo is kept for 30 s, after " in outcome.out
+    outcome = run("swap", "endless", "--back")
+    assert (outcome.code, outcome.out) == (0, "endless: echo-two → echo, rolled_back: as asked for\n")
+    assert run("swap", "endless", "--back").code == 1
+    assert run("swap", "endless").code == 2
+    assert run("swap", "endless", "echo-two", "--back").code == 2
+    run("swap", "endless", "echo-two")
     assert "endless" in run("swaps").out
 
 

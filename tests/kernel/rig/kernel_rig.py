@@ -144,13 +144,15 @@ class Rig:
         config: Config | None = None,
         memory_mib: dict[str, int] | None = None,
         declared: dict[str, str] | None = None,
+        lifecycle: str = "",
     ) -> None:
         home = Home(folder)
         home.create()
         home.access.write_text("[plugins]\nunsigned = true\n")
         plugin = home.plugins / "scripted"
         plugin.mkdir(exist_ok=True)
-        (plugin / "plugin.toml").write_text(manifest(memory_mib or {}, declared or {}))
+        text = manifest(memory_mib or {}, declared or {})
+        (plugin / "plugin.toml").write_text(f"{text}[lifecycle]\n{lifecycle}\n")
         self.slots = slots
         self.drivers_made: list[ScriptedDriver] = []
         self.obedient = True
@@ -184,7 +186,9 @@ class Rig:
             self.switchboard,
             publish,
             lambda: self.policy,
+            measurements=self.measurements,
         )
+        self.switchboard.on_ended.append(self.swaps.probations.ended)
         self.supply = Supply(self.registry, self.drivers, self.routes, self.swaps, fallback)
         self.stand_ins = StandIns(self.registry, self.drivers, lambda: self.policy)
         self.drivers.owner = self.switchboard

@@ -524,6 +524,7 @@ TRANSCRIPT = control.SessionTranscript(SessionInfo("s", "default", "me", 1.0, 2.
         (lambda c: c.load("m", "s"), "load", {"model": "m", "slot": "s"}, INSTANCE),
         (lambda c: c.unload("m"), "unload", {"model": "m"}, control.Empty()),
         (lambda c: c.swap("s", "m", strategy="immediate"), "swap", None, SWAP),
+        (lambda c: c.swap_back("s"), "swap_back", {"name": "s"}, SWAP),
         (lambda c: c.swaps(), "swaps", {}, [SWAP]),
         (lambda c: c.sessions(), "sessions", {}, [TRANSCRIPT.info]),
         (lambda c: c.transcript("s"), "session", {"name": "s"}, TRANSCRIPT),
