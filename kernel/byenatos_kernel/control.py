@@ -248,7 +248,7 @@ class Control:
         if self._kernel.turns.busy(session):
             raise InvalidRequest(f"session {session!r} is being answered; wait for it or cancel it")
         transcript = await self._kernel.sessions.show(session)
-        unit, _ = self._kernel.routes.resolve(transcript.info.slot)
+        unit, _ = self._kernel.routes.resolve_turn(transcript.info.slot, session)
         if unit.ready is None:
             raise Unavailable(f"slot {transcript.info.slot!r}: {unit.model.id} is not ready")
         return unit.ready, transcript

@@ -79,9 +79,12 @@ class DriverManager:
         return list(self._unit_of)
 
     def find(self, model: str) -> Unit | None:
-        """The unit that serves ``model`` and is not on its way out; one that is ready before one that is not."""
+        """The unit that serves ``model`` and is not on its way out.
+
+        One that is ready comes before one that is not, and one that a slot is bound to before one that it has left.
+        """
         mine = [unit for unit in self.units if unit.model.id == model and not unit.leaving]
-        return next((unit for unit in mine if unit.ready), mine[0] if mine else None)
+        return min(mine, key=lambda unit: (unit.ready is None, not unit.bound), default=None)
 
     def load(self, model: ModelEntry, *, supervised: bool = False, overlap: int = 0) -> Unit:
         """Start a unit for ``model``.

@@ -11,7 +11,8 @@ What must stay true:
 - Before ``switched`` nothing that serves is changed, so any failure, at any await, leaves the slot as it was.
 - The switch itself is one assignment in the event loop (``Routes.bind``), with no await between it and the move of the
   streams: no request can see half of it. The journal entry and the new binding are one transaction.
-- After ``switched`` there is nothing left that can fail: the old unit drains for as long as its streams take.
+- After ``switched`` there is nothing left that can fail: the old unit drains for as long as its streams take, and until
+  no conversation has its home there (``homes.py``).
 - One swap at a time per slot, up to ``switched``; a drain may overlap the next swap.
 
 Between two instances of one model whose warm state means the same in both, an ``immediate`` swap moves what runs with
@@ -20,7 +21,9 @@ one by one behind the switch. Whatever goes wrong with one stream's state moves 
 
 Strategies: ``graceful`` lets running streams end on the old instance. ``immediate`` stops them at a token boundary and
 continues them on the new one, with the text so far as prefix. The kernel's own copy of the text decides where that
-boundary is: whatever the old driver still sends afterwards finds no stream.
+boundary is: whatever the old driver still sends afterwards finds no stream. ``session_aware`` moves each conversation
+between its own turns (``session_moves.py``): at the switch those that have something at the old instance stay at home
+there, all else goes to the new one.
 
 What was tried instead: moving streams one by one as they reach a boundary. It is no faster (a stop costs the driver one
 message whatever it says) and it makes "which instance speaks for this stream" a question with two answers for a while.
@@ -71,7 +74,7 @@ class HotSwapManager:
         states: SessionStates | None = None,
     ) -> None:
         self._journal = SwapJournal(database)
-        self._transfers = Transfers(switchboard, states)
+        self._transfers = Transfers(switchboard, routes, states)
         self._registry = registry
         self._drivers = drivers
         self._routes = routes
@@ -150,7 +153,7 @@ class HotSwapManager:
             target = self._validate(swap, slot)
             await self._note(swap, slot)
             await self._prepare(swap, slot, target)
-            copies = await self._transfers.ahead(swap, slot.unit, target)
+            copies = await self._transfers.ahead(swap, slot, target, self._policy().swap.live_session_s)
             left = await self._switch(swap, slot, target, copies)
         except ByenatosError as error:
             slot.swap = None
@@ -168,6 +171,8 @@ class HotSwapManager:
         await self._transfers.behind(swap, target, copies)
         slot.swap = None
         swap.switched.set_result(None)
+        if left is not None:
+            await self._transfers.finish(swap, slot, left, copies)
         await self._drain(swap, left)
         swap.ended.set_result(None)
 
@@ -207,9 +212,7 @@ class HotSwapManager:
         target.slots.discard(swap.reservation)
         moved = stayed = 0
         if left is not None:
-            moved, stayed = self._switchboard.take_over(
-                slot.name, left, target, running=swap.request.strategy == "immediate", but=copies.streams
-            )
+            moved, stayed = self._transfers.take_over(swap, slot, left, target, copies)
         swap.advance(SwapState.SWITCHED, moved=moved, draining=stayed)
         slot.swap = swap.event
         swap.bound = slot

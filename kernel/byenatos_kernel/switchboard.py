@@ -15,7 +15,7 @@ while an assistant's turn is written it is STORING, which nothing interrupts.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Protocol
 
 import msgspec
@@ -127,6 +127,11 @@ class Switchboard:
         self._sweep_timer = self._loop.call_later(SWEEP_S, self._sweep)
         self._idle: asyncio.Event | None = None
 
+    @property
+    def turns(self) -> Turns:
+        """Which sessions are being answered."""
+        return self._turns
+
     # ---- from clients ------------------------------------------------------------------------------------------
 
     def open(self, client: ClientState, header: Open, body: bytes) -> None:
@@ -153,7 +158,7 @@ class Switchboard:
                 raise Overloaded(
                     f"the running requests of this connection exceed {CLIENT_BODY_LIMIT >> 20} MiB; wait for one to end"
                 )
-            unit, stream.slot = self._routes.resolve(header.target)
+            unit, stream.slot = self._routes.resolve_turn(header.target, header.session)
             if not header.timeout_ms and unit.model.timeout_s:
                 stream.deadline = now + unit.model.timeout_s
             if header.session is None:
@@ -337,29 +342,12 @@ class Switchboard:
 
     # ---- from the hot-swap manager -----------------------------------------------------------------------------
 
-    def take_over(
-        self, slot: str, source: Unit, target: Unit, *, running: bool, but: Collection[Stream] = ()
-    ) -> tuple[int, int]:
-        """Bring a slot's streams from ``source`` to ``target``; return how many running ones moved, and stayed.
-
-        Those that still wait always come along; running ones only if ``running``, at their token boundary, and not
-        those in ``but``.
-        """
-        waiting = [stream for stream in source.waiting if stream.slot == slot]
-        for stream in waiting:
+    def take_over(self, slot: str, source: Unit, target: Unit) -> None:
+        """Bring the streams of a slot that wait for ``source`` to ``target``."""
+        for stream in [stream for stream in source.waiting if stream.slot == slot]:
             source.waiting.remove(stream)
             if stream.state is StreamState.WAITING:
                 self._places.place(stream, target)
-        instance = source.instance
-        if instance is None:
-            return 0, 0
-        moved = 0
-        if running:
-            for stream in [stream for stream in instance.streams.values() if stream.slot == slot]:
-                if stream not in but and self.move_by_text(stream, target, "swap"):
-                    moved += 1
-            self._wire.schedule_flush()
-        return moved, len(instance.streams)
 
     def move_by_text(self, stream: Stream, target: Unit, reason: str) -> bool:
         """Continue a running stream at ``target``, with its text so far; return whether that can be done."""
@@ -368,6 +356,7 @@ class Switchboard:
         source = stream.instance.model.id
         self._places.detach(stream)
         self._move(stream, target, source, reason)
+        self._wire.schedule_flush()
         return True
 
     # ---- shutdown ----------------------------------------------------------------------------------------------
@@ -474,11 +463,13 @@ class Switchboard:
     async def _open_session(self, stream: Stream, request: InferenceRequest) -> None:
         try:
             await self._turns.begin(stream, request)
+            assert stream.session is not None
+            await self._routes.homes.settled(stream.session)
             if stream.state is StreamState.WAITING:
-                unit, stream.slot = self._routes.resolve(stream.target)
+                unit, stream.slot = self._routes.resolve_turn(stream.target, stream.session)
                 await self._wake(stream, unit)
             if stream.state is StreamState.WAITING:
-                unit, stream.slot = self._routes.resolve(stream.target)
+                unit, stream.slot = self._routes.resolve_turn(stream.target, stream.session)
                 self._places.place(stream, unit)
         except ByenatosError as error:
             if stream.state is StreamState.WAITING:

@@ -83,6 +83,11 @@ class Unit:
         """Whether a slot or an operator still asks for it."""
         return self.pinned or bool(self.slots)
 
+    @property
+    def bound(self) -> bool:
+        """Whether it serves a slot, or an operator asked for it: reservations do not count."""
+        return self.pinned or any(not name.startswith("(") for name in self.slots)
+
     def file(self) -> ModelFile | None:
         """The model's open file: the one that the unit was loaded with, as long as nobody has written to it.
 
