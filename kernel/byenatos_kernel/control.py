@@ -65,6 +65,7 @@ class Control:
             "slots": self._slots,
             "load": kernel.supply.load,
             "unload": self._unload,
+            "swap_cancel": self._swap_cancel,
             "swaps": self._history,
             "sessions": self._list_sessions,
             "session": self._session,
@@ -211,6 +212,9 @@ class Control:
     async def _unload(self, request: Any) -> Empty:
         self._kernel.supply.unload(request)
         return Empty()
+
+    async def _swap_cancel(self, named: Named) -> SwapEvent:
+        return await self._kernel.swaps.cancel(named.name)
 
     async def _history(self, _: Empty) -> list[SwapEvent]:
         return await self._kernel.swaps.history()

@@ -86,10 +86,11 @@ class DriverManager:
         mine = [unit for unit in self.units if unit.model.id == model and not unit.leaving]
         return min(mine, key=lambda unit: (unit.ready is None, not unit.bound), default=None)
 
-    def load(self, model: ModelEntry, *, supervised: bool = False, overlap: int = 0) -> Unit:
+    def load(self, model: ModelEntry, *, supervised: bool = False, overlap: int = 0, background: bool = False) -> Unit:
         """Start a unit for ``model``.
 
-        ``overlap`` units more than ``max_concurrent_models`` are allowed, for the time that a swap needs both.
+        ``overlap`` units more than ``max_concurrent_models`` are allowed, for the time that a swap needs both. In the
+        ``background`` its process loads with low priority.
 
         Raises:
             Overloaded: as many models as allowed are loaded.
@@ -105,6 +106,7 @@ class DriverManager:
                 f"{self._most_models}; unload one or raise it"
             )
         unit = Unit(model, plugin, self._grants.for_model(plugin, model), supervised=supervised)
+        unit.background = background
         self.units.append(unit)
         self._start(unit)
         return unit
@@ -190,6 +192,7 @@ class DriverManager:
         if unit.leaving:
             return
         unit.supervised = True
+        unit.background = False
         unit.model.specification = instance.specification or unit.model.specification
         assert self.owner is not None
         self.owner.unit_ready(unit, instance)
@@ -293,7 +296,7 @@ class DriverManager:
                 sockets = unit.sockets() if unit.sockets is not None else []
                 for one in sockets:
                     ours.enter_context(one)
-                instance.start(code, unit.file(), cold=unit.cold, sockets=sockets)
+                instance.start(code, unit.file(), cold=unit.cold, sockets=sockets, background=unit.background)
         except ByenatosError as error:
             instance.error = error
             instance.advance(InstanceState.FAILED, error.message)

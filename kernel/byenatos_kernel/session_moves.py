@@ -15,6 +15,7 @@ import logging
 import time
 from collections.abc import Callable, Collection
 
+from byenatos_kernel.endings import Endings
 from byenatos_kernel.instances import Instance
 from byenatos_kernel.levels import reading_level
 from byenatos_kernel.routes import Routes, Slot
@@ -25,7 +26,7 @@ from byenatos_kernel.switchboard import Switchboard
 from byenatos_kernel.units import Unit
 from byenatos_kernel.warm import arena_of
 from byenatos_sdk.protocol.errors import ByenatosError
-from byenatos_sdk.protocol.messages import SessionMove, Terminal
+from byenatos_sdk.protocol.messages import SessionMove
 
 __all__ = ["Room", "SessionMoves"]
 
@@ -64,19 +65,19 @@ class Room:
 class SessionMoves:
     """Moves conversations between their turns."""
 
-    def __init__(self, switchboard: Switchboard, routes: Routes, states: SessionStates | None) -> None:
+    def __init__(
+        self, switchboard: Switchboard, routes: Routes, states: SessionStates | None, endings: Endings
+    ) -> None:
         self._switchboard = switchboard
-        self._routes = routes
         self._homes = routes.homes
         self._states = states
-        self._waiting: set[asyncio.Future[None]] = set()
+        self._endings = endings
         self._loop = asyncio.get_running_loop()
-        switchboard.on_ended.append(self._ended)
 
     # ---- around a switch -----------------------------------------------------------------------------------------
 
     async def candidates(
-        self, slot: Slot, source: Instance | None, target: Instance | None, lately_s: float
+        self, slot: str, source: Instance | None, target: Instance | None, lately_s: float
     ) -> list[str]:
         """The conversations of a slot that are worth moving: what the old instance holds, and the latest.
 
@@ -88,9 +89,9 @@ class SessionMoves:
         if target is None or arena_of(target) is None:
             return held
         try:
-            latest = await self._switchboard.turns.sessions.recent(slot.name, time.time() - lately_s, LATEST)
+            latest = await self._switchboard.turns.sessions.recent(slot, time.time() - lately_s, LATEST)
         except ByenatosError as error:
-            log.info("the latest conversations of %s are not known: %s", slot.name, error.message)
+            log.info("the latest conversations of %s are not known: %s", slot, error.message)
             return held
         known = set(latest)
         return [*latest, *(session for session in held if session not in known)]
@@ -123,7 +124,7 @@ class SessionMoves:
             if idle is not None:
                 await self._homes.settled(idle)  # somebody else may be moving it
                 await self.move(swap, slot, idle, left, room)
-            elif not await self._until_something_ends(deadline):
+            elif not await self._endings.next(deadline):
                 break
         for session in self._homes.at(left, slot.name):
             self._homes.leave(session)
@@ -205,24 +206,6 @@ class SessionMoves:
         return waits or any(
             stream.session == session and _was_at(stream, instance) for stream in self._switchboard.live
         )
-
-    def _ended(self, _: Stream, __: Terminal) -> None:
-        for waiting in self._waiting:
-            if not waiting.done():
-                waiting.set_result(None)
-
-    async def _until_something_ends(self, deadline: float) -> bool:
-        """Wait for the next end of a stream, at most until ``deadline``; return whether there was one."""
-        ended: asyncio.Future[None] = self._loop.create_future()
-        self._waiting.add(ended)
-        try:
-            async with asyncio.timeout_at(deadline):
-                await ended
-        except TimeoutError:
-            return False
-        finally:
-            self._waiting.discard(ended)
-        return True
 
 
 def _was_at(stream: Stream, instance: Instance | None) -> bool:

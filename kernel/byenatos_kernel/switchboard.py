@@ -15,7 +15,7 @@ while an assistant's turn is written it is STORING, which nothing interrupts.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from typing import Protocol
 
 import msgspec
@@ -342,12 +342,29 @@ class Switchboard:
 
     # ---- from the hot-swap manager -----------------------------------------------------------------------------
 
-    def take_over(self, slot: str, source: Unit, target: Unit) -> None:
-        """Bring the streams of a slot that wait for ``source`` to ``target``."""
-        for stream in [stream for stream in source.waiting if stream.slot == slot]:
+    def take_over(
+        self, slot: str, source: Unit, target: Unit, *, running: bool, but: Collection[Stream] = ()
+    ) -> tuple[int, int]:
+        """Bring a slot's streams from ``source`` to ``target``; return how many running ones moved, and stayed.
+
+        Those that still wait always come along; running ones only if ``running``, at their token boundary, and not
+        those in ``but``.
+        """
+        waiting = [stream for stream in source.waiting if stream.slot == slot]
+        for stream in waiting:
             source.waiting.remove(stream)
             if stream.state is StreamState.WAITING:
                 self._places.place(stream, target)
+        instance = source.instance
+        if instance is None:
+            return 0, 0
+        moved = 0
+        if running:
+            for stream in [stream for stream in instance.streams.values() if stream.slot == slot]:
+                if stream not in but and self.move_by_text(stream, target, "swap"):
+                    moved += 1
+            self._wire.schedule_flush()
+        return moved, len(instance.streams)
 
     def move_by_text(self, stream: Stream, target: Unit, reason: str) -> bool:
         """Continue a running stream at ``target``, with its text so far; return whether that can be done."""

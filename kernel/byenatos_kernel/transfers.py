@@ -5,6 +5,7 @@ from collections.abc import Collection
 
 import msgspec
 
+from byenatos_kernel.endings import Endings
 from byenatos_kernel.moves import Copied, Route
 from byenatos_kernel.routes import Routes, Slot
 from byenatos_kernel.session_moves import SessionMoves
@@ -39,19 +40,22 @@ class Copies:
 class Transfers:
     """Copies what can be copied before a switch, and moves it behind the switch."""
 
-    def __init__(self, switchboard: Switchboard, routes: Routes, states: SessionStates | None) -> None:
+    def __init__(
+        self, switchboard: Switchboard, routes: Routes, states: SessionStates | None, endings: Endings
+    ) -> None:
         self._switchboard = switchboard
         self._states = states
-        self._sessions = SessionMoves(switchboard, routes, states)
+        self._sessions = SessionMoves(switchboard, routes, states, endings)
 
-    async def ahead(self, swap: Swap, slot: Slot, target: Unit, lately_s: float) -> Copies:
+    async def ahead(self, swap: Swap, source: Unit | None, target: Unit, lately_s: float = 3600.0) -> Copies:
         """While the old still serves: give the target the state of what runs and of idle sessions, if it can read it.
 
         Whatever cannot be copied moves by text, as between any two models; what moves between its turns is left alone.
+        ``lately_s``: conversations in which something was said within that time are worth being read ahead.
         """
-        old = slot.unit.ready if slot.unit is not None else None
+        old = source.ready if source is not None else None
         new = target.ready
-        sessions = await self._sessions.candidates(slot, old, new, lately_s)
+        sessions = await self._sessions.candidates(swap.event.slot, old, new, lately_s)
         if old is None or new is None or old.model.id != new.model.id or swap.request.strategy in BETWEEN_TURNS:
             return Copies(None, {}, sessions)
         moves = self._switchboard.moves
@@ -65,7 +69,7 @@ class Transfers:
                 swap.note_move(move)
         copied: dict[Stream, Copied] = {}
         if swap.request.strategy == "immediate":
-            for stream in [one for one in old.streams.values() if one.slot == slot.name and not one.parts]:
+            for stream in [one for one in old.streams.values() if one.slot == swap.event.slot and not one.parts]:
                 try:
                     copied[stream] = await moves.pre_copy(stream, route)
                 except ByenatosError as error:
@@ -78,7 +82,7 @@ class Transfers:
         The old unit is reserved until :meth:`finish` is over.
         """
         left.slots.add(swap.reservation)
-        self._switchboard.take_over(slot.name, left, target)
+        self._switchboard.take_over(slot.name, left, target, running=False)
         if swap.request.strategy in BETWEEN_TURNS:
             self._sessions.stay(slot, left, copies.sessions)
         if left.instance is None:

@@ -36,7 +36,7 @@ class Unit:
 
     ``supervised`` units are restarted after a crash; one that has never been ready is not, because whoever asked for it
     is waiting for the answer. ``slots`` are bound to it; ``pinned`` keeps it loaded without one. ``cold`` ones are not
-    forked from a template: it has failed.
+    forked from a template: it has failed. In the ``background`` its first process loads with low priority.
     """
 
     def __init__(self, model: ModelEntry, plugin: PluginEntry, grant: Grant, *, supervised: bool) -> None:
@@ -44,6 +44,7 @@ class Unit:
         self.plugin = plugin
         self.grant = grant
         self.cold = False
+        self.background = False
         self.sockets: Callable[[], list[socket.socket]] | None = None
         """Makes what each of its processes is handed: for fronts, which are no models."""
         self._file = model.file

@@ -212,6 +212,7 @@ IMAGE = messages.Image(file_id="file-1", detail="original")
 LATER = [
     ("value.InstanceInfo.2", ISOLATED),
     ("value.LoadOrder.2", control.LoadOrder("m", digest="ab" * 32, declared=SPECIFICATION, strict=True)),
+    ("value.LoadOrder.3", control.LoadOrder("m", background=True)),
     (
         "value.KernelStatus.2",
         control.KernelStatus(
