@@ -72,6 +72,7 @@ class Control:
             "preload": kernel.preloads.preload,
             "usage": self._usage,
             "swap_back": self._swap_back,
+            "swap_cancel": self._swap_cancel,
             "swaps": self._history,
             "triggers": self._triggers,
             "sessions": self._list_sessions,
@@ -231,6 +232,9 @@ class Control:
     async def _swap_back(self, slot: Named) -> SwapEvent:
         return await self._kernel.swaps.back(slot.name)
 
+    async def _swap_cancel(self, named: Named) -> SwapEvent:
+        return await self._kernel.swaps.cancel(named.name)
+
     async def _history(self, _: Empty) -> list[SwapEvent]:
         return await self._kernel.swaps.history()
 
@@ -270,7 +274,7 @@ class Control:
         if self._kernel.turns.busy(session):
             raise InvalidRequest(f"session {session!r} is being answered; wait for it or cancel it")
         transcript = await self._kernel.sessions.show(session)
-        unit, _ = self._kernel.routes.resolve(transcript.info.slot)
+        unit, _ = self._kernel.routes.resolve_turn(transcript.info.slot, session)
         if unit.ready is None:
             raise Unavailable(f"slot {transcript.info.slot!r}: {unit.model.id} is not ready")
         return unit.ready, transcript

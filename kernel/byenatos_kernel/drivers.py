@@ -102,20 +102,24 @@ class DriverManager:
         return self._unit_of[instance]
 
     def find(self, model: str) -> Unit | None:
-        """The unit that serves ``model`` and is not on its way out: a ready one first, and a spare one last."""
+        """The unit that serves ``model`` and is not on its way out.
+
+        One that is ready comes before one that is not, a spare one last, and one that a slot is bound to before one
+        that it has left.
+        """
         mine = [unit for unit in self.units if unit.model.id == model and not unit.leaving]
-        return min(mine, key=lambda unit: (unit.ready is None, unit.spare), default=None)
+        return min(mine, key=lambda unit: (unit.ready is None, unit.spare, not unit.bound), default=None)
 
     @property
     def full(self) -> bool:
         """Whether as many models are loaded as may be."""
         return len(self._loaded()) >= self._most_models
 
-    def load(self, model: ModelEntry, *, supervised: bool = False, overlap: int = 0) -> Unit:
+    def load(self, model: ModelEntry, *, supervised: bool = False, overlap: int = 0, background: bool = False) -> Unit:
         """Start a unit for ``model``.
 
         ``overlap`` units more than ``max_concurrent_models`` are allowed, for the time that a swap needs both. Spare
-        ones do not count.
+        ones do not count. In the ``background`` its process loads with low priority.
 
         Raises:
             Overloaded: as many models as allowed are loaded, or memory does not suffice; :meth:`make_room` may help.
@@ -126,6 +130,7 @@ class DriverManager:
         if lack := self.lack(model, overlap=overlap):
             raise Overloaded(lack)
         unit = Unit(model, plugin, self._grants.for_model(plugin, model), supervised=supervised)
+        unit.background = background
         self.units.append(unit)
         self._start(unit)
         return unit
@@ -157,8 +162,8 @@ class DriverManager:
         """The units that nobody needs, but somebody keeps in case: all their reservations say so.
 
         Reservations are the names in ``Unit.slots`` that stand in parentheses; those of such a unit begin with one of
-        ``IN_CASE``. It is given up where its room is needed. What a swap keeps to be rolled back to does not count against
-        ``max_concurrent_models``.
+        ``IN_CASE``. It is given up where its room is needed. What a swap keeps to be rolled back to does not count
+        against ``max_concurrent_models``.
         """
         unneeded = [unit for unit in self.units if unit.slots and not (unit.pinned or unit.leaving)]
         return [unit for unit in unneeded if all(name.startswith(IN_CASE) for name in unit.slots)]
@@ -265,6 +270,7 @@ class DriverManager:
         if unit.leaving:
             return
         unit.supervised = True
+        unit.background = False
         unit.model.specification = instance.specification or unit.model.specification
         assert self.owner is not None
         self.owner.unit_ready(unit, instance)
@@ -377,7 +383,7 @@ class DriverManager:
                 sockets = unit.sockets() if unit.sockets is not None else []
                 for one in sockets:
                     ours.enter_context(one)
-                instance.start(code, unit.file(), cold=unit.cold, sockets=sockets)
+                instance.start(code, unit.file(), cold=unit.cold, sockets=sockets, background=unit.background)
         except ByenatosError as error:
             instance.error = error
             instance.advance(InstanceState.FAILED, error.message)

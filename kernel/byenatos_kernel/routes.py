@@ -5,6 +5,7 @@ the old unit, whatever runs after it goes to the new one.
 """
 
 from byenatos_kernel.drivers import DriverManager
+from byenatos_kernel.homes import Homes
 from byenatos_kernel.registry import ModelRegistry
 from byenatos_kernel.units import Unit
 from byenatos_sdk.protocol.control import SlotInfo
@@ -70,6 +71,7 @@ class Routes:
 
     def __init__(self, drivers: DriverManager, registry: ModelRegistry) -> None:
         self.slots: dict[str, Slot] = {}
+        self.homes = Homes()
         self._drivers = drivers
         self._registry = registry
 
@@ -97,6 +99,15 @@ class Routes:
             self._registry.model(target)
             raise Unavailable(f"{target} is not loaded; `byenatos models load {target}` loads it")
         raise NotFound(f"no slot or model {target!r:.200}; slots are {', '.join(sorted(self.slots)) or 'none'}")
+
+    def resolve_turn(self, target: str, session: str | None) -> tuple[Unit, str | None]:
+        """Like :meth:`resolve`, for a turn of ``session``: at the conversation's home, if it has one.
+
+        Raises:
+            NotFound, Unavailable: as :meth:`resolve`.
+        """
+        home = self.homes.find(session, target) if session is not None else None
+        return (home.unit, target) if home is not None else self.resolve(target)
 
     def bound_to(self, model: str) -> tuple[str, ...]:
         """The names of the slots that are bound to ``model``."""

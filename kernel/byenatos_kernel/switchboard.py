@@ -132,6 +132,11 @@ class Switchboard:
         self._sweep_timer = self._loop.call_later(SWEEP_S, self._sweep)
         self._idle: asyncio.Event | None = None
 
+    @property
+    def turns(self) -> Turns:
+        """Which sessions are being answered."""
+        return self._turns
+
     # ---- from clients ------------------------------------------------------------------------------------------
 
     def open(self, client: ClientState, header: Open, body: bytes) -> None:
@@ -158,7 +163,7 @@ class Switchboard:
                 raise Overloaded(
                     f"the running requests of this connection exceed {CLIENT_BODY_LIMIT >> 20} MiB; wait for one to end"
                 )
-            unit, stream.slot = self._routes.resolve(header.target)
+            unit, stream.slot = self._routes.resolve_turn(header.target, header.session)
             if not header.timeout_ms and unit.model.timeout_s:
                 stream.deadline = now + unit.model.timeout_s
             if header.session is None:
@@ -340,6 +345,7 @@ class Switchboard:
         source = stream.instance.model.id
         self._places.detach(stream)
         self._move(stream, target, source, reason)
+        self._wire.schedule_flush()
         return True
 
     # ---- shutdown ----------------------------------------------------------------------------------------------
@@ -453,11 +459,13 @@ class Switchboard:
     async def _open_session(self, stream: Stream, request: InferenceRequest) -> None:
         try:
             await self._turns.begin(stream, request)
+            assert stream.session is not None
+            await self._routes.homes.settled(stream.session)
             if stream.state is StreamState.WAITING:
-                unit, stream.slot = self._routes.resolve(stream.target)
+                unit, stream.slot = self._routes.resolve_turn(stream.target, stream.session)
                 await self._wake(stream, unit)
             if stream.state is StreamState.WAITING:
-                unit, stream.slot = self._routes.resolve(stream.target)
+                unit, stream.slot = self._routes.resolve_turn(stream.target, stream.session)
                 self._opened(stream)
                 self._places.place(stream, unit)
         except ByenatosError as error:

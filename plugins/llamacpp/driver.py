@@ -174,7 +174,8 @@ def _load(wanted: Model) -> _Loaded:
     except InvalidRequest:
         model.close()
         raise
-    found = msgspec.structs.replace(specification, id=wanted.id, context_length=model.context_length)
+    about = {**specification.metadata, "sequences": str(settings.parallel)}
+    found = msgspec.structs.replace(specification, id=wanted.id, context_length=model.context_length, metadata=about)
     return _Loaded(model, template, settings, found)
 
 

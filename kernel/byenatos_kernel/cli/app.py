@@ -71,6 +71,7 @@ app.command("demo")(demo.demo)
 _swaps = typer.Typer(help=swaps.swaps.__doc__)
 _swaps.callback(invoke_without_command=True)(swaps.swaps)
 _swaps.command("show")(swaps.show)
+_swaps.command("cancel")(swaps.cancel)
 app.add_typer(_swaps, name="swaps")
 
 _models = typer.Typer(no_args_is_help=True, help="The models that the kernel knows.")

@@ -280,6 +280,14 @@ class AsyncClient:
         """
         return await self._call("swap_back", Named(slot), SwapEvent)
 
+    async def cancel_swap(self, slot: str) -> SwapEvent:
+        """Give up the swap of a slot that has not switched yet, such as one that waits for the slot to be idle.
+
+        Raises:
+            NotFound: there is none.
+        """
+        return await self._call("swap_cancel", Named(slot), SwapEvent)
+
     async def swaps(self) -> list[SwapEvent]:
         """List the last step of every swap that the kernel remembers."""
         return await self._call("swaps", Empty(), list[SwapEvent])

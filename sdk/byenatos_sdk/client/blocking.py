@@ -272,6 +272,14 @@ class Client:
         """
         return self._call("swap_back", Named(slot), SwapEvent)
 
+    def cancel_swap(self, slot: str) -> SwapEvent:
+        """Give up the swap of a slot that has not switched yet, such as one that waits for the slot to be idle.
+
+        Raises:
+            NotFound: there is none.
+        """
+        return self._call("swap_cancel", Named(slot), SwapEvent)
+
     def swaps(self) -> list[SwapEvent]:
         """List the last step of every swap that the kernel remembers."""
         return self._call("swaps", Empty(), list[SwapEvent])

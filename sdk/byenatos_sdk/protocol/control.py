@@ -403,6 +403,7 @@ METHODS: Final[dict[str, tuple[type[Struct], Any]]] = {
     "usage": (Empty, UsageReport),
     "swap": (SwapRequest, SwapEvent),
     "swap_back": (Named, SwapEvent),
+    "swap_cancel": (Named, SwapEvent),
     "swaps": (Empty, list[SwapEvent]),
     "triggers": (Empty, list[TriggerInfo]),
     "sessions": (Empty, list[SessionInfo]),
@@ -432,7 +433,7 @@ class LoadOrder(Value, frozen=True, omit_defaults=True):
     ``path`` is the model's file, empty for models that have none, ``digest`` the BLAKE2b-256 of its content, in hex.
     ``max_tokens`` and ``temperature`` are the operator's, for requests that name none. ``declared`` is what the
     plugin's manifest says of the model; it counts where the driver has nothing to say. ``strict`` counts for all
-    requests.
+    requests. In the ``background`` others are not to be held up: the loop's executor has low priority while it loads.
     """
 
     model: str
@@ -443,6 +444,7 @@ class LoadOrder(Value, frozen=True, omit_defaults=True):
     digest: str = ""
     declared: ModelSpecification | None = None
     strict: bool = False
+    background: bool = False
 
 
 class ProbeOrder(Value, frozen=True, omit_defaults=True):

@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ from byenatos_sdk.protocol.messages import Failure, ModelSpecification
 from byenatos_sdk.protocol.versions import DRIVER_FEATURES, MAJORS
 from byenatos_sdk.protocol.warm import WARM
 from byenatos_sdk.protocol.zmtp import Violation
+from byenatos_sdk.runtime.background import background_load
 from byenatos_sdk.runtime.channel import Channel
 from byenatos_sdk.runtime.continued import ContinuedStream
 from byenatos_sdk.runtime.heartbeat import Heartbeat
@@ -183,7 +184,8 @@ class _Process:
             with failing_to(self._fail_load, f"driver {config.driver!r} cannot load {order.model!r}"):
                 path = Path(order.path) if order.path else None
                 model = Model(order.model, path, order.settings, digest=order.digest, preloaded=preloaded(order))
-                specification = await driver.start(model)
+                with background_load(self._loop) if order.background else nullcontext():
+                    specification = await driver.start(model)
                 arena = Arena.inherited()
                 if isinstance(driver, WarmState) and arena is not None:
                     self._warm = WarmCalls(driver, arena)

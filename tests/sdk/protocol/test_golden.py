@@ -227,6 +227,7 @@ LATER = [
     ("value.ModelSpecification.3", msgspec.structs.replace(SPECIFICATION, memory_bytes=300_000_000)),
     ("value.ProbeOrder.2", control.ProbeOrder("/model", {"n_ctx": 4096})),
     ("value.LoadOrder.2", control.LoadOrder("m", digest="ab" * 32, declared=SPECIFICATION, strict=True)),
+    ("value.LoadOrder.3", control.LoadOrder("m", background=True)),
     (
         "value.KernelStatus.2",
         control.KernelStatus(
