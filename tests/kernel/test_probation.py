@@ -184,7 +184,11 @@ async def test_what_the_old_model_fails_after_the_switch_does_not_count(rig):
         for number in list(old.streams):
             old.break_down(number)
         await kernel.settle()
-        assert all(kernel.terminal(number) for number in numbers)
+        new = kernel.driver("b")
+        for number in list(new.streams):
+            new.finish(number)
+        await kernel.settle()
+        assert [kernel.terminal(number) for number in numbers] == [Finish(model="b")] * 3
         assert kernel.routes.slots["main"].model == "b"
 
 
