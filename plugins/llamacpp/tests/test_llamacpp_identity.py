@@ -1,8 +1,9 @@
 """Whichever way an answer or a conversation goes to another instance, what follows is the same to the last token.
 
 The ways: *stop-and-copy* (held, then exported whole), *pre-copy* (exported while it goes on, held for the last range),
-*crash* (resumed from ranges that are behind what was said), *wake* (a conversation whose state lay in a file). What
-each is compared with is the same answer where it began, which went on as if nothing had happened.
+*crash* (resumed from ranges that are behind what was said), *wake* (an idle conversation, restored elsewhere from what
+was exported; that a file gives it back as it was is the kernel's part). What each is compared with is the same answer
+where it began, which went on as if nothing had happened.
 """
 
 import asyncio
