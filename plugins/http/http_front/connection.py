@@ -200,7 +200,10 @@ class Connection(asyncio.Protocol):
                 async for piece in pieces:
                     if not piece:
                         continue
-                    self._write(head + b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else head + piece)
+                    if chunked and getattr(pieces, "over", False):
+                        self._write(b"%b%x\r\n%b\r\n0\r\n\r\n" % (head, len(piece), piece))
+                        return keep
+                    self._write(b"%b%x\r\n%b\r\n" % (head, len(piece), piece) if chunked else head + piece)
                     head = b""
                     if self._room is not None:
                         await self._room.wait()
