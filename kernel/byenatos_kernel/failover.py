@@ -31,6 +31,7 @@ from byenatos_kernel.instances import Instance
 from byenatos_kernel.journals import Journals
 from byenatos_kernel.moves import Moves
 from byenatos_kernel.places import Places
+from byenatos_kernel.routes import Routes
 from byenatos_kernel.streams import Refusal, Stream, StreamState
 from byenatos_kernel.units import Unit
 from byenatos_sdk.protocol.errors import (
@@ -67,6 +68,7 @@ class Failover:
         self,
         drivers: DriverManager,
         places: Places,
+        routes: Routes,
         journals: Journals,
         moves: Moves,
         move: Callable[[Stream, Unit, str, str], None],
@@ -76,6 +78,7 @@ class Failover:
         self.on_left: list[Callable[[Stream, str], None]] = []
         self._drivers = drivers
         self._places = places
+        self._routes = routes
         self._journals = journals
         self._moves = moves
         self._move = move
@@ -132,6 +135,12 @@ class Failover:
         """Nothing comes from a stream's place: continue it elsewhere; return ``False`` if that cannot be done."""
         return stream.state is StreamState.RUNNING and self._escape(stream, _failure_of(error), stop=True)
 
+    def answered(self, stream: Stream) -> None:
+        """A stream, which is still in its place, was answered: that place is not in trouble."""
+        slot = self._routes.slot_of(stream)
+        if slot is not None and slot.trouble and slot.unit is not None and slot.unit.instance is stream.instance:
+            slot.trouble = ""
+
     # ---- private -----------------------------------------------------------------------------------------------
 
     def _escape(self, stream: Stream, failure: Failure, *, stop: bool) -> bool:
@@ -143,6 +152,9 @@ class Failover:
         refuge = None if stream.bound else self._places.refuge(stream, unit)
         if refuge is None:
             return False
+        slot = self._routes.slot_of(stream)
+        if slot is not None and slot.unit is unit:
+            slot.trouble = f"{unit.model.id} failed its last request ({failure.code}), which went to {refuge.model.id}"
         self._tell_left(stream, failure.code)
         self._places.detach(stream, stop=stop)
         self._journals.left(stream)

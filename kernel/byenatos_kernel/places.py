@@ -87,7 +87,7 @@ class Places:
         What its slot is bound to by now, another process with the same model, the fallback, or one of the slot's
         ``degrade_to``, which are loaded for it unless ``load`` is false.
         """
-        slot = self._routes.slots.get(stream.slot) if stream.slot is not None else None
+        slot = self._routes.slot_of(stream)
         tried = {id(lost), *(id(unit) for unit, _ in stream.refusals)}
         for unit in (slot.unit if slot is not None else None, self.twin(lost), self.fallback()):
             if unit is not None and id(unit) not in tried and (unit.ready or unit.starting):

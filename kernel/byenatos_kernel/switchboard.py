@@ -122,7 +122,7 @@ class Switchboard:
         self.journals = Journals(warm)
         self.moves = Moves(warm, places, self._touch, self._move)
         self.failover = Failover(
-            places.drivers, places, self.journals, self.moves, self._move, self._give_up, self._spawn
+            places.drivers, places, routes, self.journals, self.moves, self._move, self._give_up, self._spawn
         )
         places.started = self._started
         self._tasks: set[asyncio.Task[None]] = set()
@@ -361,6 +361,7 @@ class Switchboard:
     def _finish(self, stream: Stream, event: Finish) -> None:
         assert stream.instance is not None
         finish = msgspec.structs.replace(event, model=stream.instance.model.id)
+        self.failover.answered(stream)
         self._places.detach(stream, stop=False)
         self._close(stream, finish)
 

@@ -168,6 +168,26 @@ async def test_what_a_model_failed_counts_against_it_although_the_answer_came(ri
         assert [(one.model, one.code, one.failed) for one in outcomes] == [("a", "internal", True), ("c", "", False)]
 
 
+async def test_the_transcript_says_which_model_ended_each_turn_and_how_often_it_moved(rig):
+    async with rig({"main": "a"}, fallback="c") as kernel:
+        await kernel.settle()
+        number, driver, _ = await asked(kernel, tokens=2, session="talk")
+        driver.exit()
+        await kernel.settle()
+        assert await finished(kernel, number) == "0 1 2 "
+        number, _, _ = await asked(kernel, session="talk")  # while a is away
+        await finished(kernel, number)
+        number, driver, _ = await asked(kernel, tokens=1, session="talk")
+        kernel.switchboard.cancel(kernel.client, number)
+        await kernel.settle()
+        turns = (await kernel.sessions.show("talk")).turns
+        assert [(turn.message.text, turn.state, turn.model, turn.moves) for turn in turns[1::2]] == [
+            ("0 1 2 ", "complete", "c", 1),
+            ("0 ", "complete", "c", 0),
+            ("0 ", "partial", "c", 0),
+        ]
+
+
 # ---- degrade_to ------------------------------------------------------------------------------------------------
 
 
