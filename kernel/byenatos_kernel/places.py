@@ -108,6 +108,16 @@ class Places:
             None,
         )
 
+    def instead(self, name: str) -> Unit | None:
+        """What serves a slot whose model could not even begin to be loaded: the fallback, or one of ``degrade_to``."""
+        slot = self._routes.slots.get(name)
+        if slot is None or slot.unit is not None or slot.swap is not None or self._routes.awaited(slot):
+            return None
+        unit = self.fallback()
+        if unit is None or not (unit.ready or unit.starting):
+            unit = self.stand_in(slot, (), load=True)
+        return self._standing_in(slot, unit)
+
     @staticmethod
     def _standing_in(slot: Slot | None, unit: Unit | None) -> Unit | None:
         """Note which unit serves a slot whose own does not; return that unit."""

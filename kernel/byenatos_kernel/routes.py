@@ -102,6 +102,11 @@ class Routes:
             raise Unavailable(f"{target} is not loaded; `byenatos models load {target}` loads it")
         raise NotFound(f"no slot or model {target!r:.200}; slots are {', '.join(sorted(self.slots)) or 'none'}")
 
+    def awaited(self, slot: Slot) -> bool:
+        """Whether a slot has no model, or one that is still being looked at and is loaded in a moment."""
+        entry = self._registry.models.get(slot.model)
+        return not slot.model or (entry is not None and entry.state in {"copying", "checking"})
+
     def slot_of(self, stream: Stream) -> Slot | None:
         """The slot that a stream addresses; ``None`` if that is a model, or the slot is gone."""
         return self.slots.get(stream.slot) if stream.slot is not None else None

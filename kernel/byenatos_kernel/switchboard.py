@@ -43,6 +43,7 @@ from byenatos_sdk.protocol.errors import (
     DriverCrashed,
     InvalidRequest,
     Overloaded,
+    Unavailable,
     error_from_code,
 )
 from byenatos_sdk.protocol.frames import (
@@ -156,7 +157,7 @@ class Switchboard:
                 raise Overloaded(
                     f"the running requests of this connection exceed {CLIENT_BODY_LIMIT >> 20} MiB; wait for one to end"
                 )
-            unit, stream.slot = self._routes.resolve(header.target)
+            unit = self._resolve(stream)
             if not header.timeout_ms and unit.model.timeout_s:
                 stream.deadline = now + unit.model.timeout_s
             if header.session is None:
@@ -416,6 +417,18 @@ class Switchboard:
                 ),
             )
 
+    def _resolve(self, stream: Stream) -> Unit:
+        """The unit that a stream's target means, or what serves instead of a slot's model that is not loaded."""
+        try:
+            unit, stream.slot = self._routes.resolve(stream.target)
+        except Unavailable:
+            instead = self._places.instead(stream.target)
+            if instead is None:
+                raise
+            stream.slot = stream.target
+            return instead
+        return unit
+
     # ---- moving ------------------------------------------------------------------------------------------------
 
     def _move(self, stream: Stream, unit: Unit, source: str, reason: str) -> None:
@@ -446,11 +459,9 @@ class Switchboard:
         try:
             await self._turns.begin(stream, request)
             if stream.state is StreamState.WAITING:
-                unit, stream.slot = self._routes.resolve(stream.target)
-                await self._wake(stream, unit)
+                await self._wake(stream, self._resolve(stream))
             if stream.state is StreamState.WAITING:
-                unit, stream.slot = self._routes.resolve(stream.target)
-                self._places.place(stream, unit)
+                self._places.place(stream, self._resolve(stream))
         except ByenatosError as error:
             if stream.state is StreamState.WAITING:
                 self.fail(stream, error)

@@ -4,6 +4,7 @@ import pytest
 from kernel_rig import text_of
 
 from byenatos_kernel import failover, stand_ins
+from byenatos_kernel.models import ModelEntry
 from byenatos_kernel.swap_policy import SlotRules, SwapPolicy, SwapRules
 from byenatos_sdk.protocol.control import LoadRequest
 from byenatos_sdk.protocol.errors import error_codes
@@ -309,6 +310,33 @@ async def test_new_requests_go_to_the_smaller_model_and_back_once_the_slots_own_
         assert kernel.terminal(again) == Finish(model="a")
         assert slot(kernel).state == "ready"
         assert not slot(kernel).detail
+
+
+@pytest.mark.parametrize(("fallback", "serves"), [("b", "b"), (None, "c")])
+async def test_a_slot_whose_model_nobody_knows_is_served_by_what_there_is(rig, fallback, serves):
+    async with rig({"main": "lost"}, fallback=fallback) as kernel:
+        degrading(kernel, "c")
+        await kernel.settle()
+        number, _, _ = await asked(kernel)
+        assert await finished(kernel, number) == "0 "
+        assert kernel.terminal(number) == Finish(model=serves)
+        talk, _, _ = await asked(kernel, session="talk")
+        await finished(kernel, talk)
+        assert kernel.terminal(talk) == Finish(model=serves)
+        info = slot(kernel)
+        assert (info.model, info.state) == ("lost", "degraded")
+        assert info.detail == f"no model 'lost' is known yet; degraded to {serves}"
+
+
+async def test_an_empty_slot_and_one_whose_model_is_still_checked_are_not_served_by_another(rig):
+    async with rig({"main": "lost", "default": ""}, fallback="b") as kernel:
+        degrading(kernel, "c")
+        await kernel.settle()
+        empty = kernel.open("default")
+        kernel.registry.models["lost"] = ModelEntry("lost", "scripted", state="checking")
+        checked = kernel.open("main")
+        await kernel.settle()
+        assert kernel.terminal(empty).code == kernel.terminal(checked).code == "unavailable"
 
 
 async def test_a_stand_in_stays_while_the_slot_needs_it_and_goes_afterwards(rig, monkeypatch):
