@@ -52,7 +52,6 @@ MAX_CONFIG = 1 << 20
 
 NOT_IN_FORCE: dict[str, str] = {
     "llm_driver_config.load_balance_strategy": "a request goes to the instance of its slot; there is no choice yet",
-    "llm_driver_config.auto_optimization": "swaps are started by hand",
     "model_config.api_key": "a key is named under [secrets] of policies/access.toml and granted to its driver there",
     "model_config.rate_limit": "requests are not counted per model yet",
 }
@@ -72,7 +71,10 @@ class _Strict(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
 
 
 class DriverConfig(_Strict, frozen=True):
-    """``llm_driver_config``. ``health_check_interval`` in seconds, 0 to switch the checks off."""
+    """``llm_driver_config``. ``health_check_interval`` in seconds, 0 to switch the checks off.
+
+    With ``auto_optimization`` the triggers of ``swap.toml`` swap; without it they are not looked at.
+    """
 
     max_concurrent_models: Annotated[int, Meta(ge=1, le=1024)] = 4
     default_model: _Name | None = None

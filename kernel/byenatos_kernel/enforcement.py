@@ -10,6 +10,7 @@ from byenatos_kernel.drivers import DriverManager
 from byenatos_kernel.egress import Egress
 from byenatos_kernel.grants import Grants
 from byenatos_kernel.models import PluginEntry
+from byenatos_kernel.units import PRELOADED
 from byenatos_sdk.protocol.errors import ByenatosError
 
 __all__ = ["Enforcement"]
@@ -38,7 +39,7 @@ class Enforcement:
                 found.append(f"{name} runs on, but could not be started again: {error.message}")
                 continue
             if not same:
-                swaps = [f"byenatos swap {slot} {unit.model.id}" for slot in sorted(unit.slots)]
+                swaps = [f"byenatos swap {slot} {unit.model.id}" for slot in sorted(unit.slots - {PRELOADED})]
                 what = "; ".join(swaps or [f"byenatos models unload {unit.model.id}, then load it again"])
                 found.append(f"{name} runs by rules of policies/ that have changed since it was started: {what}")
         return found

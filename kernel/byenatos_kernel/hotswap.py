@@ -35,9 +35,12 @@ import msgspec
 from byenatos_kernel.database import Database
 from byenatos_kernel.drivers import DriverManager
 from byenatos_kernel.instances import Instance
+from byenatos_kernel.models import ModelEntry
 from byenatos_kernel.registry import ModelRegistry
 from byenatos_kernel.routes import Routes, Slot
 from byenatos_kernel.session_states import SessionStates
+from byenatos_kernel.sessions import SessionStore
+from byenatos_kernel.suitability import Suitability
 from byenatos_kernel.swap_journal import SwapJournal
 from byenatos_kernel.swap_policy import SwapPolicy
 from byenatos_kernel.swaps import ENDED, TRANSITIONS, Swap
@@ -72,6 +75,7 @@ class HotSwapManager:
     ) -> None:
         self._journal = SwapJournal(database)
         self._transfers = Transfers(switchboard, states)
+        self._suitability = Suitability(SessionStore(database), switchboard, policy)
         self._registry = registry
         self._drivers = drivers
         self._routes = routes
@@ -147,7 +151,7 @@ class HotSwapManager:
         target: Unit | None = None
         try:
             await self._note(swap, slot)
-            target = self._validate(swap, slot)
+            target = await self._validate(swap, slot)
             await self._note(swap, slot)
             await self._prepare(swap, slot, target)
             copies = await self._transfers.ahead(swap, slot.unit, target)
@@ -171,20 +175,29 @@ class HotSwapManager:
         await self._drain(swap, left)
         swap.ended.set_result(None)
 
-    def _validate(self, swap: Swap, slot: Slot) -> Unit:
-        """Requested -> validated: the target is known, and there is room for it. Starts it or joins one that runs."""
+    async def _validate(self, swap: Swap, slot: Slot) -> Unit:
+        """Requested -> validated: the target is known, suits the slot, and there is room for it.
+
+        Starts it or joins one that runs.
+        """
         model = self._registry.model(swap.request.model)
-        running = self._drivers.find(model.id)
-        if running is None or running is slot.unit or running.dead:
-            if running is not None and running.dead:
-                self._drivers.drop(running)
-            target = self._drivers.load(model, overlap=1)
-        else:
-            self._registry.plugin_for(model)
-            target = running
+        self._registry.plugin_for(model)
+        cut = await self._suitability.check(swap.request, slot, model, self._drivers.find(model.id))
+        target = self._running(model, slot)
+        if target is None:
+            await self._drivers.make_room(model, overlap=1)
+            target = self._running(model, slot) or self._drivers.load(model, overlap=1)
         target.slots.add(swap.reservation)
-        swap.advance(SwapState.VALIDATED)
+        swap.advance(SwapState.VALIDATED, detail=cut)
         return target
+
+    def _running(self, model: ModelEntry, slot: Slot) -> Unit | None:
+        """The unit of a model that a slot can be swapped to as it is; a dead one makes way."""
+        running = self._drivers.find(model.id)
+        if running is not None and running.dead:
+            self._drivers.drop(running)
+            return None
+        return None if running is slot.unit else running
 
     async def _prepare(self, swap: Swap, slot: Slot, target: Unit) -> None:
         """Validated -> preparing -> prepared: the target is loaded and says that it is well."""

@@ -19,7 +19,7 @@ from byenatos_sdk.protocol.messages import Message
 __all__ = ["SessionStates"]
 
 MOVE_S = 30.0
-"""How long a swap takes for idle sessions, at most."""
+"""How long a swap, or an instance that goes, takes for idle sessions, at most."""
 
 PREFILL_S = 600.0
 
@@ -78,6 +78,18 @@ class SessionStates:
         self._asleep.add(Hibernation.name(session))
         await self._warm.release(instance, session)
         return dormant.positions, size
+
+    async def hibernate_all(self, instance: Instance) -> int:
+        """Hibernate every idle session that an instance holds state of, before it goes; return how many were."""
+        done = 0
+        try:
+            async with asyncio.timeout(MOVE_S):
+                for holding in await self._warm.holdings(instance):
+                    await self.hibernate(instance, holding.session)
+                    done += 1
+        except (ByenatosError, TimeoutError) as error:
+            log.info("not all idle sessions of %s were hibernated: %s", instance.model.id, error)
+        return done
 
     async def wake(self, instance: Instance, session: str) -> int:
         """Give a hibernated session's state to an instance, and remove its file; return how many positions.

@@ -96,7 +96,8 @@ class Wire(Protocol):
 class Switchboard:
     """Owns all streams. ``requests`` and ``deltas`` count since the start.
 
-    Whoever is in ``on_ended`` is told of each stream whose terminal was queued.
+    Whoever is in ``on_opened`` is told of each stream whose request is complete (with a session: all of its turns) and
+    about to be placed, whoever is in ``on_ended`` of each stream whose terminal was queued.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class Switchboard:
         self.requests = 0
         self.deltas = 0
         self.draining = False
+        self.on_opened: list[Callable[[Stream], None]] = []
         self.on_ended: list[Callable[[Stream, Terminal], None]] = []
         self._routes = routes
         self._turns = turns
@@ -161,6 +163,7 @@ class Switchboard:
             if not header.timeout_ms and unit.model.timeout_s:
                 stream.deadline = now + unit.model.timeout_s
             if header.session is None:
+                self._opened(stream)
                 self._places.place(stream, unit)
             else:
                 self._spawn(self._open_session(stream, self._turns.claim(stream, header.session)))
@@ -461,10 +464,16 @@ class Switchboard:
             if stream.state is StreamState.WAITING:
                 await self._wake(stream, self._resolve(stream))
             if stream.state is StreamState.WAITING:
-                self._places.place(stream, self._resolve(stream))
+                unit = self._resolve(stream)
+                self._opened(stream)
+                self._places.place(stream, unit)
         except ByenatosError as error:
             if stream.state is StreamState.WAITING:
                 self.fail(stream, error)
+
+    def _opened(self, stream: Stream) -> None:
+        for told in self.on_opened:
+            told(stream)
 
     async def _wake(self, stream: Stream, unit: Unit) -> None:
         """Bring the state of a hibernated session back before its turn."""

@@ -22,13 +22,15 @@ from byenatos_sandbox import Grant
 from byenatos_sdk.protocol.errors import ByenatosError, Overloaded, Unavailable
 from byenatos_sdk.protocol.messages import InstanceState
 
-__all__ = ["CRASH_LIMIT", "CRASH_WINDOW_S", "Unit"]
+__all__ = ["CRASH_LIMIT", "CRASH_WINDOW_S", "PRELOADED", "Unit"]
 
 CRASH_LIMIT = 5
 CRASH_WINDOW_S = 300.0
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MOST_S = 30.0
 WAITING_LIMIT = 1024
+PRELOADED = "(preloaded)"
+"""What stands among a unit's slots while it is kept without one, for whoever will want it."""
 
 
 class Unit:
@@ -82,6 +84,11 @@ class Unit:
     def wanted(self) -> bool:
         """Whether a slot or an operator still asks for it."""
         return self.pinned or bool(self.slots)
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is being answered."""
+        return self.instance is not None and bool(self.instance.streams)
 
     def file(self) -> ModelFile | None:
         """The model's open file: the one that the unit was loaded with, as long as nobody has written to it.

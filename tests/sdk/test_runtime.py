@@ -589,15 +589,18 @@ def test_a_probe_asks_the_class_and_starts_nothing(plugin):
     async def infer(self, request):
         yield ""
     @classmethod
-    def probe(cls, path):
+    def probe(cls, path, settings):
         if path.name == "broken":
             raise InvalidRequest("truncated")
-        return ProbeResult(ModelSpecification(path.stem))
+        return ProbeResult(ModelSpecification(path.stem, memory_bytes=settings.get("bytes", 0)))
 """
     with DriverProcess(plugin(f"{HEAD}\nclass Echo(Driver):{code}")) as driver:
         driver.send(DriverCall(1, "probe"), ProbeOrder("/models/one.gguf"))
         reply = driver.expect(1, Reply)
         assert msgspec.msgpack.decode(reply.body, type=ProbeResult) == ProbeResult(ModelSpecification("one"))
+        driver.send(DriverCall(1, "probe"), ProbeOrder("/models/one.gguf", {"bytes": 7}))
+        reply = driver.expect(1, Reply)
+        assert msgspec.msgpack.decode(reply.body, type=ProbeResult).specification.memory_bytes == 7
         driver.send(DriverCall(2, "probe"), ProbeOrder("/models/broken"))
         assert driver.expect(2, Failure) == Failure("invalid_request", "truncated")
         assert driver.drain() == 0

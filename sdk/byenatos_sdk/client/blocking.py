@@ -26,15 +26,19 @@ from byenatos_sdk.protocol.control import (
     InstanceInfo,
     KeepOrder,
     KernelStatus,
+    ListRefreshed,
     LoadRequest,
     ModelInfo,
     Named,
+    RefreshRequest,
     SecretInfo,
     SessionState,
     SessionTranscript,
     SlotInfo,
     SwapAdvanced,
+    TriggerInfo,
     UnloadRequest,
+    UsageReport,
 )
 from byenatos_sdk.protocol.errors import Unavailable
 from byenatos_sdk.protocol.messages import (
@@ -199,6 +203,14 @@ class Client:
         """
         return self._call("vendor_models", Named(model), list[ModelSpecification])
 
+    def refresh_models(self, driver: str = "") -> list[ListRefreshed]:
+        """Make what the vendor of ``driver`` offers loadable; without a name, of every driver that has a model loaded.
+
+        Raises:
+            Unsupported: the driver has no such list.
+        """
+        return self._call("refresh_models", RefreshRequest(driver), list[ListRefreshed])
+
     def slots(self) -> list[SlotInfo]:
         """List every slot and what it is bound to."""
         return self._call("slots", Empty(), list[SlotInfo])
@@ -215,6 +227,14 @@ class Client:
         """Drain and stop the instances of a model that no slot is bound to."""
         self._call("unload", UnloadRequest(model), Empty)
 
+    def preload(self, model: str) -> InstanceInfo:
+        """Load a model without a slot, so that a swap to it only has to switch; it goes again once it was idle long."""
+        return self._call("preload", Named(model), InstanceInfo)
+
+    def usage(self) -> UsageReport:
+        """Return how often models were asked for in hours like the one that comes, and what is preloaded for it."""
+        return self._call("usage", Empty(), UsageReport)
+
     def swap(
         self,
         slot: str,
@@ -223,12 +243,15 @@ class Client:
         strategy: SwapStrategy = "graceful",
         reason: str = "manual",
         until: Literal["switched", "retired"] = "switched",
+        force: bool = False,
+        keep_old_s: float | None = None,
         on_event: Callable[[SwapEvent], None] | None = None,
     ) -> SwapEvent:
         """Bind ``slot`` to ``model`` while it serves, and return the step ``until`` which it was waited for.
 
         ``switched``: new requests go to the new model; ``retired``: the old one is gone. ``on_event`` gets every step
-        up to there.
+        up to there. ``force``: even if conversations of the slot are more than the new model can take. The old instance
+        is kept for ``keep_old_s`` seconds to roll back to (``None``: as the operator's policy says).
 
         Raises:
             ByenatosError: why it failed; the slot then still answers as before.
@@ -238,11 +261,16 @@ class Client:
             if on_event is not None and isinstance(event, SwapAdvanced):
                 on_event(event.swap)
 
-        return check_swap(self._call("swap", SwapRequest(slot, model, strategy, reason, until), SwapEvent, advanced))
+        order = SwapRequest(slot, model, strategy, reason, until, force, keep_old_s)
+        return check_swap(self._call("swap", order, SwapEvent, advanced))
 
     def swaps(self) -> list[SwapEvent]:
         """List the last step of every swap that the kernel remembers."""
         return self._call("swaps", Empty(), list[SwapEvent])
+
+    def triggers(self) -> list[TriggerInfo]:
+        """List the triggers that swap without being asked, as they stand."""
+        return self._call("triggers", Empty(), list[TriggerInfo])
 
     def sessions(self) -> list[SessionInfo]:
         """List the stored conversations."""

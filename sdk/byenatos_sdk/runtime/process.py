@@ -320,7 +320,7 @@ class _Process:
         """Call the driver's method; return what it gave, and the method's name for the author."""
         if method == "probe":
             kind = import_driver(self._config)
-            return kind.probe(Path(parameters.path)), f"{kind.__name__}.probe"
+            return kind.probe(Path(parameters.path), parameters.settings), f"{kind.__name__}.probe"
         driver, _ = self._loaded()
         function = getattr(driver, method)
         found = await (function() if method in {"health", "models"} else function(parameters))
@@ -384,7 +384,16 @@ def _with_declared(found: ModelSpecification, declared: ModelSpecification | Non
         return found
     gaps = {
         name: getattr(declared, name)
-        for name in ("name", "architecture", "quantization", "parameters", "context_length", "size_bytes", "tokenizer")
+        for name in (
+            "name",
+            "architecture",
+            "quantization",
+            "parameters",
+            "context_length",
+            "size_bytes",
+            "tokenizer",
+            "memory_bytes",
+        )
         if not getattr(found, name)
     }
     features = found.features | declared.features

@@ -18,7 +18,14 @@ from byenatos_kernel.cli.power import start_detached, stop
 from byenatos_kernel.cli.ps import Entry
 from byenatos_kernel.diagnosis import Diagnosis
 from byenatos_sdk.home import Home
-from byenatos_sdk.protocol.control import KernelStatus, ModelInfo, PluginInfo, SessionTranscript, SlotInfo
+from byenatos_sdk.protocol.control import (
+    KernelStatus,
+    ListRefreshed,
+    ModelInfo,
+    PluginInfo,
+    SessionTranscript,
+    SlotInfo,
+)
 from byenatos_sdk.protocol.messages import InferenceResponse, SessionInfo, SwapEvent, SwapState
 
 WITHIN_S = 30.0
@@ -192,7 +199,22 @@ def test_a_swap_moves_a_running_answer_and_each_step_is_a_line(run, ready, start
     outcome = run("swap", "endless", "echo-two")
     assert outcome.code == 0
     assert "switched" in outcome.out
+    assert "endless: echo → echo-two, retired, after " in outcome.out
     assert "endless" in run("swaps").out
+
+
+def test_one_swap_is_shown_by_its_number_and_an_unknown_one_says_where_to_look(run, ready):
+    assert run("swap", "endless", "echo").code == 0
+    (swap, *_) = read(list[SwapEvent], run("swaps", "--json").out)
+    shown = run("swaps", "show", str(swap.id))
+    assert shown.code == 0
+    assert shown.out.startswith(f"swap {swap.id} at ")
+    assert "cause manual, graceful: endless: echo-two → echo" in shown.out
+    assert read(SwapEvent, run("swaps", "show", str(swap.id), "--json").out) == swap
+    assert run("swap", "endless", "echo-two").code == 0
+    unknown = run("swaps", "show", "999")
+    assert unknown.code == 1
+    assert "byenatos swaps" in unknown.error
 
 
 def test_events_are_followed_until_ctrl_c(run, ready, start):
@@ -318,3 +340,14 @@ def test_the_plugins_are_listed_with_who_signed_them(run):
     assert " available " in line
     [echo] = [one for one in read(list[PluginInfo], run("driver", "list", "--json").out) if one.id == "echo"]
     assert (len(echo.key), len(echo.digest), echo.unsigned) == (16, 64, "")
+
+
+def test_a_vendors_list_is_refreshed_for_people_and_for_programs(run, ready):
+    (report,) = read(list[ListRefreshed], run("models", "refresh", "echo", "--json").out)
+    assert (report.driver, report.offered, set(report.taken)) == ("echo", 2, {"echo", "echo-two"})
+    outcome = run("models", "refresh")
+    assert outcome.code == 0
+    assert outcome.out.splitlines()[1].split()[:2] == ["echo", "2"]
+    outcome = run("models", "refresh", "nobody")
+    assert outcome.code == 1
+    assert "no driver 'nobody'" in outcome.error

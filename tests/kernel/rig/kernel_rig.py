@@ -20,6 +20,7 @@ from byenatos_kernel.grants import Grants
 from byenatos_kernel.hotswap import HotSwapManager
 from byenatos_kernel.instances import Instance
 from byenatos_kernel.measurements import Measurements
+from byenatos_kernel.memory_budget import MemoryBudget
 from byenatos_kernel.model_files import Digests
 from byenatos_kernel.places import Places
 from byenatos_kernel.plugins import PluginShelf
@@ -51,7 +52,15 @@ version = "1"
 entry = "driver:Scripted"
 [permissions]
 model_files = ["*.toy"]
-""" + "".join(f'[[models]]\nid = "{model}"\n' for model in MODELS)
+"""
+
+
+def manifest(memory_mib: dict[str, int], declared: dict[str, str]) -> str:
+    """The plugin's manifest, with what its models take of memory and further lines of their tables."""
+    return MANIFEST + "".join(
+        f'[[models]]\nid = "{model}"\nmemory_mib = {memory_mib.get(model, 0)}\n{declared.get(model, "")}\n'
+        for model in MODELS
+    )
 
 
 async def _ask(order: Order) -> Report:
@@ -90,15 +99,15 @@ class FailingDatabase(Database):
     failing = False
     in_step = False
 
-    async def run(self, job: Any) -> Any:
+    async def run(self, job: Any, *, durable: bool = True) -> Any:
         if self.failing:
             await asyncio.sleep(0)
             raise ByenatosError("the disk is full")
         if not self.in_step or self._thread is None:
-            return await super().run(job)
+            return await super().run(job, durable=durable)
         await asyncio.sleep(0)
         outcome = _Outcome()
-        self._jobs.put((job, outcome, None))
+        self._jobs.put((job, outcome, None, durable))
         outcome.known.wait()
         await asyncio.sleep(0)
         if outcome.failure is not None:
@@ -133,13 +142,15 @@ class Rig:
         fallback: str | None = None,
         most_models: int = 9,
         config: Config | None = None,
+        memory_mib: dict[str, int] | None = None,
+        declared: dict[str, str] | None = None,
     ) -> None:
         home = Home(folder)
         home.create()
         home.access.write_text("[plugins]\nunsigned = true\n")
         plugin = home.plugins / "scripted"
         plugin.mkdir(exist_ok=True)
-        (plugin / "plugin.toml").write_text(MANIFEST)
+        (plugin / "plugin.toml").write_text(manifest(memory_mib or {}, declared or {}))
         self.slots = slots
         self.drivers_made: list[ScriptedDriver] = []
         self.obedient = True
@@ -153,7 +164,9 @@ class Rig:
         self.registry = ModelRegistry(
             self.shelf, home.models, grants, config or Config(), Digests(self.database), publish
         )
-        self.drivers = DriverManager(self.registry, grants, publish, most_models=most_models)
+        self.free_bytes = 1 << 40
+        budget = MemoryBudget(lambda: self.policy, lambda: self.free_bytes)
+        self.drivers = DriverManager(self.registry, grants, publish, most_models=most_models, budget=budget)
         self.routes = Routes(self.drivers, self.registry)
         self.sessions = SessionStore(self.database)
         self.turns = Turns(self.sessions)
