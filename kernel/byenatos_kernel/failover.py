@@ -99,16 +99,18 @@ class Failover:
             stream.refusals.append(Refusal(unit, failure))
             self._journals.left(stream)
             may_move = stream.crashes <= CRASH_MOVES and not stream.bound
-            refuge = self._places.refuge(stream, unit) if may_move else None
-            heir = self._heir(stream, unit, refuge) if may_move else None
-            if heir is not None or refuge is not None:
-                self._tell_left(stream, error.code)
+            heir = self._heir(stream, unit) if may_move else None
+            refuge = self._places.refuge(stream, unit) if may_move and heir is None else None
+            if may_move and heir is None and refuge is None and unit.restart is not None and _journaled(stream):
+                heir = unit  # far off, but there is nothing else
+            if heir is None and refuge is None:
+                self._give_up(stream, failure)
+                continue
+            self._tell_left(stream, error.code)
             if heir is not None:
                 self._spawn(self._moves.resume(stream, heir, instance.model.id, error))
             elif refuge is not None:
                 self._move(stream, refuge, instance.model.id, error.code)
-            else:
-                self._give_up(stream, failure)
 
     def orphaned(self, unit: Unit, error: ByenatosError) -> None:
         """Nothing will come of ``unit``: place what waits for it elsewhere, or end it."""
@@ -162,17 +164,11 @@ class Failover:
         self._move(stream, refuge, instance.model.id, failure.code)
         return True
 
-    def _heir(self, stream: Stream, lost: Unit, refuge: Unit | None) -> Unit | None:
-        """The unit whose instance can go on from a stream's journal: another one with the model, or what restarts.
-
-        A restart that is far off is waited for only where there is nothing else.
-        """
-        if stream.record is None or not stream.record.pieces:
+    def _heir(self, stream: Stream, lost: Unit) -> Unit | None:
+        """The unit whose instance can soon go on from a stream's journal: another one with the model, or ``lost``."""
+        if not _journaled(stream):
             return None
-        twin = self._places.twin(lost)
-        if twin is not None or self._places.returns(lost):
-            return twin or lost
-        return lost if refuge is None and lost.restart is not None else None
+        return self._places.twin(lost) or (lost if self._places.returns(lost) else None)
 
     def _tell_left(self, stream: Stream, code: str) -> None:
         for told in self.on_left:
@@ -189,6 +185,10 @@ def told(stream: Stream, last: Failure) -> Failure:
     _, first = said[0]
     later = [f"{model}: {failure.message}" if model else failure.message for model, failure in said[1:]]
     return msgspec.structs.replace(first, message="; then ".join((first.message, *later)))
+
+
+def _journaled(stream: Stream) -> bool:
+    return stream.record is not None and bool(stream.record.pieces)
 
 
 def _failure_of(error: ByenatosError) -> Failure:
