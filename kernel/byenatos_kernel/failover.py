@@ -16,7 +16,8 @@ What must stay true:
   which a process dies may kill one more, not all (:data:`CRASH_MOVES`).
 - A stream with a tool call out is not moved: what follows must come from the same turn.
 - What is the request's own fault ends it (:data:`OF_THE_REQUEST`). What only this place cannot do is no such
-  fault: a request that is too long here may fit elsewhere.
+  fault: a request that is too long here may fit elsewhere. Nor is what a smaller model cannot do, to which the request
+  came because another one failed: the next one may.
 - How long a vendor asks to wait is for the client to know. Here nothing is sent again: the driver has done that where
   it was worth it (``byenatos_sdk.http.retries``), and the time would be waited twice.
 """
@@ -51,10 +52,11 @@ __all__ = ["CRASH_MOVES", "Failover", "told"]
 CRASH_MOVES = 1
 """How often one stream is moved on because a driver died under it: a request that kills must not kill them all."""
 
-OF_THE_REQUEST = frozenset(
-    error.code for error in (InvalidRequest, Unsupported, ContentFiltered, DeadlineExceeded, Cancelled, ClientTooSlow)
-)
-"""What a driver says of the request: it would be the same elsewhere. The rest is of the place, or of its vendor."""
+OF_THE_REQUEST = frozenset(error.code for error in (InvalidRequest, Unsupported, ContentFiltered))
+"""What a driver says of the request. The rest is of the place, or of its vendor."""
+
+OF_ITS_TIME = frozenset(error.code for error in (DeadlineExceeded, Cancelled, ClientTooSlow))
+"""The request is over, wherever it is."""
 
 
 class Failover:
@@ -131,7 +133,9 @@ class Failover:
 
     def refused(self, stream: Stream, failure: Failure) -> bool:
         """The driver failed a stream: continue it elsewhere; return ``False`` if that cannot be done."""
-        return failure.code not in OF_THE_REQUEST and self._escape(stream, failure, stop=False)
+        if failure.code in OF_ITS_TIME or (failure.code in OF_THE_REQUEST and not stream.refusals):
+            return False
+        return self._escape(stream, failure, stop=False)
 
     def stalled(self, stream: Stream, error: ByenatosError) -> bool:
         """Nothing comes from a stream's place: continue it elsewhere; return ``False`` if that cannot be done."""
@@ -177,7 +181,7 @@ class Failover:
 
 def told(stream: Stream, last: Failure) -> Failure:
     """What a client is told of a stream that ``last`` ends: what the first place said, then what the others did."""
-    if last.code in OF_THE_REQUEST:
+    if last.code in OF_ITS_TIME:
         return last
     said = [(refusal.unit.model.id, refusal.failure) for refusal in stream.refusals]
     if all(failure is not last for _, failure in said):

@@ -18,8 +18,8 @@ from byenatos_sdk.protocol.messages import (
     ToolCallDelta,
 )
 
-PLACES_FAULTS = sorted(set(error_codes()) - failover.OF_THE_REQUEST)
-REQUESTS_FAULTS = sorted(failover.OF_THE_REQUEST)
+REQUESTS_FAULTS = sorted(failover.OF_THE_REQUEST | failover.OF_ITS_TIME)
+PLACES_FAULTS = sorted(set(error_codes()) - set(REQUESTS_FAULTS))
 
 
 def degrading(kernel, *models, slot="main"):
@@ -116,6 +116,41 @@ async def test_each_place_gets_a_stream_once_and_the_first_ones_word_is_told(rig
         assert "then b: " in end.message
         assert "then c: " in end.message
         assert not any(driver.streams for driver in kernel.alive)
+
+
+@pytest.mark.parametrize("code", sorted(failover.OF_THE_REQUEST))
+async def test_what_a_smaller_model_cannot_do_is_not_the_requests_fault(rig, code):
+    async with rig({"main": "a"}, fallback="b") as kernel:
+        degrading(kernel, "c")
+        await kernel.settle()
+        able, driver, there = await asked(kernel)
+        driver.fail(there, "rate_limited")
+        await kernel.settle()
+        driver, there = place_of(kernel, able)
+        driver.fail(there, code)
+        await kernel.settle()
+        assert await finished(kernel, able) == "0 "
+        assert kernel.terminal(able) == Finish(model="c")
+        degrading(kernel)
+        number, driver, there = await asked(kernel)
+        driver.fail(there, "rate_limited")
+        await kernel.settle()
+        driver, there = place_of(kernel, number)
+        driver.fail(there, code)
+        await kernel.settle()
+        assert kernel.terminal(number).code == "rate_limited"
+
+
+async def test_a_request_whose_time_is_over_is_over_everywhere(rig):
+    async with rig({"main": "a"}, fallback="c") as kernel:
+        await kernel.settle()
+        number, driver, there = await asked(kernel)
+        driver.fail(there, "rate_limited")
+        await kernel.settle()
+        driver, there = place_of(kernel, number)
+        driver.fail(there, "deadline_exceeded")
+        await kernel.settle()
+        assert kernel.terminal(number).code == "deadline_exceeded"
 
 
 async def test_a_failed_stream_comes_to_what_its_slot_is_bound_to_by_now(rig):
