@@ -87,7 +87,7 @@ class Places:
         What its slot is bound to by now, another process with the same model, the fallback, or one of the slot's
         ``degrade_to``, which are loaded for it unless ``load`` is false.
         """
-        slot = self._routes.slots.get(stream.slot) if stream.slot is not None else None
+        slot = self._routes.slot_of(stream)
         tried = {id(lost), *(id(unit) for unit, _ in stream.refusals)}
         for unit in (slot.unit if slot is not None else None, self.twin(lost), self.fallback()):
             if unit is not None and id(unit) not in tried and (unit.ready or unit.starting):
@@ -107,6 +107,16 @@ class Places:
             ),
             None,
         )
+
+    def instead(self, name: str) -> Unit | None:
+        """What serves a slot whose model could not even begin to be loaded: the fallback, or one of ``degrade_to``."""
+        slot = self._routes.slots.get(name)
+        if slot is None or slot.unit is not None or slot.swap is not None or self._routes.awaited(slot):
+            return None
+        unit = self.fallback()
+        if unit is None or not (unit.ready or unit.starting):
+            unit = self.stand_in(slot, (), load=True)
+        return self._standing_in(slot, unit)
 
     @staticmethod
     def _standing_in(slot: Slot | None, unit: Unit | None) -> Unit | None:

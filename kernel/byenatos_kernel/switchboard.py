@@ -43,6 +43,7 @@ from byenatos_sdk.protocol.errors import (
     DriverCrashed,
     InvalidRequest,
     Overloaded,
+    Unavailable,
     error_from_code,
 )
 from byenatos_sdk.protocol.frames import (
@@ -124,7 +125,7 @@ class Switchboard:
         self.journals = Journals(warm)
         self.moves = Moves(warm, places, self._touch, self._move)
         self.failover = Failover(
-            places.drivers, places, self.journals, self.moves, self._move, self._give_up, self._spawn
+            places.drivers, places, routes, self.journals, self.moves, self._move, self._give_up, self._spawn
         )
         places.started = self._started
         self._tasks: set[asyncio.Task[None]] = set()
@@ -163,7 +164,7 @@ class Switchboard:
                 raise Overloaded(
                     f"the running requests of this connection exceed {CLIENT_BODY_LIMIT >> 20} MiB; wait for one to end"
                 )
-            unit, stream.slot = self._routes.resolve_turn(header.target, header.session)
+            unit = self._resolve(stream, header.session)
             if not header.timeout_ms and unit.model.timeout_s:
                 stream.deadline = now + unit.model.timeout_s
             if header.session is None:
@@ -376,6 +377,7 @@ class Switchboard:
     def _finish(self, stream: Stream, event: Finish) -> None:
         assert stream.instance is not None
         finish = msgspec.structs.replace(event, model=stream.instance.model.id)
+        self.failover.answered(stream)
         self._places.detach(stream, stop=False)
         self._close(stream, finish)
 
@@ -430,6 +432,18 @@ class Switchboard:
                 ),
             )
 
+    def _resolve(self, stream: Stream, session: str | None) -> Unit:
+        """The unit that a stream's target means, or what serves instead of a slot's model that is not loaded."""
+        try:
+            unit, stream.slot = self._routes.resolve_turn(stream.target, session)
+        except Unavailable:
+            instead = self._places.instead(stream.target)
+            if instead is None:
+                raise
+            stream.slot = stream.target
+            return instead
+        return unit
+
     # ---- moving ------------------------------------------------------------------------------------------------
 
     def _move(self, stream: Stream, unit: Unit, source: str, reason: str) -> None:
@@ -462,10 +476,9 @@ class Switchboard:
             assert stream.session is not None
             await self._routes.homes.settled(stream.session)
             if stream.state is StreamState.WAITING:
-                unit, stream.slot = self._routes.resolve_turn(stream.target, stream.session)
-                await self._wake(stream, unit)
+                await self._wake(stream, self._resolve(stream, stream.session))
             if stream.state is StreamState.WAITING:
-                unit, stream.slot = self._routes.resolve_turn(stream.target, stream.session)
+                unit = self._resolve(stream, stream.session)
                 self._opened(stream)
                 self._places.place(stream, unit)
         except ByenatosError as error:

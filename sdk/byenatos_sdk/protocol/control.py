@@ -289,7 +289,10 @@ class TriggerInfo(Value, frozen=True, omit_defaults=True):
 
 
 class Turn(Value, frozen=True, omit_defaults=True):
-    """One stored turn. ``state``: ``complete``, or ``partial`` when the answer was cut short."""
+    """One stored turn. ``state``: ``complete``, or ``partial`` when the answer was cut short.
+
+    ``model`` is the one that said its end, ``moves`` how often it went on at another place until then.
+    """
 
     number: int
     message: Message
