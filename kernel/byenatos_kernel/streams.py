@@ -28,8 +28,8 @@ from byenatos_sdk.protocol.messages import (
 if TYPE_CHECKING:
     from byenatos_kernel.clients import ClientState
     from byenatos_kernel.instances import Instance
-    from byenatos_kernel.moves import Trial
     from byenatos_kernel.pieces import Record
+    from byenatos_kernel.trials import Trial
 
 __all__ = ["Stream", "StreamState"]
 
@@ -54,10 +54,12 @@ class Stream:
     no gap limit. ``epoch`` and ``model`` are those of the last instance that it was on.
 
     ``base`` is how many characters of the answer its present driver, or the one whose warm state that went on from, was
-    begun with. ``record`` is the journal of its warm state, ``trial`` a move that may still be undone.
+    begun with. ``awaited``: nothing has come from its present place yet. ``record`` is the journal of its warm state,
+    ``trial`` a move that may still be undone.
     """
 
     __slots__ = (
+        "awaited",
         "base",
         "body",
         "body_bytes",
@@ -123,6 +125,7 @@ class Stream:
         self.deadline = 0.0
         self.gap_s = 0.0
         self.base = 0
+        self.awaited = True
         self.epoch = 0
         self.model = ""
         self.record: Record | None = None
