@@ -164,7 +164,9 @@ class Failover:
         self._tell_left(stream, failure.code)
         self._places.detach(stream, stop=stop)
         self._journals.left(stream)
-        stream.trial = None
+        if stream.trial is not None:
+            stream.trial.end()
+            stream.trial = None
         self._move(stream, refuge, instance.model.id, failure.code)
         return True
 

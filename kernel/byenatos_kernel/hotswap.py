@@ -18,9 +18,16 @@ What must stay true:
   switch, and what runs at the new one follows.
 - One swap at a time per slot, up to ``switched``; a drain may overlap the next swap, a probation may not.
 
-Between two instances of one model whose warm state means the same in both, an ``immediate`` swap moves what runs with
-that state (``moves.py``): it is copied before the switch, while the old instance goes on, and the streams are cut over
-one by one behind the switch. Whatever goes wrong with one stream's state moves that stream by text.
+How a conversation gets to the target, the best way that the pair allows (``transfers.py``), chosen for each one and told
+in the event (``SwapEvent.sessions``):
+
+- ``kv``: between two instances whose warm state means the same in both, what runs moves with that state (``moves.py``).
+  It is copied before the switch, while the old instance goes on, and the streams are cut over one by one behind it.
+- ``tokens`` or ``text``: the target reads what was said (``text_moves.py``), behind the switch and while the old instance
+  goes on, so that little is left to read when the stream is cut over. Whatever goes wrong with one stream's warm state
+  moves that stream so.
+- ``drain``: it ends where it is, because a tool call is out, or because the target let it wait too long for a first
+  word (``trials.py``) and it went back.
 
 Strategies: ``graceful`` lets running streams end on the old instance. ``immediate`` stops them at a token boundary and
 continues them on the new one, with the text so far as prefix. The kernel's own copy of the text decides where that

@@ -31,6 +31,8 @@ from byenatos_kernel.places import Places
 from byenatos_kernel.routes import Routes
 from byenatos_kernel.session_states import SessionStates
 from byenatos_kernel.streams import JOIN_EVERY, Stream, StreamState
+from byenatos_kernel.text_moves import Reading, TextMoves
+from byenatos_kernel.trials import Trial
 from byenatos_kernel.turns import Turns
 from byenatos_kernel.units import Unit
 from byenatos_kernel.warm import WarmState
@@ -124,6 +126,7 @@ class Switchboard:
         self._states = states
         self.journals = Journals(warm)
         self.moves = Moves(warm, places, self._touch, self._move)
+        self.text_moves = TextMoves(warm, places, self._move)
         self.failover = Failover(
             places.drivers, places, routes, self.journals, self.moves, self._move, self._give_up, self._spawn
         )
@@ -260,8 +263,8 @@ class Switchboard:
         client.lag += size
         if not stream.dirty:
             stream.progress = instance.last_seen
-            if not stream.first_at:
-                stream.first_at = instance.last_seen
+            if stream.awaited:
+                self._heard(stream, instance.last_seen)
             stream.dirty = True
             client.dirty.append(stream)
             self._wire.dirty[client] = None
@@ -282,14 +285,22 @@ class Switchboard:
         elif isinstance(event, _CONTENT):
             self.deltas += 1
             stream.progress = instance.last_seen
-            if not stream.first_at:
-                stream.first_at = instance.last_seen
+            if stream.awaited:
+                self._heard(stream, instance.last_seen)
             stream.add_event(event)
             self._touch(stream)
             if stream.lag > LAG_LIMIT or stream.client.lag > CLIENT_LAG_LIMIT or stream.total > STREAM_LIMIT:
                 self._over_limit(stream)
         elif type(event) is Failure:
             self._driver_failed(stream, event)
+
+    def _heard(self, stream: Stream, at: float) -> None:
+        """The first delta of a stream came at its present place."""
+        stream.awaited = False
+        if not stream.first_at:
+            stream.first_at = at
+        if stream.trial is not None:
+            stream.trial.heard(at)
 
     # ---- UnitOwner: what becomes of streams when drivers come and go --------------------------------------------
 
@@ -339,15 +350,15 @@ class Switchboard:
             self._wire.schedule_flush()
         return moved, len(instance.streams)
 
-    def move_by_text(self, stream: Stream, target: Unit, reason: str) -> bool:
-        """Continue a running stream at ``target``, with its text so far; return whether that can be done."""
-        if stream.bound or stream.instance is None:
-            return False
-        source = stream.instance.model.id
-        self._places.detach(stream)
-        self._move(stream, target, source, reason)
-        self._wire.schedule_flush()
-        return True
+    def move_by_text(self, stream: Stream, target: Unit, reason: str, reading: Reading | None = None) -> Trial | None:
+        """Continue a running stream at ``target``, with its text so far; return how it does there.
+
+        ``None``: that cannot be done. ``reading`` is what the target has read of it already.
+        """
+        trial = self.text_moves.move(stream, target, reason, reading)
+        if trial is not None:
+            self._wire.schedule_flush()
+        return trial
 
     # ---- shutdown ----------------------------------------------------------------------------------------------
 
@@ -406,7 +417,9 @@ class Switchboard:
         assert stream.state is not StreamState.ENDED
         stream.state = StreamState.ENDED
         self.live.discard(stream)
-        stream.trial = None
+        if stream.trial is not None:
+            stream.trial.end()
+            stream.trial = None
         self.journals.ended(stream)
         if self._idle is not None and not self.live:
             self._idle.set()

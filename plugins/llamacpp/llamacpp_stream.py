@@ -64,7 +64,7 @@ class Stream:
         self.answer_tokens = 0
         self.frozen = False
         self.parked: tuple[list[int], bytearray] | None = None
-        self.repeatable = request.sampling.seed is not None
+        self.repeatable = request.sampling.seed is not None and not request.continued
         self._model = model
         self._owed = said
         self._diverged = False

@@ -130,6 +130,7 @@ VALUES = [
     warm.Export(7, 2, 4096, 640),
     warm.Restore("s1", (warm.Placed(0, 2, 4096, 640),)),
     warm.Prefill("s1", (MESSAGE,)),
+    warm.Read(messages.InferenceRequest((MESSAGE,)), "The "),
 ]  # fmt: skip
 DELTAS = [
     messages.TextDelta("Grüße"),
