@@ -30,7 +30,10 @@ ENDED = frozenset(state for state, following in TRANSITIONS.items() if not follo
 
 
 class Swap:
-    """One swap: its current event, who waits for it, and the slot once it is ``bound`` to the target."""
+    """One swap: its current event, who waits for it, and the slot once it is ``bound`` to the target.
+
+    ``forced`` says what is cut off because it was forced.
+    """
 
     def __init__(
         self, number: int, request: SwapRequest, source: str, observe: Callable[[SwapEvent], None] | None = None
@@ -38,6 +41,7 @@ class Swap:
         now = time.time()
         self.request = request
         self.observe = observe
+        self.forced = ""
         self.bound: Slot | None = None
         self.started = time.monotonic()
         self.event = SwapEvent(

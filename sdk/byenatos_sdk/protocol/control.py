@@ -188,7 +188,10 @@ class InstanceInfo(Value, frozen=True, omit_defaults=True):
 
 
 class SlotInfo(Value, frozen=True, omit_defaults=True):
-    """A slot and what it is bound to. ``state``: ``ready``, ``loading``, ``degraded``, ``unavailable`` or ``empty``."""
+    """A slot and what it is bound to. ``state``: ``ready``, ``loading``, ``degraded``, ``unavailable`` or ``empty``.
+
+    ``waiting`` requests have been accepted and wait until it is served.
+    """
 
     name: str
     model: str
@@ -197,6 +200,7 @@ class SlotInfo(Value, frozen=True, omit_defaults=True):
     streams: int = 0
     swap: SwapEvent | None = None
     detail: str = ""
+    waiting: int = 0
 
 
 class FrontInfo(Value, frozen=True, omit_defaults=True):

@@ -226,6 +226,7 @@ LATER = [
     ("value.ModelSpecification.2", messages.ModelSpecification("m", settings={"base_url": "https://example.org"})),
     ("value.ModelInfo.2", control.ModelInfo("m", "openai", "available", offered_at=1.5)),
     ("value.ModelSpecification.3", msgspec.structs.replace(SPECIFICATION, memory_bytes=300_000_000)),
+    ("value.SlotInfo.2", msgspec.structs.replace(SLOT, state="loading", waiting=12)),
     ("value.ProbeOrder.2", control.ProbeOrder("/model", {"n_ctx": 4096})),
     ("value.LoadOrder.2", control.LoadOrder("m", digest="ab" * 32, declared=SPECIFICATION, strict=True)),
     ("value.LoadOrder.3", control.LoadOrder("m", background=True)),
