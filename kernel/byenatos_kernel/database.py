@@ -18,7 +18,7 @@ from byenatos_sdk.protocol.frames import UNREADABLE
 
 __all__ = ["Database"]
 
-VERSION = 4
+VERSION = 5
 _SCHEMA = """
 CREATE TABLE sessions (
     id TEXT PRIMARY KEY, slot TEXT NOT NULL, owner TEXT NOT NULL, created_at REAL NOT NULL, updated_at REAL NOT NULL
@@ -54,7 +54,14 @@ CREATE TABLE notes (
 ) STRICT;
 """
 """Since version 4."""
-_SINCE = (_SCHEMA, _PLUGINS, _DIGESTS, _NOTES)
+_VERSIONS = """
+CREATE TABLE plugin_versions (
+    number INTEGER PRIMARY KEY, plugin TEXT NOT NULL, digest TEXT NOT NULL, verdict BLOB NOT NULL, held TEXT NOT NULL,
+    final INTEGER NOT NULL, UNIQUE (plugin, digest)
+) STRICT;
+"""
+"""Since version 5."""
+_SINCE = (_SCHEMA, _PLUGINS, _DIGESTS, _NOTES, _VERSIONS)
 
 T = TypeVar("T")
 _Job = tuple[Callable[[sqlite3.Connection], object], asyncio.AbstractEventLoop, "asyncio.Future[object]"]

@@ -7,7 +7,7 @@ unit became ready, when an instance was lost with streams on it, and when a unit
 import asyncio
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from typing import Protocol
 
@@ -80,9 +80,12 @@ class DriverManager:
         """Every instance whose process may still exist, oldest first."""
         return list(self._unit_of)
 
-    def find(self, model: str) -> Unit | None:
-        """The unit that serves ``model`` and is not on its way out: a ready one first, and a spare one last."""
-        mine = [unit for unit in self.units if unit.model.id == model and not unit.leaving]
+    def find(self, model: str, but: Collection[Unit] = ()) -> Unit | None:
+        """The unit that serves ``model``, is not on its way out and none of ``but``.
+
+        A ready one first, and a spare one last.
+        """
+        mine = [unit for unit in self.units if unit.model.id == model and not unit.leaving and unit not in but]
         return min(mine, key=lambda unit: (unit.ready is None, unit.spare), default=None)
 
     def load(self, model: ModelEntry, *, supervised: bool = False, overlap: int = 0) -> Unit:

@@ -31,7 +31,7 @@ message whatever it says) and it makes "which instance speaks for this stream" a
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import msgspec
 
@@ -56,6 +56,9 @@ from byenatos_sdk.protocol.frames import UNREADABLE
 from byenatos_sdk.protocol.messages import ModelHealthStatus, SwapEvent, SwapRequest, SwapState
 
 __all__ = ["HotSwapManager"]
+
+AS_ASKED = "as asked for"
+"""Why a slot went back, if nothing was wrong."""
 
 log = logging.getLogger("byenatos")
 
@@ -85,6 +88,8 @@ class HotSwapManager:
         self._routes = routes
         self._switchboard = switchboard
         self._publish = publish
+        self.on_rolled_back: Callable[[Probation, str], None] = lambda _probation, _reason: None
+        """Who is told that a slot went back by itself."""
         self.probations = Probations(drivers, measurements, policy, self._turn_back)
         self._next = 1
         self._tasks: set[asyncio.Task[None]] = set()
@@ -123,7 +128,7 @@ class HotSwapManager:
         if name not in self._routes.slots:
             self._routes.resolve(name)
             raise InvalidRequest(f"{name!r} is a model, not a slot; `byenatos slots` lists the slots")
-        swap = self.probations.roll_back(name, "as asked for").swap
+        swap = self.probations.roll_back(name, AS_ASKED).swap
         await asyncio.wait({swap.ended})
         return swap.event
 
@@ -147,10 +152,16 @@ class HotSwapManager:
         await self_test(instance, self._switchboard.reserve())
         return instance
 
-    async def swap(self, request: SwapRequest, observe: Callable[[SwapEvent], None] | None = None) -> SwapEvent:
+    async def swap(
+        self,
+        request: SwapRequest,
+        observe: Callable[[SwapEvent], None] | None = None,
+        *,
+        avoid: Collection[Unit] = (),
+    ) -> SwapEvent:
         """Swap, and return the event once new requests go to the target, or once the old model is gone.
 
-        ``observe`` is called with each step.
+        ``observe`` is called with each step. Units in ``avoid`` are not taken as the target.
 
         Raises:
             NotFound, InvalidRequest, Unavailable, Overloaded: why it failed; the slot is as it was.
@@ -164,6 +175,7 @@ class HotSwapManager:
                 f"slot {slot.name!r} is being swapped to {slot.swap.target}; wait until it has switched"
             )
         swap = Swap(self._next, request, slot.model, observe)
+        swap.avoid = avoid
         self._next += 1
         slot.swap = swap.event
         task = asyncio.get_running_loop().create_task(self._run(swap, slot))
@@ -220,7 +232,7 @@ class HotSwapManager:
     def _validate(self, swap: Swap, slot: Slot) -> Unit:
         """Requested -> validated: the target is known, and there is room for it. Starts it or joins one that runs."""
         model = self._registry.model(swap.request.model)
-        running = self._drivers.find(model.id)
+        running = self._drivers.find(model.id, but=swap.avoid)
         if running is None or running is slot.unit or running.dead:
             if running is not None and running.dead:
                 self._drivers.drop(running)
@@ -294,6 +306,8 @@ class HotSwapManager:
         swap.advance(SwapState.ROLLED_BACK, detail=reason)
         self._switchboard.take_over(slot.name, probation.target, probation.kept, running=False)
         self._announce(swap)
+        if reason != AS_ASKED:
+            self.on_rolled_back(probation, reason)
 
     async def _bring_back(self, probation: Probation) -> None:
         """After the slot is bound to the old unit again: record that, and bring back what runs at the new one."""

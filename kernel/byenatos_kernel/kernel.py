@@ -29,6 +29,7 @@ from byenatos_kernel.places import Places
 from byenatos_kernel.plugins import PluginShelf
 from byenatos_kernel.profiles import Profiles
 from byenatos_kernel.registry import ModelRegistry
+from byenatos_kernel.renewals import Renewals
 from byenatos_kernel.routes import Routes
 from byenatos_kernel.rules import Rules
 from byenatos_kernel.session_states import SessionStates
@@ -109,12 +110,14 @@ class Kernel:
             measurements=self.measurements,
         )
         self.supply = Supply(self.registry, self.drivers, self.routes, self.swaps, config.driver.fallback_model)
+        self.renewals = Renewals(self.registry, self.drivers, self.routes, self.swaps, self.supply)
         self.fronts = FrontManager(config.fronts, access.clients, self.drivers, self.bus)
         self.health = HealthWatch(self.drivers, config.driver.health_check_interval)
         self.control = Control(self, (*config.not_in_force(), *missing_layers()))
         self.drivers.owner = self.switchboard
         self.drivers.egress = self.egress
         self.places.fallback = self.supply.fallback
+        self.swaps.on_rolled_back = self.renewals.rolled_back
         self.shelf.in_use = lambda: {unit.plugin.digest for unit in self.drivers.units}
         self.registry.in_use = lambda model: any(unit.model.id == model for unit in self.drivers.units)
         self.registry.on_removed = self.supply.removed

@@ -2,11 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import msgspec
 
 from byenatos_kernel.routes import Slot
+from byenatos_kernel.units import Unit
 from byenatos_sdk.protocol.messages import MOST_SESSION_MOVES, SessionMove, SwapEvent, SwapRequest, SwapState
 
 __all__ = ["ENDED", "TRANSITIONS", "Swap"]
@@ -26,7 +27,10 @@ ENDED = frozenset(state for state, following in TRANSITIONS.items() if not follo
 
 
 class Swap:
-    """One swap: its current event, who waits for it, and the slot once it is ``bound`` to the target."""
+    """One swap: its current event, who waits for it, and the slot once it is ``bound`` to the target.
+
+    ``avoid`` are units that cannot be its target, though they serve the model.
+    """
 
     def __init__(
         self, number: int, request: SwapRequest, source: str, observe: Callable[[SwapEvent], None] | None = None
@@ -35,6 +39,7 @@ class Swap:
         self.request = request
         self.observe = observe
         self.bound: Slot | None = None
+        self.avoid: Collection[Unit] = ()
         self.started = time.monotonic()
         self.event = SwapEvent(
             number,

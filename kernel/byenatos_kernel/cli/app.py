@@ -17,6 +17,7 @@ from byenatos_kernel.cli import (
     models,
     power,
     ps,
+    renewals,
     secrets,
     sessions,
     status,
@@ -77,6 +78,7 @@ _models.command("offered")(models.offered)
 _models.command("pull")(models.pull_models)
 _models.command("load")(models.load)
 _models.command("unload")(models.unload)
+_models.command("reload")(renewals.reload)
 app.add_typer(_models, name="models")
 
 _driver = typer.Typer(no_args_is_help=True, help="Plugins: who signed them, whom you trust, install and remove.")
@@ -89,6 +91,8 @@ _driver.command("revoke")(trust.revoke)
 _driver.command("allow-downgrade")(trust.allow_downgrade)
 _driver.command("install")(install.install)
 _driver.command("remove")(install.remove)
+_driver.command("upgrade")(renewals.upgrade)
+_driver.command("rollback")(renewals.rollback)
 _driver.command("run")(tryout.run)
 app.add_typer(_driver, name="driver")
 

@@ -19,6 +19,7 @@ from byenatos_sdk.protocol.messages import (
     SessionInfo,
     SwapEvent,
     SwapRequest,
+    SwapStrategy,
     TokenCount,
     Value,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "DRIVER_METHODS",
     "METHODS",
     "DriverFailed",
+    "DriverRequest",
     "DriverRestarting",
     "Empty",
     "Event",
@@ -45,6 +47,8 @@ __all__ = [
     "PluginState",
     "ProbeOrder",
     "ProbeResult",
+    "ReloadRequest",
+    "Renewal",
     "SessionState",
     "SessionTranscript",
     "SlotInfo",
@@ -95,6 +99,20 @@ class UnloadRequest(Value, frozen=True):
     model: str
 
 
+class ReloadRequest(Value, frozen=True, omit_defaults=True):
+    """Exchange the processes of a model for new ones, in every slot."""
+
+    model: str
+    strategy: SwapStrategy = "graceful"
+
+
+class DriverRequest(Value, frozen=True, omit_defaults=True):
+    """Exchange what runs of a driver for another version of it, in every slot."""
+
+    driver: str
+    strategy: SwapStrategy = "graceful"
+
+
 # ---- results ---------------------------------------------------------------------------------------------------
 
 
@@ -115,7 +133,8 @@ class PluginInfo(Value, frozen=True, omit_defaults=True):
     """A plugin folder. ``reason`` says why it is refused.
 
     ``publisher`` signed it with ``key``; ``digest`` is the state of it that was verified and runs. ``unsigned`` says
-    why there is no valid signature, where the operator lets such a folder run.
+    why there is no valid signature, where the operator lets such a folder run. ``held`` says why what is in the folder
+    now does not run: all other facts are those of the version before it, which does.
     """
 
     id: str
@@ -129,6 +148,7 @@ class PluginInfo(Value, frozen=True, omit_defaults=True):
     key: str = ""
     digest: str = ""
     unsigned: str = ""
+    held: str = ""
 
 
 class InstanceInfo(Value, frozen=True, omit_defaults=True):
@@ -152,6 +172,19 @@ class InstanceInfo(Value, frozen=True, omit_defaults=True):
     template: str = ""
     layers: dict[str, str] = {}
     open: dict[str, str] = {}
+
+
+class Renewal(Value, frozen=True, omit_defaults=True):
+    """What runs of a driver now, after a reload, an upgrade or a rollback: its ``version`` and ``digest``.
+
+    ``models`` were given new processes, and ``slots`` swapped to them.
+    """
+
+    driver: str
+    version: str
+    digest: str
+    models: tuple[str, ...] = ()
+    slots: tuple[str, ...] = ()
 
 
 class SlotInfo(Value, frozen=True, omit_defaults=True):
@@ -289,6 +322,9 @@ METHODS: Final[dict[str, tuple[type[Struct], Any]]] = {
     "slots": (Empty, list[SlotInfo]),
     "load": (LoadRequest, InstanceInfo),
     "unload": (UnloadRequest, Empty),
+    "model_reload": (ReloadRequest, Renewal),
+    "driver_upgrade": (DriverRequest, Renewal),
+    "driver_rollback": (DriverRequest, Renewal),
     "swap": (SwapRequest, SwapEvent),
     "swap_back": (Named, SwapEvent),
     "swaps": (Empty, list[SwapEvent]),
