@@ -7,7 +7,7 @@ unit became ready, when an instance was lost with streams on it, and when a unit
 import asyncio
 import socket
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Container
 from contextlib import ExitStack
 from typing import Protocol
 
@@ -15,9 +15,10 @@ from byenatos_kernel.egress import Egress
 from byenatos_kernel.grants import Grants
 from byenatos_kernel.instances import Instance
 from byenatos_kernel.link import quoted
+from byenatos_kernel.memory_budget import MemoryBudget
 from byenatos_kernel.models import ModelEntry, PluginEntry
 from byenatos_kernel.registry import ModelRegistry
-from byenatos_kernel.units import CRASH_LIMIT, CRASH_WINDOW_S, Unit
+from byenatos_kernel.units import CRASH_LIMIT, CRASH_WINDOW_S, KEPT, PRELOADED, Unit
 from byenatos_sandbox import NotIsolated
 from byenatos_sdk.protocol.control import DriverFailed, DriverRestarting, Event, InstanceChanged
 from byenatos_sdk.protocol.errors import (
@@ -29,6 +30,9 @@ from byenatos_sdk.protocol.errors import (
 from byenatos_sdk.protocol.messages import InstanceState
 
 __all__ = ["DriverManager", "UnitOwner"]
+
+IN_CASE = (KEPT, PRELOADED)
+"""How the reservations of units begin that are kept in case they are needed."""
 
 STOP_GRACE_S = 3.0
 SILENT_S = 0.35
@@ -54,16 +58,29 @@ class UnitOwner(Protocol):
 
 
 class DriverManager:
-    """Loads models into driver processes, restarts what crashes, retires what nobody wants."""
+    """Loads models into driver processes, restarts what crashes, retires what nobody wants.
+
+    Whoever keeps units that could go if need be (see :meth:`evictable`) adds a function to ``evictors``. It gives one
+    up, so that it is let go, and returns whether it had one to give.
+    """
 
     def __init__(
-        self, registry: ModelRegistry, grants: Grants, publish: Callable[[Event], None], *, most_models: int
+        self,
+        registry: ModelRegistry,
+        grants: Grants,
+        publish: Callable[[Event], None],
+        *,
+        most_models: int,
+        budget: MemoryBudget | None = None,
     ) -> None:
+        self.evictors: list[Callable[[], bool]] = []
+        self._budget = budget
         self.units: list[Unit] = []
         self.owner: UnitOwner | None = None
         self.on_lost: list[Callable[[Unit], None]] = []
         """Who is told that a process of a unit died unexpectedly, before its streams are given another place."""
         self.egress: Egress | None = None
+        self.on_ready: Callable[[Unit], None] = lambda _: None
         self._registry = registry
         self._grants = grants
         self._publish = publish
@@ -80,37 +97,97 @@ class DriverManager:
         """Every instance whose process may still exist, oldest first."""
         return list(self._unit_of)
 
+    def unit_of(self, instance: Instance) -> Unit:
+        """The unit that ``instance``, whose process is not gone yet, belongs to."""
+        return self._unit_of[instance]
+
     def find(self, model: str, but: Collection[Unit] = ()) -> Unit | None:
         """The unit that serves ``model``, is not on its way out and none of ``but``.
 
-        A ready one first, and a spare one last.
+        One that is ready comes before one that is not, a spare one last, and one that a slot is bound to before one
+        that it has left.
         """
         mine = [unit for unit in self.units if unit.model.id == model and not unit.leaving and unit not in but]
-        return min(mine, key=lambda unit: (unit.ready is None, unit.spare), default=None)
+        return min(mine, key=lambda unit: (unit.ready is None, unit.spare, not unit.bound), default=None)
 
-    def load(self, model: ModelEntry, *, supervised: bool = False, overlap: int = 0) -> Unit:
+    @property
+    def full(self) -> bool:
+        """Whether as many models are loaded as may be."""
+        return len(self._loaded()) >= self._most_models
+
+    def load(self, model: ModelEntry, *, supervised: bool = False, overlap: int = 0, background: bool = False) -> Unit:
         """Start a unit for ``model``.
 
         ``overlap`` units more than ``max_concurrent_models`` are allowed, for the time that a swap needs both. Spare
-        ones do not count.
+        ones do not count. In the ``background`` its process loads with low priority.
 
         Raises:
-            Overloaded: as many models as allowed are loaded.
+            Overloaded: as many models as allowed are loaded, or memory does not suffice; :meth:`make_room` may help.
             NotFound, Unavailable: the model's driver is missing or refused.
             InvalidRequest: the manifest or the operator's files ask for what no sandbox can be granted.
         """
         plugin = self._registry.plugin_for(model)
-        models = [unit for unit in self.units if unit.sockets is None]
-        loaded = {unit.model.id for unit in models if not (unit.leaving or unit.dead or unit.spare)}
-        if model.id not in loaded and len(loaded) >= self._most_models + overlap:
-            raise Overloaded(
-                f"{len(loaded)} models are loaded ({', '.join(sorted(loaded))}) and max_concurrent_models is "
-                f"{self._most_models}; unload one or raise it"
-            )
+        if lack := self.lack(model, overlap=overlap):
+            raise Overloaded(lack)
         unit = Unit(model, plugin, self._grants.for_model(plugin, model), supervised=supervised)
+        unit.background = background
         self.units.append(unit)
         self._start(unit)
         return unit
+
+    def lack(self, model: ModelEntry, *, overlap: int = 0, without: Container[Unit] = ()) -> str:
+        """Say why there is no room for one more process of ``model``; empty if there is.
+
+        ``without``: as if these units were gone.
+        """
+        models = [unit for unit in self.units if unit.sockets is None]
+        units = [unit for unit in models if unit not in without]
+        loaded = {unit.model.id for unit in units if not (unit.leaving or unit.dead or unit.spare)}
+        if model.id not in loaded and len(loaded) >= self._most_models + overlap:
+            return (
+                f"{len(loaded)} models are loaded ({', '.join(sorted(loaded))}) and max_concurrent_models is "
+                f"{self._most_models}; unload one or raise it"
+            )
+        if self._budget is None:
+            return ""
+        nurseries = self._grants.nurseries
+        return self._budget.lack(
+            model,
+            [unit for unit in units if not unit.dead or unit.instance is not None],
+            gone=[unit for unit in models if unit in without],
+            kept_bytes=nurseries.idle_bytes if nurseries is not None else 0,
+        )
+
+    def evictable(self) -> list[Unit]:
+        """The units that nobody needs, but somebody keeps in case: all their reservations say so.
+
+        Reservations are the names in ``Unit.slots`` that stand in parentheses; those of such a unit begin with one of
+        ``IN_CASE``. It is given up where its room is needed. What a swap keeps to be rolled back to does not count
+        against ``max_concurrent_models``.
+        """
+        unneeded = [unit for unit in self.units if unit.slots and not (unit.pinned or unit.leaving)]
+        return [unit for unit in unneeded if all(name.startswith(IN_CASE) for name in unit.slots)]
+
+    async def make_room(self, model: ModelEntry, *, overlap: int = 0) -> None:
+        """Have room for one more process of ``model``, by giving up what is only kept in case.
+
+        Idle templates go first, then what the ``evictors`` give; what is being stopped already is waited for. Nothing
+        goes in vain: if all that could go would not suffice, nothing is given up.
+
+        Raises:
+            Overloaded: that does not suffice, with all figures.
+        """
+        nurseries = self._grants.nurseries
+        while lack := self.lack(model, overlap=overlap):
+            stopping = [unit for unit in self.units if unit.leaving and not unit.busy]
+            if stopping:
+                await asyncio.gather(*(unit.gone.wait() for unit in stopping))
+            elif nurseries is not None and await nurseries.end_idle():
+                continue
+            elif self.lack(model, overlap=overlap, without=self.evictable()) or not any(
+                evict() for evict in self.evictors
+            ):
+                raise Overloaded(lack)
 
     def load_front(self, worker: ModelEntry, plugin: PluginEntry, sockets: Callable[[], list[socket.socket]]) -> Unit:
         """Start a unit for one worker of a front, which is no model; ``sockets`` makes what its processes are handed.
@@ -193,10 +270,12 @@ class DriverManager:
         if unit.leaving:
             return
         unit.supervised = True
+        unit.background = False
         unit.model.specification = instance.specification or unit.model.specification
         assert self.owner is not None
         self.owner.unit_ready(unit, instance)
         unit.announce_ready(instance)
+        self.on_ready(unit)
 
     def instance_lost(self, instance: Instance, reason: str) -> None:
         """The process is gone: move its streams, then restart it, retire it, or give it up."""
@@ -228,6 +307,11 @@ class DriverManager:
             )
 
     # ---- private -----------------------------------------------------------------------------------------------
+
+    def _loaded(self) -> set[str]:
+        """The models that are loaded and not on their way out."""
+        models = (unit for unit in self.units if unit.sockets is None)
+        return {unit.model.id for unit in models if not unit.leaving and not unit.dead}
 
     def _plan(self, unit: Unit, instance: Instance, crash: DriverCrashed) -> float | None:
         """Decide what follows a crash: schedule a restart and return its delay, or let the unit die."""
@@ -299,7 +383,7 @@ class DriverManager:
                 sockets = unit.sockets() if unit.sockets is not None else []
                 for one in sockets:
                     ours.enter_context(one)
-                instance.start(code, unit.file(), cold=unit.cold, sockets=sockets)
+                instance.start(code, unit.file(), cold=unit.cold, sockets=sockets, background=unit.background)
         except ByenatosError as error:
             instance.error = error
             instance.advance(InstanceState.FAILED, error.message)

@@ -13,8 +13,9 @@ What must stay true:
 - The switch itself is one assignment in the event loop (``Routes.bind``), with no await between it and the move of the
   streams: no request can see half of it. The journal entry and the new binding are one transaction.
 - After ``switched`` there is nothing left that can fail: the old unit is kept for a while (``probation.py``), then
-  drains for as long as its streams take. If the new one fails meanwhile, the slot is bound to the old one again, by one
-  assignment and one transaction like those of the switch, and what runs at the new one follows.
+  drains for as long as its streams take, and until no conversation has its home there (``homes.py``). If the new one
+  fails meanwhile, the slot is bound to the old one again, by one assignment and one transaction like those of the
+  switch, and what runs at the new one follows.
 - One swap at a time per slot, up to ``switched``; a drain may overlap the next swap, a probation may not.
 
 Between two instances of one model whose warm state means the same in both, an ``immediate`` swap moves what runs with
@@ -23,7 +24,11 @@ one by one behind the switch. Whatever goes wrong with one stream's state moves 
 
 Strategies: ``graceful`` lets running streams end on the old instance. ``immediate`` stops them at a token boundary and
 continues them on the new one, with the text so far as prefix. The kernel's own copy of the text decides where that
-boundary is: whatever the old driver still sends afterwards finds no stream.
+boundary is: whatever the old driver still sends afterwards finds no stream. ``session_aware`` moves each conversation
+between its own turns (``session_moves.py``): at the switch those that have something at the old instance stay at home
+there, all else goes to the new one. ``background`` loads with low priority, waits in ``prepared`` until nothing of the
+slot runs or waits, and then moves conversations likewise; until it has switched it can be given up, and any other swap
+of the slot takes its place.
 
 What was tried instead: moving streams one by one as they reach a boundary. It is no faster (a stop costs the driver one
 message whatever it says) and it makes "which instance speaks for this stream" a question with two answers for a while.
@@ -37,13 +42,17 @@ import msgspec
 
 from byenatos_kernel.database import Database
 from byenatos_kernel.drivers import DriverManager
+from byenatos_kernel.endings import Endings
 from byenatos_kernel.instances import Instance
 from byenatos_kernel.measurements import Measurements
+from byenatos_kernel.models import ModelEntry
 from byenatos_kernel.probation import Probation, Probations
 from byenatos_kernel.registry import ModelRegistry
 from byenatos_kernel.routes import Routes, Slot
 from byenatos_kernel.self_test import self_test
 from byenatos_kernel.session_states import SessionStates
+from byenatos_kernel.sessions import SessionStore
+from byenatos_kernel.suitability import Suitability
 from byenatos_kernel.swap_journal import SwapJournal
 from byenatos_kernel.swap_policy import SwapPolicy
 from byenatos_kernel.swaps import ENDED, TRANSITIONS, Swap
@@ -51,7 +60,7 @@ from byenatos_kernel.switchboard import Switchboard
 from byenatos_kernel.transfers import Copies, Transfers
 from byenatos_kernel.units import Unit
 from byenatos_sdk.protocol.control import Event, SwapAdvanced
-from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, Unavailable
+from byenatos_sdk.protocol.errors import ByenatosError, Cancelled, InvalidRequest, NotFound, Unavailable
 from byenatos_sdk.protocol.frames import UNREADABLE
 from byenatos_sdk.protocol.messages import ModelHealthStatus, SwapEvent, SwapRequest, SwapState
 
@@ -82,7 +91,9 @@ class HotSwapManager:
         measurements: Measurements,
     ) -> None:
         self._journal = SwapJournal(database)
-        self._transfers = Transfers(switchboard, states)
+        self._endings = Endings(switchboard)
+        self._transfers = Transfers(switchboard, routes, states, self._endings)
+        self._suitability = Suitability(SessionStore(database), switchboard, policy)
         self._registry = registry
         self._drivers = drivers
         self._routes = routes
@@ -90,9 +101,11 @@ class HotSwapManager:
         self._publish = publish
         self.on_rolled_back: Callable[[Probation, str], None] = lambda _probation, _reason: None
         """Who is told that a slot went back by itself."""
+        self._policy = policy
         self.probations = Probations(drivers, measurements, policy, self._turn_back)
         self._next = 1
         self._tasks: set[asyncio.Task[None]] = set()
+        self._current: dict[str, Swap] = {}
 
     async def recover(self, configured: dict[str, str]) -> None:
         """Read the slots' bindings; a swap that a dead kernel left unfinished is undone or finished on paper.
@@ -170,29 +183,63 @@ class HotSwapManager:
         if slot is None:
             self._routes.resolve(request.slot)
             raise InvalidRequest(f"{request.slot!r} is a model, not a slot; `byenatos slots` lists the slots")
-        if slot.swap is not None and slot.swap.state not in ENDED:
-            raise InvalidRequest(
-                f"slot {slot.name!r} is being swapped to {slot.swap.target}; wait until it has switched"
-            )
         swap = Swap(self._next, request, slot.model, observe)
         swap.avoid = avoid
+        if slot.swap is not None and slot.swap.state not in ENDED:
+            self._supersede(slot, swap)
         self._next += 1
         slot.swap = swap.event
+        self._current[slot.name] = swap
         task = asyncio.get_running_loop().create_task(self._run(swap, slot))
         self._tasks.add(task)
         task.add_done_callback(lambda done: self._done(done, swap, slot))
         await asyncio.shield(swap.switched if request.until == "switched" else swap.ended)
         return swap.event
 
+    async def cancel(self, name: str) -> SwapEvent:
+        """Give up the swap of a slot that has not switched yet; return once the slot is as it was.
+
+        Raises:
+            NotFound: there is none.
+        """
+        swap = self._current.get(name)
+        if swap is None or SwapState.FAILED not in TRANSITIONS[swap.event.state]:
+            raise NotFound(f"no swap of slot {name!r} that could still be given up; `byenatos swaps` lists them")
+        swap.give_up(Cancelled("given up by the operator"))
+        await asyncio.wait({swap.ended})
+        return swap.event
+
+    def _supersede(self, slot: Slot, swap: Swap) -> None:
+        """Give up a background swap that waits for its slot to be idle; what it has loaded stays for the next one.
+
+        Raises:
+            InvalidRequest: what runs is no such swap.
+        """
+        waiting = self._current[slot.name]
+        if waiting.request.strategy != "background" or waiting.event.state is not SwapState.PREPARED:
+            raise InvalidRequest(
+                f"slot {slot.name!r} is being swapped to {waiting.event.target}; wait until it has switched"
+            )
+        prepared = self._drivers.find(swap.request.model)
+        if prepared is not None:
+            prepared.slots.add(swap.reservation)
+        waiting.give_up(Cancelled(f"superseded by swap {swap.event.id} to {swap.request.model}"))
+
     def _done(self, task: asyncio.Task[None], swap: Swap, slot: Slot) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:  # a bug; whoever waits must not wait for ever
             log.error("swap %d failed", swap.event.id, exc_info=task.exception())
-            slot.swap = None
+            self._forget(swap, slot)
             for future in (swap.switched, swap.ended):
                 if not future.done():
                     future.set_exception(ByenatosError("the kernel failed during the swap; its log says how"))
                     future.exception()
+
+    def _forget(self, swap: Swap, slot: Slot) -> None:
+        """The slot is not being swapped any more, unless another swap has taken over."""
+        if self._current.get(slot.name) is swap:
+            del self._current[slot.name]
+            slot.swap = None
 
     # ---- the arrows --------------------------------------------------------------------------------------------
 
@@ -201,17 +248,17 @@ class HotSwapManager:
         target: Unit | None = None
         try:
             await self._note(swap, slot)
-            target = self._validate(swap, slot)
+            target = await self._validate(swap, slot)
             await self._note(swap, slot)
             await self._prepare(swap, slot, target)
-            copies = await self._transfers.ahead(swap, slot.unit, target)
+            copies = await self._copy_ahead(swap, slot, target)
             left = await self._switch(swap, slot, target, copies)
         except ByenatosError as error:
-            slot.swap = None
+            self._forget(swap, slot)
             swap.advance(SwapState.FAILED, detail=error.message)
-            if target is not None:
-                target.slots.discard(swap.reservation)
-                self._drivers.release(target)
+            for unit in [unit for unit in self._drivers.units if swap.reservation in unit.slots]:
+                unit.slots.discard(swap.reservation)
+                self._drivers.release(unit)
             try:
                 await self._note(swap, None)
             finally:
@@ -220,55 +267,84 @@ class HotSwapManager:
                     future.exception()
             return
         await self._transfers.behind(swap, target, copies)
-        slot.swap = None
+        self._forget(swap, slot)
         swap.switched.set_result(None)
-        await self._drain(swap, slot, left)
+        moving = None
+        if left is not None:
+            moving = asyncio.get_running_loop().create_task(self._transfers.finish(swap, slot, left, copies))
+        await self._drain(swap, slot, left, moving)
         if swap.event.state is SwapState.ROLLED_BACK:
             swap.ended.set_exception(Unavailable(f"swap {swap.event.id} was rolled back: {swap.event.detail}"))
             swap.ended.exception()
         else:
             swap.ended.set_result(None)
 
-    def _validate(self, swap: Swap, slot: Slot) -> Unit:
-        """Requested -> validated: the target is known, and there is room for it. Starts it or joins one that runs."""
+    async def _validate(self, swap: Swap, slot: Slot) -> Unit:
+        """Requested -> validated: the target is known, suits the slot, and there is room for it.
+
+        Starts it or joins one that runs.
+        """
         model = self._registry.model(swap.request.model)
-        running = self._drivers.find(model.id, but=swap.avoid)
-        if running is None or running is slot.unit or running.dead:
-            if running is not None and running.dead:
-                self._drivers.drop(running)
-            target = self._drivers.load(model, overlap=1)
-        else:
-            self._registry.plugin_for(model)
-            target = running
+        self._registry.plugin_for(model)
+        cut = await self._suitability.check(swap.request, slot, model, self._drivers.find(model.id))
+        target = self._running(model, slot, swap.avoid)
+        if target is None:
+            await self._drivers.make_room(model, overlap=1)
+            background = swap.request.strategy == "background"
+            target = self._running(model, slot, swap.avoid) or self._drivers.load(
+                model, overlap=1, background=background
+            )
         target.slots.add(swap.reservation)
         self.probations.end(slot.name)
-        swap.advance(SwapState.VALIDATED)
+        swap.advance(SwapState.VALIDATED, detail=cut)
         return target
+
+    def _running(self, model: ModelEntry, slot: Slot, avoid: Collection[Unit]) -> Unit | None:
+        """The unit of a model that a slot can be swapped to as it is; a dead one makes way."""
+        running = self._drivers.find(model.id, but=avoid)
+        if running is not None and running.dead:
+            self._drivers.drop(running)
+            return None
+        return None if running is slot.unit else running
 
     async def _prepare(self, swap: Swap, slot: Slot, target: Unit) -> None:
         """Validated -> preparing -> prepared: the target is loaded and says that it is well."""
         swap.advance(SwapState.PREPARING)
         await self._note(swap, slot)
-        await self.try_out(target)
+        await swap.unless_given_up(self.try_out(target))
         swap.advance(SwapState.PREPARED)
         await self._note(swap, slot)
+
+    async def _copy_ahead(self, swap: Swap, slot: Slot, target: Unit) -> Copies:
+        """Copy what can be copied while the old unit serves; ``background`` waits here until the slot is idle.
+
+        When this returns for such a swap, the slot is idle, and nothing was awaited since.
+        """
+        background = swap.request.strategy == "background"
+        while True:
+            while background and not self._endings.idle(slot.name):
+                await swap.unless_given_up(self._endings.next())
+            if background:
+                await swap.unless_given_up(target.until_ready())  # it may have died while it waited
+            copies = await self._transfers.ahead(swap, slot.unit, target, self._policy().swap.live_session_s)
+            if not background or self._endings.idle(slot.name):
+                return copies
 
     async def _switch(self, swap: Swap, slot: Slot, target: Unit, copies: Copies) -> Unit | None:
         """Prepared -> switched: the one assignment, and the move of the streams.
 
         Those that move with their state go on at the old instance, as in a graceful swap, until it is their turn.
         """
-        if target.ready is None:
+        if swap.given_up.done() or target.ready is None:
             self._transfers.abandon(copies)
+            swap.check()
             raise Unavailable(f"{target.model.id} was lost just before the switch")
         left = self._routes.bind(slot, target)
         self.probations.begin(swap, slot, left, target)
         target.slots.discard(swap.reservation)
         moved = stayed = 0
         if left is not None:
-            moved, stayed = self._switchboard.take_over(
-                slot.name, left, target, running=swap.request.strategy == "immediate", but=copies.streams
-            )
+            moved, stayed = self._transfers.take_over(swap, slot, left, target, copies)
         swap.advance(SwapState.SWITCHED, moved=moved, draining=stayed)
         slot.swap = swap.event
         swap.bound = slot
@@ -280,7 +356,7 @@ class HotSwapManager:
             swap.event = msgspec.structs.replace(swap.event, detail=f"not recorded: {error.message}")
         return left
 
-    async def _drain(self, swap: Swap, slot: Slot, left: Unit | None) -> None:
+    async def _drain(self, swap: Swap, slot: Slot, left: Unit | None, moving: asyncio.Task[None] | None) -> None:
         """Switched -> draining -> retired: the old unit goes once nothing needs it, not even as the way back."""
         probation = self.probations.of(swap, slot)
         kept = probation.sentence if probation is not None else ""
@@ -289,7 +365,12 @@ class HotSwapManager:
         if probation is not None:
             self.probations.judge(probation)
         await self._note(swap, None)
-        if probation is not None and await probation.verdict:
+        back = probation is not None and bool(await probation.verdict)
+        if moving is not None:
+            if back:
+                moving.cancel()
+            await asyncio.wait({moving})
+        if probation is not None and back:
             await self._bring_back(probation)
             return
         if left is not None and not left.wanted:
@@ -304,6 +385,8 @@ class HotSwapManager:
         swap, slot = probation.swap, probation.slot
         self._routes.bind(slot, probation.kept)
         swap.advance(SwapState.ROLLED_BACK, detail=reason)
+        for session in self._routes.homes.at(probation.kept, slot.name):
+            self._routes.homes.leave(session)
         self._switchboard.take_over(slot.name, probation.target, probation.kept, running=False)
         self._announce(swap)
         if reason != AS_ASKED:
@@ -314,10 +397,11 @@ class HotSwapManager:
         swap, slot, kept, target = probation.swap, probation.slot, probation.kept, probation.target
         await self._record(swap)
         way = Swap(swap.event.id, SwapRequest(slot.name, kept.model.id, "immediate"), target.model.id)
-        copies = await self._transfers.ahead(way, target, kept)
-        moved, _ = self._switchboard.take_over(slot.name, target, kept, running=True, but=copies.streams)
+        copies = await self._transfers.ahead(way, target, kept, self._policy().swap.live_session_s)
+        moved, _ = self._transfers.take_over(way, slot, target, kept, copies)
         way.event = msgspec.structs.replace(way.event, moved_streams=moved)
         await self._transfers.behind(way, kept, copies)
+        await self._transfers.finish(way, slot, target, copies)
         self.probations.let_go(probation)
         self._drivers.release(target)
         event = way.event

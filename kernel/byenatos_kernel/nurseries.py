@@ -129,6 +129,20 @@ class Nurseries:
             if not kept.users:
                 self._end(kept)
 
+    @property
+    def idle_bytes(self) -> int:
+        """What the templates that nobody uses hold of memory, as of when they became idle."""
+        return sum(kept.memory_mib << 20 for kept in self._kept.values() if kept.timer is not None)
+
+    async def end_idle(self) -> bool:
+        """End the templates that nobody uses, to have their memory; return, when they are gone, if there were any."""
+        idle = [kept for kept in self._kept.values() if kept.timer is not None]
+        for kept in idle:
+            self._end(kept)
+        if idle:
+            await asyncio.wait([kept.nursery.process.exited for kept in idle])
+        return bool(idle)
+
     def close(self) -> None:
         """End all of them, and the templates that they were made from."""
         for kept in list(self._kept.values()):

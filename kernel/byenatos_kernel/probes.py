@@ -3,6 +3,7 @@
 import asyncio
 import fnmatch
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import msgspec
 
@@ -12,7 +13,7 @@ from byenatos_kernel.model_files import ModelFile
 from byenatos_kernel.models import PluginEntry
 from byenatos_sdk.protocol.control import ProbeOrder, ProbeResult
 from byenatos_sdk.protocol.errors import ByenatosError
-from byenatos_sdk.protocol.frames import UNREADABLE
+from byenatos_sdk.protocol.frames import UNREADABLE, encode
 from byenatos_sdk.protocol.messages import ModelSpecification, Value
 
 __all__ = ["Prober", "Verdict", "takes"]
@@ -38,14 +39,19 @@ class Prober:
         self._load = load
         self._slots = asyncio.Semaphore(PROBES_AT_ONCE)
 
-    async def judge(self, file: ModelFile, plugins: list[PluginEntry]) -> Verdict:
-        """Ask every one of ``plugins`` that takes files of this name, one after the other."""
+    async def judge(
+        self, file: ModelFile, plugins: list[PluginEntry], settings: Callable[[PluginEntry], dict[str, Any]]
+    ) -> Verdict:
+        """Ask every one of ``plugins`` that takes files of this name, one after the other.
+
+        ``settings`` are those that the driver of a plugin would load it with.
+        """
         path = file.path
         reasons: list[str] = []
         async with self._slots:
             for plugin in plugins:
                 if takes(plugin, path.name):
-                    result = await self._ask(plugin, file)
+                    result = await self._ask(plugin, file, settings(plugin))
                     if result.specification is not None:
                         return Verdict(plugin.id, result.specification)
                     reasons.append(f"{plugin.id}: {result.reason}")
@@ -58,7 +64,7 @@ class Prober:
             reasons.append(f"no driver takes a file of this name ({'; '.join(patterns) or 'no driver takes files'})")
         return Verdict(reason="; ".join(reasons))
 
-    async def _ask(self, plugin: PluginEntry, file: ModelFile) -> ProbeResult:
+    async def _ask(self, plugin: PluginEntry, file: ModelFile, settings: dict[str, Any]) -> ProbeResult:
         assert plugin.manifest is not None
         path = file.path
         try:
@@ -69,8 +75,9 @@ class Prober:
         try:
             link.launch(self._load(plugin), file=file)
             await link.welcomed()
-            return _decode_probe(await link.call("probe", ProbeOrder(str(path)), timeout_s=PROBE_TIMEOUT_S))
-        except (ByenatosError, *UNREADABLE) as error:
+            order = encode(ProbeOrder(str(path), settings))
+            return _decode_probe(await link.call("probe", order, timeout_s=PROBE_TIMEOUT_S))
+        except (ByenatosError, OverflowError, TypeError, *UNREADABLE) as error:
             return ProbeResult(reason=f"could not be checked: {error}")
         finally:
             link.fail("the probe is over")

@@ -5,6 +5,7 @@ the old unit, whatever runs after it goes to the new one.
 """
 
 from byenatos_kernel.drivers import DriverManager
+from byenatos_kernel.homes import Homes
 from byenatos_kernel.registry import ModelRegistry
 from byenatos_kernel.units import Unit
 from byenatos_sdk.protocol.control import SlotInfo
@@ -15,15 +16,19 @@ __all__ = ["Routes", "Slot"]
 
 
 class Slot:
-    """A stable name. ``model`` is what it is bound to, ``unit`` what serves that (``None`` until it is loaded)."""
+    """A stable name. ``model`` is what it is bound to, ``unit`` what serves that (``None`` until it is loaded).
 
-    __slots__ = ("configured", "detail", "model", "name", "swap", "unit")
+    ``stand_in`` is the last unit to which a request went that this one could not serve.
+    """
+
+    __slots__ = ("configured", "detail", "model", "name", "stand_in", "swap", "unit")
 
     def __init__(self, name: str, model: str, configured: str) -> None:
         self.name = name
         self.model = model
         self.configured = configured
         self.unit: Unit | None = None
+        self.stand_in: Unit | None = None
         self.swap: SwapEvent | None = None
         self.detail = ""
 
@@ -51,6 +56,10 @@ class Slot:
             detail = f"{unit.model.id} {unit.last_failure}"
         else:
             state = "loading"
+        stand_in = self.stand_in
+        if state not in {"ready", "empty"} and stand_in is not None and stand_in.ready is not None:
+            state = "degraded"
+            detail = f"{detail or f'{self.model} is not there'}; degraded to {stand_in.model.id}"
         if unit is not None and unit.instance is not None:
             epochs = (unit.instance.epoch,)
             streams = len(unit.instance.streams)
@@ -62,6 +71,7 @@ class Routes:
 
     def __init__(self, drivers: DriverManager, registry: ModelRegistry) -> None:
         self.slots: dict[str, Slot] = {}
+        self.homes = Homes()
         self._drivers = drivers
         self._registry = registry
 
@@ -90,6 +100,15 @@ class Routes:
             raise Unavailable(f"{target} is not loaded; `byenatos models load {target}` loads it")
         raise NotFound(f"no slot or model {target!r:.200}; slots are {', '.join(sorted(self.slots)) or 'none'}")
 
+    def resolve_turn(self, target: str, session: str | None) -> tuple[Unit, str | None]:
+        """Like :meth:`resolve`, for a turn of ``session``: at the conversation's home, if it has one.
+
+        Raises:
+            NotFound, Unavailable: as :meth:`resolve`.
+        """
+        home = self.homes.find(session, target) if session is not None else None
+        return (home.unit, target) if home is not None else self.resolve(target)
+
     def bound_to(self, model: str) -> tuple[str, ...]:
         """The names of the slots that are bound to ``model``."""
         return tuple(sorted(slot.name for slot in self.slots.values() if slot.model == model))
@@ -100,6 +119,7 @@ class Routes:
         if left is not None:
             left.slots.discard(slot.name)
         slot.unit = unit
+        slot.stand_in = None
         slot.model = unit.model.id
         slot.detail = ""
         unit.slots.add(slot.name)

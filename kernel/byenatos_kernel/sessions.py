@@ -13,14 +13,26 @@ from byenatos_kernel.database import Database
 from byenatos_sdk.protocol.control import KeepOrder, SessionTranscript, Turn
 from byenatos_sdk.protocol.errors import InvalidRequest, NotFound
 from byenatos_sdk.protocol.frames import encode
-from byenatos_sdk.protocol.messages import Message, SessionInfo
+from byenatos_sdk.protocol.messages import Message, SessionInfo, Value
 
-__all__ = ["SessionStore"]
+__all__ = ["Extent", "SessionStore"]
 
 TITLE_LENGTH = 60
 KEPT_WITH_NOTES = 10_000
 """Sessions with a note that are kept; the oldest are forgotten first. All others stay until somebody removes them."""
 _decode_message = msgspec.msgpack.Decoder(Message).decode
+
+
+class Extent(Value, frozen=True):
+    """How many bytes a session's turns take, and whether there may be ``images`` or ``tools`` in them.
+
+    That is seen by the tags of parts (``image``, ``tool_call``, ``tool_result``, in msgpack), which text may look like.
+    """
+
+    id: str
+    size_bytes: int
+    images: bool
+    tools: bool
 
 
 class SessionStore:
@@ -82,6 +94,30 @@ class SessionStore:
         def job(connection: sqlite3.Connection) -> list[SessionInfo]:
             rows = connection.execute("SELECT * FROM sessions ORDER BY updated_at DESC").fetchall()
             return [_info(connection, row) for row in rows]
+
+        return await self._database.run(job)
+
+    async def extents(self, slot: str, since: float) -> tuple[Extent, ...]:
+        """How large the sessions of a slot are that were spoken in ``since`` (seconds since the epoch)."""
+
+        def job(connection: sqlite3.Connection) -> tuple[Extent, ...]:
+            rows = connection.execute(
+                "SELECT sessions.id, sum(length(message)), max(instr(message, x'a5696d616765')), "
+                "max(instr(message, x'a9746f6f6c5f63616c6c') + instr(message, x'ab746f6f6c5f726573756c74')) "
+                "FROM sessions JOIN turns ON turns.session = sessions.id "
+                "WHERE slot = ? AND sessions.updated_at >= ? GROUP BY sessions.id ORDER BY sessions.updated_at DESC",
+                (slot, since),
+            )
+            return tuple(Extent(row[0], row[1], images=row[2] > 0, tools=row[3] > 0) for row in rows)
+
+        return await self._database.run(job)
+
+    async def recent(self, slot: str, since: float, most: int) -> tuple[str, ...]:
+        """The ids of those sessions of a slot in which something was said since a time, the latest first."""
+        query = "SELECT id FROM sessions WHERE slot=? AND updated_at>=? ORDER BY updated_at DESC LIMIT ?"
+
+        def job(connection: sqlite3.Connection) -> tuple[str, ...]:
+            return tuple(row[0] for row in connection.execute(query, (slot, since, most)))
 
         return await self._database.run(job)
 

@@ -10,7 +10,7 @@ from byenatos_kernel.hotswap import HotSwapManager
 from byenatos_kernel.models import ModelEntry
 from byenatos_kernel.registry import ModelRegistry
 from byenatos_kernel.routes import Routes, Slot
-from byenatos_kernel.units import Unit
+from byenatos_kernel.units import PRELOADED, Unit
 from byenatos_sdk.protocol.control import InstanceInfo, LoadRequest, UnloadRequest
 from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, NotFound
 
@@ -73,6 +73,7 @@ class Supply:
         """A model's file is gone: what serves a slot goes on until it is swapped out, the rest goes now."""
         for unit in [unit for unit in self._drivers.units if unit.model is entry]:
             unit.pinned = False
+            unit.slots.discard(PRELOADED)
             self._drivers.release(unit)
         self._drivers.forget(entry)
 
@@ -91,7 +92,7 @@ class Supply:
             )
         if request.slot is not None and (not request.slot or len(request.slot) > 64 or not request.slot.isprintable()):
             raise InvalidRequest("expected a slot name of 1 to 64 printable characters")
-        unit = self._acquire(entry, supervised=False)
+        unit = await self._acquire(entry, supervised=False)
         unit.pinned = True
         try:
             instance = await unit.until_ready()
@@ -126,6 +127,7 @@ class Supply:
             pass
         for unit in units:
             unit.pinned = False
+            unit.slots.discard(PRELOADED)
             self._drivers.release(unit)
         self._drivers.forget(units[0].model)
 
@@ -137,22 +139,35 @@ class Supply:
                 await self._supply(slot, entry)
         if entry.id == self._fallback_model and self.fallback() is None:
             try:
-                self._fallback = self._acquire(entry, supervised=True)
+                self._fallback = await self._acquire(entry, supervised=True)
                 self._fallback.pinned = True
                 self.warnings.pop("fallback", None)
             except ByenatosError as error:
                 self.warnings["fallback"] = f"the fallback model {entry.id} is not loaded: {error.message}"
 
-    def _acquire(self, entry: ModelEntry, *, supervised: bool) -> Unit:
+    async def _acquire(self, entry: ModelEntry, *, supervised: bool) -> Unit:
+        """Find the unit of a model, or load it once there is room."""
+        unit = self._loaded(entry)
+        if unit is None:
+            self._registry.plugin_for(entry)  # before anything makes room for it
+            await self._drivers.make_room(entry)
+            unit = self._loaded(entry) or self._drivers.load(entry, supervised=supervised)
+        return unit
+
+    def _loaded(self, entry: ModelEntry) -> Unit | None:
         unit = self._drivers.find(entry.id)
         if unit is not None and unit.dead:
             self._drivers.drop(unit)
-            unit = None
-        return unit if unit is not None else self._drivers.load(entry, supervised=supervised)
+            return None
+        return unit
 
     async def _supply(self, slot: Slot, entry: ModelEntry) -> None:
         try:
-            await self._swaps.bind(slot, self._acquire(entry, supervised=True))
+            unit = await self._acquire(entry, supervised=True)
+            if slot.unserved:
+                await self._swaps.bind(slot, unit)
+            else:
+                self._drivers.release(unit)
         except ByenatosError as error:
             slot.detail = error.message
 

@@ -20,7 +20,10 @@ from typing import Protocol
 
 import msgspec
 
+from byenatos_kernel import failover
 from byenatos_kernel.clients import ClientState
+from byenatos_kernel.failover import Failover
+from byenatos_kernel.gaps import overdue
 from byenatos_kernel.instances import Instance
 from byenatos_kernel.journals import Journals
 from byenatos_kernel.moves import Moves
@@ -54,7 +57,6 @@ from byenatos_sdk.protocol.messages import (
     Finish,
     InferenceRequest,
     Logprobs,
-    Moved,
     ReasoningDelta,
     Terminal,
     ToolCallDelta,
@@ -71,8 +73,6 @@ STREAM_LIMIT = 4 << 20
 STREAMS_PER_CLIENT = 1024
 CLIENT_BODY_LIMIT = 64 << 20
 """Bytes of the requests of one client that have not ended."""
-CRASH_MOVES = 1
-"""How often one stream is moved on because a driver died under it: a request that kills must not kill them all."""
 DEFAULT_TIMEOUT_S = 600.0
 SWEEP_S = 0.1
 _LONG_PIECE = 4096
@@ -95,7 +95,8 @@ class Wire(Protocol):
 class Switchboard:
     """Owns all streams. ``requests`` and ``deltas`` count since the start.
 
-    Whoever is in ``on_ended`` is told of each stream whose terminal was queued.
+    Whoever is in ``on_opened`` is told of each stream whose request is complete (with a session: all of its turns) and
+    about to be placed, whoever is in ``on_ended`` of each stream whose terminal was queued.
     """
 
     def __init__(
@@ -111,6 +112,7 @@ class Switchboard:
         self.requests = 0
         self.deltas = 0
         self.draining = False
+        self.on_opened: list[Callable[[Stream], None]] = []
         self.on_ended: list[Callable[[Stream, Terminal], None]] = []
         self._routes = routes
         self._turns = turns
@@ -121,11 +123,19 @@ class Switchboard:
         self._states = states
         self.journals = Journals(warm)
         self.moves = Moves(warm, places, self._touch, self._move)
-        places.started = self.journals.started
+        self.failover = Failover(
+            places.drivers, places, self.journals, self.moves, self._move, self._give_up, self._spawn
+        )
+        places.started = self._started
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._sweep_timer = self._loop.call_later(SWEEP_S, self._sweep)
         self._idle: asyncio.Event | None = None
+
+    @property
+    def turns(self) -> Turns:
+        """Which sessions are being answered."""
+        return self._turns
 
     # ---- from clients ------------------------------------------------------------------------------------------
 
@@ -153,10 +163,11 @@ class Switchboard:
                 raise Overloaded(
                     f"the running requests of this connection exceed {CLIENT_BODY_LIMIT >> 20} MiB; wait for one to end"
                 )
-            unit, stream.slot = self._routes.resolve(header.target)
+            unit, stream.slot = self._routes.resolve_turn(header.target, header.session)
             if not header.timeout_ms and unit.model.timeout_s:
                 stream.deadline = now + unit.model.timeout_s
             if header.session is None:
+                self._opened(stream)
                 self._places.place(stream, unit)
             else:
                 self._spawn(self._open_session(stream, self._turns.claim(stream, header.session)))
@@ -291,51 +302,11 @@ class Switchboard:
 
     def instance_lost(self, unit: Unit, instance: Instance, error: DriverCrashed) -> None:
         """Continue the streams of a dead instance elsewhere, or end them honestly."""
-        streams = list(instance.streams.values())
-        instance.streams.clear()
-        for stream in streams:
-            if stream.trial is not None and stream.trial.failed(error):
-                continue
-            stream.instance = None
-            stream.state = StreamState.WAITING
-            stream.crashes += 1
-            self.journals.left(stream)
-            refuge = self._places.refuge(stream, unit)
-            heir = self._heir(stream, unit, refuge)
-            if heir is not None:
-                self._spawn(self.moves.resume(stream, heir, instance.model.id, error))
-            elif stream.crashes > CRASH_MOVES or stream.parts or refuge is None:
-                self.fail(stream, error)  # with parts: what follows a tool call must come from the same turn
-            else:
-                self._move(stream, refuge, instance.model.id, error.code)
-        if streams:
-            self._wire.schedule_flush()
-
-    def _heir(self, stream: Stream, lost: Unit, refuge: Unit | None) -> Unit | None:
-        """The unit whose instance can go on from a stream's journal: another one with the model, or what restarts.
-
-        A restart that is far off is waited for only where there is nothing else.
-        """
-        if stream.crashes > CRASH_MOVES or stream.parts or stream.record is None or not stream.record.pieces:
-            return None
-        twin = self._places.twin(lost)
-        if twin is not None or self._places.returns(lost):
-            return twin or lost
-        return lost if refuge is None and lost.restart is not None else None
+        self.failover.crashed(unit, instance, error)
 
     def unit_died(self, unit: Unit, error: ByenatosError) -> None:
         """Nothing will come of ``unit``: place what waits for it elsewhere, or end it."""
-        waiting = list(unit.waiting)
-        unit.waiting.clear()
-        for stream in waiting:
-            if stream.state is StreamState.WAITING:
-                refuge = self._places.refuge(stream, unit)
-                try:
-                    if refuge is None:
-                        raise error
-                    self._places.place(stream, refuge)
-                except ByenatosError as reason:
-                    self.fail(stream, reason)
+        self.failover.orphaned(unit, error)
 
     # ---- from the hot-swap manager -----------------------------------------------------------------------------
 
@@ -369,11 +340,12 @@ class Switchboard:
 
     def move_by_text(self, stream: Stream, target: Unit, reason: str) -> bool:
         """Continue a running stream at ``target``, with its text so far; return whether that can be done."""
-        if stream.parts or stream.instance is None:
-            return False  # a tool call is out: what follows it must come from the same turn
+        if stream.bound or stream.instance is None:
+            return False
         source = stream.instance.model.id
         self._places.detach(stream)
         self._move(stream, target, source, reason)
+        self._wire.schedule_flush()
         return True
 
     # ---- shutdown ----------------------------------------------------------------------------------------------
@@ -410,8 +382,14 @@ class Switchboard:
     def _driver_failed(self, stream: Stream, event: Failure) -> None:
         if stream.trial is not None and stream.trial.failed(error_from_code(event.code, event.message)):
             return
-        self._places.detach(stream, stop=False)
-        self._close(stream, Failure(event.code, event.message, event.retry_after_s, partial=stream.started))
+        if not self.failover.refused(stream, event):
+            self._places.detach(stream, stop=False)
+            self._give_up(stream, event)
+
+    def _give_up(self, stream: Stream, failure: Failure) -> None:
+        """End a stream that has no place any more, for what its places said of it."""
+        told = failover.told(stream, failure)
+        self._close(stream, msgspec.structs.replace(told, partial=stream.started))
 
     def _close(self, stream: Stream, terminal: Terminal) -> None:
         """Store the turn of a session first, if there is anything to store, then queue the terminal."""
@@ -455,16 +433,17 @@ class Switchboard:
     # ---- moving ------------------------------------------------------------------------------------------------
 
     def _move(self, stream: Stream, unit: Unit, source: str, reason: str) -> None:
-        """Continue a stream on another unit; its client is told by a ``Moved``."""
+        """Continue a stream on another unit; its client is told by a ``Moved`` once it goes on there."""
+        stream.depart(source, reason)
         try:
             self._places.place(stream, unit)
         except ByenatosError as error:
-            self.fail(stream, error)
-            return
-        if stream.state is not StreamState.ENDED:
-            stream.moves += 1
-            stream.add_event(Moved(source, unit.model.id, reason))
+            self._give_up(stream, Failure(error.code, error.message, error.retry_after_s))
+
+    def _started(self, stream: Stream, instance: Instance) -> None:
+        if stream.arrive(instance.model.id):
             self._touch(stream)
+        self.journals.started(stream, instance)
 
     def _touch(self, stream: Stream) -> None:
         """Have the stream's client flushed."""
@@ -480,15 +459,22 @@ class Switchboard:
     async def _open_session(self, stream: Stream, request: InferenceRequest) -> None:
         try:
             await self._turns.begin(stream, request)
+            assert stream.session is not None
+            await self._routes.homes.settled(stream.session)
             if stream.state is StreamState.WAITING:
-                unit, stream.slot = self._routes.resolve(stream.target)
+                unit, stream.slot = self._routes.resolve_turn(stream.target, stream.session)
                 await self._wake(stream, unit)
             if stream.state is StreamState.WAITING:
-                unit, stream.slot = self._routes.resolve(stream.target)
+                unit, stream.slot = self._routes.resolve_turn(stream.target, stream.session)
+                self._opened(stream)
                 self._places.place(stream, unit)
         except ByenatosError as error:
             if stream.state is StreamState.WAITING:
                 self.fail(stream, error)
+
+    def _opened(self, stream: Stream) -> None:
+        for told in self.on_opened:
+            told(stream)
 
     async def _wake(self, stream: Stream, unit: Unit) -> None:
         """Bring the state of a hibernated session back before its turn."""
@@ -517,5 +503,5 @@ class Switchboard:
                 self.fail(stream, DeadlineExceeded(f"the answer was not complete after {waited:.1f} s (timeout_s)"))
             elif stream.lag:
                 stream.progress = now  # it is the client that is silent
-            elif stream.gap_s and now - stream.progress > stream.gap_s:
-                self.fail(stream, DeadlineExceeded(f"nothing came for {stream.gap_s:g} s (gap_timeout_s)"))
+            elif (late := overdue(stream, now)) is not None and not self.failover.stalled(stream, late):
+                self.fail(stream, late)

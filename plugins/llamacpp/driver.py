@@ -50,9 +50,9 @@ class LlamaCpp(LlamaWarmState, Driver):
         super().__init__(settings)
 
     @classmethod
-    def probe(cls, path: Path) -> ProbeResult:
+    def probe(cls, path: Path, settings: dict[str, Any]) -> ProbeResult:
         """Read the file's header; neither llama.cpp nor the weights are touched."""
-        return probe_file(path)
+        return probe_file(path, settings)
 
     @classmethod
     def preload(cls, model: Model) -> "_Loaded | None":
@@ -70,7 +70,7 @@ class LlamaCpp(LlamaWarmState, Driver):
         if loaded.model.has_ranges:
             self._state = ContextState(self._engine, loaded.model, loaded.template, loaded.settings)
             self._loaded = model
-            self._engine.between_steps(self._state.touch)
+            self._touch()
         return loaded.specification
 
     async def stop(self) -> None:
@@ -174,7 +174,8 @@ def _load(wanted: Model) -> _Loaded:
     except InvalidRequest:
         model.close()
         raise
-    found = msgspec.structs.replace(specification, id=wanted.id, context_length=model.context_length)
+    about = {**specification.metadata, "sequences": str(settings.parallel)}
+    found = msgspec.structs.replace(specification, id=wanted.id, context_length=model.context_length, metadata=about)
     return _Loaded(model, template, settings, found)
 
 

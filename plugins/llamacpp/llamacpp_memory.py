@@ -13,7 +13,7 @@ from msgspec import Struct
 from llamacpp_gguf import MAX_LAYERS, Array, Header
 from llamacpp_settings import CACHE_BYTES, MAX_ROWS, Settings
 
-__all__ = ["MemoryNeed", "estimate", "token_bytes"]
+__all__ = ["MemoryNeed", "context_tokens", "estimate", "token_bytes"]
 
 _F32, _F16 = 4, 2
 _PAD = 256

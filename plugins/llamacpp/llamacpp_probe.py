@@ -5,19 +5,21 @@ Used by the probe process only, which must answer at once: neither llama.cpp nor
 
 import hashlib
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from byenatos_sdk.files import open_file
 from byenatos_sdk.protocol.control import ProbeResult
 from byenatos_sdk.protocol.errors import InvalidRequest
 from byenatos_sdk.protocol.messages import ModelSpecification
 from llamacpp_gguf import Array, GGUFError, Header, read_header
-from llamacpp_memory import estimate, token_bytes
-from llamacpp_settings import Settings
+from llamacpp_memory import MemoryNeed, context_tokens, estimate, token_bytes
+from llamacpp_settings import Settings, read_settings
 
 __all__ = ["FEATURES", "probe", "probe_file", "read_model"]
 
-FEATURES = frozenset({"continue", "embeddings", "logprobs", "structured", "tools"})
+FEATURES = frozenset({"continue", "embeddings", "logprobs", "structured"})
+"""Of every model. Those with a chat template follow instructions, so that they have ``tools`` as well."""
+
 MAX_CONTEXT = 1 << 31
 MAX_LINE = 200
 METADATA = ("license", "author", "organization", "basename", "finetune", "size_label", "url", "source.url")
@@ -34,19 +36,26 @@ _FILE_TYPES = {
 """llama.cpp's ``general.file_type``, as people write it."""
 
 
-def probe_file(path: Path) -> ProbeResult:
-    """Say whether the file at ``path`` is a model for this driver; never raises for what a file contains."""
+def probe_file(path: Path, settings: dict[str, Any] | None = None) -> ProbeResult:
+    """Say whether the file at ``path`` is a model for this driver; never raises for what a file contains.
+
+    ``settings`` that are wrong are not the file's fault: they are told to whoever loads it.
+    """
+    try:
+        wanted = read_settings(settings or {})
+    except InvalidRequest:
+        wanted = Settings()
     try:
         with open_file(path) as file:
-            return probe(path.stem, file)
+            return probe(path.stem, file, wanted)
     except OSError as error:
         return ProbeResult(reason=f"cannot be read: {error.strerror or error}")
 
 
-def probe(name: str, file: BinaryIO) -> ProbeResult:
+def probe(name: str, file: BinaryIO, settings: Settings | None = None) -> ProbeResult:
     """Say whether ``file`` is a model for this driver; ``name`` becomes its id."""
     try:
-        _, specification = _read(name, file, Settings())
+        _, specification = _read(name, file, settings or Settings())
     except GGUFError as error:
         return ProbeResult(reason=str(error))
     return ProbeResult(specification=specification)
@@ -100,8 +109,11 @@ def _refusal(header: Header) -> str:
 def _specification(name: str, header: Header, size_bytes: int, settings: Settings) -> ModelSpecification:
     architecture = header.text("general.architecture")
     quantization = _FILE_TYPES.get(header.number("general.file_type")) if "general.file_type" in header.values else None
+    need = estimate(header, settings)
     metadata = {key: _line(header.text(f"general.{key}")) for key in METADATA}
-    metadata |= _memory(header, settings)
+    metadata |= _memory(header, settings, need)
+    trained = min(max(header.number(f"{architecture}.context_length"), 0), MAX_CONTEXT)
+    metadata["trained_context_length"] = str(trained or "")
     return ModelSpecification(
         id=name,
         driver="llamacpp",
@@ -109,17 +121,17 @@ def _specification(name: str, header: Header, size_bytes: int, settings: Setting
         architecture=_line(architecture),
         quantization=quantization or header.weights,
         parameters=header.elements,
-        context_length=min(max(header.number(f"{architecture}.context_length"), 0), MAX_CONTEXT),
+        context_length=min(context_tokens(header, settings), MAX_CONTEXT) if trained else settings.n_ctx,
         size_bytes=size_bytes,
         tokenizer=_tokenizer(header),
-        features=FEATURES | ({"chat_template"} if header.text("tokenizer.chat_template") else set()),
+        features=FEATURES | ({"chat_template", "tools"} if header.text("tokenizer.chat_template") else set()),
         metadata={key: value for key, value in metadata.items() if value},
+        memory_bytes=need.weights + need.private,
     )
 
 
-def _memory(header: Header, settings: Settings) -> dict[str, str]:
+def _memory(header: Header, settings: Settings, need: MemoryNeed) -> dict[str, str]:
     """Return what the model takes, in bytes: each token of context, and all of it with ``settings``."""
-    need = estimate(header, settings)
     return {
         "kv_bytes_per_token": str(token_bytes(header, settings)),
         "weights_bytes": str(need.weights),

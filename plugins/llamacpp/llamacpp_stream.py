@@ -113,13 +113,32 @@ class Stream:
         self.opening = Opening(count, len(self.tokens), left, prompt.stops, prompt.lstrip)
 
     def _replay(self, answered: list[int]) -> None:
-        """Take the tokens that were chosen before."""
+        """Take the tokens that were chosen before: one by one where each counts, and what follows at once.
+
+        An answer that moves waits for this, so it must not take longer the longer the answer is. What text means does
+        not depend on where it was cut, and penalties look back at the last tokens only.
+        """
         self._replaying = True
-        fits = all(self._sampler.accept(token) and self._take(token) for token in answered)
+        at = 0
+        fits = True
+        while fits and at < len(answered) and self._seam is not None:
+            fits = self._sampler.accept(answered[at]) and self._take(answered[at])
+            at += 1
+        fits = fits and self._take_all(answered[at:])
         self._replaying = False
         if self._diverged or not fits:
             self.close()
             raise Diverged("what the answer's tokens say is not what it has said already, or not what holds it")
+
+    def _take_all(self, tokens: list[int]) -> bool:
+        """Go on by ``tokens``, behind a seam; return whether the answer goes on."""
+        if not tokens:
+            return True
+        if not self._sampler.accept_all(tokens) or any(map(self._model.ends, tokens)):
+            return False
+        self.tokens += tokens
+        self.answer_tokens += len(tokens) - 1
+        return self._grow(b"".join(map(self._piece, tokens)))
 
     def progress(self, held: int) -> Progress:
         """What an instance needs that has the first ``held`` of the tokens in its context."""

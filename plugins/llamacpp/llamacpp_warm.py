@@ -1,11 +1,13 @@
 """The warm state of the llamacpp driver: its methods, each a job for the engine's thread."""
 
 import asyncio
+import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from byenatos_sdk.driver import Call, Model
-from byenatos_sdk.protocol.errors import ByenatosError, Unavailable
+from byenatos_sdk.protocol.errors import ByenatosError, Draining, Unavailable
 from byenatos_sdk.protocol.messages import Delta, Failure, Finish, InferenceRequest, Message, Sampling
 from byenatos_sdk.protocol.warm import Fingerprint, Holding, Piece, SubjectId
 from byenatos_sdk.warm import Resumption, State, WarmState, missing
@@ -85,6 +87,11 @@ class LlamaWarmState(WarmState):
                 return holding.positions
         raise missing(session)
 
+    def _touch(self) -> None:
+        """Have the engine's first step made before anybody waits for it."""
+        engine, state = self._ready()
+        engine.between_steps(state.touch).add_done_callback(_report)
+
     def _model(self) -> "Model":
         if self._loaded is None:
             raise Unavailable("no model is loaded")
@@ -102,6 +109,13 @@ class LlamaWarmState(WarmState):
     async def _job(self, job: "Callable[[ContextState], object]") -> Any:
         engine, state = self._ready()
         return await asyncio.wrap_future(engine.between_steps(lambda: job(state)))
+
+
+def _report(touched: Future[object]) -> None:
+    """Say that the first step could not be made ahead: nobody waits for it, and whoever comes next is the slower."""
+    error = touched.exception()
+    if error is not None and not isinstance(error, Draining):
+        sys.stderr.write(f"the first step could not be made ahead: {type(error).__name__}: {error}\n")
 
 
 class _Unheard(NoCall):

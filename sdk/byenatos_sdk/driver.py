@@ -170,9 +170,12 @@ class Driver(ABC):
         raise Unsupported(f"{type(self).__name__} has no list of its vendor's models; look at the vendor's page")
 
     @classmethod
-    def probe(cls, path: Path) -> ProbeResult:
+    def probe(cls, path: Path, settings: dict[str, Any]) -> ProbeResult:
         """Say whether the file at ``path`` is a model of this driver, reading as little of it as possible.
 
+        Its specification is what :meth:`start` would return with ``settings``, as far as the file tells: by its
+        ``context_length``, ``features`` and ``memory_bytes`` the kernel judges before it loads anything whether the
+        model can take over conversations, and whether there is room for it.
         Open it by ``byenatos_sdk.files.open_file``: it has no name where this runs.
         Runs in a sandboxed process of its own, without ``start``. Called only if the manifest names file patterns.
         """

@@ -157,13 +157,15 @@ class Price(_Strict, frozen=True):
 class DeclaredModel(_Strict, frozen=True):
     """``[[models]]``: a model that needs no file, with settings of its own over ``[settings]``.
 
-    ``context_length`` in tokens; ``features`` as in ``ModelSpecification``.
+    ``context_length`` in tokens; ``features`` as in ``ModelSpecification``. ``memory_mib`` is what it takes of this
+    machine once it is loaded: nothing, for a vendor's.
     """
 
     id: str
     name: str = ""
     context_length: int = 0
     features: list[str] = field(default_factory=list)
+    memory_mib: int = 0
     price: Price | None = None
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -178,6 +180,7 @@ class DeclaredModel(_Strict, frozen=True):
             context_length=self.context_length,
             features=frozenset(self.features),
             metadata=metadata,
+            memory_bytes=self.memory_mib << 20,
         )
 
 
@@ -252,8 +255,8 @@ def _check(manifest: Manifest, folder: Path, path: Path) -> None:
         raise ManifestError(f"{path}: permissions.egress_socket: expected [[egress]] tables beside it, found none")
     for number, model in enumerate(manifest.models):
         amounts = () if model.price is None else (model.price.input, model.price.output, model.price.cached or 0.0)
-        if model.context_length < 0 or any(not 0 <= amount < float("inf") for amount in amounts):
-            raise ManifestError(f"{path}: models[{number}]: expected no length and no price below 0")
+        if min(model.context_length, model.memory_mib) < 0 or any(not 0 <= one < float("inf") for one in amounts):
+            raise ManifestError(f"{path}: models[{number}]: expected no length, no memory and no price below 0")
     ids = [model.id for model in manifest.models]
     if len(set(ids)) != len(ids):
         raise ManifestError(f"{path}: models: expected each id once, found {ids}")

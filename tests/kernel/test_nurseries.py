@@ -103,6 +103,21 @@ async def test_with_a_template_its_processes_end_and_the_next_one_gets_another(t
         assert (await (await start()).ask(HELLO)).split()[0] not in {loaded, "None"}
 
 
+async def test_idle_templates_are_ended_for_their_memory_and_those_in_use_are_not(toys):
+    async with toys() as (nurseries, start):
+        one, two = await start(), await start(name="toy/another")
+        used, idle = template_of(one), template_of(two)
+        assert not await nurseries.end_idle()
+        await two.end()
+        assert nurseries.idle_bytes > 0
+        ended = gone(idle)
+        assert await nurseries.end_idle()
+        await ended
+        assert nurseries.idle_bytes == 0
+        assert template_of(one) == used
+        assert (await (await start()).ask(HELLO)).split()[0] == (await one.ask(HELLO)).split()[0]
+
+
 async def test_a_fork_that_is_kept_ahead_may_die(toys):
     async with toys() as (_, start):
         one = await start()

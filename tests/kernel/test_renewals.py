@@ -4,7 +4,7 @@ import asyncio
 from unittest import mock
 
 import pytest
-from kernel_rig import MANIFEST
+from kernel_rig import manifest
 
 from byenatos_kernel.swap_policy import ProbationRules, SwapPolicy, SwapRules
 from byenatos_sdk.protocol.control import DriverRequest, LoadRequest, ReloadRequest
@@ -19,7 +19,7 @@ async def staged(kernel, version="2"):
     """A new version of the driver is verified, beside the one that runs."""
     await kernel.settle()
     folder = kernel.shelf.folders[0] / "scripted"
-    (folder / "plugin.toml").write_text(MANIFEST.replace('version = "1"', f'version = "{version}"'))
+    (folder / "plugin.toml").write_text(manifest({}, {}).replace('version = "1"', f'version = "{version}"'))
     kernel.shelf.scan()
     await kernel.shelf.verified()
     assert kernel.registry.plugins["scripted"].verdict.version == version
@@ -181,7 +181,7 @@ async def test_a_version_that_is_rolled_back_in_its_probation_is_refused_and_all
         for _ in range(2):
             kernel.open("main")
             await kernel.settle()
-            driver = next(one for one in kernel.alive if one.streams)
+            driver = kernel.routes.slots["main"].unit.instance.process
             driver.break_down(*driver.streams)
             await kernel.settle()
         assert versions(kernel) == {"main": ("a", "1"), "side": ("b", "1")}

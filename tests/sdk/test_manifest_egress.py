@@ -49,18 +49,20 @@ id = "m"
 name = "M"
 context_length = 8
 features = ["tools"]
+memory_mib = 3
 price = {input = 2.5, output = 10.0, source = "a page"}
 """
     (model,) = read(tmp_path, table).models
     found = model.specification
     assert (found.id, found.name, found.context_length, found.features) == ("m", "M", 8, {"tools"})
+    assert found.memory_bytes == 3 << 20
     assert found.metadata == {
         "price.input": "2.5",
         "price.output": "10.0",
         "price.currency": "USD",
         "price.source": "a page",
     }
-    for wrong in ("price = {input = -1.0}", "context_length = -1", "price = {output = 1.0}"):
+    for wrong in ("price = {input = -1.0}", "context_length = -1", "memory_mib = -1", "price = {output = 1.0}"):
         with pytest.raises(ManifestError, match="models"):
             read(tmp_path, f'[[models]]\nid = "m"\n{wrong}')
 

@@ -363,3 +363,21 @@ async def test_embeddings_and_the_list_of_models_come_from_the_vendor(acme, vend
         vendor.queue(Script.json({"object": "list", "data": [{"id": "acme-1", "object": "model", "created": 1}]}))
         assert [model.id for model in await client.vendor_models()] == ["acme-1"]
         assert (vendor.requests[-1].method, vendor.requests[-1].path) == ("GET", "/v1/models")
+
+
+async def test_what_the_vendor_offers_is_loaded_and_swapped_to_like_any_other(acme, vendor):
+    listed = {"object": "list", "data": [{"id": name, "object": "model", "created": 1} for name in ("acme", "acme-2")]}
+    vendor.forget()
+    async with acme.client() as client:
+        await until_ready(client)
+        vendor.queue(*[Script.json(listed)] * 9)
+        (report,) = await client.refresh_models("acme")
+        assert (report.taken, report.problem) == (("acme",), "")
+        offered = {model.id for model in await client.models() if model.offered_at}
+        assert offered == {"acme-2"}
+        vendor.forget()
+        await client.swap("mixed", "acme-2")
+        vendor.queue(Script.stream(event("from the second"), *END))
+        assert (await client.infer("hello", model="mixed")).text == "from the second"
+        assert msgspec.json.decode(vendor.requests[-1].body)["model"] == "acme-2"
+        await client.swap("mixed", "echo")

@@ -24,7 +24,7 @@ def text_of(path):
 
 class Plugin(Driver):
     @classmethod
-    def probe(cls, path):
+    def probe(cls, path, settings):
         text = text_of(path)
         if not text.startswith("toy "):
             return ProbeResult(reason=f"expected a file that begins with 'toy ', found {text[:4]!r}")
@@ -155,7 +155,7 @@ async def test_a_file_that_is_no_whole_gguf_is_refused_with_a_reason(start_kerne
 
 async def test_a_probe_that_dies_or_raises_refuses_the_file_and_says_so(start_kernel, home):
     code = "import os\nfrom byenatos_sdk.driver import Driver\nclass Plugin(Driver):\n    @classmethod\n"
-    code += "    def probe(cls, path):\n        print('probing', flush=True)\n"
+    code += "    def probe(cls, path, settings):\n        print('probing', flush=True)\n"
     code += "        if 'die' in path.name: os._exit(9)\n        raise RuntimeError('cannot probe')\n"
     code += "    async def infer(self, request):\n        yield ''\n"
     write_plugin(home, "frail", code, model_files='["*.frail"]', models=False)

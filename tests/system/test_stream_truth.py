@@ -17,7 +17,7 @@ from byenatos_sdk.protocol.messages import Failure, Finish, InferenceRequest, Me
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "plugins" / "http"))
 
-from http_front import answering
+from http_front import pieces as front_pieces
 from http_front.answering import Answering
 from http_front.exchange import Request
 
@@ -73,8 +73,8 @@ async def test_a_stream_that_breaks_off_says_so_in_every_format_and_never_ends_w
 
 
 async def test_while_nothing_comes_each_format_says_what_its_clients_pass_over(start_kernel, monkeypatch):
-    monkeypatch.setattr(answering, "FIRST_S", 0.01)
-    monkeypatch.setattr(answering, "KEEP_ALIVE_S", 0.01)
+    monkeypatch.setattr(front_pieces, "FIRST_S", 0.01)
+    monkeypatch.setattr(front_pieces, "KEEP_ALIVE_S", 0.01)
     async with answers(start_kernel) as ask:
         for name, pieces in await in_every_format(ask, "slow"):
             deltas = decoded(name, pieces)

@@ -9,7 +9,7 @@ from kernel_process import counting, instance_of, numbers, slot_of, until, until
 from plugin_folder import write_plugin
 
 from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, NotFound, Unavailable
-from byenatos_sdk.protocol.messages import SwapState
+from byenatos_sdk.protocol.messages import Image, Message, SwapState, Text
 
 STREAMS = 64
 SWAPS = 20
@@ -221,6 +221,24 @@ async def test_a_swap_to_a_model_that_says_it_is_down_fails(start_kernel, home):
         await fails_and_harms_nothing(client, "ill", Unavailable, words="no engine")
 
 
+async def test_a_swap_to_a_model_that_cannot_take_over_a_conversation_is_refused_unless_it_is_forced(
+    start_kernel, home
+):
+    blind = '[[models]]\nid = "blind"\nfeatures = ["chat_template"]\ncontext_length = 100'
+    write_plugin(home, "blind", models=False, extra=blind)
+    async with start_kernel().client() as client:
+        await until_ready(client)
+        await client.session("looking").infer([Message("user", (Text("what is this?"), Image(data=b"\x89PNG")))])
+        await client.session("long").infer("word " * 120)
+        words = (
+            r"session 'long' has 240 tokens, and blind takes 100; session 'looking' has images, and blind takes none"
+        )
+        await fails_and_harms_nothing(client, "blind", InvalidRequest, words=words)
+        event = await client.swap("default", "blind", force=True)
+        assert event.detail.startswith("forced, cutting off: session 'long'")
+        assert (await client.infer("count")).model == "blind"
+
+
 async def test_a_swap_of_a_slot_that_does_not_exist_is_refused(start_kernel):
     async with start_kernel().client() as client:
         await until_ready(client)
@@ -250,6 +268,23 @@ async def test_the_driver_that_a_swap_prepares_may_be_killed_without_harm(start_
         with pytest.raises(Unavailable):
             await swap
         assert (await client.infer("x", extra=counting(3))).model == "echo"
+
+
+async def test_a_model_that_is_swapped_in_in_the_background_is_loaded_with_low_priority_and_answers_as_any(
+    start_kernel, home
+):
+    told = "import asyncio, os\nfrom byenatos_sdk.driver import Driver\ndef priority():\n"
+    told += "    return os.getpriority(os.PRIO_PROCESS, 0)\nclass Plugin(Driver):\n"
+    told += "    async def start(self, model):\n        self.loaded = await asyncio.to_thread(priority)\n"
+    told += "    async def infer(self, request):\n"
+    told += "        yield f'{self.loaded} {priority()} {await asyncio.to_thread(priority)}'\n"
+    write_plugin(home, "told", told)
+    async with start_kernel().client() as client:
+        await until_ready(client)
+        await client.swap("default", "told", strategy="background")
+        loaded, main, thread = map(int, (await client.infer("x")).text.split())
+        assert loaded == 19
+        assert main == thread == os.getpriority(os.PRIO_PROCESS, 0)
 
 
 # ---- swaps and what waits --------------------------------------------------------------------------------------

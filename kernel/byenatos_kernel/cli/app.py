@@ -22,6 +22,7 @@ from byenatos_kernel.cli import (
     sessions,
     status,
     swaps,
+    triggers,
     trust,
     tryout,
 )
@@ -62,6 +63,7 @@ app.command("slots")(status.slots)
 app.command("ps", help=ps.HELP)(ps.ps)
 app.command("doctor", help=doctor.HELP)(doctor.doctor)
 app.command("swap")(swaps.swap)
+app.command("triggers")(triggers.triggers)
 app.command("chat")(chat.chat)
 app.command("ask")(chat.ask)
 app.command("events")(events.events)
@@ -70,15 +72,19 @@ app.command("demo")(demo.demo)
 _swaps = typer.Typer(help=swaps.swaps.__doc__)
 _swaps.callback(invoke_without_command=True)(swaps.swaps)
 _swaps.command("show")(swaps.show)
+_swaps.command("cancel")(swaps.cancel)
 app.add_typer(_swaps, name="swaps")
 
 _models = typer.Typer(no_args_is_help=True, help="The models that the kernel knows.")
 _models.command("list")(models.list_models)
 _models.command("offered")(models.offered)
+_models.command("refresh")(models.refresh)
 _models.command("pull")(models.pull_models)
 _models.command("load")(models.load)
 _models.command("unload")(models.unload)
 _models.command("reload")(renewals.reload)
+_models.command("preload")(models.preload)
+_models.command("usage")(models.usage)
 app.add_typer(_models, name="models")
 
 _driver = typer.Typer(no_args_is_help=True, help="Plugins: who signed them, whom you trust, install and remove.")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Until: TypeAlias = Literal["switched", "retired"]
 
-__all__ = ["show", "show_swap", "swap", "swaps"]
+__all__ = ["cancel", "show", "show_swap", "swap", "swaps"]
 
 _LEVELS = ("kv", "tokens", "text", "drain")
 _HOW = (
@@ -156,6 +156,23 @@ def show(
     say(printable(f"swap {found.id} at {moment(found.at)}, cause {found.cause}, {found.strategy}: {_summary(found)}"))
     for move in found.sessions:
         say(printable(f"  {_describe_move(move)}"))
+
+
+def cancel(
+    context: typer.Context,
+    slot: Annotated[str, typer.Argument(metavar="SLOT", help="The slot that is being swapped.")],
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Give up the swap of SLOT that has not switched yet, such as one that waits for the slot to be idle."""
+    from byenatos_sdk.client import Client
+
+    with Client(home_of(context)) as client:
+        given_up = client.cancel_swap(slot)
+    if as_json:
+        show_json(given_up)
+    else:
+        say(printable(_summary(given_up)))
 
 
 def _summary(last: SwapEvent) -> str:

@@ -9,6 +9,7 @@ import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -18,6 +19,7 @@ from byenatos_sdk.protocol.control import ProbeResult
 from byenatos_sdk.protocol.messages import ModelSpecification
 from llamacpp_gguf import MAX_ITEMS, TENSOR_TYPES
 from llamacpp_probe import FEATURES, probe, probe_file
+from llamacpp_settings import Settings
 
 U8, U32, F32, BOOL, STRING, ARRAY, U64 = 0, 4, 6, 7, 8, 9, 10
 WORDS = ["<s>", "</s>", "a", "b"]
@@ -74,9 +76,11 @@ def test_a_model_is_described() -> None:
         context_length=512,
         size_bytes=len(data),
         tokenizer=found.tokenizer,
-        features=FEATURES | {"chat_template"},
+        features=FEATURES | {"chat_template", "tools"},
+        memory_bytes=136 + 840,
         metadata={
             "license": "mit",
+            "trained_context_length": "512",
             "kv_bytes_per_token": "0",
             "kv_bytes": "0",
             "weights_bytes": "136",
@@ -94,6 +98,36 @@ def test_the_same_vocabulary_has_the_same_tokenizer_and_another_another() -> Non
 
     assert tokenizer(WORDS) == tokenizer(list(WORDS))
     assert tokenizer(WORDS) != tokenizer([*WORDS[:-1], "c"])
+
+
+def test_a_model_is_described_as_it_will_be_with_the_settings_it_is_loaded_with() -> None:
+    def described(**settings: Any) -> ModelSpecification:
+        changes: dict[str, tuple[int, bytes] | None] = {
+            "llama.block_count": (U32, struct.pack("<I", 2)),
+            "llama.embedding_length": (U32, struct.pack("<I", 64)),
+            "llama.attention.head_count": (U32, struct.pack("<I", 4)),
+        }
+        found = probe("tiny", io.BytesIO(gguf(changes)), Settings(**settings)).specification
+        assert found is not None
+        return found
+
+    assert [described(n_ctx=n_ctx).context_length for n_ctx in (256, 512, 4096, 0)] == [256, 512, 512, 512]
+    half, full = described(n_ctx=256), described(n_ctx=512)
+    more = 256 * int(full.metadata["kv_bytes_per_token"])
+    assert more > 0
+    assert full.memory_bytes - half.memory_bytes >= more
+
+
+def test_a_model_without_a_chat_template_does_not_claim_tools() -> None:
+    found = judge(gguf({"tokenizer.chat_template": None})).specification
+    assert found is not None
+    assert found.features == FEATURES
+
+
+def test_settings_that_are_wrong_are_not_held_against_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.gguf"
+    path.write_bytes(gguf())
+    assert probe_file(path, {"n_ctx": "much"}).specification == probe_file(path).specification
 
 
 @pytest.mark.parametrize(
@@ -179,7 +213,7 @@ def test_a_probe_imports_neither_llama_cpp_nor_numpy(tmp_path: Path) -> None:
     folder = Path(__file__).resolve().parent.parent
     code = (
         f"import sys; sys.path.insert(0, {str(folder)!r}); from pathlib import Path; from driver import LlamaCpp;"
-        f"assert LlamaCpp.probe(Path({str(path)!r})).specification;"
+        f"assert LlamaCpp.probe(Path({str(path)!r}), {{}}).specification;"
         "print([name for name in ('llama_cpp', 'numpy', 'jinja2') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -207,7 +241,7 @@ def test_the_table_of_tensor_types_is_that_of_the_installed_library() -> None:
 @pytest.mark.model
 @pytest.mark.parametrize(
     ("name", "architecture", "quantization", "context_length", "template"),
-    [("smollm2", "llama", "Q4_1", 8192, True), ("gemma-3-270m", "gemma3", "Q4_K_M", 32768, False)],
+    [("smollm2", "llama", "Q4_1", 4096, True), ("gemma-3-270m", "gemma3", "Q4_K_M", 4096, False)],
 )
 def test_a_real_model_is_described(
     models: Path, name: str, architecture: str, quantization: str, context_length: int, template: bool

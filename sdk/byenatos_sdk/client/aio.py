@@ -28,9 +28,11 @@ from byenatos_sdk.protocol.control import (
     InstanceInfo,
     KeepOrder,
     KernelStatus,
+    ListRefreshed,
     LoadRequest,
     ModelInfo,
     Named,
+    RefreshRequest,
     ReloadRequest,
     Renewal,
     SecretInfo,
@@ -38,7 +40,9 @@ from byenatos_sdk.protocol.control import (
     SessionTranscript,
     SlotInfo,
     SwapAdvanced,
+    TriggerInfo,
     UnloadRequest,
+    UsageReport,
 )
 from byenatos_sdk.protocol.errors import Unavailable
 from byenatos_sdk.protocol.messages import (
@@ -214,6 +218,14 @@ class AsyncClient:
         """
         return await self._call("vendor_models", Named(model), list[ModelSpecification])
 
+    async def refresh_models(self, driver: str = "") -> list[ListRefreshed]:
+        """Make what the vendor of ``driver`` offers loadable; without a name, of every driver that has a model loaded.
+
+        Raises:
+            Unsupported: the driver has no such list.
+        """
+        return await self._call("refresh_models", RefreshRequest(driver), list[ListRefreshed])
+
     async def slots(self) -> list[SlotInfo]:
         """List every slot and what it is bound to."""
         return await self._call("slots", Empty(), list[SlotInfo])
@@ -225,6 +237,14 @@ class AsyncClient:
     async def unload(self, model: str) -> None:
         """Drain and stop the instances of a model that no slot is bound to."""
         await self._call("unload", UnloadRequest(model), Empty)
+
+    async def preload(self, model: str) -> InstanceInfo:
+        """Load a model without a slot, so that a swap to it only has to switch; it goes again once it was idle long."""
+        return await self._call("preload", Named(model), InstanceInfo)
+
+    async def usage(self) -> UsageReport:
+        """Return how often models were asked for in hours like the one that comes, and what is preloaded for it."""
+        return await self._call("usage", Empty(), UsageReport)
 
     async def swap(
         self,
@@ -287,9 +307,21 @@ class AsyncClient:
         """
         return await self._call("swap_back", Named(slot), SwapEvent)
 
+    async def cancel_swap(self, slot: str) -> SwapEvent:
+        """Give up the swap of a slot that has not switched yet, such as one that waits for the slot to be idle.
+
+        Raises:
+            NotFound: there is none.
+        """
+        return await self._call("swap_cancel", Named(slot), SwapEvent)
+
     async def swaps(self) -> list[SwapEvent]:
         """List the last step of every swap that the kernel remembers."""
         return await self._call("swaps", Empty(), list[SwapEvent])
+
+    async def triggers(self) -> list[TriggerInfo]:
+        """List the triggers that swap without being asked, as they stand."""
+        return await self._call("triggers", Empty(), list[TriggerInfo])
 
     async def sessions(self) -> list[SessionInfo]:
         """List the stored conversations."""

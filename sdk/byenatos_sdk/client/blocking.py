@@ -27,9 +27,11 @@ from byenatos_sdk.protocol.control import (
     InstanceInfo,
     KeepOrder,
     KernelStatus,
+    ListRefreshed,
     LoadRequest,
     ModelInfo,
     Named,
+    RefreshRequest,
     ReloadRequest,
     Renewal,
     SecretInfo,
@@ -37,7 +39,9 @@ from byenatos_sdk.protocol.control import (
     SessionTranscript,
     SlotInfo,
     SwapAdvanced,
+    TriggerInfo,
     UnloadRequest,
+    UsageReport,
 )
 from byenatos_sdk.protocol.errors import Unavailable
 from byenatos_sdk.protocol.messages import (
@@ -202,6 +206,14 @@ class Client:
         """
         return self._call("vendor_models", Named(model), list[ModelSpecification])
 
+    def refresh_models(self, driver: str = "") -> list[ListRefreshed]:
+        """Make what the vendor of ``driver`` offers loadable; without a name, of every driver that has a model loaded.
+
+        Raises:
+            Unsupported: the driver has no such list.
+        """
+        return self._call("refresh_models", RefreshRequest(driver), list[ListRefreshed])
+
     def slots(self) -> list[SlotInfo]:
         """List every slot and what it is bound to."""
         return self._call("slots", Empty(), list[SlotInfo])
@@ -217,6 +229,14 @@ class Client:
     def unload(self, model: str) -> None:
         """Drain and stop the instances of a model that no slot is bound to."""
         self._call("unload", UnloadRequest(model), Empty)
+
+    def preload(self, model: str) -> InstanceInfo:
+        """Load a model without a slot, so that a swap to it only has to switch; it goes again once it was idle long."""
+        return self._call("preload", Named(model), InstanceInfo)
+
+    def usage(self) -> UsageReport:
+        """Return how often models were asked for in hours like the one that comes, and what is preloaded for it."""
+        return self._call("usage", Empty(), UsageReport)
 
     def swap(
         self,
@@ -279,9 +299,21 @@ class Client:
         """
         return self._call("swap_back", Named(slot), SwapEvent)
 
+    def cancel_swap(self, slot: str) -> SwapEvent:
+        """Give up the swap of a slot that has not switched yet, such as one that waits for the slot to be idle.
+
+        Raises:
+            NotFound: there is none.
+        """
+        return self._call("swap_cancel", Named(slot), SwapEvent)
+
     def swaps(self) -> list[SwapEvent]:
         """List the last step of every swap that the kernel remembers."""
         return self._call("swaps", Empty(), list[SwapEvent])
+
+    def triggers(self) -> list[TriggerInfo]:
+        """List the triggers that swap without being asked, as they stand."""
+        return self._call("triggers", Empty(), list[TriggerInfo])
 
     def sessions(self) -> list[SessionInfo]:
         """List the stored conversations."""

@@ -430,7 +430,10 @@ class ModelSpecification(Value, frozen=True, omit_defaults=True):
     """What a model is and can do, as its driver found it.
 
     ``context_length`` in tokens (0: not known), ``size_bytes`` of the file, ``features`` such as ``continue`` (can go
-    on from a partial answer), ``tools``, ``images``, ``embeddings``, ``chat_template``.
+    on from a partial answer), ``tools``, ``images``, ``embeddings``, ``chat_template``. ``memory_bytes`` is what the
+    model takes of this machine once it is loaded as configured: its weights (``size_bytes`` of it are the file's, which
+    processes of one model share), the context and what a step computes in; 0 if nothing, or if that is not known.
+    ``settings``: what a driver must be set to for a model of its vendor's list, beside the settings of its manifest.
     """
 
     id: str
@@ -444,6 +447,8 @@ class ModelSpecification(Value, frozen=True, omit_defaults=True):
     tokenizer: str = ""
     features: frozenset[str] = frozenset()
     metadata: dict[str, str] = {}
+    settings: dict[str, Any] = {}
+    memory_bytes: int = 0
 
 
 class ModelHealthStatus(Value, frozen=True, omit_defaults=True):

@@ -18,7 +18,14 @@ from byenatos_kernel.cli.power import start_detached, stop
 from byenatos_kernel.cli.ps import Entry
 from byenatos_kernel.diagnosis import Diagnosis
 from byenatos_sdk.home import Home
-from byenatos_sdk.protocol.control import KernelStatus, ModelInfo, PluginInfo, SessionTranscript, SlotInfo
+from byenatos_sdk.protocol.control import (
+    KernelStatus,
+    ListRefreshed,
+    ModelInfo,
+    PluginInfo,
+    SessionTranscript,
+    SlotInfo,
+)
 from byenatos_sdk.protocol.messages import InferenceResponse, SessionInfo, SwapEvent, SwapState
 
 WITHIN_S = 30.0
@@ -339,3 +346,14 @@ def test_the_plugins_are_listed_with_who_signed_them(run):
     assert " available " in line
     [echo] = [one for one in read(list[PluginInfo], run("driver", "list", "--json").out) if one.id == "echo"]
     assert (len(echo.key), len(echo.digest), echo.unsigned) == (16, 64, "")
+
+
+def test_a_vendors_list_is_refreshed_for_people_and_for_programs(run, ready):
+    (report,) = read(list[ListRefreshed], run("models", "refresh", "echo", "--json").out)
+    assert (report.driver, report.offered, set(report.taken)) == ("echo", 2, {"echo", "echo-two"})
+    outcome = run("models", "refresh")
+    assert outcome.code == 0
+    assert outcome.out.splitlines()[1].split()[:2] == ["echo", "2"]
+    outcome = run("models", "refresh", "nobody")
+    assert outcome.code == 1
+    assert "no driver 'nobody'" in outcome.error

@@ -20,6 +20,7 @@ from byenatos_kernel.grants import Grants
 from byenatos_kernel.hotswap import HotSwapManager
 from byenatos_kernel.instances import Instance
 from byenatos_kernel.measurements import Measurements
+from byenatos_kernel.memory_budget import MemoryBudget
 from byenatos_kernel.model_files import Digests
 from byenatos_kernel.places import Places
 from byenatos_kernel.plugins import PluginShelf
@@ -29,6 +30,7 @@ from byenatos_kernel.renewals import Renewals
 from byenatos_kernel.routes import Routes
 from byenatos_kernel.sessions import SessionStore
 from byenatos_kernel.shipped import shipped
+from byenatos_kernel.stand_ins import StandIns
 from byenatos_kernel.supply import Supply
 from byenatos_kernel.swap_policy import SwapPolicy, SwapRules
 from byenatos_kernel.switchboard import Switchboard
@@ -51,7 +53,15 @@ version = "1"
 entry = "driver:Scripted"
 [permissions]
 model_files = ["*.toy"]
-""" + "".join(f'[[models]]\nid = "{model}"\n' for model in MODELS)
+"""
+
+
+def manifest(memory_mib: dict[str, int], declared: dict[str, str]) -> str:
+    """The plugin's manifest, with what its models take of memory and further lines of their tables."""
+    return MANIFEST + "".join(
+        f'[[models]]\nid = "{model}"\nmemory_mib = {memory_mib.get(model, 0)}\n{declared.get(model, "")}\n'
+        for model in MODELS
+    )
 
 
 async def _ask(order: Order) -> Report:
@@ -90,15 +100,15 @@ class FailingDatabase(Database):
     failing = False
     in_step = False
 
-    async def run(self, job: Any) -> Any:
+    async def run(self, job: Any, *, durable: bool = True) -> Any:
         if self.failing:
             await asyncio.sleep(0)
             raise ByenatosError("the disk is full")
         if not self.in_step or self._thread is None:
-            return await super().run(job)
+            return await super().run(job, durable=durable)
         await asyncio.sleep(0)
         outcome = _Outcome()
-        self._jobs.put((job, outcome, None))
+        self._jobs.put((job, outcome, None, durable))
         outcome.known.wait()
         await asyncio.sleep(0)
         if outcome.failure is not None:
@@ -133,6 +143,8 @@ class Rig:
         fallback: str | None = None,
         most_models: int = 9,
         config: Config | None = None,
+        memory_mib: dict[str, int] | None = None,
+        declared: dict[str, str] | None = None,
         lifecycle: str = "",
     ) -> None:
         home = Home(folder)
@@ -140,7 +152,8 @@ class Rig:
         home.access.write_text("[plugins]\nunsigned = true\n")
         plugin = home.plugins / "scripted"
         plugin.mkdir(exist_ok=True)
-        (plugin / "plugin.toml").write_text(f"{MANIFEST}[lifecycle]\n{lifecycle}\n")
+        text = manifest(memory_mib or {}, declared or {})
+        (plugin / "plugin.toml").write_text(f"{text}[lifecycle]\n{lifecycle}\n")
         self.slots = slots
         self.drivers_made: list[ScriptedDriver] = []
         self.obedient = True
@@ -154,7 +167,9 @@ class Rig:
         self.registry = ModelRegistry(
             self.shelf, home.models, grants, config or Config(), Digests(self.database), publish
         )
-        self.drivers = DriverManager(self.registry, grants, publish, most_models=most_models)
+        self.free_bytes = 1 << 40
+        budget = MemoryBudget(lambda: self.policy, lambda: self.free_bytes)
+        self.drivers = DriverManager(self.registry, grants, publish, most_models=most_models, budget=budget)
         self.routes = Routes(self.drivers, self.registry)
         self.sessions = SessionStore(self.database)
         self.turns = Turns(self.sessions)
@@ -163,6 +178,7 @@ class Rig:
         self.policy = SwapPolicy(SwapRules(keep_old_s=0.0))
         self.measurements = Measurements(asyncio.get_running_loop().time)
         self.switchboard.on_ended.append(self.measurements.ended)
+        self.switchboard.failover.on_left.append(self.measurements.left)
         self.swaps = HotSwapManager(
             self.database,
             self.registry,
@@ -174,12 +190,16 @@ class Rig:
             measurements=self.measurements,
         )
         self.switchboard.on_ended.append(self.swaps.probations.ended)
+        self.switchboard.failover.on_left.append(self.swaps.probations.left)
         self.supply = Supply(self.registry, self.drivers, self.routes, self.swaps, fallback)
         self.renewals = Renewals(self.registry, self.drivers, self.routes, self.swaps, self.supply)
         self.swaps.on_rolled_back = self.renewals.rolled_back
+        self.shelf.in_use = lambda: {unit.plugin.digest for unit in self.drivers.units}
+        self.stand_ins = StandIns(self.registry, self.drivers, lambda: self.policy)
         self.drivers.owner = self.switchboard
         self.places.fallback = self.supply.fallback
-        self.shelf.in_use = lambda: {unit.plugin.digest for unit in self.drivers.units}
+        self.places.way_back = self.swaps.probations.kept_by
+        self.places.stand_in = self.stand_ins.find
         self.registry.in_use = lambda model: any(unit.model.id == model for unit in self.drivers.units)
         self.client = ClientState("uid:0", 0)
         self._numbers = itertools.count(1)

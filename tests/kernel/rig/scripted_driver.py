@@ -5,6 +5,8 @@ import itertools
 import socket
 from collections.abc import Callable
 
+import msgspec
+
 from byenatos_kernel.channel import Channel, Peer
 from byenatos_sandbox import Exit, Grant, NotIsolated
 from byenatos_sdk.protocol.control import LoadOrder
@@ -29,6 +31,7 @@ from byenatos_sdk.runtime_config import decode_config
 __all__ = ["ScriptedDriver"]
 
 _pids = itertools.count(1_000_000_000)
+_decode_order = msgspec.msgpack.Decoder(LoadOrder).decode
 
 
 class ScriptedDriver:
@@ -106,8 +109,9 @@ class ScriptedDriver:
     def loaded(self) -> None:
         """The load that is asked for succeeds."""
         assert self.load is not None
+        found = self.load.declared or ModelSpecification(self.model)
         self.load = None
-        self.tell(0, Ready(encode(ModelSpecification(self.model, "scripted"))))
+        self.tell(0, Ready(encode(msgspec.structs.replace(found, driver="scripted"))))
 
     def load_fails(self, code: str = "unavailable") -> None:
         assert self.load is not None
@@ -129,9 +133,9 @@ class ScriptedDriver:
         del self.streams[number]
         self.tell(number, Finish())
 
-    def fail(self, number: int) -> None:
+    def fail(self, number: int, code: str = "content_filtered", retry_after_s: float | None = None) -> None:
         del self.streams[number]
-        self.tell(number, Failure("content_filtered", "the driver does not like this"))
+        self.tell(number, Failure(code, "the driver does not like this", retry_after_s))
 
     def break_down(self, number: int) -> None:
         """A stream fails, and that is the model's doing."""
@@ -164,7 +168,7 @@ class ScriptedDriver:
     def _header(self, header: object, body: memoryview) -> None:
         if isinstance(header, Load):
             self.tell(0, Imported())
-            self.load = LoadOrder(self.model)
+            self.load = _decode_order(body)
             if self.obedient:
                 self.loaded()
         elif isinstance(header, Start):

@@ -99,7 +99,7 @@ def test_connecting_greets_the_kernel_and_leaving_says_goodbye(home, peer):
 
     run(main)
     (hello,) = peer.headers(Hello)
-    assert (hello.majors, hello.features, hello.name) == (MAJORS, ("moved", "pause"), "tests")
+    assert (hello.majors, hello.features, hello.name) == (MAJORS, ("moved", "pause", "triggers"), "tests")
 
 
 def test_without_a_kernel_the_error_says_what_to_do(home):
