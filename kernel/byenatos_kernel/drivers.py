@@ -7,7 +7,7 @@ unit became ready, when an instance was lost with streams on it, and when a unit
 import asyncio
 import socket
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable, Collection, Container
 from contextlib import ExitStack
 from typing import Protocol
 
@@ -102,13 +102,13 @@ class DriverManager:
         """The unit that ``instance``, whose process is not gone yet, belongs to."""
         return self._unit_of[instance]
 
-    def find(self, model: str) -> Unit | None:
-        """The unit that serves ``model`` and is not on its way out.
+    def find(self, model: str, but: Collection[Unit] = ()) -> Unit | None:
+        """The unit that serves ``model``, is not on its way out and none of ``but``.
 
         One that is ready comes before one that is not, a spare one last, and one that a slot is bound to before one
         that it has left.
         """
-        mine = [unit for unit in self.units if unit.model.id == model and not unit.leaving]
+        mine = [unit for unit in self.units if unit.model.id == model and not unit.leaving and unit not in but]
         return min(mine, key=lambda unit: (unit.ready is None, unit.spare, not unit.bound), default=None)
 
     @property

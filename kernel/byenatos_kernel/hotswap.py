@@ -45,7 +45,7 @@ message whatever it says) and it makes "which instance speaks for this stream" a
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import msgspec
 
@@ -83,6 +83,9 @@ from byenatos_sdk.protocol.messages import ModelHealthStatus, SwapEvent, SwapReq
 
 __all__ = ["HotSwapManager"]
 
+AS_ASKED = "as asked for"
+"""Why a slot went back, if nothing was wrong."""
+
 log = logging.getLogger("byenatos")
 
 _decode_health = msgspec.msgpack.Decoder(ModelHealthStatus).decode
@@ -114,6 +117,8 @@ class HotSwapManager:
         self._routes = routes
         self._switchboard = switchboard
         self._publish = publish
+        self.on_rolled_back: Callable[[Probation, str], None] = lambda _probation, _reason: None
+        """Who is told that a slot went back by itself."""
         self._policy = policy
         self.probations = Probations(drivers, measurements, policy, self._turn_back)
         self._next = 1
@@ -154,7 +159,7 @@ class HotSwapManager:
         if name not in self._routes.slots:
             self._routes.resolve(name)
             raise InvalidRequest(f"{name!r} is a model, not a slot; `byenatos slots` lists the slots")
-        swap = self.probations.roll_back(name, "as asked for").swap
+        swap = self.probations.roll_back(name, AS_ASKED).swap
         await asyncio.wait({swap.ended})
         return swap.event
 
@@ -178,10 +183,16 @@ class HotSwapManager:
         await self_test(instance, self._switchboard.reserve())
         return instance
 
-    async def swap(self, request: SwapRequest, observe: Callable[[SwapEvent], None] | None = None) -> SwapEvent:
+    async def swap(
+        self,
+        request: SwapRequest,
+        observe: Callable[[SwapEvent], None] | None = None,
+        *,
+        avoid: Collection[Unit] = (),
+    ) -> SwapEvent:
         """Swap, and return the event once new requests go to the target, or once the old model is gone.
 
-        ``observe`` is called with each step.
+        ``observe`` is called with each step. Units in ``avoid`` are not taken as the target.
 
         Raises:
             NotFound, InvalidRequest, Unavailable, Overloaded: why it failed; the slot is as it was.
@@ -191,6 +202,7 @@ class HotSwapManager:
             self._routes.resolve(request.slot)
             raise InvalidRequest(f"{request.slot!r} is a model, not a slot; `byenatos slots` lists the slots")
         swap = Swap(self._next, request, slot.model, observe)
+        swap.avoid = avoid
         if slot.swap is not None and slot.swap.state not in ENDED:
             self._supersede(slot, swap)
         self._next += 1
@@ -298,13 +310,15 @@ class HotSwapManager:
         model = self._registry.model(swap.request.model)
         self._registry.plugin_for(model)
         swap.forced = await self._suitability.check(swap.request, slot, model, self._drivers.find(model.id))
-        target = self._running(model, slot)
+        target = self._running(model, slot, swap.avoid)
         if target is None:
             background = swap.request.strategy == "background"
             self.probations.end(slot.name)
             try:
                 await self._drivers.make_room(model, overlap=1)
-                target = self._running(model, slot) or self._drivers.load(model, overlap=1, background=background)
+                target = self._running(model, slot, swap.avoid) or self._drivers.load(
+                    model, overlap=1, background=background
+                )
             except Overloaded as lack:
                 self._sequential.plan(swap, slot, model, lack)
         if target is not None:
@@ -313,9 +327,9 @@ class HotSwapManager:
         swap.advance(SwapState.VALIDATED, detail=swap.forced)
         return target
 
-    def _running(self, model: ModelEntry, slot: Slot) -> Unit | None:
+    def _running(self, model: ModelEntry, slot: Slot, avoid: Collection[Unit]) -> Unit | None:
         """The unit of a model that a slot can be swapped to as it is; a dead one makes way."""
-        running = self._drivers.find(model.id)
+        running = self._drivers.find(model.id, but=avoid)
         if running is not None and running.dead:
             self._drivers.drop(running)
             return None
@@ -408,6 +422,8 @@ class HotSwapManager:
             self._routes.homes.leave(session)
         self._switchboard.take_over(slot.name, probation.target, probation.kept, running=False)
         self._announce(swap)
+        if reason != AS_ASKED:
+            self.on_rolled_back(probation, reason)
 
     async def _bring_back(self, probation: Probation) -> None:
         """After the slot is bound to the old unit again: record that, and bring back what runs at the new one."""

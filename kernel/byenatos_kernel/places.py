@@ -32,11 +32,12 @@ class StandIn(Protocol):
 class Places:
     """Puts streams on instances and takes them off.
 
-    Its owner sets ``fallback``, ``stand_in``, ``fail`` and ``started``.
+    Its owner sets ``fallback``, ``way_back``, ``stand_in``, ``fail`` and ``started``.
     """
 
     def __init__(self, drivers: DriverManager, routes: Routes) -> None:
         self.fallback: Callable[[], Unit | None] = lambda: None
+        self.way_back: Callable[[str], Unit | None] = lambda _slot: None
         self.stand_in: StandIn = lambda _slot, _tried, *, load: None  # noqa: ARG005 - as StandIns.find
         self.fail: Callable[[Stream, ByenatosError], None] = lambda _stream, _error: None
         self.drivers = drivers
@@ -92,15 +93,16 @@ class Places:
     def refuge(self, stream: Stream, lost: Unit, *, load: bool = True) -> Unit | None:
         """Where a stream can go when its unit cannot serve it: a unit that has not failed it yet.
 
-        What its slot is bound to by now, another process with the same model, the fallback, or one of the slot's
-        ``degrade_to``, which are loaded for it unless ``load`` is false. While its slot has a queue, it is to wait in
-        that.
+        What its slot is bound to by now, the old unit that is still kept after a swap, another process with the same
+        model, the fallback, or one of the slot's ``degrade_to``, which are loaded for it unless ``load`` is false. While
+        its slot has a queue, it is to wait in that.
         """
         if self._queue_of(stream) is not None:
             return lost
         slot = self._routes.slot_of(stream)
         tried = {id(lost), *(id(unit) for unit, _ in stream.refusals)}
-        for unit in (slot.unit if slot is not None else None, self.twin(lost), self.fallback()):
+        bound, kept = (slot.unit, self.way_back(slot.name)) if slot is not None else (None, None)
+        for unit in (bound, kept, self.twin(lost), self.fallback()):
             if unit is not None and id(unit) not in tried and (unit.ready or unit.starting):
                 return self._standing_in(slot, unit)
         if slot is None:

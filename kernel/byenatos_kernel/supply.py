@@ -62,6 +62,13 @@ class Supply:
                 default.model = chosen.id
                 await self._supply(default, chosen)
 
+    def replaced(self, old: Unit, new: Unit) -> None:
+        """What an operator keeps loaded is another unit now, of the same model."""
+        old.pinned, new.pinned = False, True
+        if self._fallback is old:
+            self._fallback = new
+        self._drivers.release(old)
+
     def removed(self, entry: ModelEntry) -> None:
         """A model's file is gone: what serves a slot goes on until it is swapped out, the rest goes now."""
         for unit in [unit for unit in self._drivers.units if unit.model is entry]:

@@ -2,12 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from typing import Any, TypeVar
 
 import msgspec
 
 from byenatos_kernel.routes import Slot
+from byenatos_kernel.units import Unit
 from byenatos_sdk.protocol.errors import ByenatosError
 from byenatos_sdk.protocol.messages import MOST_SESSION_MOVES, SessionMove, SwapEvent, SwapRequest, SwapState
 
@@ -32,7 +33,8 @@ ENDED = frozenset(state for state, following in TRANSITIONS.items() if not follo
 class Swap:
     """One swap: its current event, who waits for it, and the slot once it is ``bound`` to the target.
 
-    ``forced`` says what is cut off because it was forced.
+    ``forced`` says what is cut off because it was forced. ``avoid`` are units that cannot be its target, though they
+    serve the model.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Swap:
         self.observe = observe
         self.forced = ""
         self.bound: Slot | None = None
+        self.avoid: Collection[Unit] = ()
         self.started = time.monotonic()
         self.event = SwapEvent(
             number,

@@ -22,6 +22,7 @@ from byenatos_sdk.client.request import Options, Prompt, build_embedding_request
 from byenatos_sdk.client.wire import WireLink
 from byenatos_sdk.home import Home
 from byenatos_sdk.protocol.control import (
+    DriverRequest,
     Empty,
     Event,
     InstanceInfo,
@@ -32,6 +33,8 @@ from byenatos_sdk.protocol.control import (
     ModelInfo,
     Named,
     RefreshRequest,
+    ReloadRequest,
+    Renewal,
     SecretInfo,
     SessionState,
     SessionTranscript,
@@ -271,6 +274,30 @@ class AsyncClient:
 
         order = SwapRequest(slot, model, strategy, reason, until, force, keep_old_s)
         return check_swap(await self._call("swap", order, SwapEvent, advanced))
+
+    async def reload(self, model: str, *, strategy: SwapStrategy = "graceful") -> Renewal:
+        """Give a loaded model new processes, in every slot; what moves with its state goes on in the same words.
+
+        Raises:
+            ByenatosError: why not; what was not exchanged yet serves as before.
+        """
+        return await self._call("model_reload", ReloadRequest(model, strategy), Renewal)
+
+    async def upgrade_driver(self, driver: str, *, strategy: SwapStrategy = "graceful") -> Renewal:
+        """Exchange what runs of a driver for the version that is in its folder now.
+
+        Raises:
+            Unavailable: a model cannot be served by it; all runs on the version before.
+        """
+        return await self._call("driver_upgrade", DriverRequest(driver, strategy), Renewal)
+
+    async def roll_back_driver(self, driver: str, *, strategy: SwapStrategy = "graceful") -> Renewal:
+        """Exchange what runs of a driver for the version before, which stays until :meth:`upgrade_driver`.
+
+        Raises:
+            NotFound: there is no version before.
+        """
+        return await self._call("driver_rollback", DriverRequest(driver, strategy), Renewal)
 
     async def swap_back(self, slot: str) -> SwapEvent:
         """Roll the last swap of ``slot`` back, while its old model is kept; return once all is at that again.

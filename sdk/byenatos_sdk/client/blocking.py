@@ -21,6 +21,7 @@ from byenatos_sdk.client.replies import check_swap, check_welcome, news_in, resu
 from byenatos_sdk.client.request import Options, Prompt, build_embedding_request, build_request
 from byenatos_sdk.home import Home
 from byenatos_sdk.protocol.control import (
+    DriverRequest,
     Empty,
     Event,
     InstanceInfo,
@@ -31,6 +32,8 @@ from byenatos_sdk.protocol.control import (
     ModelInfo,
     Named,
     RefreshRequest,
+    ReloadRequest,
+    Renewal,
     SecretInfo,
     SessionState,
     SessionTranscript,
@@ -263,6 +266,30 @@ class Client:
 
         order = SwapRequest(slot, model, strategy, reason, until, force, keep_old_s)
         return check_swap(self._call("swap", order, SwapEvent, advanced))
+
+    def reload(self, model: str, *, strategy: SwapStrategy = "graceful") -> Renewal:
+        """Give a loaded model new processes, in every slot; what moves with its state goes on in the same words.
+
+        Raises:
+            ByenatosError: why not; what was not exchanged yet serves as before.
+        """
+        return self._call("model_reload", ReloadRequest(model, strategy), Renewal)
+
+    def upgrade_driver(self, driver: str, *, strategy: SwapStrategy = "graceful") -> Renewal:
+        """Exchange what runs of a driver for the version that is in its folder now.
+
+        Raises:
+            Unavailable: a model cannot be served by it; all runs on the version before.
+        """
+        return self._call("driver_upgrade", DriverRequest(driver, strategy), Renewal)
+
+    def roll_back_driver(self, driver: str, *, strategy: SwapStrategy = "graceful") -> Renewal:
+        """Exchange what runs of a driver for the version before, which stays until :meth:`upgrade_driver`.
+
+        Raises:
+            NotFound: there is no version before.
+        """
+        return self._call("driver_rollback", DriverRequest(driver, strategy), Renewal)
 
     def swap_back(self, slot: str) -> SwapEvent:
         """Roll the last swap of ``slot`` back, while its old model is kept; return once all is at that again.

@@ -19,6 +19,7 @@ from byenatos_sdk.protocol.messages import (
     SessionInfo,
     SwapEvent,
     SwapRequest,
+    SwapStrategy,
     TokenCount,
     Value,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "EVENT_FEATURES",
     "METHODS",
     "DriverFailed",
+    "DriverRequest",
     "DriverRestarting",
     "Empty",
     "Event",
@@ -49,6 +51,8 @@ __all__ = [
     "ProbeOrder",
     "ProbeResult",
     "RefreshRequest",
+    "ReloadRequest",
+    "Renewal",
     "SessionState",
     "SessionTranscript",
     "SlotInfo",
@@ -102,6 +106,20 @@ class UnloadRequest(Value, frozen=True):
     model: str
 
 
+class ReloadRequest(Value, frozen=True, omit_defaults=True):
+    """Exchange the processes of a model for new ones, in every slot."""
+
+    model: str
+    strategy: SwapStrategy = "graceful"
+
+
+class DriverRequest(Value, frozen=True, omit_defaults=True):
+    """Exchange what runs of a driver for another version of it, in every slot."""
+
+    driver: str
+    strategy: SwapStrategy = "graceful"
+
+
 class RefreshRequest(Value, frozen=True, omit_defaults=True):
     """Ask the vendor of ``driver`` what it offers; empty: of every driver that has a model loaded."""
 
@@ -148,7 +166,8 @@ class PluginInfo(Value, frozen=True, omit_defaults=True):
     """A plugin folder. ``reason`` says why it is refused.
 
     ``publisher`` signed it with ``key``; ``digest`` is the state of it that was verified and runs. ``unsigned`` says
-    why there is no valid signature, where the operator lets such a folder run.
+    why there is no valid signature, where the operator lets such a folder run. ``held`` says why what is in the folder
+    now does not run: all other facts are those of the version before it, which does.
     """
 
     id: str
@@ -162,6 +181,7 @@ class PluginInfo(Value, frozen=True, omit_defaults=True):
     key: str = ""
     digest: str = ""
     unsigned: str = ""
+    held: str = ""
 
 
 class InstanceInfo(Value, frozen=True, omit_defaults=True):
@@ -185,6 +205,19 @@ class InstanceInfo(Value, frozen=True, omit_defaults=True):
     template: str = ""
     layers: dict[str, str] = {}
     open: dict[str, str] = {}
+
+
+class Renewal(Value, frozen=True, omit_defaults=True):
+    """What runs of a driver now, after a reload, an upgrade or a rollback: its ``version`` and ``digest``.
+
+    ``models`` were given new processes, and ``slots`` swapped to them.
+    """
+
+    driver: str
+    version: str
+    digest: str
+    models: tuple[str, ...] = ()
+    slots: tuple[str, ...] = ()
 
 
 class SlotInfo(Value, frozen=True, omit_defaults=True):
@@ -406,6 +439,9 @@ METHODS: Final[dict[str, tuple[type[Struct], Any]]] = {
     "slots": (Empty, list[SlotInfo]),
     "load": (LoadRequest, InstanceInfo),
     "unload": (UnloadRequest, Empty),
+    "model_reload": (ReloadRequest, Renewal),
+    "driver_upgrade": (DriverRequest, Renewal),
+    "driver_rollback": (DriverRequest, Renewal),
     "preload": (Named, InstanceInfo),
     "usage": (Empty, UsageReport),
     "swap": (SwapRequest, SwapEvent),

@@ -511,6 +511,7 @@ def test_a_session_names_itself_in_every_turn(home, peer, answers):
 
 INSTANCE = control.InstanceInfo(1, "echo", "m", InstanceState.READY)
 STATUS = control.KernelStatus("1", 1, "/h", "ipc:///h", 1.0, 1, 0.5, 1, 0, 0, 0)
+RENEWAL = control.Renewal("d", "2", "ab" * 32, ("m",), ("s",))
 SWAP = SwapEvent(7, "default", "a", "b", "graceful", SwapState.RETIRED, 1.0)
 TRANSCRIPT = control.SessionTranscript(SessionInfo("s", "default", "me", 1.0, 2.0, 1), (control.Turn(1, user("Hi")),))
 
@@ -524,6 +525,9 @@ TRANSCRIPT = control.SessionTranscript(SessionInfo("s", "default", "me", 1.0, 2.
         (lambda c: c.load("m", "s"), "load", {"model": "m", "slot": "s"}, INSTANCE),
         (lambda c: c.unload("m"), "unload", {"model": "m"}, control.Empty()),
         (lambda c: c.swap("s", "m", strategy="immediate"), "swap", None, SWAP),
+        (lambda c: c.reload("m"), "model_reload", None, RENEWAL),
+        (lambda c: c.upgrade_driver("d"), "driver_upgrade", None, RENEWAL),
+        (lambda c: c.roll_back_driver("d"), "driver_rollback", None, RENEWAL),
         (lambda c: c.swap_back("s"), "swap_back", {"name": "s"}, SWAP),
         (lambda c: c.swaps(), "swaps", {}, [SWAP]),
         (lambda c: c.sessions(), "sessions", {}, [TRANSCRIPT.info]),
