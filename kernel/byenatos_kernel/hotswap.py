@@ -15,16 +15,16 @@ What must stay true:
   no conversation has its home there (``homes.py``).
 - One swap at a time per slot, up to ``switched``; a drain may overlap the next swap.
 
-How a conversation gets to the target, the best way that the pair allows (``transfers.py``), chosen for each one and told
-in the event (``SwapEvent.sessions``):
+How a conversation gets to the target: the best way that the pair allows, chosen for each (``transfers.py``) and told in
+the event (``SwapEvent.sessions``):
 
 - ``kv``: between two instances whose warm state means the same in both, what runs moves with that state (``moves.py``).
   It is copied before the switch, while the old instance goes on, and the streams are cut over one by one behind it.
-- ``tokens`` or ``text``: the target reads what was said (``text_moves.py``), behind the switch and while the old instance
-  goes on, so that little is left to read when the stream is cut over. Whatever goes wrong with one stream's warm state
-  moves that stream so.
-- ``drain``: it ends where it is, because a tool call is out, or because the target let it wait too long for a first word
-  (``trials.py``) and it went back.
+- ``tokens`` or ``text``: the target reads what was said (``text_moves.py``), behind the switch and while the old
+  instance goes on, so that little is left to read when the stream is cut over. Whatever goes wrong with one stream's
+  warm state moves that stream so.
+- ``drain``: it ends where it is, because a tool call is out, or because the target let it wait too long for its first
+  word and it went back (``trials.py``).
 
 Strategies: ``graceful`` lets running streams end on the old instance. ``immediate`` stops them at a token boundary and
 continues them on the new one, with the text so far as prefix. The kernel's own copy of the text decides where that
@@ -50,6 +50,7 @@ from byenatos_kernel.endings import Endings
 from byenatos_kernel.instances import Instance
 from byenatos_kernel.registry import ModelRegistry
 from byenatos_kernel.routes import Routes, Slot
+from byenatos_kernel.session_moves import SessionMoves
 from byenatos_kernel.session_states import SessionStates
 from byenatos_kernel.swap_journal import SwapJournal
 from byenatos_kernel.swap_policy import SwapPolicy
@@ -95,6 +96,11 @@ class HotSwapManager:
         self._next = 1
         self._tasks: set[asyncio.Task[None]] = set()
         self._current: dict[str, Swap] = {}
+
+    @property
+    def conversations(self) -> SessionMoves:
+        """What moves conversations between their turns."""
+        return self._transfers.sessions
 
     async def recover(self, configured: dict[str, str]) -> None:
         """Read the slots' bindings; a swap that a dead kernel left unfinished is undone or finished on paper.

@@ -66,6 +66,8 @@ class Supply:
         """A model's file is gone: what serves a slot goes on until it is swapped out, the rest goes now."""
         for unit in [unit for unit in self._drivers.units if unit.model is entry]:
             unit.pinned = False
+            if not self._routes.bound_to(entry.id):
+                self._routes.homes.clear(unit)
             self._drivers.release(unit)
         self._drivers.forget(entry)
 
@@ -84,7 +86,7 @@ class Supply:
             )
         if request.slot is not None and (not request.slot or len(request.slot) > 64 or not request.slot.isprintable()):
             raise InvalidRequest("expected a slot name of 1 to 64 printable characters")
-        unit = self._acquire(entry, supervised=False)
+        unit = self.acquire(entry, supervised=False)
         unit.pinned = True
         try:
             instance = await unit.until_ready()
@@ -102,7 +104,7 @@ class Supply:
         return instance.info
 
     def unload(self, request: UnloadRequest) -> None:
-        """Let a model go; its running streams end first.
+        """Let a model go; its running streams end first, and conversations that were moved to it return to their slots.
 
         Raises:
             NotFound: it is not loaded.
@@ -117,8 +119,21 @@ class Supply:
             raise InvalidRequest(f"{request.model} serves slot {', '.join(slots)}; swap it to another model first")
         for unit in units:
             unit.pinned = False
+            self._routes.homes.clear(unit)
             self._drivers.release(unit)
         self._drivers.forget(units[0].model)
+
+    def acquire(self, entry: ModelEntry, *, supervised: bool = False) -> Unit:
+        """The unit of a model; it is loaded if nothing serves it.
+
+        Raises:
+            NotFound, Unavailable, Overloaded, InvalidRequest: why it cannot be loaded.
+        """
+        unit = self._drivers.find(entry.id)
+        if unit is not None and unit.dead:
+            self._drivers.drop(unit)
+            unit = None
+        return unit if unit is not None else self._drivers.load(entry, supervised=supervised)
 
     # ---- private -----------------------------------------------------------------------------------------------
 
@@ -128,22 +143,15 @@ class Supply:
                 await self._supply(slot, entry)
         if entry.id == self._fallback_model and self.fallback() is None:
             try:
-                self._fallback = self._acquire(entry, supervised=True)
+                self._fallback = self.acquire(entry, supervised=True)
                 self._fallback.pinned = True
                 self.warnings.pop("fallback", None)
             except ByenatosError as error:
                 self.warnings["fallback"] = f"the fallback model {entry.id} is not loaded: {error.message}"
 
-    def _acquire(self, entry: ModelEntry, *, supervised: bool) -> Unit:
-        unit = self._drivers.find(entry.id)
-        if unit is not None and unit.dead:
-            self._drivers.drop(unit)
-            unit = None
-        return unit if unit is not None else self._drivers.load(entry, supervised=supervised)
-
     async def _supply(self, slot: Slot, entry: ModelEntry) -> None:
         try:
-            await self._swaps.bind(slot, self._acquire(entry, supervised=True))
+            await self._swaps.bind(slot, self.acquire(entry, supervised=True))
         except ByenatosError as error:
             slot.detail = error.message
 
