@@ -60,6 +60,7 @@ from byenatos_kernel.registry import ModelRegistry
 from byenatos_kernel.routes import Routes, Slot
 from byenatos_kernel.self_test import self_test
 from byenatos_kernel.sequential import Sequential
+from byenatos_kernel.session_moves import SessionMoves
 from byenatos_kernel.session_states import SessionStates
 from byenatos_kernel.sessions import SessionStore
 from byenatos_kernel.suitability import Suitability
@@ -124,6 +125,11 @@ class HotSwapManager:
         self._next = 1
         self._tasks: set[asyncio.Task[None]] = set()
         self._current: dict[str, Swap] = {}
+
+    @property
+    def conversations(self) -> SessionMoves:
+        """What moves conversations between their turns."""
+        return self._transfers.sessions
 
     async def recover(self, configured: dict[str, str]) -> None:
         """Read the slots' bindings; a swap that a dead kernel left unfinished is undone or finished on paper.

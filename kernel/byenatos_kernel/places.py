@@ -94,8 +94,8 @@ class Places:
         """Where a stream can go when its unit cannot serve it: a unit that has not failed it yet.
 
         What its slot is bound to by now, the old unit that is still kept after a swap, another process with the same
-        model, the fallback, or one of the slot's ``degrade_to``, which are loaded for it unless ``load`` is false. While
-        its slot has a queue, it is to wait in that.
+        model, the fallback, or one of the slot's ``degrade_to``, which are loaded for it unless ``load`` is false.
+        While its slot has a queue, it is to wait in that.
         """
         if self._queue_of(stream) is not None:
             return lost
