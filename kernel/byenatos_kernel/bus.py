@@ -250,6 +250,7 @@ class Bus:
             self._refuse(client, f"this kernel speaks protocol 1, the client {list(hello.majors)}; update one of them")
             return
         client.name = hello.name[:128]
+        client.features = frozenset(agreed[1])
         self.tell(client, 0, Welcome(agreed[0], agreed[1], name=self._version))
 
     def _refuse(self, client: ClientState, reason: str) -> None:

@@ -22,8 +22,8 @@ class ClientState:
     """One connection.
 
     ``lag``: bytes that its streams hold back; ``control_bytes``: of replies that wait; ``body_bytes``: of the requests
-    that run; ``in_flight``: sizes of the unacknowledged frames; ``since``: when it
-    came, in the loop's time.
+    that run; ``in_flight``: sizes of the unacknowledged frames; ``since``: when it came, in the loop's time;
+    ``features``: what it understands besides what every client does.
     """
 
     __slots__ = (
@@ -32,6 +32,7 @@ class ClientState:
         "control",
         "control_bytes",
         "dirty",
+        "features",
         "gone",
         "in_flight",
         "in_flight_bytes",
@@ -47,6 +48,7 @@ class ClientState:
         self.owner = owner
         self.pid = pid
         self.name = ""
+        self.features: frozenset[str] = frozenset()
         self.streams: dict[int, Stream] = {}
         self.calls: dict[int, str] = {}
         self.dirty: list[Stream] = []

@@ -13,7 +13,7 @@
       },
       "model_config": {
         "model_id": "smollm2", "vendor": "llamacpp", "api_key": "${NAME}",
-        "max_tokens": 512, "temperature": 0.7, "timeout": 120, "rate_limit": 60,
+        "max_tokens": 512, "temperature": 0.7, "timeout": 120, "gap_timeout": 60, "rate_limit": 60,
         "settings": {"n_ctx": 4096}
       },
       "slots": {"coder": "gemma-3-270m"},
@@ -52,7 +52,6 @@ MAX_CONFIG = 1 << 20
 
 NOT_IN_FORCE: dict[str, str] = {
     "llm_driver_config.load_balance_strategy": "a request goes to the instance of its slot; there is no choice yet",
-    "llm_driver_config.auto_optimization": "swaps are started by hand",
     "model_config.api_key": "a key is named under [secrets] of policies/access.toml and granted to its driver there",
     "model_config.rate_limit": "requests are not counted per model yet",
 }
@@ -72,7 +71,10 @@ class _Strict(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
 
 
 class DriverConfig(_Strict, frozen=True):
-    """``llm_driver_config``. ``health_check_interval`` in seconds, 0 to switch the checks off."""
+    """``llm_driver_config``. ``health_check_interval`` in seconds, 0 to switch the checks off.
+
+    With ``auto_optimization`` the triggers of ``swap.toml`` swap; without it they are not looked at.
+    """
 
     max_concurrent_models: Annotated[int, Meta(ge=1, le=1024)] = 4
     default_model: _Name | None = None
@@ -85,6 +87,9 @@ class DriverConfig(_Strict, frozen=True):
 class ModelConfig(_Strict, frozen=True):
     """``model_config``: defaults for one model of one vendor (a driver's id). ``timeout`` in seconds.
 
+    ``gap_timeout``: seconds for which an answer that has begun may be silent before its model is taken to hang, five
+    times as many before its first word; 0: any. By default 120 for a model in a file; the drivers of vendors have their
+    own limit (``gap_s``).
     ``api_key`` is a reference to an environment variable. ``settings`` go to the driver over those of its manifest.
     Every ``journal`` tokens the state of running answers is copied, for when their process dies (0: never).
     """
@@ -95,6 +100,7 @@ class ModelConfig(_Strict, frozen=True):
     max_tokens: Annotated[int, Meta(ge=1)] | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     timeout: Annotated[float, Meta(gt=0, le=86_400)] | None = None
+    gap_timeout: Annotated[float, Meta(ge=0, le=86_400)] | None = None
     rate_limit: _Limit | dict[str, _Limit] | None = None
     journal: Annotated[int, Meta(ge=0, le=1 << 20)] = 0
     strict: bool = False

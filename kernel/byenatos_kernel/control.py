@@ -16,6 +16,7 @@ from byenatos_kernel.inquiries import INQUIRIES, Inquiries
 from byenatos_kernel.instances import Instance
 from byenatos_kernel.turns import check_session
 from byenatos_sdk.protocol.control import (
+    EVENT_FEATURES,
     METHODS,
     Empty,
     Event,
@@ -28,6 +29,8 @@ from byenatos_sdk.protocol.control import (
     SessionTranscript,
     SlotInfo,
     SwapAdvanced,
+    TriggerInfo,
+    UsageReport,
 )
 from byenatos_sdk.protocol.errors import ByenatosError, Cancelled, ClientTooSlow, InvalidRequest, NotFound, Unavailable
 from byenatos_sdk.protocol.frames import UNREADABLE, Call, Notice, Reply, encode
@@ -64,11 +67,21 @@ class Control:
             "models": self._models,
             "slots": self._slots,
             "load": kernel.supply.load,
+            "refresh_models": kernel.offers.refresh,
             "unload": self._unload,
+            "model_reload": kernel.renewals.reload,
+            "driver_upgrade": kernel.renewals.upgrade,
+            "driver_rollback": kernel.renewals.roll_back,
+            "preload": kernel.preloads.preload,
+            "usage": self._usage,
+            "swap_back": self._swap_back,
+            "swap_cancel": self._swap_cancel,
             "swaps": self._history,
+            "triggers": self._triggers,
             "sessions": self._list_sessions,
             "session": self._session,
             "session_remove": self._session_remove,
+            "session_move": kernel.session_homes.move,
             "session_prefill": self._session_prefill,
             "session_hibernate": self._session_hibernate,
             "session_wake": self._session_wake,
@@ -121,11 +134,14 @@ class Control:
         client.calls.clear()
 
     def publish(self, event: Event) -> None:
-        """Send an event to every subscriber; one that does not keep up is told so and dropped."""
+        """Send an event to every subscriber that understands it; one that does not keep up is told so and dropped."""
         if not self._subscribers:
             return
         notice = Notice(encode(event))
+        feature = EVENT_FEATURES.get(type(event))
         for client, number in list(self._subscribers):
+            if feature is not None and feature not in client.features:
+                continue
             if len(client.control) > NOTICES_WAITING:
                 self._subscribers.discard((client, number))
                 client.calls.pop(number, None)
@@ -192,7 +208,9 @@ class Control:
                 *self._kernel.enforcement.warnings,
                 *self._kernel.fronts.warnings,
                 *self._kernel.supply.warnings.values(),
+                *self._kernel.offers.warnings.values(),
                 *self._kernel.shelf.warnings,
+                *self._kernel.triggers.warnings,
             ),
         )
 
@@ -212,20 +230,38 @@ class Control:
         self._kernel.supply.unload(request)
         return Empty()
 
+    async def _usage(self, _: Empty) -> UsageReport:
+        return await self._kernel.preloads.report()
+
+    async def _swap_back(self, slot: Named) -> SwapEvent:
+        return await self._kernel.swaps.back(slot.name)
+
+    async def _swap_cancel(self, named: Named) -> SwapEvent:
+        return await self._kernel.swaps.cancel(named.name)
+
     async def _history(self, _: Empty) -> list[SwapEvent]:
         return await self._kernel.swaps.history()
 
+    async def _triggers(self, _: Empty) -> list[TriggerInfo]:
+        return self._kernel.triggers.infos()
+
     async def _list_sessions(self, _: Empty) -> list[SessionInfo]:
-        return await self._kernel.sessions.list()
+        return [self._with_home(info) for info in await self._kernel.sessions.list()]
 
     async def _session(self, named: Named) -> SessionTranscript:
-        return await self._kernel.sessions.show(named.name)
+        found = await self._kernel.sessions.show(named.name)
+        return msgspec.structs.replace(found, info=self._with_home(found.info))
+
+    def _with_home(self, info: SessionInfo) -> SessionInfo:
+        kept = self._kernel.routes.homes.kept(info.id)
+        return msgspec.structs.replace(info, home=kept) if kept else info
 
     async def _session_remove(self, named: Named) -> Empty:
         if self._kernel.turns.busy(named.name):
             raise InvalidRequest(f"session {named.name!r} is being answered; wait for it or cancel it")
         await self._kernel.sessions.remove(named.name)
         await self._kernel.states.forget(named.name)
+        self._kernel.session_homes.leave(named.name)
         return Empty()
 
     async def _session_prefill(self, named: Named) -> SessionState:
@@ -248,7 +284,7 @@ class Control:
         if self._kernel.turns.busy(session):
             raise InvalidRequest(f"session {session!r} is being answered; wait for it or cancel it")
         transcript = await self._kernel.sessions.show(session)
-        unit, _ = self._kernel.routes.resolve(transcript.info.slot)
+        unit, _ = self._kernel.routes.resolve_turn(transcript.info.slot, session)
         if unit.ready is None:
             raise Unavailable(f"slot {transcript.info.slot!r}: {unit.model.id} is not ready")
         return unit.ready, transcript

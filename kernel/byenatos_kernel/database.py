@@ -18,7 +18,7 @@ from byenatos_sdk.protocol.frames import UNREADABLE
 
 __all__ = ["Database"]
 
-VERSION = 4
+VERSION = 7
 _SCHEMA = """
 CREATE TABLE sessions (
     id TEXT PRIMARY KEY, slot TEXT NOT NULL, owner TEXT NOT NULL, created_at REAL NOT NULL, updated_at REAL NOT NULL
@@ -54,10 +54,31 @@ CREATE TABLE notes (
 ) STRICT;
 """
 """Since version 4."""
-_SINCE = (_SCHEMA, _PLUGINS, _DIGESTS, _NOTES)
+_OFFERS = """
+CREATE TABLE offers (
+    driver TEXT NOT NULL, model TEXT NOT NULL, specification BLOB NOT NULL, at REAL NOT NULL,
+    PRIMARY KEY (driver, model)
+) STRICT;
+"""
+"""Since version 5."""
+_USAGE = """
+CREATE TABLE usage (
+    model TEXT NOT NULL, week INTEGER NOT NULL, hour INTEGER NOT NULL, requests INTEGER NOT NULL,
+    PRIMARY KEY (model, week, hour)
+) STRICT, WITHOUT ROWID;
+"""
+"""Since version 6."""
+_VERSIONS = """
+CREATE TABLE plugin_versions (
+    number INTEGER PRIMARY KEY, plugin TEXT NOT NULL, digest TEXT NOT NULL, verdict BLOB NOT NULL, held TEXT NOT NULL,
+    final INTEGER NOT NULL, UNIQUE (plugin, digest)
+) STRICT;
+"""
+"""Since version 7."""
+_SINCE = (_SCHEMA, _PLUGINS, _DIGESTS, _NOTES, _OFFERS, _USAGE, _VERSIONS)
 
 T = TypeVar("T")
-_Job = tuple[Callable[[sqlite3.Connection], object], asyncio.AbstractEventLoop, "asyncio.Future[object]"]
+_Job = tuple[Callable[[sqlite3.Connection], object], asyncio.AbstractEventLoop, "asyncio.Future[object]", bool]
 
 
 class Database:
@@ -97,8 +118,10 @@ class Database:
         self._thread = threading.Thread(target=self._work, args=(connection,), name="database", daemon=True)
         self._thread.start()
 
-    async def run(self, job: Callable[[sqlite3.Connection], T]) -> T:
+    async def run(self, job: Callable[[sqlite3.Connection], T], *, durable: bool = True) -> T:
         """Run ``job`` in a transaction and return its result once that is durable.
+
+        What is not ``durable`` survives the death of this process, and not that of the machine.
 
         Raises whatever ``job`` raises; SQLite's own errors (a full disk) and rows that cannot be read as
         ``ByenatosError``; ``Unavailable`` after :meth:`close`.
@@ -107,7 +130,7 @@ class Database:
             raise Unavailable(f"{self.path} is closed; the kernel is stopping")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[object] = loop.create_future()
-        self._jobs.put((job, loop, future))
+        self._jobs.put((job, loop, future, durable))
         try:
             return await future  # type: ignore[return-value]
         except sqlite3.Error as error:
@@ -135,7 +158,10 @@ class Database:
     @staticmethod
     def _commit(connection: sqlite3.Connection, batch: list[_Job]) -> None:
         outcomes: list[tuple[_Job, object, Exception | None]] = []
+        hasty = not any(durable for *_, durable in batch)
         try:
+            if hasty:
+                connection.execute("PRAGMA synchronous=NORMAL")
             connection.execute("BEGIN IMMEDIATE")
             for entry in batch:
                 connection.execute("SAVEPOINT job")
@@ -150,7 +176,9 @@ class Database:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             outcomes = [(entry, None, error) for entry in batch]
-        for (_, loop, future), result, failure in outcomes:
+        if hasty:
+            connection.execute("PRAGMA synchronous=FULL")
+        for (_, loop, future, _), result, failure in outcomes:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(_resolve, future, result, failure)
 

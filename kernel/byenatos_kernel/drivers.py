@@ -7,7 +7,7 @@ unit became ready, when an instance was lost with streams on it, and when a unit
 import asyncio
 import socket
 import time
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Collection, Container, Sequence
 from contextlib import ExitStack
 from typing import Protocol
 
@@ -18,7 +18,7 @@ from byenatos_kernel.link import quoted
 from byenatos_kernel.memory_budget import MemoryBudget
 from byenatos_kernel.models import ModelEntry, PluginEntry
 from byenatos_kernel.registry import ModelRegistry
-from byenatos_kernel.units import CRASH_LIMIT, CRASH_WINDOW_S, Unit
+from byenatos_kernel.units import CRASH_LIMIT, CRASH_WINDOW_S, KEPT, PRELOADED, Unit
 from byenatos_sandbox import NotIsolated
 from byenatos_sdk.protocol.control import DriverFailed, DriverRestarting, Event, InstanceChanged
 from byenatos_sdk.protocol.errors import (
@@ -29,10 +29,9 @@ from byenatos_sdk.protocol.errors import (
 )
 from byenatos_sdk.protocol.messages import InstanceState
 
-__all__ = ["KEPT", "KEPT_BY_SWAP", "DriverManager", "UnitOwner"]
+__all__ = ["IN_CASE", "DriverManager", "UnitOwner"]
 
-KEPT_BY_SWAP = "(kept"
-KEPT = (KEPT_BY_SWAP, "(preloaded")
+IN_CASE = (KEPT, PRELOADED)
 """How the reservations of units begin that are kept in case they are needed."""
 
 STOP_GRACE_S = 3.0
@@ -79,7 +78,10 @@ class DriverManager:
         self._budget = budget
         self.units: list[Unit] = []
         self.owner: UnitOwner | None = None
+        self.on_lost: list[Callable[[Unit], None]] = []
+        """Who is told that a process of a unit died unexpectedly, before its streams are given another place."""
         self.egress: Egress | None = None
+        self.on_ready: Callable[[Unit], None] = lambda _: None
         self._registry = registry
         self._grants = grants
         self._publish = publish
@@ -96,15 +98,29 @@ class DriverManager:
         """Every instance whose process may still exist, oldest first."""
         return list(self._unit_of)
 
-    def find(self, model: str) -> Unit | None:
-        """The unit that serves ``model`` and is not on its way out; one that is ready before one that is not."""
-        mine = [unit for unit in self.units if unit.model.id == model and not unit.leaving]
-        return next((unit for unit in mine if unit.ready), mine[0] if mine else None)
+    def unit_of(self, instance: Instance) -> Unit:
+        """The unit that ``instance``, whose process is not gone yet, belongs to."""
+        return self._unit_of[instance]
 
-    def load(self, model: ModelEntry, *, supervised: bool = False, overlap: int = 0) -> Unit:
+    def find(self, model: str, but: Collection[Unit] = ()) -> Unit | None:
+        """The unit that serves ``model``, is not on its way out and none of ``but``.
+
+        One that is ready comes before one that is not, a spare one last, and one that a slot is bound to before one
+        that it has left.
+        """
+        mine = [unit for unit in self.units if unit.model.id == model and not unit.leaving and unit not in but]
+        return min(mine, key=lambda unit: (unit.ready is None, unit.spare, not unit.bound), default=None)
+
+    @property
+    def full(self) -> bool:
+        """Whether as many models are loaded as may be."""
+        return len(self._loaded()) >= self._most_models
+
+    def load(self, model: ModelEntry, *, supervised: bool = False, overlap: int = 0, background: bool = False) -> Unit:
         """Start a unit for ``model``.
 
-        ``overlap`` units more than ``max_concurrent_models`` are allowed, for the time that a swap needs both.
+        ``overlap`` units more than ``max_concurrent_models`` are allowed, for the time that a swap needs both. Spare
+        ones do not count. In the ``background`` its process loads with low priority.
 
         Raises:
             Overloaded: as many models as allowed are loaded, or memory does not suffice; :meth:`make_room` may help.
@@ -115,6 +131,7 @@ class DriverManager:
         if lack := self.lack(model, overlap=overlap):
             raise Overloaded(lack)
         unit = Unit(model, plugin, self._grants.for_model(plugin, model), supervised=supervised)
+        unit.background = background
         self.units.append(unit)
         self._start(unit)
         return unit
@@ -126,8 +143,7 @@ class DriverManager:
         """
         models = [unit for unit in self.units if unit.sockets is None]
         units = [unit for unit in models if unit not in without]
-        kept = [unit for unit in self.evictable() if all(name.startswith(KEPT_BY_SWAP) for name in unit.slots)]
-        loaded = {unit.model.id for unit in units if not unit.leaving and not unit.dead and unit not in kept}
+        loaded = {unit.model.id for unit in units if not (unit.leaving or unit.dead or unit.spare)}
         claims = [claimed for claimed in self.claims if claimed is not model]
         loaded |= {claimed.id for claimed in claims}
         if model.id not in loaded and len(loaded) >= self._most_models + overlap:
@@ -150,14 +166,11 @@ class DriverManager:
         """The units that nobody needs, but somebody keeps in case: all their reservations say so.
 
         Reservations are the names in ``Unit.slots`` that stand in parentheses; those of such a unit begin with one of
-        ``KEPT``. It is given up where its room is needed. What a swap keeps to be rolled back to does not count against
-        ``max_concurrent_models``.
+        ``IN_CASE``. It is given up where its room is needed. What a swap keeps to be rolled back to does not count
+        against ``max_concurrent_models``.
         """
-        return [
-            unit
-            for unit in self.units
-            if unit.slots and not unit.pinned and not unit.leaving and all(name.startswith(KEPT) for name in unit.slots)
-        ]
+        unneeded = [unit for unit in self.units if unit.slots and not (unit.pinned or unit.leaving)]
+        return [unit for unit in unneeded if all(name.startswith(IN_CASE) for name in unit.slots)]
 
     async def make_room(
         self, model: ModelEntry, *, overlap: int = 0, patient: bool = False, without: Sequence[Unit] = ()
@@ -266,10 +279,12 @@ class DriverManager:
         if unit.leaving:
             return
         unit.supervised = True
+        unit.background = False
         unit.model.specification = instance.specification or unit.model.specification
         assert self.owner is not None
         self.owner.unit_ready(unit, instance)
         unit.announce_ready(instance)
+        self.on_ready(unit)
 
     def instance_lost(self, instance: Instance, reason: str) -> None:
         """The process is gone: move its streams, then restart it, retire it, or give it up."""
@@ -284,6 +299,9 @@ class DriverManager:
         if instance is unit.instance:
             unit.instance = None
         retry = self._plan(unit, instance, crash) if not expected and not self._closing else None
+        if not expected and not self._closing:
+            for told in self.on_lost:
+                told(unit)
         self.owner.instance_lost(unit, instance, crash)
         if unit.leaving or self._closing:
             if not unit.dead:
@@ -298,6 +316,11 @@ class DriverManager:
             )
 
     # ---- private -----------------------------------------------------------------------------------------------
+
+    def _loaded(self) -> set[str]:
+        """The models that are loaded and not on their way out."""
+        models = (unit for unit in self.units if unit.sockets is None)
+        return {unit.model.id for unit in models if not unit.leaving and not unit.dead}
 
     def _plan(self, unit: Unit, instance: Instance, crash: DriverCrashed) -> float | None:
         """Decide what follows a crash: schedule a restart and return its delay, or let the unit die."""
@@ -369,7 +392,7 @@ class DriverManager:
                 sockets = unit.sockets() if unit.sockets is not None else []
                 for one in sockets:
                     ours.enter_context(one)
-                instance.start(code, unit.file(), cold=unit.cold, sockets=sockets)
+                instance.start(code, unit.file(), cold=unit.cold, sockets=sockets, background=unit.background)
         except ByenatosError as error:
             instance.error = error
             instance.advance(InstanceState.FAILED, error.message)

@@ -38,7 +38,7 @@ class Enforcement:
                 found.append(f"{name} runs on, but could not be started again: {error.message}")
                 continue
             if not same:
-                swaps = [f"byenatos swap {slot} {unit.model.id}" for slot in sorted(unit.slots)]
+                swaps = [f"byenatos swap {slot} {unit.model.id}" for slot in sorted(unit.slots) if slot[0] != "("]
                 what = "; ".join(swaps or [f"byenatos models unload {unit.model.id}, then load it again"])
                 found.append(f"{name} runs by rules of policies/ that have changed since it was started: {what}")
         return found

@@ -3,7 +3,8 @@
 One table (``swaps.py``), one method per arrow; every step is journaled before the next one begins::
 
     requested -> validated -> preparing -> prepared -> switched -> draining -> retired
-        |            |            |            |
+        |            |            |            |                      |
+        |            |            |            |                      +--> rolled back (the old binding again)
         +------------+------------+------------+--> failed      (the old binding was never touched)
 
 What must stay true:
@@ -11,18 +12,32 @@ What must stay true:
 - Before ``switched`` nothing that serves is changed, so any failure, at any await, leaves the slot as it was.
 - The switch itself is one assignment in the event loop (``Routes.bind``), with no await between it and the move of the
   streams: no request can see half of it. The journal entry and the new binding are one transaction.
-- After ``switched`` there is nothing left that can fail: the old unit drains for as long as its streams take.
-- One swap at a time per slot, up to ``switched``; a drain may overlap the next swap.
+- After ``switched`` there is nothing left that can fail: the old unit is kept for a while (``probation.py``), then
+  drains for as long as its streams take, and until no conversation has its home there (``homes.py``). If the new one
+  fails meanwhile, the slot is bound to the old one again, by one assignment and one transaction like those of the
+  switch, and what runs at the new one follows.
+- One swap at a time per slot, up to ``switched``; a drain may overlap the next swap, a probation may not.
 - Where memory does not hold both models, the old one leaves between ``validated`` and ``preparing``: the slot stays
   bound to it, its requests wait, and a failure brings it back (``sequential.py``).
 
-Between two instances of one model whose warm state means the same in both, an ``immediate`` swap moves what runs with
-that state (``moves.py``): it is copied before the switch, while the old instance goes on, and the streams are cut over
-one by one behind the switch. Whatever goes wrong with one stream's state moves that stream by text.
+How a conversation gets to the target, the best way that the pair allows (``transfers.py``), chosen for each one and
+told in the event (``SwapEvent.sessions``):
+
+- ``kv``: between two instances whose warm state means the same in both, what runs moves with that state (``moves.py``).
+  It is copied before the switch, while the old instance goes on, and the streams are cut over one by one behind it.
+- ``tokens`` or ``text``: the target reads what was said (``text_moves.py``), behind the switch and while the old
+  instance goes on, so that little is left to read when the stream is cut over. Whatever goes wrong with one stream's
+  warm state moves that stream so.
+- ``drain``: it ends where it is, because a tool call is out, or because the target let it wait too long for a first
+  word (``trials.py``) and it went back.
 
 Strategies: ``graceful`` lets running streams end on the old instance. ``immediate`` stops them at a token boundary and
 continues them on the new one, with the text so far as prefix. The kernel's own copy of the text decides where that
-boundary is: whatever the old driver still sends afterwards finds no stream.
+boundary is: whatever the old driver still sends afterwards finds no stream. ``session_aware`` moves each conversation
+between its own turns (``session_moves.py``): at the switch those that have something at the old instance stay at home
+there, all else goes to the new one. ``background`` loads with low priority, waits in ``prepared`` until nothing of the
+slot runs or waits, and then moves conversations likewise; until it has switched it can be given up, and any other swap
+of the slot takes its place.
 
 What was tried instead: moving streams one by one as they reach a boundary. It is no faster (a stop costs the driver one
 message whatever it says) and it makes "which instance speaks for this stream" a question with two answers for a while.
@@ -30,17 +45,22 @@ message whatever it says) and it makes "which instance speaks for this stream" a
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import msgspec
 
 from byenatos_kernel.database import Database
 from byenatos_kernel.drivers import DriverManager
+from byenatos_kernel.endings import Endings
 from byenatos_kernel.instances import Instance
+from byenatos_kernel.measurements import Measurements
 from byenatos_kernel.models import ModelEntry
+from byenatos_kernel.probation import Probation, Probations
 from byenatos_kernel.registry import ModelRegistry
 from byenatos_kernel.routes import Routes, Slot
+from byenatos_kernel.self_test import self_test
 from byenatos_kernel.sequential import Sequential
+from byenatos_kernel.session_moves import SessionMoves
 from byenatos_kernel.session_states import SessionStates
 from byenatos_kernel.sessions import SessionStore
 from byenatos_kernel.suitability import Suitability
@@ -51,11 +71,21 @@ from byenatos_kernel.switchboard import Switchboard
 from byenatos_kernel.transfers import Copies, Transfers
 from byenatos_kernel.units import Unit
 from byenatos_sdk.protocol.control import Event, SwapAdvanced
-from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, Overloaded, Unavailable
+from byenatos_sdk.protocol.errors import (
+    ByenatosError,
+    Cancelled,
+    InvalidRequest,
+    NotFound,
+    Overloaded,
+    Unavailable,
+)
 from byenatos_sdk.protocol.frames import UNREADABLE
 from byenatos_sdk.protocol.messages import ModelHealthStatus, SwapEvent, SwapRequest, SwapState
 
 __all__ = ["HotSwapManager"]
+
+AS_ASKED = "as asked for"
+"""Why a slot went back, if nothing was wrong."""
 
 log = logging.getLogger("byenatos")
 
@@ -75,9 +105,12 @@ class HotSwapManager:
         publish: Callable[[Event], None],
         policy: Callable[[], SwapPolicy],
         states: SessionStates | None = None,
+        *,
+        measurements: Measurements,
     ) -> None:
         self._journal = SwapJournal(database)
-        self._transfers = Transfers(switchboard, states)
+        self._endings = Endings(switchboard)
+        self._transfers = Transfers(switchboard, routes, states, self._endings)
         self._sequential = Sequential(drivers, routes, switchboard, policy, self._announce, states)
         self._suitability = Suitability(SessionStore(database), switchboard, policy)
         self._registry = registry
@@ -85,9 +118,18 @@ class HotSwapManager:
         self._routes = routes
         self._switchboard = switchboard
         self._publish = publish
+        self.on_rolled_back: Callable[[Probation, str], None] = lambda _probation, _reason: None
+        """Who is told that a slot went back by itself."""
         self._policy = policy
+        self.probations = Probations(drivers, measurements, policy, self._turn_back)
         self._next = 1
         self._tasks: set[asyncio.Task[None]] = set()
+        self._current: dict[str, Swap] = {}
+
+    @property
+    def conversations(self) -> SessionMoves:
+        """What moves conversations between their turns."""
+        return self._transfers.sessions
 
     async def recover(self, configured: dict[str, str]) -> None:
         """Read the slots' bindings; a swap that a dead kernel left unfinished is undone or finished on paper.
@@ -113,10 +155,50 @@ class HotSwapManager:
         self._routes.bind(slot, unit)
         await self._journal.bind(slot)
 
-    async def swap(self, request: SwapRequest, observe: Callable[[SwapEvent], None] | None = None) -> SwapEvent:
+    async def back(self, name: str) -> SwapEvent:
+        """Roll the last swap of a slot back while its old unit is kept; return once all is at the old one again.
+
+        Raises:
+            NotFound, InvalidRequest: there is no such slot, or nothing is kept for it.
+            Unavailable: what is kept cannot serve just now.
+        """
+        if name not in self._routes.slots:
+            self._routes.resolve(name)
+            raise InvalidRequest(f"{name!r} is a model, not a slot; `byenatos slots` lists the slots")
+        swap = self.probations.roll_back(name, AS_ASKED).swap
+        await asyncio.wait({swap.ended})
+        return swap.event
+
+    def give_up_kept(self, model: str | None = None) -> bool:
+        """Let the old unit go that has been kept for the longest (of ``model``); return whether there was one."""
+        return self.probations.give_up(model)
+
+    def close(self) -> None:
+        """The kernel stops: keep nothing any more, and go back to nothing."""
+        while self.give_up_kept():
+            pass
+
+    async def try_out(self, unit: Unit) -> Instance:
+        """Wait until a unit is loaded, says that it is well, and has shown that it can answer; return its instance.
+
+        Raises:
+            ByenatosError: why nothing should count on it.
+        """
+        instance = await unit.until_ready()
+        await _check_health(instance)
+        await self_test(instance, self._switchboard.reserve())
+        return instance
+
+    async def swap(
+        self,
+        request: SwapRequest,
+        observe: Callable[[SwapEvent], None] | None = None,
+        *,
+        avoid: Collection[Unit] = (),
+    ) -> SwapEvent:
         """Swap, and return the event once new requests go to the target, or once the old model is gone.
 
-        ``observe`` is called with each step.
+        ``observe`` is called with each step. Units in ``avoid`` are not taken as the target.
 
         Raises:
             NotFound, InvalidRequest, Unavailable, Overloaded: why it failed; the slot is as it was.
@@ -125,29 +207,64 @@ class HotSwapManager:
         if slot is None:
             self._routes.resolve(request.slot)
             raise InvalidRequest(f"{request.slot!r} is a model, not a slot; `byenatos slots` lists the slots")
-        if slot.swap is not None and slot.swap.state not in ENDED:
-            raise InvalidRequest(
-                f"slot {slot.name!r} is being swapped to {slot.swap.target}; wait until it has switched"
-            )
         swap = Swap(self._next, request, slot.model, observe)
+        swap.avoid = avoid
+        if slot.swap is not None and slot.swap.state not in ENDED:
+            self._supersede(slot, swap)
         self._next += 1
         slot.swap = swap.event
+        self._current[slot.name] = swap
         task = asyncio.get_running_loop().create_task(self._run(swap, slot))
         self._tasks.add(task)
         task.add_done_callback(lambda done: self._done(done, swap, slot))
         await asyncio.shield(swap.switched if request.until == "switched" else swap.ended)
         return swap.event
 
+    async def cancel(self, name: str) -> SwapEvent:
+        """Give up the swap of a slot that has not switched yet; return once the slot is as it was.
+
+        Raises:
+            NotFound: there is none.
+        """
+        swap = self._current.get(name)
+        if swap is None or SwapState.FAILED not in TRANSITIONS[swap.event.state]:
+            raise NotFound(f"no swap of slot {name!r} that could still be given up; `byenatos swaps` lists them")
+        swap.give_up(Cancelled("given up by the operator"))
+        await asyncio.wait({swap.ended})
+        return swap.event
+
+    def _supersede(self, slot: Slot, swap: Swap) -> None:
+        """Give up a background swap that waits for its slot to be idle; what it has loaded stays for the next one.
+
+        Raises:
+            InvalidRequest: what runs is no such swap.
+        """
+        waiting = self._current[slot.name]
+        if waiting.request.strategy != "background" or waiting.event.state is not SwapState.PREPARED:
+            raise InvalidRequest(
+                f"slot {slot.name!r} is being swapped to {waiting.event.target}; wait until it has switched"
+            )
+        prepared = self._drivers.find(swap.request.model)
+        if prepared is not None:
+            prepared.slots.add(swap.reservation)
+        waiting.give_up(Cancelled(f"superseded by swap {swap.event.id} to {swap.request.model}"))
+
     def _done(self, task: asyncio.Task[None], swap: Swap, slot: Slot) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:  # a bug; whoever waits must not wait for ever
             log.error("swap %d failed", swap.event.id, exc_info=task.exception())
-            slot.swap = None
+            self._forget(swap, slot)
             self._sequential.give_up(slot, ByenatosError("the kernel failed during a swap; its log says how"))
             for future in (swap.switched, swap.ended):
                 if not future.done():
                     future.set_exception(ByenatosError("the kernel failed during the swap; its log says how"))
                     future.exception()
+
+    def _forget(self, swap: Swap, slot: Slot) -> None:
+        """The slot is not being swapped any more, unless another swap has taken over."""
+        if self._current.get(slot.name) is swap:
+            del self._current[slot.name]
+            slot.swap = None
 
     # ---- the arrows --------------------------------------------------------------------------------------------
 
@@ -159,16 +276,17 @@ class HotSwapManager:
             target = await self._validate(swap, slot)
             await self._note(swap, slot)
             if target is None:
+                await self._until_idle(swap, slot)
                 target = await self._sequential.exchange(swap, slot, self._registry.model(swap.request.model))
             await self._prepare(swap, slot, target)
-            copies = await self._transfers.ahead(swap, slot.unit, target)
+            copies = await self._copy_ahead(swap, slot, target)
             left = await self._switch(swap, slot, target, copies)
         except ByenatosError as error:
-            if target is not None:
-                target.slots.discard(swap.reservation)
-                self._drivers.release(target)
+            for unit in [unit for unit in self._drivers.units if swap.reservation in unit.slots]:
+                unit.slots.discard(swap.reservation)
+                self._drivers.release(unit)
             await self._sequential.restore(swap, slot, target, error)
-            slot.swap = None
+            self._forget(swap, slot)
             swap.advance(SwapState.FAILED, detail=error.message)
             try:
                 await self._note(swap, None)
@@ -178,10 +296,17 @@ class HotSwapManager:
                     future.exception()
             return
         await self._transfers.behind(swap, target, copies)
-        slot.swap = None
+        self._forget(swap, slot)
         swap.switched.set_result(None)
-        await self._drain(swap, left)
-        swap.ended.set_result(None)
+        moving = None
+        if left is not None:
+            moving = asyncio.get_running_loop().create_task(self._transfers.finish(swap, slot, left, copies))
+        await self._drain(swap, slot, left, moving)
+        if swap.event.state is SwapState.ROLLED_BACK:
+            swap.ended.set_exception(Unavailable(f"swap {swap.event.id} was rolled back: {swap.event.detail}"))
+            swap.ended.exception()
+        else:
+            swap.ended.set_result(None)
 
     async def _validate(self, swap: Swap, slot: Slot) -> Unit | None:
         """Requested -> validated: the target is known, suits the slot, and there is room for it.
@@ -191,21 +316,26 @@ class HotSwapManager:
         model = self._registry.model(swap.request.model)
         self._registry.plugin_for(model)
         swap.forced = await self._suitability.check(swap.request, slot, model, self._drivers.find(model.id))
-        target = self._running(model, slot)
+        target = self._running(model, slot, swap.avoid)
         if target is None:
+            background = swap.request.strategy == "background"
+            self.probations.end(slot.name)
             try:
                 await self._drivers.make_room(model, overlap=1)
-                target = self._running(model, slot) or self._drivers.load(model, overlap=1)
+                target = self._running(model, slot, swap.avoid) or self._drivers.load(
+                    model, overlap=1, background=background
+                )
             except Overloaded as lack:
                 self._sequential.plan(swap, slot, model, lack)
         if target is not None:
             target.slots.add(swap.reservation)
+            self.probations.end(slot.name)
         swap.advance(SwapState.VALIDATED, detail=swap.forced)
         return target
 
-    def _running(self, model: ModelEntry, slot: Slot) -> Unit | None:
+    def _running(self, model: ModelEntry, slot: Slot, avoid: Collection[Unit]) -> Unit | None:
         """The unit of a model that a slot can be swapped to as it is; a dead one makes way."""
-        running = self._drivers.find(model.id)
+        running = self._drivers.find(model.id, but=avoid)
         if running is not None and running.dead:
             self._drivers.drop(running)
             return None
@@ -215,26 +345,44 @@ class HotSwapManager:
         """Validated -> preparing -> prepared: the target is loaded and says that it is well."""
         swap.advance(SwapState.PREPARING)
         await self._note(swap, slot)
-        instance = await target.until_ready()
-        await _check_health(instance)
+        await swap.unless_given_up(self.try_out(target))
         swap.advance(SwapState.PREPARED)
         await self._note(swap, slot)
+
+    async def _copy_ahead(self, swap: Swap, slot: Slot, target: Unit) -> Copies:
+        """Copy what can be copied while the old unit serves; ``background`` waits here until the slot is idle.
+
+        When this returns for such a swap, the slot is idle, and nothing was awaited since.
+        """
+        background = swap.request.strategy == "background" and swap.event.mode == "overlap"
+        while True:
+            if background:
+                await self._until_idle(swap, slot)
+                await swap.unless_given_up(target.until_ready())  # it may have died while it waited
+            copies = await self._transfers.ahead(swap, slot.unit, target, self._policy().swap.live_session_s)
+            if not background or self._endings.idle(slot.name):
+                return copies
+
+    async def _until_idle(self, swap: Swap, slot: Slot) -> None:
+        """A ``background`` swap disturbs nobody: wait until nothing of the slot runs or waits."""
+        while swap.request.strategy == "background" and not self._endings.idle(slot.name):
+            await swap.unless_given_up(self._endings.next())
 
     async def _switch(self, swap: Swap, slot: Slot, target: Unit, copies: Copies) -> Unit | None:
         """Prepared -> switched: the one assignment, and the move of the streams.
 
         Those that move with their state go on at the old instance, as in a graceful swap, until it is their turn.
         """
-        if target.ready is None:
+        if swap.given_up.done() or target.ready is None:
             self._transfers.abandon(copies)
+            swap.check()
             raise Unavailable(f"{target.model.id} was lost just before the switch")
         left = self._routes.bind(slot, target)
+        self.probations.begin(swap, slot, left, target)
         target.slots.discard(swap.reservation)
         moved = stayed = 0
         if left is not None:
-            moved, stayed = self._switchboard.take_over(
-                slot.name, left, target, running=swap.request.strategy == "immediate", but=copies.streams
-            )
+            moved, stayed = self._transfers.take_over(swap, slot, left, target, copies)
         moved += self._sequential.serve(swap, slot, target)
         swap.advance(SwapState.SWITCHED, moved=moved, draining=stayed)
         slot.swap = swap.event
@@ -247,10 +395,23 @@ class HotSwapManager:
             swap.event = msgspec.structs.replace(swap.event, detail=f"not recorded: {error.message}")
         return left
 
-    async def _drain(self, swap: Swap, left: Unit | None) -> None:
-        """Switched -> draining -> retired: the old unit goes once nothing needs it."""
-        swap.advance(SwapState.DRAINING, draining=swap.event.draining_streams)
+    async def _drain(self, swap: Swap, slot: Slot, left: Unit | None, moving: asyncio.Task[None] | None) -> None:
+        """Switched -> draining -> retired: the old unit goes once nothing needs it, not even as the way back."""
+        probation = self.probations.of(swap, slot)
+        kept = probation.sentence if probation is not None else ""
+        said = "; ".join(filter(None, (swap.event.detail, kept)))
+        swap.advance(SwapState.DRAINING, detail=said, draining=swap.event.draining_streams)
+        if probation is not None:
+            self.probations.judge(probation)
         await self._note(swap, None)
+        back = probation is not None and bool(await probation.verdict)
+        if moving is not None:
+            if back:
+                moving.cancel()
+            await asyncio.wait({moving})
+        if probation is not None and back:
+            await self._bring_back(probation)
+            return
         if left is not None and not left.wanted:
             self._drivers.release(left)
             await left.gone.wait()
@@ -258,11 +419,45 @@ class HotSwapManager:
         self._registry.forget_removed()
         await self._note(swap, None)
 
+    def _turn_back(self, probation: Probation, reason: str) -> None:
+        """Draining -> rolled back: the one assignment, as in a switch. What runs at the new unit follows."""
+        swap, slot = probation.swap, probation.slot
+        self._routes.bind(slot, probation.kept)
+        swap.advance(SwapState.ROLLED_BACK, detail=reason)
+        for session in self._routes.homes.at(probation.kept, slot.name):
+            self._routes.homes.leave(session)
+        self._switchboard.take_over(slot.name, probation.target, probation.kept, running=False)
+        self._announce(swap)
+        if reason != AS_ASKED:
+            self.on_rolled_back(probation, reason)
+
+    async def _bring_back(self, probation: Probation) -> None:
+        """After the slot is bound to the old unit again: record that, and bring back what runs at the new one."""
+        swap, slot, kept, target = probation.swap, probation.slot, probation.kept, probation.target
+        await self._record(swap)
+        way = Swap(swap.event.id, SwapRequest(slot.name, kept.model.id, "immediate"), target.model.id)
+        copies = await self._transfers.ahead(way, target, kept, self._policy().swap.live_session_s)
+        moved, _ = self._transfers.take_over(way, slot, target, kept, copies)
+        way.event = msgspec.structs.replace(way.event, moved_streams=moved)
+        await self._transfers.behind(way, kept, copies)
+        await self._transfers.finish(way, slot, target, copies)
+        self.probations.let_go(probation)
+        self._drivers.release(target)
+        event = way.event
+        swap.event = msgspec.structs.replace(
+            swap.event, moved_streams=event.moved_streams, warm_streams=event.warm_streams
+        )
+        await self._record(swap)
+
     async def _note(self, swap: Swap, slot: Slot | None) -> None:
         """Publish and journal where the swap stands."""
         if slot is not None:
             slot.swap = swap.event
         self._announce(swap)
+        await self._record(swap)
+
+    async def _record(self, swap: Swap) -> None:
+        """Journal where the swap stands; from ``switched`` on that may fail, and the next step tries again."""
         try:
             await self._journal.record(swap)
         except ByenatosError:

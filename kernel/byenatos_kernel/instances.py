@@ -81,6 +81,9 @@ class Instance(DriverLink):
         self.state = InstanceState.DISCOVERED
         self.detail = ""
         self.streams: dict[int, Stream] = {}
+        self.listeners: dict[int, Callable[[DriverEvent], None]] = {}
+        """Who hears what is said under a number that is no stream's."""
+        self.tested = False
         self.specification: ModelSpecification | None = None
         self.error: ByenatosError | None = None
         self.restarts = 0
@@ -146,11 +149,12 @@ class Instance(DriverLink):
         *,
         cold: bool = False,
         sockets: Sequence[socket.socket] = (),
+        background: bool = False,
     ) -> None:
         """Launch the process on the verified files and have it load the model; the owner hears of the outcome.
 
-        ``file`` is that of the model. A ``cold`` one is not forked from a template that has loaded it. ``sockets`` are
-        handed over.
+        ``file`` is that of the model. A ``cold`` one is not forked from a template that has loaded it, nor is one in
+        the ``background``: it loads by itself, in threads of low priority. ``sockets`` are handed over.
         """
         model = self.model
         self._order = LoadOrder(
@@ -162,9 +166,10 @@ class Instance(DriverLink):
             digest=file.digest if file is not None else "",
             declared=model.declared,
             strict=model.strict,
+            background=background,
         )
         self.advance(InstanceState.STARTING)
-        self.launch(code, file=file, order=None if cold else self._order, sockets=sockets)
+        self.launch(code, file=file, order=None if cold or background else self._order, sockets=sockets)
         self._welcomed.add_done_callback(self._after_handshake)
 
     def retire(self, grace_s: float) -> None:
@@ -217,6 +222,10 @@ class Instance(DriverLink):
 
     def event(self, number: int, event: DriverEvent) -> None:
         """Take one event that belongs to no stream; whoever sends many is not a driver any more."""
+        listener = self.listeners.get(number)
+        if listener is not None:
+            listener(event)
+            return
         self.strays += 1
         if self.strays > MOST_STRAYS:
             self.fail(f"sent more than {MOST_STRAYS} events in a moment that belong to no stream")

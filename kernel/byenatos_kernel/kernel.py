@@ -7,6 +7,7 @@ import signal
 
 from byenatos_kernel import __version__
 from byenatos_kernel.access import Access
+from byenatos_kernel.arrivals import Arrivals
 from byenatos_kernel.bus import Bus
 from byenatos_kernel.clients import ClientState
 from byenatos_kernel.config import Config
@@ -26,19 +27,28 @@ from byenatos_kernel.memory_budget import MemoryBudget
 from byenatos_kernel.model_files import Digests
 from byenatos_kernel.models import ModelEntry
 from byenatos_kernel.nurseries import Nurseries
+from byenatos_kernel.offers import Offers
 from byenatos_kernel.places import Places
 from byenatos_kernel.plugins import PluginShelf
+from byenatos_kernel.preloads import Preloads
+from byenatos_kernel.pressure import Machine
 from byenatos_kernel.profiles import Profiles
 from byenatos_kernel.registry import ModelRegistry
+from byenatos_kernel.renewals import Renewals
 from byenatos_kernel.routes import Routes
 from byenatos_kernel.rules import Rules
+from byenatos_kernel.session_homes import SessionHomes
 from byenatos_kernel.session_states import SessionStates
 from byenatos_kernel.sessions import SessionStore
 from byenatos_kernel.shipped import shipped, swap_file
+from byenatos_kernel.stand_ins import StandIns
 from byenatos_kernel.supply import Supply
 from byenatos_kernel.swap_policy import SwapPolicy, read_swap_policy
 from byenatos_kernel.switchboard import Switchboard
+from byenatos_kernel.trigger_measures import TriggerMeasures
+from byenatos_kernel.triggers import Triggers
 from byenatos_kernel.turns import Turns
+from byenatos_kernel.usage import UsageHistory
 from byenatos_kernel.warm import WarmState
 from byenatos_kernel.watched_file import WatchedFile
 from byenatos_sandbox import Templates, memory, missing_layers
@@ -51,6 +61,7 @@ from byenatos_sdk.protocol.control import (
     InstanceChanged,
     ModelChanged,
     SwapAdvanced,
+    TriggerFired,
 )
 from byenatos_sdk.protocol.errors import ByenatosError
 from byenatos_sdk.protocol.frames import Call, Open
@@ -101,7 +112,12 @@ class Kernel:
         self.warm = WarmState()
         self.states = SessionStates(self.warm, Hibernation(home.warm, home.warm_key))
         self.switchboard = Switchboard(self.places, self.routes, self.turns, self.bus, self.warm, self.states)
-        self.measurements = Measurements(asyncio.get_running_loop().time)
+        clock = asyncio.get_running_loop().time
+        self.measurements = Measurements(clock)
+        arrivals = Arrivals(clock)
+        self.trigger_measures = TriggerMeasures(
+            self.measurements, arrivals, Machine(), lambda: self.switchboard.live, self.routes.slots, clock
+        )
         self.swaps = HotSwapManager(
             self.database,
             self.registry,
@@ -111,14 +127,41 @@ class Kernel:
             self._publish,
             lambda: self.policy.value,
             self.states,
+            measurements=self.measurements,
+        )
+        self.triggers = Triggers(
+            lambda: self.policy.value.triggers,
+            self.trigger_measures,
+            self.routes.slots,
+            self.registry.models.__contains__,
+            self.swaps.swap,
+            self._publish,
+            on=config.driver.auto_optimization,
+            clock=clock,
+        )
+        history = UsageHistory(self.database, lambda name: name in self.registry.models)
+        self.preloads = Preloads(
+            self.drivers, self.registry, history, lambda: self.policy.value.preload, self.states, clock=clock
         )
         self.supply = Supply(self.registry, self.drivers, self.routes, self.swaps, config.driver.fallback_model)
+        self.renewals = Renewals(self.registry, self.drivers, self.routes, self.swaps, self.supply)
+        self.offers = Offers(self.database, self.registry, self.drivers)
+        self.stand_ins = StandIns(self.registry, self.drivers, lambda: self.policy.value)
+        self.session_homes = SessionHomes(
+            self.registry, self.drivers, self.routes, self.supply, self.switchboard, self.swaps.conversations
+        )
         self.fronts = FrontManager(config.fronts, access.clients, self.drivers, self.bus)
         self.health = HealthWatch(self.drivers, config.driver.health_check_interval)
         self.control = Control(self, (*config.not_in_force(), *missing_layers()))
         self.drivers.owner = self.switchboard
         self.drivers.egress = self.egress
+        self.drivers.on_ready = self.offers.ready
+        self.offers.used = lambda model: self.registry.in_use(model) or bool(self.routes.bound_to(model))
+        self.drivers.evictors += [self.swaps.give_up_kept, self.preloads.give_up]
         self.places.fallback = self.supply.fallback
+        self.places.way_back = self.swaps.probations.kept_by
+        self.swaps.on_rolled_back = self.renewals.rolled_back
+        self.places.stand_in = self.stand_ins.find
         self.shelf.in_use = lambda: {unit.plugin.digest for unit in self.drivers.units}
         self.registry.in_use = lambda model: any(unit.model.id == model for unit in self.drivers.units)
         self.registry.on_removed = self.supply.removed
@@ -126,7 +169,14 @@ class Kernel:
         self.registry.on_plugins = self.fronts.plugins_changed
         self.registry.on_scan = self._scanned
         self.rules.on_change = self._rules_changed
-        self.switchboard.on_ended.append(self.measurements.ended)
+        self.switchboard.failover.on_left += [self.measurements.left, self.swaps.probations.left]
+        self.switchboard.on_opened.append(arrivals.opened)
+        self.switchboard.on_ended += [
+            self.measurements.ended,
+            self.swaps.probations.ended,
+            history.ended,
+            self.preloads.ended,
+        ]
         self.bus.owner = self
         self._config = config
 
@@ -139,11 +189,14 @@ class Kernel:
         self.nurseries.templates.start()
         self.database.open()
         await self.swaps.recover(self._config.bindings)
+        await self.offers.load()
         await self.registry.start()
         await self.supply.start()
         self.bus.start()
         self.fronts.start()
         self.health.start()
+        self.preloads.start()
+        self.triggers.start(await self.swaps.history())
         memory.settle()
         log.info("kernel %s serves %s (pid %d)", __version__, self.home.endpoint, os.getpid())
         await self._stopping.wait()
@@ -212,12 +265,17 @@ class Kernel:
         self.stop()
 
     async def _close(self) -> None:
+        self.triggers.close()
+        self.swaps.close()
         self.health.close()
         self.fronts.close()
         self.rules.close()
         self.policy.close()
         self.registry.close()
+        self.offers.close()
         await self.switchboard.drain(DRAIN_S)
+        self.stand_ins.close()
+        await self.preloads.close()
         await self.drivers.close(STOP_S)
         await self.egress.close()
         self.nurseries.close()
@@ -227,6 +285,7 @@ class Kernel:
 
     def _publish(self, event: Event) -> None:
         _log_event(event)
+        self.trigger_measures.happened(event)
         self.control.publish(event)
 
 
@@ -244,3 +303,6 @@ def _log_event(event: Event) -> None:
     elif isinstance(event, SwapAdvanced):
         swap = event.swap
         log.info("swap %d of %s to %s: %s %s", swap.id, swap.slot, swap.target, swap.state.value, swap.detail)
+    elif isinstance(event, TriggerFired):
+        done = "would swap" if event.dry_run else "could not swap" if event.problem else "swaps"
+        log.info("trigger %s %s %s to %s %s", event.trigger, done, event.slot, event.model, event.problem)

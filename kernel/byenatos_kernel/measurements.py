@@ -32,11 +32,11 @@ NOT_THE_MODELS = frozenset(
 
 
 class Outcome(Struct, frozen=True, gc=False):
-    """One request that ended ``at`` a loop time.
+    """One request that ended, or left a model that failed it, ``at`` a loop time.
 
     ``code`` is empty if it was answered; ``failed`` if it was not and that was the model's doing. ``first_s``: from the
     request to its first delta (``None``: there was none). ``took_s``: to its end. ``characters`` of the answer, about.
-    ``moves``: how often it changed its place.
+    ``moves``: how often it changed its place. ``tokens`` of the answer, if its driver counted them.
     """
 
     at: float
@@ -48,6 +48,7 @@ class Outcome(Struct, frozen=True, gc=False):
     took_s: float
     characters: int
     moves: int
+    tokens: int | None = None
 
 
 class Measurements:
@@ -59,10 +60,19 @@ class Measurements:
 
     def ended(self, stream: Stream, terminal: Terminal) -> None:
         """Keep what became of a stream; those that address no slot are not measured."""
+        if isinstance(terminal, Failure):
+            self._keep(stream, terminal.code)
+        else:
+            self._keep(stream, "", terminal.usage.output_tokens)
+
+    def left(self, stream: Stream, code: str) -> None:
+        """A stream goes on elsewhere since its model failed it: that counts against the model, whatever follows."""
+        self._keep(stream, code)
+
+    def _keep(self, stream: Stream, code: str, tokens: int | None = None) -> None:
         if stream.slot is None:
             return
         now = self._clock()
-        code = terminal.code if isinstance(terminal, Failure) else ""
         outcome = Outcome(
             at=now,
             epoch=stream.epoch,
@@ -73,11 +83,17 @@ class Measurements:
             took_s=now - stream.opened_at,
             characters=stream.total,
             moves=stream.moves,
+            tokens=tokens,
         )
         kept = self._outcomes.get(stream.slot)
         if kept is None:
             kept = self._outcomes[stream.slot] = deque(maxlen=MOST)
         kept.append(outcome)
+
+    def latest(self, slot: str) -> Outcome | None:
+        """The outcome of a slot's request that ended last."""
+        kept = self._outcomes.get(slot)
+        return kept[-1] if kept else None
 
     def since(self, slot: str, at: float) -> list[Outcome]:
         """The outcomes of a slot since a loop time, the oldest first."""

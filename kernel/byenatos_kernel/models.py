@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from byenatos_kernel.model_files import ModelFile
 from byenatos_kernel.verdicts import Verdict
@@ -10,7 +10,7 @@ from byenatos_sdk.manifest import Manifest
 from byenatos_sdk.protocol.control import ModelInfo, ModelState, PluginInfo, PluginState
 from byenatos_sdk.protocol.messages import ModelSpecification
 
-__all__ = ["ModelEntry", "PluginEntry", "printable"]
+__all__ = ["ModelEntry", "Offer", "PluginEntry", "printable"]
 
 
 class PluginEntry:
@@ -18,10 +18,11 @@ class PluginEntry:
 
     ``path`` is the folder that the operator sees, ``stored`` the verified copy of it that drivers run from.
     ``manifest`` is that of the copy, and ``None`` when the plugin may not run (``reason`` says why); ``declared`` is
-    the last that was good. ``imports`` are folders with packages of the driver's own.
+    the last that was good. ``imports`` are folders with packages of the driver's own. ``held`` says why the folder's
+    own version does not run, where an earlier one does instead.
     """
 
-    __slots__ = ("checking", "declared", "id", "imports", "manifest", "path", "reason", "stored", "verdict")
+    __slots__ = ("checking", "declared", "held", "id", "imports", "manifest", "path", "reason", "stored", "verdict")
 
     def __init__(
         self,
@@ -42,6 +43,7 @@ class PluginEntry:
         self.stored = stored or path
         self.imports = imports
         self.checking = False
+        self.held = ""
 
     @property
     def digest(self) -> str:
@@ -66,15 +68,26 @@ class PluginEntry:
             key=verdict.key,
             digest=verdict.digest,
             unsigned=verdict.unsigned,
+            held=self.held,
         )
+
+
+class Offer(NamedTuple):
+    """A model that a vendor offers, and when it was heard of, in seconds since the epoch."""
+
+    specification: ModelSpecification
+    at: float
 
 
 class ModelEntry:
     """A model: a file that a driver took, or one that a plugin or the configuration declares (``path`` is ``None``).
 
+    One that only its vendor's list names has ``offered_at``, the time at which it was heard of; else that is 0.
+
     ``file`` is that file, open and hashed, once it was judged to be a model. ``declared`` is what the manifest says of
     it. ``settings`` go to the driver; ``max_tokens``, ``temperature``, ``timeout_s`` and ``strict`` are the operator's
     defaults.
+    ``gap_timeout_s`` is for how long an answer may be silent (``None``: as ``gaps.py`` says, 0: for ever).
     ``journal`` is every how many tokens running answers are journaled (0: never).
     """
 
@@ -82,9 +95,11 @@ class ModelEntry:
         "declared",
         "driver",
         "file",
+        "gap_timeout_s",
         "id",
         "journal",
         "max_tokens",
+        "offered_at",
         "path",
         "reason",
         "settings",
@@ -111,7 +126,13 @@ class ModelEntry:
         self.strict = False
         self.temperature: float | None = None
         self.timeout_s: float | None = None
+        self.gap_timeout_s: float | None = None
         self.journal = 0
+        self.offered_at = 0.0
+
+    def offered_by(self, driver: str) -> bool:
+        """Whether nobody but the vendor of ``driver`` speaks of it."""
+        return bool(self.offered_at) and self.driver == driver
 
     def info(self, instances: int, slots: tuple[str, ...]) -> ModelInfo:
         """The model as clients see it."""
@@ -124,6 +145,7 @@ class ModelEntry:
             self.specification or self.declared,
             instances,
             slots,
+            self.offered_at,
         )
 
 

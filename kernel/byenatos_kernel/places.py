@@ -4,11 +4,12 @@ A stream is in exactly one place. Whoever wants it elsewhere takes it out first 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from typing import Protocol
 
 from byenatos_kernel.drivers import DriverManager
 from byenatos_kernel.instances import Instance
-from byenatos_kernel.routes import Routes
+from byenatos_kernel.routes import Routes, Slot
 from byenatos_kernel.slot_queue import SlotQueue
 from byenatos_kernel.streams import Stream, StreamState
 from byenatos_kernel.units import Unit
@@ -21,13 +22,25 @@ PATIENCE_S = 2.0
 """A restart that is due within this time is waited for."""
 
 
+class StandIn(Protocol):
+    """Finds what serves instead of a slot's own model; ``StandIns.find``."""
+
+    def __call__(self, slot: Slot, tried: Collection[str], *, load: bool) -> Unit | None:
+        """Return it, if there is one whose model is not in ``tried``."""
+
+
 class Places:
-    """Puts streams on instances and takes them off. Its owner sets ``fallback``, ``fail`` and ``started``."""
+    """Puts streams on instances and takes them off.
+
+    Its owner sets ``fallback``, ``way_back``, ``stand_in``, ``fail`` and ``started``.
+    """
 
     def __init__(self, drivers: DriverManager, routes: Routes) -> None:
         self.fallback: Callable[[], Unit | None] = lambda: None
+        self.way_back: Callable[[str], Unit | None] = lambda _slot: None
+        self.stand_in: StandIn = lambda _slot, _tried, *, load: None  # noqa: ARG005 - as StandIns.find
         self.fail: Callable[[Stream, ByenatosError], None] = lambda _stream, _error: None
-        self._drivers = drivers
+        self.drivers = drivers
         self._routes = routes
         self.started: Callable[[Stream, Instance], None] = lambda _stream, _instance: None
         self._next = 1
@@ -66,7 +79,7 @@ class Places:
             self.start(stream, instance)
             return
         if self.returns(unit):
-            refuge = self.refuge(stream, unit) if unit.restarts else None
+            refuge = self.refuge(stream, unit, load=False) if unit.restarts else None
             if refuge is not None and refuge.ready is not None:
                 self.start(stream, refuge.ready)
             else:
@@ -77,30 +90,53 @@ class Places:
             raise unit.unavailable(self._loop.time())
         self.place(stream, refuge)
 
-    def refuge(self, stream: Stream, lost: Unit) -> Unit | None:
-        """Where a stream can go when its unit cannot serve it.
+    def refuge(self, stream: Stream, lost: Unit, *, load: bool = True) -> Unit | None:
+        """Where a stream can go when its unit cannot serve it: a unit that has not failed it yet.
 
-        What its slot is bound to by now, another process with the same model, or the fallback. While its slot has a
-        queue, it is to wait in that.
+        What its slot is bound to by now, the old unit that is still kept after a swap, another process with the same
+        model, the fallback, or one of the slot's ``degrade_to``, which are loaded for it unless ``load`` is false.
+        While its slot has a queue, it is to wait in that.
         """
         if self._queue_of(stream) is not None:
             return lost
-        slot = self._routes.slots.get(stream.slot) if stream.slot is not None else None
-        for unit in (slot.unit if slot is not None else None, self.twin(lost), self.fallback()):
-            if unit is not None and unit is not lost and (unit.ready or unit.starting):
-                return unit
-        return None
+        slot = self._routes.slot_of(stream)
+        tried = {id(lost), *(id(unit) for unit, _ in stream.refusals)}
+        bound, kept = (slot.unit, self.way_back(slot.name)) if slot is not None else (None, None)
+        for unit in (bound, kept, self.twin(lost), self.fallback()):
+            if unit is not None and id(unit) not in tried and (unit.ready or unit.starting):
+                return self._standing_in(slot, unit)
+        if slot is None:
+            return None
+        models = {lost.model.id, *(unit.model.id for unit, _ in stream.refusals)}
+        return self._standing_in(slot, self.stand_in(slot, models, load=load))
 
     def twin(self, unit: Unit) -> Unit | None:
         """Another unit with the same model that is ready, such as the one that a swap is preparing."""
         return next(
             (
                 one
-                for one in self._drivers.units
+                for one in self.drivers.units
                 if one.model is unit.model and one is not unit and one.ready and not one.leaving
             ),
             None,
         )
+
+    def instead(self, name: str) -> Unit | None:
+        """What serves a slot whose model could not even begin to be loaded: the fallback, or one of ``degrade_to``."""
+        slot = self._routes.slots.get(name)
+        if slot is None or slot.unit is not None or slot.swap is not None or self._routes.awaited(slot):
+            return None
+        unit = self.fallback()
+        if unit is None or not (unit.ready or unit.starting):
+            unit = self.stand_in(slot, (), load=True)
+        return self._standing_in(slot, unit)
+
+    @staticmethod
+    def _standing_in(slot: Slot | None, unit: Unit | None) -> Unit | None:
+        """Note which unit serves a slot whose own does not; return that unit."""
+        if slot is not None and unit is not None and unit is not slot.unit:
+            slot.stand_in = unit
+        return unit
 
     def returns(self, unit: Unit) -> bool:
         """Whether an instance of ``unit`` is there, or will be soon."""
@@ -141,6 +177,7 @@ class Places:
         stream.model = instance.model.id
         stream.state = StreamState.RUNNING
         stream.progress = self._loop.time()
+        stream.entered = stream.total
         instance.streams[number] = stream
 
     def why_waiting(self, stream: Stream) -> str:
@@ -156,7 +193,7 @@ class Places:
         """Take a stream out of its place; with ``stop`` the driver is told, since it does not know yet."""
         instance = stream.instance
         if instance is None:
-            for unit in self._drivers.units:
+            for unit in self.drivers.units:
                 unit.leave(stream)
             queue = self._queue_of(stream)
             if queue is not None:
@@ -170,4 +207,4 @@ class Places:
                 instance.send(Stop(stream.id))
             except Overloaded:
                 instance.fail("does not read its channel: not even a stop could be delivered")
-        self._drivers.stream_ended(instance)
+        self.drivers.stream_ended(instance)

@@ -1,10 +1,11 @@
 """The model registry: which plugins and models there are, kept true while folders change.
 
 Plugins come from the shelf (``plugins.py``), which has them verified; models from files dropped into ``<home>/models``,
-from ``[[models]]`` in manifests, and from ``model_config``. Neither a plugin's code nor a model's file is ever
-understood here: a manifest is data, and a file is opened, judged by the driver that asks for files of its name, in a
-process of its own (``probe``), and hashed. A file on its way in is ``copying``, then ``checking``, then ``available``
-or ``refused`` with the reason; one that was deleted is ``removed`` until nothing uses it any more.
+from ``[[models]]`` in manifests, from ``model_config``, and last from vendors' lists (``offers.py``). Neither a
+plugin's code nor a model's file is ever understood here: a manifest is data, and a file is opened, judged by the driver
+that asks for files of its name, in a process of its own (``probe``), and hashed. A file on its way in is ``copying``,
+then ``checking``, then ``available`` or ``refused`` with the reason; one that was deleted is ``removed`` until nothing
+uses it any more.
 """
 
 import asyncio
@@ -27,7 +28,7 @@ from byenatos_kernel.folders import (
 )
 from byenatos_kernel.grants import Grants
 from byenatos_kernel.model_files import Digests, ModelFile
-from byenatos_kernel.models import ModelEntry, PluginEntry, printable
+from byenatos_kernel.models import ModelEntry, Offer, PluginEntry, printable
 from byenatos_kernel.plugins import PluginShelf
 from byenatos_kernel.probes import Prober, Verdict, takes
 from byenatos_sdk.protocol.control import Event, ModelChanged, ModelState
@@ -55,6 +56,7 @@ class ModelRegistry:
     ) -> None:
         self.plugins: dict[str, PluginEntry] = {}
         self.models: dict[str, ModelEntry] = {}
+        self.offers: dict[str, dict[str, Offer]] = {}
         self.on_judged: Callable[[ModelEntry], None] = lambda _: None
         self.on_plugins: Callable[[dict[str, PluginEntry]], None] = lambda _: None
         self.on_removed: Callable[[ModelEntry], None] = lambda _: None
@@ -121,6 +123,16 @@ class ModelRegistry:
             raise NotFound(f"no model {id!r}; there is {self._names(usable)}")
         return entry
 
+    def offer(self, driver: str, offers: dict[str, Offer]) -> None:
+        """Enter what the vendor of a driver offers, in place of what it offered before."""
+        before = self.offers.get(driver, {})
+        self.offers[driver] = offers
+        self._declare()
+        for name in offers.keys() - before.keys():
+            entry = self.models.get(name)
+            if entry is not None and entry.offered_by(driver):
+                self.on_judged(entry)  # a slot may have been waiting for it
+
     def forget_removed(self) -> None:
         """Drop the models whose file is gone and that nothing uses any more; others may have waited for their names."""
         for entry in [entry for entry in self.models.values() if entry.state == "removed"]:
@@ -161,7 +173,7 @@ class ModelRegistry:
             self._scan_models()
 
     def _declare(self) -> None:
-        """Enter the models that need no file: those of the manifests, then those of the configuration."""
+        """Enter the models that need no file: of the manifests, of the configuration, then of the vendors' lists."""
         declared: dict[str, ModelEntry] = {}
         for plugin in self.plugins.values():
             manifest = plugin.declared  # of one that is refused by now too: what runs is still its model
@@ -176,18 +188,27 @@ class ModelRegistry:
                 plugin_settings = self._settings_of(configured.vendor)
                 declared[configured.model_id] = ModelEntry(configured.model_id, configured.vendor)
                 declared[configured.model_id].settings = plugin_settings
+        for driver, offers in self.offers.items():
+            if (offering := self.plugins.get(driver)) is not None and offering.declared is not None:
+                for name, offer in offers.items():
+                    declared.setdefault(name, _offered(driver, offering.declared.settings, offer))
         for entry in declared.values():
             self._configure(entry)
             known = self.models.get(entry.id)
-            if known is None or (known.path is None and known.state == "removed"):
+            if known is None or (known.path is None and known.state == "removed") or self._yields(known, entry):
                 self.models[entry.id] = entry
                 self._announce(entry)
             elif known.path is None and known.driver == entry.driver:
                 known.settings = entry.settings
                 known.declared = entry.declared
+                known.offered_at = entry.offered_at
         for known in list(self.models.values()):
             if known.path is None and known.id not in declared and known.state != "removed":
                 self._remove(known)
+
+    def _yields(self, known: ModelEntry, entry: ModelEntry) -> bool:
+        """Whether a name goes from a model that only a vendor's list names to one that is declared."""
+        return known.offered_at > 0 and not entry.offered_at and not self.in_use(entry.id)
 
     def _has_file(self, configured: ModelConfig) -> bool:
         plugin = self.plugins.get(configured.vendor)
@@ -211,6 +232,7 @@ class ModelRegistry:
                 entry.temperature = configured.temperature
                 entry.strict = configured.strict
                 entry.timeout_s = configured.timeout
+                entry.gap_timeout_s = configured.gap_timeout
                 entry.journal = configured.journal
 
     def _scan_models(self) -> None:
@@ -268,6 +290,10 @@ class ModelRegistry:
         """Make an entry for a new file; one whose name is taken, or that no driver wants, goes by its relative path."""
         name = printable(path.stem)
         known = self.models.get(name)
+        if known is not None and known.offered_at and self._is_wanted(path) and not self.in_use(name):
+            # what is here comes before what a vendor elsewhere calls by the same name
+            self._set(self.models.pop(name), "removed", f"the file {printable(path.name)} has its name now")
+            known = None
         taken = known is not None and not (known.state == "removed" and known.path == path)
         if taken or not self._is_wanted(path):
             name = printable(path.relative_to(self.folder))
@@ -340,7 +366,8 @@ class ModelRegistry:
 
     def _remove(self, entry: ModelEntry) -> None:
         entry.stamp = entry.file = None
-        self._set(entry, "removed", "its file or its declaration is gone")
+        gone = "its vendor offers it no more" if entry.offered_at else "its file or its declaration is gone"
+        self._set(entry, "removed", gone)
         self.on_removed(entry)
         self.forget_removed()
 
@@ -350,6 +377,15 @@ class ModelRegistry:
     @staticmethod
     def _names(names: Iterable[str]) -> str:
         return ", ".join(sorted(names)) or "none"
+
+
+def _offered(driver: str, settings: dict[str, Any], offer: Offer) -> ModelEntry:
+    """Make the entry of a model that only its vendor's list names."""
+    entry = ModelEntry(offer.specification.id, driver)
+    entry.settings = {**settings, **offer.specification.settings}
+    entry.declared = offer.specification
+    entry.offered_at = offer.at
+    return entry
 
 
 def _is_text(path: Path) -> bool:

@@ -5,8 +5,10 @@ the old unit, whatever runs after it goes to the new one.
 """
 
 from byenatos_kernel.drivers import DriverManager
+from byenatos_kernel.homes import Homes
 from byenatos_kernel.registry import ModelRegistry
 from byenatos_kernel.slot_queue import SlotQueue
+from byenatos_kernel.streams import Stream
 from byenatos_kernel.units import Unit
 from byenatos_sdk.protocol.control import SlotInfo
 from byenatos_sdk.protocol.errors import NotFound, Unavailable
@@ -18,19 +20,23 @@ __all__ = ["Routes", "Slot"]
 class Slot:
     """A stable name. ``model`` is what it is bound to, ``unit`` what serves that (``None`` until it is loaded).
 
-    While it has a ``queue``, a sequential swap is under way, and its requests wait in that.
+    ``stand_in`` is the last unit to which a request went that this one could not serve. ``trouble`` says which request
+    it failed last, until it has answered another. While it has a ``queue``, a sequential swap is under way, and its
+    requests wait in that.
     """
 
-    __slots__ = ("configured", "detail", "model", "name", "queue", "swap", "unit")
+    __slots__ = ("configured", "detail", "model", "name", "queue", "stand_in", "swap", "trouble", "unit")
 
     def __init__(self, name: str, model: str, configured: str) -> None:
         self.name = name
         self.model = model
         self.configured = configured
         self.unit: Unit | None = None
+        self.stand_in: Unit | None = None
         self.swap: SwapEvent | None = None
         self.queue: SlotQueue | None = None
         self.detail = ""
+        self.trouble = ""
 
     @property
     def unserved(self) -> bool:
@@ -56,11 +62,16 @@ class Slot:
             detail = unit.error.message if unit is not None and unit.error is not None else detail
         elif unit.ready:
             state = "ready"
+            detail = detail or self.trouble
         elif unit.restarts:
             state = "degraded"
             detail = f"{unit.model.id} {unit.last_failure}"
         else:
             state = "loading"
+        stand_in = self.stand_in
+        if state not in {"ready", "empty"} and stand_in is not None and stand_in.ready is not None:
+            state = "degraded"
+            detail = f"{detail or f'{self.model} is not there'}; degraded to {stand_in.model.id}"
         if unit is not None and unit.instance is not None:
             epochs = (unit.instance.epoch,)
             streams = len(unit.instance.streams)
@@ -81,6 +92,7 @@ class Routes:
 
     def __init__(self, drivers: DriverManager, registry: ModelRegistry) -> None:
         self.slots: dict[str, Slot] = {}
+        self.homes = Homes()
         self._drivers = drivers
         self._registry = registry
 
@@ -109,6 +121,24 @@ class Routes:
             raise Unavailable(f"{target} is not loaded; `byenatos models load {target}` loads it")
         raise NotFound(f"no slot or model {target!r:.200}; slots are {', '.join(sorted(self.slots)) or 'none'}")
 
+    def resolve_turn(self, target: str, session: str | None) -> tuple[Unit, str | None]:
+        """Like :meth:`resolve`, for a turn of ``session``: at the conversation's home, if it has one.
+
+        Raises:
+            NotFound, Unavailable: as :meth:`resolve`.
+        """
+        home = self.homes.find(session, target) if session is not None else None
+        return (home.unit, target) if home is not None else self.resolve(target)
+
+    def awaited(self, slot: Slot) -> bool:
+        """Whether a slot has no model, or one that is still being looked at and is loaded in a moment."""
+        entry = self._registry.models.get(slot.model)
+        return not slot.model or (entry is not None and entry.state in {"copying", "checking"})
+
+    def slot_of(self, stream: Stream) -> Slot | None:
+        """The slot that a stream addresses; ``None`` if that is a model, or the slot is gone."""
+        return self.slots.get(stream.slot) if stream.slot is not None else None
+
     def bound_to(self, model: str) -> tuple[str, ...]:
         """The names of the slots that are bound to ``model``."""
         return tuple(sorted(slot.name for slot in self.slots.values() if slot.model == model))
@@ -119,6 +149,8 @@ class Routes:
         if left is not None:
             left.slots.discard(slot.name)
         slot.unit = unit
+        slot.stand_in = None
+        slot.trouble = ""
         slot.model = unit.model.id
         slot.detail = ""
         unit.slots.add(slot.name)

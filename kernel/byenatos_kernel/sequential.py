@@ -21,7 +21,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from byenatos_kernel.drivers import DriverManager
+from byenatos_kernel.drivers import IN_CASE, DriverManager
 from byenatos_kernel.models import ModelEntry
 from byenatos_kernel.routes import Routes, Slot
 from byenatos_kernel.session_states import SessionStates
@@ -33,6 +33,9 @@ from byenatos_kernel.units import Unit
 from byenatos_sdk.protocol.errors import ByenatosError, Overloaded, Unavailable
 
 __all__ = ["Sequential"]
+
+HIBERNATE_S = 5.0
+"""How long idle sessions are hibernated for before the old model leaves, at most."""
 
 
 class Sequential:
@@ -72,11 +75,11 @@ class Sequential:
         old = self._leaver(slot, model)
         await self._drivers.make_room(model, overlap=1, patient=True, without=[old])  # before anybody has to wait
         if self._states is not None and old.ready is not None:
-            await self._states.hibernate_idle(old.ready)
+            await self._states.hibernate_all(old.ready, HIBERNATE_S)
         old = self._leaver(slot, model)
         slot.queue = SlotQueue(slot.name, model.id, self._policy().queue.most)
         running = self._switchboard.hold_back(slot.name, old, running=swap.request.strategy == "immediate")
-        old.slots.discard(slot.name)
+        old.slots.clear()  # what is left is this slot, and those who keep it in case
         self._drivers.release(old)
         self._tell(
             swap, slot, f"{old.model.id} leaves first" + (f"; still running there: {running}" if running else "")
@@ -143,7 +146,7 @@ class Sequential:
         lack = lack or self._drivers.lack(model, overlap=1)
         if old is None or old.dead or old.leaving:
             raise Overloaded(lack or f"{slot.model} has been lost; the slot can be swapped at once now")
-        others = sorted(old.slots - {slot.name})
+        others = sorted(name for name in old.slots - {slot.name} if not name.startswith(IN_CASE))
         if old.pinned or others:
             by = f"slot {', '.join(others)} needs" if others else "an operator loaded"
             raise Overloaded(f"{lack}. {old.model.id} cannot leave first: {by} it as well")

@@ -14,17 +14,14 @@ from byenatos_kernel.moves import Route
 from byenatos_kernel.pieces import SealedPiece
 from byenatos_kernel.warm import WarmState, arena_of
 from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, NotFound
-from byenatos_sdk.protocol.messages import Message
+from byenatos_sdk.protocol.messages import Message, SessionMove
 
 __all__ = ["SessionStates"]
 
 MOVE_S = 30.0
-"""How long a swap takes for idle sessions, at most."""
+"""How long a swap, or an instance that goes, takes for idle sessions, at most."""
 
 PREFILL_S = 600.0
-HIBERNATE_S = 5.0
-"""How long idle sessions are hibernated for before their instance leaves, at most."""
-
 
 log = logging.getLogger("byenatos")
 
@@ -42,17 +39,56 @@ class SessionStates:
         """Whether a session is hibernated."""
         return Hibernation.name(session) in self._asleep
 
-    async def move_idle(self, route: Route) -> int:
-        """Give the target of a swap the state of all idle sessions that the source holds; return how many."""
-        moved = 0
+    async def held(self, instance: Instance) -> list[str]:
+        """The idle sessions that an instance holds state of; none if it cannot say."""
+        if arena_of(instance) is None:
+            return []
+        try:
+            return [holding.session for holding in await self._warm.holdings(instance)]
+        except ByenatosError as error:
+            log.info("what %s holds is not known: %s", instance.grant.name, error.message)
+            return []
+
+    async def move_idle(self, route: Route) -> list[SessionMove]:
+        """Give the target of a swap the state of all idle sessions that the source holds; return which moved."""
+        moved = []
         try:
             async with asyncio.timeout(MOVE_S):
-                for holding in await self._warm.holdings(route.source):
-                    if await self._copy(route, holding.session):
-                        moved += 1
-        except (ByenatosError, TimeoutError) as error:
-            log.info("not all idle sessions were moved with their state: %s", error)
+                for session in await self.held(route.source):
+                    try:
+                        positions, size = await self.copy(route, session)
+                    except ByenatosError as error:
+                        log.debug("session %r is not moved with its state: %s", session, error.message)
+                    else:
+                        moved.append(SessionMove(session, "kv", positions, size))
+        except TimeoutError:
+            log.info("not all idle sessions were moved with their state within %g s", MOVE_S)
         return moved
+
+    async def copy(self, route: Route, session: str) -> tuple[int, int]:
+        """Give the target what the source holds of a session; return how many positions and bytes that are.
+
+        Raises:
+            NotFound: it holds nothing.
+            ByenatosError: it cannot be moved.
+        """
+        owner = _owner(session)
+        positions = size = 0
+        giving: asyncio.Task[None] | None = None
+        try:
+            async for piece in self._take_all(route.source, route.layout, session):
+                if giving is not None:
+                    await giving
+                giving = self._loop.create_task(self._warm.restore(route.target, route.layout, owner, session, [piece]))
+                positions, size = piece.stop, size + len(piece.data)
+            if giving is not None:
+                await giving
+        finally:
+            if giving is not None and not giving.done():
+                await asyncio.wait({giving})
+        if giving is None:
+            raise NotFound(f"{route.source.model.id} holds no state of session {session!r}")
+        return positions, size
 
     async def prefill(self, instance: Instance, session: str, messages: tuple[Message, ...]) -> int:
         """Have an instance read a conversation ahead; return how many positions that are.
@@ -82,22 +118,22 @@ class SessionStates:
         await self._warm.release(instance, session)
         return dormant.positions, size
 
-    async def hibernate_idle(self, instance: Instance) -> int:
-        """Hibernate the sessions that an instance holds while nobody answers them, for a time; return how many.
+    async def hibernate_all(self, instance: Instance, within_s: float = MOVE_S) -> int:
+        """Hibernate the sessions that an instance holds state of and nobody answers; return how many were.
 
-        For one that leaves: should its model come back, they need not be read again.
+        For one that goes: should its model come back, they need not be read again.
         """
-        count = 0
+        done = 0
         if arena_of(instance) is None:
-            return count
+            return done
         try:
-            async with asyncio.timeout(HIBERNATE_S):
+            async with asyncio.timeout(within_s):
                 for holding in await self._warm.holdings(instance):
                     await self.hibernate(instance, holding.session)
-                    count += 1
+                    done += 1
         except (ByenatosError, TimeoutError, OSError) as error:
-            log.info("not all idle sessions were hibernated: %s", error)
-        return count
+            log.info("not all idle sessions of %s were hibernated: %s", instance.model.id, error)
+        return done
 
     async def wake(self, instance: Instance, session: str) -> int:
         """Give a hibernated session's state to an instance, and remove its file; return how many positions.
@@ -139,24 +175,6 @@ class SessionStates:
             await self._loop.run_in_executor(None, self._files.remove, session)
 
     # ---- private -----------------------------------------------------------------------------------------------
-
-    async def _copy(self, route: Route, session: str) -> bool:
-        owner = _owner(session)
-        giving: asyncio.Task[None] | None = None
-        try:
-            async for piece in self._take_all(route.source, route.layout, session):
-                if giving is not None:
-                    await giving
-                giving = self._loop.create_task(self._warm.restore(route.target, route.layout, owner, session, [piece]))
-            if giving is not None:
-                await giving
-        except ByenatosError as error:
-            log.debug("session %r is not moved with its state: %s", session, error.message)
-            return False
-        finally:
-            if giving is not None and not giving.done():
-                await asyncio.wait({giving})
-        return giving is not None
 
     async def _take_all(self, instance: Instance, layout: str, session: str) -> AsyncIterator[SealedPiece]:
         start = 0

@@ -112,6 +112,15 @@ class SessionStore:
 
         return await self._database.run(job)
 
+    async def recent(self, slot: str, since: float, most: int) -> tuple[str, ...]:
+        """The ids of those sessions of a slot in which something was said since a time, the latest first."""
+        query = "SELECT id FROM sessions WHERE slot=? AND updated_at>=? ORDER BY updated_at DESC LIMIT ?"
+
+        def job(connection: sqlite3.Connection) -> tuple[str, ...]:
+            return tuple(row[0] for row in connection.execute(query, (slot, since, most)))
+
+        return await self._database.run(job)
+
     async def show(self, session: str) -> SessionTranscript:
         """One session with all of its turns; raises ``NotFound``."""
 

@@ -10,11 +10,12 @@ per delta, however long the answer.
 
 import sys
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from byenatos_sdk.protocol.frames import ClientEvent
 from byenatos_sdk.protocol.messages import (
     Delta,
+    Failure,
     Logprobs,
     Moved,
     Reasoning,
@@ -28,10 +29,11 @@ from byenatos_sdk.protocol.messages import (
 if TYPE_CHECKING:
     from byenatos_kernel.clients import ClientState
     from byenatos_kernel.instances import Instance
-    from byenatos_kernel.moves import Trial
     from byenatos_kernel.pieces import Record
+    from byenatos_kernel.trials import Trial
+    from byenatos_kernel.units import Unit
 
-__all__ = ["Stream", "StreamState"]
+__all__ = ["Refusal", "Stream", "StreamState"]
 
 JOIN_EVERY = 64
 _EVENT_BYTES = 128
@@ -46,6 +48,13 @@ class StreamState(Enum):
     ENDED = 4
 
 
+class Refusal(NamedTuple):
+    """A place that failed a stream, and what it said."""
+
+    unit: "Unit"
+    failure: Failure
+
+
 class Stream:
     """One request and its answer. ``client_id`` is the client's number for it, ``id`` the kernel's current one.
 
@@ -53,11 +62,15 @@ class Stream:
     ``progress`` are loop times, and so is ``first_at``, when its first delta came (0: none has); a ``gap_s`` of 0 means
     no gap limit. ``epoch`` and ``model`` are those of the last instance that it was on.
 
+    ``entered`` is the ``total`` with which it came to its place.
     ``base`` is how many characters of the answer its present driver, or the one whose warm state that went on from, was
-    begun with. ``record`` is the journal of its warm state, ``trial`` a move that may still be undone.
+    begun with. ``awaited``: nothing has come from its present place yet. ``record`` is the journal of its warm state,
+    ``trial`` a move that may still be undone. ``refusals`` are the places that failed it. ``departed``: the model that
+    it left, and why, until it goes on elsewhere.
     """
 
     __slots__ = (
+        "awaited",
         "base",
         "body",
         "body_bytes",
@@ -66,7 +79,9 @@ class Stream:
         "client_id",
         "crashes",
         "deadline",
+        "departed",
         "dirty",
+        "entered",
         "epoch",
         "event_lag",
         "events",
@@ -84,6 +99,7 @@ class Stream:
         "pending",
         "progress",
         "record",
+        "refusals",
         "session",
         "slot",
         "state",
@@ -123,8 +139,12 @@ class Stream:
         self.deadline = 0.0
         self.gap_s = 0.0
         self.base = 0
+        self.entered = 0
+        self.awaited = True
         self.epoch = 0
         self.model = ""
+        self.refusals: list[Refusal] = []
+        self.departed: tuple[str, str] | None = None
         self.record: Record | None = None
         self.trial: Trial | None = None
 
@@ -143,6 +163,39 @@ class Stream:
     def started(self) -> bool:
         """Whether any part of the answer exists."""
         return bool(self.total)
+
+    @property
+    def answered(self) -> bool:
+        """Whether anything came from the place where it is."""
+        return self.total != self.entered
+
+    @property
+    def bound(self) -> bool:
+        """Whether a tool call is out: what follows it must come from the same turn, so the stream is not moved."""
+        return any(type(part) is ToolCall for part in self.parts)
+
+    def depart(self, source: str, reason: str) -> None:
+        """The stream goes on at another model than ``source``, or at another process of it, which has other thoughts.
+
+        A thought that has no signature would be taken for the beginning of the next one.
+        """
+        if self.departed is None:
+            self.departed = (source, reason)
+        self.parts = [
+            part
+            for part in self.parts
+            if not isinstance(part, Reasoning) or part.signature is not None or part.redacted
+        ]
+
+    def arrive(self, target: str) -> bool:
+        """The stream goes on at ``target``: queue the ``Moved`` that its client is owed, if any; return whether."""
+        if self.departed is None:
+            return False
+        source, reason = self.departed
+        self.departed = None
+        self.moves += 1
+        self.add_event(Moved(source, target, reason))
+        return True
 
     def settle(self) -> None:
         """Join the pending pieces into one event and count what it really weighs."""

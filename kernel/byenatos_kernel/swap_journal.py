@@ -58,14 +58,17 @@ class SwapJournal:
         await self._database.run(lambda connection: _write_slot(connection, slot))
 
     async def record(self, swap: Swap) -> None:
-        """Write where a swap stands and, once it has switched, what its slot is bound to: together or not at all."""
+        """Write where a swap stands and, once it has switched, what its slot is bound to: together or not at all.
+
+        Before it has switched nothing has changed that a machine without power would have to remember.
+        """
 
         def job(connection: sqlite3.Connection) -> None:
             if swap.bound is not None:
                 _write_slot(connection, swap.bound)
             _write_swap(connection, swap.event)
 
-        await self._database.run(job)
+        await self._database.run(job, durable=swap.bound is not None)
 
 
 def _write_slot(connection: sqlite3.Connection, slot: Slot) -> None:

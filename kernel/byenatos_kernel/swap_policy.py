@@ -5,13 +5,13 @@ types are errors that name the file, the key, what was expected and what was fou
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from msgspec import Meta, Struct, field
 
 from byenatos_kernel.toml_file import read_toml
+from byenatos_kernel.trigger_rules import Trigger, check_trigger
 from byenatos_sdk.protocol.errors import InvalidRequest
-from byenatos_sdk.protocol.messages import SwapStrategy
 
 __all__ = [
     "MemoryRules",
@@ -22,7 +22,6 @@ __all__ = [
     "SwapPolicy",
     "SwapPolicyError",
     "SwapRules",
-    "Trigger",
     "read_swap_policy",
 ]
 
@@ -97,35 +96,6 @@ class PreloadRules(_Strict, frozen=True):
     idle_s: _Seconds = 900.0
 
 
-class Trigger(_Strict, frozen=True):
-    """``[[triggers]]``: swap ``slot`` to ``model`` when something holds.
-
-    ``measure`` (what there is depends on ``kind``) must be ``above`` or ``below`` a bound for ``hold_s`` seconds. Then
-    the trigger fires once; it is armed again when the measure was past ``clear`` (default: the bound) for ``hold_s``
-    seconds, and at the earliest ``cooldown_s`` after it fired. With ``return_to`` that swaps the slot to that model.
-    ``window_s``: over how long is measured. A ``schedule`` fires at the times of ``cron`` in ``timezone`` instead.
-    ``task``: for ``workload``, whose requests count. ``dry_run``: say what would be done, and do nothing.
-    """
-
-    name: _Name
-    kind: Literal["performance", "resource", "error", "schedule", "workload"]
-    model: _Name
-    slot: _Name = "default"
-    strategy: SwapStrategy = "graceful"
-    measure: str = ""
-    above: float | None = None
-    below: float | None = None
-    clear: float | None = None
-    hold_s: _Seconds = 10.0
-    window_s: Annotated[float, Meta(ge=1, le=86_400)] = 60.0
-    cooldown_s: _Seconds = 300.0
-    return_to: _Name | None = None
-    cron: str = ""
-    timezone: str = ""
-    task: str = ""
-    dry_run: bool = False
-
-
 class SwapPolicy(_Strict, frozen=True):
     """The whole file."""
 
@@ -159,4 +129,8 @@ def read_swap_policy(path: Path) -> SwapPolicy:
         if trigger.name in names:
             raise SwapPolicyError(f"{path}: triggers: expected each name once, found {trigger.name!r} twice")
         names.add(trigger.name)
+        try:
+            check_trigger(trigger)
+        except InvalidRequest as error:
+            raise SwapPolicyError(f"{path}: trigger {trigger.name!r}: {error.message}") from None
     return policy

@@ -2,12 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Coroutine
+from typing import Any, TypeVar
 
 import msgspec
 
 from byenatos_kernel.routes import Slot
+from byenatos_kernel.units import Unit
+from byenatos_sdk.protocol.errors import ByenatosError
 from byenatos_sdk.protocol.messages import MOST_SESSION_MOVES, SessionMove, SwapEvent, SwapRequest, SwapState
+
+T = TypeVar("T")
 
 __all__ = ["ENDED", "TRANSITIONS", "Swap"]
 
@@ -28,7 +33,8 @@ ENDED = frozenset(state for state, following in TRANSITIONS.items() if not follo
 class Swap:
     """One swap: its current event, who waits for it, and the slot once it is ``bound`` to the target.
 
-    ``forced`` says what is cut off because it was forced.
+    ``forced`` says what is cut off because it was forced. ``avoid`` are units that cannot be its target, though they
+    serve the model.
     """
 
     def __init__(
@@ -39,6 +45,7 @@ class Swap:
         self.observe = observe
         self.forced = ""
         self.bound: Slot | None = None
+        self.avoid: Collection[Unit] = ()
         self.started = time.monotonic()
         self.event = SwapEvent(
             number,
@@ -52,6 +59,30 @@ class Swap:
         )
         self.switched: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.given_up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def give_up(self, error: ByenatosError) -> None:
+        """Have a swap that has not switched yet fail for ``error``; what it waits for is not waited for any longer."""
+        if not self.given_up.done():
+            self.given_up.set_exception(error)
+            self.given_up.exception()
+
+    def check(self) -> None:
+        """Raise what the swap was given up for, if it was."""
+        if self.given_up.done():
+            self.given_up.result()
+
+    async def unless_given_up(self, work: Coroutine[Any, Any, T]) -> T:
+        """Wait for ``work``, but not beyond :meth:`give_up`, whose error is raised."""
+        task = asyncio.get_running_loop().create_task(work)
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # perhaps nobody looks at it
+        either: set[asyncio.Future[Any]] = {task, self.given_up}
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            self.check()
+            return task.result()
+        finally:
+            task.cancel()
 
     def advance(self, state: SwapState, *, detail: str = "", moved: int | None = None, draining: int = 0) -> None:
         """Go to ``state``; one that the table does not allow is a bug and raises ``AssertionError``."""

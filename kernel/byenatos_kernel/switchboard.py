@@ -20,7 +20,10 @@ from typing import Protocol
 
 import msgspec
 
+from byenatos_kernel import failover
 from byenatos_kernel.clients import ClientState
+from byenatos_kernel.failover import Failover
+from byenatos_kernel.gaps import overdue
 from byenatos_kernel.instances import Instance
 from byenatos_kernel.journals import Journals
 from byenatos_kernel.moves import Moves
@@ -28,6 +31,8 @@ from byenatos_kernel.places import Places
 from byenatos_kernel.routes import Routes
 from byenatos_kernel.session_states import SessionStates
 from byenatos_kernel.streams import JOIN_EVERY, Stream, StreamState
+from byenatos_kernel.text_moves import Reading, TextMoves
+from byenatos_kernel.trials import Trial
 from byenatos_kernel.turns import Turns
 from byenatos_kernel.units import Unit
 from byenatos_kernel.warm import WarmState
@@ -40,6 +45,7 @@ from byenatos_sdk.protocol.errors import (
     DriverCrashed,
     InvalidRequest,
     Overloaded,
+    Unavailable,
     error_from_code,
 )
 from byenatos_sdk.protocol.frames import (
@@ -54,7 +60,6 @@ from byenatos_sdk.protocol.messages import (
     Finish,
     InferenceRequest,
     Logprobs,
-    Moved,
     ReasoningDelta,
     Terminal,
     ToolCallDelta,
@@ -71,8 +76,6 @@ STREAM_LIMIT = 4 << 20
 STREAMS_PER_CLIENT = 1024
 CLIENT_BODY_LIMIT = 64 << 20
 """Bytes of the requests of one client that have not ended."""
-CRASH_MOVES = 1
-"""How often one stream is moved on because a driver died under it: a request that kills must not kill them all."""
 DEFAULT_TIMEOUT_S = 600.0
 SWEEP_S = 0.1
 _LONG_PIECE = 4096
@@ -95,7 +98,8 @@ class Wire(Protocol):
 class Switchboard:
     """Owns all streams. ``requests`` and ``deltas`` count since the start.
 
-    Whoever is in ``on_ended`` is told of each stream whose terminal was queued.
+    Whoever is in ``on_opened`` is told of each stream whose request is complete (with a session: all of its turns) and
+    about to be placed, whoever is in ``on_ended`` of each stream whose terminal was queued.
     """
 
     def __init__(
@@ -111,6 +115,7 @@ class Switchboard:
         self.requests = 0
         self.deltas = 0
         self.draining = False
+        self.on_opened: list[Callable[[Stream], None]] = []
         self.on_ended: list[Callable[[Stream, Terminal], None]] = []
         self._routes = routes
         self._turns = turns
@@ -121,11 +126,20 @@ class Switchboard:
         self._states = states
         self.journals = Journals(warm)
         self.moves = Moves(warm, places, self._touch, self._move)
-        places.started = self.journals.started
+        self.text_moves = TextMoves(warm, places, self._move)
+        self.failover = Failover(
+            places.drivers, places, routes, self.journals, self.moves, self._move, self._give_up, self._spawn
+        )
+        places.started = self._started
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._sweep_timer = self._loop.call_later(SWEEP_S, self._sweep)
         self._idle: asyncio.Event | None = None
+
+    @property
+    def turns(self) -> Turns:
+        """Which sessions are being answered."""
+        return self._turns
 
     # ---- from clients ------------------------------------------------------------------------------------------
 
@@ -153,10 +167,11 @@ class Switchboard:
                 raise Overloaded(
                     f"the running requests of this connection exceed {CLIENT_BODY_LIMIT >> 20} MiB; wait for one to end"
                 )
-            unit, stream.slot = self._routes.resolve(header.target)
+            unit = self._resolve(stream, header.session)
             if not header.timeout_ms and unit.model.timeout_s:
                 stream.deadline = now + unit.model.timeout_s
             if header.session is None:
+                self._opened(stream)
                 self._places.place(stream, unit)
             else:
                 self._spawn(self._open_session(stream, self._turns.claim(stream, header.session)))
@@ -222,6 +237,8 @@ class Switchboard:
                             pieces.append(event)
                         elif number in streams:
                             texts[number] = [event]
+                        elif number in instance.listeners:
+                            instance.event(number, event)
                     else:
                         if number in texts:
                             self._add_text(instance, number, texts.pop(number))
@@ -246,8 +263,8 @@ class Switchboard:
         client.lag += size
         if not stream.dirty:
             stream.progress = instance.last_seen
-            if not stream.first_at:
-                stream.first_at = instance.last_seen
+            if stream.awaited:
+                self._heard(stream, instance.last_seen)
             stream.dirty = True
             client.dirty.append(stream)
             self._wire.dirty[client] = None
@@ -268,14 +285,22 @@ class Switchboard:
         elif isinstance(event, _CONTENT):
             self.deltas += 1
             stream.progress = instance.last_seen
-            if not stream.first_at:
-                stream.first_at = instance.last_seen
+            if stream.awaited:
+                self._heard(stream, instance.last_seen)
             stream.add_event(event)
             self._touch(stream)
             if stream.lag > LAG_LIMIT or stream.client.lag > CLIENT_LAG_LIMIT or stream.total > STREAM_LIMIT:
                 self._over_limit(stream)
         elif type(event) is Failure:
             self._driver_failed(stream, event)
+
+    def _heard(self, stream: Stream, at: float) -> None:
+        """The first delta of a stream came at its present place."""
+        stream.awaited = False
+        if not stream.first_at:
+            stream.first_at = at
+        if stream.trial is not None:
+            stream.trial.heard(at)
 
     # ---- UnitOwner: what becomes of streams when drivers come and go --------------------------------------------
 
@@ -289,53 +314,17 @@ class Switchboard:
 
     def instance_lost(self, unit: Unit, instance: Instance, error: DriverCrashed) -> None:
         """Continue the streams of a dead instance elsewhere, or end them honestly."""
-        streams = list(instance.streams.values())
-        instance.streams.clear()
-        for stream in streams:
-            if stream.trial is not None and stream.trial.failed(error):
-                continue
-            stream.instance = None
-            stream.state = StreamState.WAITING
-            stream.crashes += 1
-            self.journals.left(stream)
-            refuge = self._places.refuge(stream, unit)
-            heir = self._heir(stream, unit, refuge)
-            if heir is not None:
-                self._spawn(self.moves.resume(stream, heir, instance.model.id, error))
-            elif stream.crashes > CRASH_MOVES or stream.parts or refuge is None:
-                self.fail(stream, error)  # with parts: what follows a tool call must come from the same turn
-            else:
-                self._move(stream, refuge, instance.model.id, error.code)
-        if streams:
-            self._wire.schedule_flush()
-
-    def _heir(self, stream: Stream, lost: Unit, refuge: Unit | None) -> Unit | None:
-        """The unit whose instance can go on from a stream's journal: another one with the model, or what restarts.
-
-        A restart that is far off is waited for only where there is nothing else.
-        """
-        if stream.crashes > CRASH_MOVES or stream.parts or stream.record is None or not stream.record.pieces:
-            return None
-        twin = self._places.twin(lost)
-        if twin is not None or self._places.returns(lost):
-            return twin or lost
-        return lost if refuge is None and lost.restart is not None else None
+        self.failover.crashed(unit, instance, error)
 
     def unit_died(self, unit: Unit, error: ByenatosError) -> None:
         """Nothing will come of ``unit``: place what waits for it elsewhere, or end it."""
-        waiting = list(unit.waiting)
-        unit.waiting.clear()
-        for stream in waiting:
-            if stream.state is StreamState.WAITING:
-                refuge = self._places.refuge(stream, unit)
-                try:
-                    if refuge is None:
-                        raise error
-                    self._places.place(stream, refuge)
-                except ByenatosError as reason:
-                    self.fail(stream, reason)
+        self.failover.orphaned(unit, error)
 
     # ---- from the hot-swap manager -----------------------------------------------------------------------------
+
+    def reserve(self) -> int:
+        """A number for a request of the kernel's own, which is no stream."""
+        return self._places.reserve()
 
     def take_over(
         self, slot: str, source: Unit, target: Unit, *, running: bool, but: Collection[Stream] = ()
@@ -361,14 +350,15 @@ class Switchboard:
             self._wire.schedule_flush()
         return moved, len(instance.streams)
 
-    def move_by_text(self, stream: Stream, target: Unit, reason: str) -> bool:
-        """Continue a running stream at ``target``, with its text so far; return whether that can be done."""
-        if stream.parts or stream.instance is None:
-            return False  # a tool call is out: what follows it must come from the same turn
-        source = stream.instance.model.id
-        self._places.detach(stream)
-        self._move(stream, target, source, reason)
-        return True
+    def move_by_text(self, stream: Stream, target: Unit, reason: str, reading: Reading | None = None) -> Trial | None:
+        """Continue a running stream at ``target``, with its text so far; return how it does there.
+
+        ``None``: that cannot be done. ``reading`` is what the target has read of it already.
+        """
+        trial = self.text_moves.move(stream, target, reason, reading)
+        if trial is not None:
+            self._wire.schedule_flush()
+        return trial
 
     def hold_back(self, slot: str, source: Unit, *, running: bool) -> int:
         """Have a slot's streams at ``source`` wait in its queue; return how many requests still run there.
@@ -383,7 +373,7 @@ class Switchboard:
         if instance is None:
             return 0
         if running:
-            for stream in [one for one in instance.streams.values() if one.slot == slot and not one.parts]:
+            for stream in [one for one in instance.streams.values() if one.slot == slot and not one.bound]:
                 self._places.detach(stream)
                 self._queue(stream, source)
         return len(instance.streams)
@@ -440,14 +430,21 @@ class Switchboard:
     def _finish(self, stream: Stream, event: Finish) -> None:
         assert stream.instance is not None
         finish = msgspec.structs.replace(event, model=stream.instance.model.id)
+        self.failover.answered(stream)
         self._places.detach(stream, stop=False)
         self._close(stream, finish)
 
     def _driver_failed(self, stream: Stream, event: Failure) -> None:
         if stream.trial is not None and stream.trial.failed(error_from_code(event.code, event.message)):
             return
-        self._places.detach(stream, stop=False)
-        self._close(stream, Failure(event.code, event.message, event.retry_after_s, partial=stream.started))
+        if not self.failover.refused(stream, event):
+            self._places.detach(stream, stop=False)
+            self._give_up(stream, event)
+
+    def _give_up(self, stream: Stream, failure: Failure) -> None:
+        """End a stream that has no place any more, for what its places said of it."""
+        told = failover.told(stream, failure)
+        self._close(stream, msgspec.structs.replace(told, partial=stream.started))
 
     def _close(self, stream: Stream, terminal: Terminal) -> None:
         """Store the turn of a session first, if there is anything to store, then queue the terminal."""
@@ -462,7 +459,9 @@ class Switchboard:
         assert stream.state is not StreamState.ENDED
         stream.state = StreamState.ENDED
         self.live.discard(stream)
-        stream.trial = None
+        if stream.trial is not None:
+            stream.trial.end()
+            stream.trial = None
         self.journals.ended(stream)
         if self._idle is not None and not self.live:
             self._idle.set()
@@ -488,19 +487,32 @@ class Switchboard:
                 ),
             )
 
+    def _resolve(self, stream: Stream, session: str | None) -> Unit:
+        """The unit that a stream's target means, or what serves instead of a slot's model that is not loaded."""
+        try:
+            unit, stream.slot = self._routes.resolve_turn(stream.target, session)
+        except Unavailable:
+            instead = self._places.instead(stream.target)
+            if instead is None:
+                raise
+            stream.slot = stream.target
+            return instead
+        return unit
+
     # ---- moving ------------------------------------------------------------------------------------------------
 
     def _move(self, stream: Stream, unit: Unit, source: str, reason: str) -> None:
-        """Continue a stream on another unit; its client is told by a ``Moved``."""
+        """Continue a stream on another unit; its client is told by a ``Moved`` once it goes on there."""
+        stream.depart(source, reason)
         try:
             self._places.place(stream, unit)
         except ByenatosError as error:
-            self.fail(stream, error)
-            return
-        if stream.state is not StreamState.ENDED:
-            stream.moves += 1
-            stream.add_event(Moved(source, unit.model.id, reason))
+            self._give_up(stream, Failure(error.code, error.message, error.retry_after_s))
+
+    def _started(self, stream: Stream, instance: Instance) -> None:
+        if stream.arrive(instance.model.id):
             self._touch(stream)
+        self.journals.started(stream, instance)
 
     def _touch(self, stream: Stream) -> None:
         """Have the stream's client flushed."""
@@ -516,15 +528,21 @@ class Switchboard:
     async def _open_session(self, stream: Stream, request: InferenceRequest) -> None:
         try:
             await self._turns.begin(stream, request)
+            assert stream.session is not None
+            await self._routes.homes.settled(stream.session)
             if stream.state is StreamState.WAITING:
-                unit, stream.slot = self._routes.resolve(stream.target)
-                await self._wake(stream, unit)
+                await self._wake(stream, self._resolve(stream, stream.session))
             if stream.state is StreamState.WAITING:
-                unit, stream.slot = self._routes.resolve(stream.target)
+                unit = self._resolve(stream, stream.session)
+                self._opened(stream)
                 self._places.place(stream, unit)
         except ByenatosError as error:
             if stream.state is StreamState.WAITING:
                 self.fail(stream, error)
+
+    def _opened(self, stream: Stream) -> None:
+        for told in self.on_opened:
+            told(stream)
 
     async def _wake(self, stream: Stream, unit: Unit) -> None:
         """Bring the state of a hibernated session back before its turn."""
@@ -553,8 +571,8 @@ class Switchboard:
                 self._out_of_time(stream, f"the answer was not complete after {waited:.1f} s (timeout_s)")
             elif stream.lag:
                 stream.progress = now  # it is the client that is silent
-            elif stream.gap_s and now - stream.progress > stream.gap_s:
-                self._out_of_time(stream, f"nothing came for {stream.gap_s:g} s (gap_timeout_s)")
+            elif (late := overdue(stream, now)) is not None and not self.failover.stalled(stream, late):
+                self._out_of_time(stream, late.message)
 
     def _out_of_time(self, stream: Stream, what: str) -> None:
         why = self._places.why_waiting(stream)

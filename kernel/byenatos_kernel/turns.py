@@ -42,7 +42,7 @@ class Turns:
     """Which sessions are being answered, by which stream."""
 
     def __init__(self, sessions: SessionStore) -> None:
-        self._sessions = sessions
+        self.sessions = sessions
         self._busy: dict[str, Stream] = {}
 
     def busy(self, session: str) -> bool:
@@ -81,7 +81,7 @@ class Turns:
         """
         assert stream.session is not None
         slot = stream.slot or stream.target
-        transcript = await self._sessions.begin(stream.session, slot, stream.client.owner, request.messages)
+        transcript = await self.sessions.begin(stream.session, slot, stream.client.owner, request.messages)
         stream.body = encode(msgspec.structs.replace(request, messages=transcript, session=stream.session))
 
     async def finish(self, stream: Stream, terminal: Terminal) -> Terminal:
@@ -89,11 +89,10 @@ class Turns:
         assert stream.session is not None
         text = stream.text
         parts: tuple[Part, ...] = (*_joined(stream.parts), *([Text(text)] if text else []))
-        model = terminal.model if isinstance(terminal, Finish) else ""
         partial = not isinstance(terminal, Finish)
         try:
-            await self._sessions.finish(
-                stream.session, Message("assistant", parts), model=model, moves=stream.moves, partial=partial
+            await self.sessions.finish(
+                stream.session, Message("assistant", parts), model=stream.model, moves=stream.moves, partial=partial
             )
         except ByenatosError as error:
             return Failure(error.code, f"the answer could not be stored: {error}", partial=True)

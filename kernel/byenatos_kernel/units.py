@@ -22,13 +22,17 @@ from byenatos_sandbox import Grant
 from byenatos_sdk.protocol.errors import ByenatosError, Overloaded, Unavailable
 from byenatos_sdk.protocol.messages import InstanceState
 
-__all__ = ["CRASH_LIMIT", "CRASH_WINDOW_S", "Unit"]
+__all__ = ["CRASH_LIMIT", "CRASH_WINDOW_S", "KEPT", "PRELOADED", "Unit"]
 
 CRASH_LIMIT = 5
 CRASH_WINDOW_S = 300.0
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MOST_S = 30.0
 WAITING_LIMIT = 1024
+PRELOADED = "(preloaded)"
+"""What stands among a unit's slots while it is kept without one, for whoever will want it."""
+KEPT = "(kept by swap "
+"""How the names begin that stand among a unit's slots while it is kept for nothing but a way back."""
 
 
 class Unit:
@@ -36,7 +40,7 @@ class Unit:
 
     ``supervised`` units are restarted after a crash; one that has never been ready is not, because whoever asked for it
     is waiting for the answer. ``slots`` are bound to it; ``pinned`` keeps it loaded without one. ``cold`` ones are not
-    forked from a template: it has failed.
+    forked from a template: it has failed. In the ``background`` its first process loads with low priority.
     """
 
     def __init__(self, model: ModelEntry, plugin: PluginEntry, grant: Grant, *, supervised: bool) -> None:
@@ -44,6 +48,7 @@ class Unit:
         self.plugin = plugin
         self.grant = grant
         self.cold = False
+        self.background = False
         self.sockets: Callable[[], list[socket.socket]] | None = None
         """Makes what each of its processes is handed: for fronts, which are no models."""
         self._file = model.file
@@ -87,6 +92,16 @@ class Unit:
     def busy(self) -> bool:
         """Whether anything is being answered."""
         return self.instance is not None and bool(self.instance.streams)
+
+    @property
+    def spare(self) -> bool:
+        """Whether it is kept only as the way back of a swap: its room is free for whoever needs it."""
+        return not self.pinned and bool(self.slots) and all(name.startswith(KEPT) for name in self.slots)
+
+    @property
+    def bound(self) -> bool:
+        """Whether it serves a slot, or an operator asked for it: reservations do not count."""
+        return self.pinned or any(not name.startswith("(") for name in self.slots)
 
     def file(self) -> ModelFile | None:
         """The model's open file: the one that the unit was loaded with, as long as nobody has written to it.

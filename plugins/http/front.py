@@ -74,9 +74,9 @@ class Http(Front):
         self._loop = asyncio.get_running_loop()
         HuggingFace(verbs).enter(routes)
         LlamaCpp(verbs).enter(routes)
-        Management(kernel).enter(routes)
         console.enter(routes)
         meter = Meter(Application(routes, Guard(self._settings.clients, self._settings.hosts)))
+        Management(kernel, meter, self._settings.worker).enter(routes)
         Metrics(kernel, meter, self._settings.worker).enter(routes)
         self._server = Server(meter, self._settings.limits)
         self._listener = listener

@@ -70,7 +70,7 @@ class LlamaCpp(LlamaWarmState, Driver):
         if loaded.model.has_ranges:
             self._state = ContextState(self._engine, loaded.model, loaded.template, loaded.settings)
             self._loaded = model
-            self._engine.between_steps(self._state.touch)
+            self._touch()
         return loaded.specification
 
     async def stop(self) -> None:
@@ -174,7 +174,8 @@ def _load(wanted: Model) -> _Loaded:
     except InvalidRequest:
         model.close()
         raise
-    found = msgspec.structs.replace(specification, id=wanted.id, context_length=model.context_length)
+    about = {**specification.metadata, "sequences": str(settings.parallel)}
+    found = msgspec.structs.replace(specification, id=wanted.id, context_length=model.context_length, metadata=about)
     return _Loaded(model, template, settings, found)
 
 

@@ -93,6 +93,7 @@ class Sampler:
         described: bool = False,
     ) -> None:
         self._seed = seed
+        self._window = max(settings.penalty_window, 1)
         self._described = described
         self.grammar = grammar
         self._chain: Any = llama.llama_sampler_chain_init(llama.llama_sampler_chain_default_params())
@@ -113,7 +114,7 @@ class Sampler:
             self._add(llama.llama_sampler_init_top_p(_or(sampling.top_p, settings.top_p), 1))
             self._add(llama.llama_sampler_init_min_p(_or(sampling.min_p, settings.min_p), 1))
             self._add(llama.llama_sampler_init_temp(temperature))
-        for token in before[-settings.penalty_window :]:
+        for token in before[-self._window :]:
             llama.llama_sampler_accept(self._chain, token)
 
     def sample(self, context: Any, index: int, position: int) -> int:
@@ -139,6 +140,12 @@ class Sampler:
         """Remember a token that was chosen otherwise; return false if the grammar does not allow it."""
         llama.llama_sampler_accept(self._chain, token)
         return self.grammar is None or self.grammar.accept(token)
+
+    def accept_all(self, tokens: list[int]) -> bool:
+        """Remember tokens that were chosen otherwise, as :meth:`accept` does one."""
+        for token in tokens[-self._window :]:
+            llama.llama_sampler_accept(self._chain, token)
+        return self.grammar is None or all(map(self.grammar.accept, tokens))
 
     def close(self) -> None:
         """Free the chain and the grammar; the object is not used again."""

@@ -71,15 +71,22 @@ class ContextState:
         self._own = secrets.token_hex(8)  # what no other context has
 
     def touch(self) -> None:
-        """Make an answer and compute a token that nobody wants: what a process does for the first time is slow.
+        """Take one step of an answer that nobody hears: what a process does for the first time is slow.
 
-        Memory is mapped at its first use, and copied where it is shared with the process that this one was forked from.
+        Memory is mapped at its first use, and copied where it is shared with the process that this one was forked from:
+        the weights alone are a thousand page faults, which an answer that moves here would wait for.
         """
+        plain = (token for token in range(self._model.vocabulary) if not self._model.ends(token))
+        token = next((token for token in plain if self._model.piece(token)), 0)
+        progress = Progress(Opening(1, 1, None, (), lstrip=False), 0, 0, [token]).encode()
         nobody = NoCall(InferenceRequest((user(""),)))
-        progress = Progress(Opening(1, 1, None, (), lstrip=False), 0, 0, [0, 0])
-        Stream(nobody, self._model, self._template, self._settings, progress=progress).close()
-        self._model.decode([Entry(0, 0, self._scratch, sampled=True)])
-        llama.llama_memory_seq_rm(self._memory, self._scratch, -1, -1)
+        stream = Stream(nobody, self._model, self._template, self._settings, progress=read_progress(progress))
+        try:
+            self._model.decode([Entry(token, 0, self._scratch, sampled=True)])
+            stream.advance(0)
+        finally:
+            stream.close()
+            llama.llama_memory_seq_rm(self._memory, self._scratch, -1, -1)
 
     def fingerprint(self, model: Model) -> Fingerprint:
         """Say what a state of this model means: file, engine, layout of the cache; and how it is computed with.

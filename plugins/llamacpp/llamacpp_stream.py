@@ -22,6 +22,7 @@ from llamacpp_chat import ChatTemplate, Prompt
 from llamacpp_grammar import Grammar
 from llamacpp_logprobs import LogprobQueue
 from llamacpp_model import LlamaModel
+from llamacpp_nobody import NoCall
 from llamacpp_progress import Opening, Progress
 from llamacpp_request import Plan, read_prompt, read_request
 from llamacpp_sampling import Sampler, draw_seed_of
@@ -64,7 +65,7 @@ class Stream:
         self.answer_tokens = 0
         self.frozen = False
         self.parked: tuple[list[int], bytearray] | None = None
-        self.repeatable = request.sampling.seed is not None
+        self.repeatable = request.sampling.seed is not None and not request.continued
         self._model = model
         self._owed = said
         self._diverged = False
@@ -73,7 +74,8 @@ class Stream:
         if progress is None:
             self.cached_tokens = 0
             self._seed = draw_seed_of(request.sampling)
-            self._open(read_prompt(request, template, plan), held=plan.grammar is not None)
+            held = plan.grammar is not None or isinstance(call, NoCall)  # nobody hears how a word goes on
+            self._open(read_prompt(request, template, plan), held=held)
         else:
             self.cached_tokens = progress.cached_tokens
             self._seed = progress.seed
@@ -113,13 +115,32 @@ class Stream:
         self.opening = Opening(count, len(self.tokens), left, prompt.stops, prompt.lstrip)
 
     def _replay(self, answered: list[int]) -> None:
-        """Take the tokens that were chosen before."""
+        """Take the tokens that were chosen before: one by one where each counts, and what follows at once.
+
+        An answer that moves waits for this, so it must not take longer the longer the answer is. What text means does
+        not depend on where it was cut, and penalties look back at the last tokens only.
+        """
         self._replaying = True
-        fits = all(self._sampler.accept(token) and self._take(token) for token in answered)
+        at = 0
+        fits = True
+        while fits and at < len(answered) and self._seam is not None:
+            fits = self._sampler.accept(answered[at]) and self._take(answered[at])
+            at += 1
+        fits = fits and self._take_all(answered[at:])
         self._replaying = False
         if self._diverged or not fits:
             self.close()
             raise Diverged("what the answer's tokens say is not what it has said already, or not what holds it")
+
+    def _take_all(self, tokens: list[int]) -> bool:
+        """Go on by ``tokens``, behind a seam; return whether the answer goes on."""
+        if not tokens:
+            return True
+        if not self._sampler.accept_all(tokens) or any(map(self._model.ends, tokens)):
+            return False
+        self.tokens += tokens
+        self.answer_tokens += len(tokens) - 1
+        return self._grow(b"".join(map(self._piece, tokens)))
 
     def progress(self, held: int) -> Progress:
         """What an instance needs that has the first ``held`` of the tokens in its context."""

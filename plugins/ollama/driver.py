@@ -5,7 +5,7 @@ from byenatos_sdk.http import HTTPDriver
 
 
 class Ollama(HTTPDriver):
-    """By Ollama's own API, or with the setting `api = "openai_chat"` by the one that it shares with OpenAI."""
+    """By Ollama's own API, or by the one that it shares with OpenAI: `api = "openai_chat"`, `base_url` with `/v1`."""
 
     format = ollama
     formats = (openai_chat,)

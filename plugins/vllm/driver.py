@@ -8,4 +8,4 @@ class Vllm(HTTPDriver):
     """By vLLM's dialect of Chat Completions."""
 
     format = vllm
-    base_url = "http://localhost:8000/v1"
+    base_url = "http://localhost:8000"

@@ -82,7 +82,7 @@ _FATAL: Final = _names("""
 
 _REFUSED: Final = _names("""
     execve execveat fork vfork setuid setgid setreuid setregid setresuid setresgid setfsuid setfsgid setgroups
-    capset setsid setpgid setpriority ioprio_set sched_setparam sched_setattr sched_setaffinity chmod fchmod
+    capset setsid setpgid ioprio_set sched_setparam sched_setattr sched_setaffinity chmod fchmod
     fchmodat fchmodat2 chown fchown lchown fchownat utime utimes utimensat futimesat setxattr lsetxattr
     fsetxattr setxattrat removexattr lremovexattr fremovexattr link linkat symlink symlinkat mknod mknodat
     connect bind listen socket personality seccomp memfd_create memfd_secret mlockall rt_sigqueueinfo
@@ -105,6 +105,7 @@ _SOCKET_OPTIONS = [2, 7, 8, 9, 13, 20, 21]  # REUSEADDR SNDBUF RCVBUF KEEPALIVE 
 _ARCHITECTURE_PRCTLS = [0x1002, 0x1003, 0x1021, 0x1022, 0x1023]  # thread-local storage; the use of AMX
 _ACCESS, _NEITHER = 0o3, 0o3
 _ACCESS_AND_TRUNCATE, _READ_AND_TRUNCATE = 0o3 | 0o1000, 0o1000
+_LOWEST_PRIORITY = 19
 _GROWS_DOWN, _HUGE_PAGES = 0x100, 0x40000
 _LONG_AS_AGREED: Final = [2 + len(EGRESS_SOCKET), 2 + len(EGRESS_SOCKET) + 1]  # without and with the NUL behind it
 _WITHOUT_WAITING, _MERGEABLE = 8, 12  # RWF_NOWAIT, MADV_MERGEABLE
@@ -190,6 +191,8 @@ def _build(
         "setsockopt": one_of(1, [1], failing(0), one_of(2, _SOCKET_OPTIONS, failing(errno.ENOPROTOOPT))),
         # libzmq ends the process where it may not ask for the default: it is told that this was done
         "sched_setscheduler": one_of(1, [0], _EPERM, failing(0)),
+        # a thread may step back, itself only and as far as possible: a model that is loaded in the background
+        "setpriority": one_of(0, [0], _EPERM, one_of(1, [0], _EPERM, one_of(2, [_LOWEST_PRIORITY], _EPERM))),
         "prlimit64": one_of(0, [0, _OWN_PID], _EPERM),
         "kill": one_of(0, [_OWN_PID], _EPERM),
         "tgkill": one_of(0, [_OWN_PID], _EPERM),

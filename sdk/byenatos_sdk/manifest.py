@@ -130,12 +130,14 @@ class Lifecycle(_Strict, frozen=True):
     ``preload`` names modules that take long to import: they are imported once, in a sandbox of their own, from which
     the driver's processes are forked. ``preload_model`` says that the driver's class has ``preload``, which loads a
     model there too: each model then has a sandbox of its own for that, and without it ``preload`` is only for drivers
-    that are granted no files. Neither may start threads.
+    that are granted no files. Neither may start threads. ``self_test``: whether an instance must have answered a
+    request of one token before a swap counts on it; where nothing is said, it must if its model is a file.
     """
 
     import_timeout_s: float = 20.0
     preload: list[str] = field(default_factory=list)
     preload_model: bool = False
+    self_test: bool | None = None
     start_timeout_s: float = 300.0
 
 

@@ -25,6 +25,7 @@ from tests.bench import (
     slow_client,
     standby,
     streams,
+    swaps,
     vendors,
     warm,
 )
@@ -47,6 +48,7 @@ SECTIONS: Final[dict[str, Callable[..., Section]]] = {
     "sandbox": sandbox.measure,
     "standby": standby.measure,
     "warm": warm.measure,
+    "swaps": swaps.measure,
     "engine": engine.measure,
 }
 

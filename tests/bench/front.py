@@ -3,16 +3,14 @@
 The client is a selector and sockets, one request on each. CPU is what the worker and the kernel used, all threads.
 """
 
-import json
-import selectors
-import socket
+import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
+from tests.bench import front_vendor
 from tests.bench.figures import Figure, Section, Table, microseconds, percentile
-from tests.bench.load import LoadClient, RoundTrips, round_trips
-from tests.bench.machine import TARGET, System, cpu_of, echo_request, memory_of, real_kernel
+from tests.bench.http_load import FrontUnderTest, chat_request, drive
+from tests.bench.load import LoadClient, round_trips
+from tests.bench.machine import TARGET, echo_request, memory_of, real_kernel
 
 __all__ = ["measure"]
 
@@ -22,112 +20,22 @@ TOKENS = 4000
 STREAMS = (1, 16)
 PACED, PACE_S, PACED_TOKENS = 32, 0.005, 400
 IDLE, BUSY = 500, 50
+IDLE_KIB = 24
+IDLE_SLOWS = 1.25
 MODELS = {
     "counting": {"tokens": TOKENS},
     "paced": {"tokens": PACED_TOKENS, "rate": 1 / PACE_S},
     "quiet": {"tokens": -1, "rate": 0.02},
 }
 _TEXT = "y" * 400
-_END = (b"\r\n0\r\n\r\n", b"data: [DONE]\n\n\r\n0\r\n\r\n")
+_TOKEN = re.compile(rb'"delta":\{"content":"([^"]*)"')
 
 
 def _request(model: str, *, stream: bool = False) -> bytes:
-    body = json.dumps({"model": model, "stream": stream, "messages": [{"role": "user", "content": _TEXT}]}).encode()
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n\r\n"
-    return head.encode() + body
+    return chat_request(model, _TEXT, stream=stream)
 
 
-class _Exchange:
-    """One connection, with one request on it at a time."""
-
-    def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port))
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.arrivals: list[int] = []
-        self._began = 0
-        self._tail = b""
-        self._left = -1
-
-    def ask(self, request: bytes) -> None:
-        """Send a request."""
-        self.arrivals = []
-        self._tail = b""
-        self._left = -1
-        self._began = time.perf_counter_ns()
-        self.socket.sendall(request)
-
-    @property
-    def latencies(self) -> list[int]:
-        """How long after the request each piece came, in nanoseconds."""
-        return [arrival - self._began for arrival in self.arrivals]
-
-    def receive(self) -> bool:
-        """Read what is there; whether the answer is whole."""
-        data = self.socket.recv(1 << 18)
-        assert data, "the front closed the connection"
-        self.arrivals.append(time.perf_counter_ns())
-        if self._left < 0:
-            self._tail += data
-            head, end, rest = self._tail.partition(b"\r\n\r\n")
-            if not end:
-                return False
-            assert head.startswith(b"HTTP/1.1 200"), self._tail
-            length = head.partition(b"content-length: ")[2].split(b"\r\n")[0]
-            self._left = int(length) if length else 1 << 62
-            data, self._tail = rest, b""
-        self._left -= len(data)
-        self._tail = (self._tail + data)[-len(_END[1]) :]
-        return self._left == 0 or self._tail.endswith(_END)
-
-
-class _Front:
-    """The front of a running kernel."""
-
-    def __init__(self, system: System) -> None:
-        end = time.monotonic() + 30
-        while not (status := system.status()).fronts[0].ready:
-            assert time.monotonic() < end, status.fronts
-            time.sleep(0.02)
-        self.system = system
-        self.port = int(status.fronts[0].address.rpartition(":")[2])
-        (self.pid,) = (one.pid for one in status.instances if one.driver == "http")
-
-    @contextmanager
-    def connected(self, count: int) -> Iterator[list[_Exchange]]:
-        """Open connections."""
-        exchanges = [_Exchange(self.port) for _ in range(count)]
-        try:
-            yield exchanges
-        finally:
-            for exchange in exchanges:
-                exchange.socket.close()
-
-    def costs(self) -> tuple[float, float]:
-        """CPU seconds of the worker and of the kernel."""
-        return cpu_of(self.pid), self.system.cpu_s()
-
-
-def _drive(exchanges: list[_Exchange], request: bytes, count: int) -> RoundTrips:
-    """Ask ``count`` times, on all connections at once."""
-    latencies: list[int] = []
-    cpu, start = time.thread_time(), time.perf_counter()
-    with selectors.EpollSelector() as selector:
-        for exchange in exchanges:
-            selector.register(exchange.socket, selectors.EVENT_READ, exchange)
-            exchange.ask(request)
-        asked = len(exchanges)
-        while len(latencies) < count:
-            for key, _ in selector.select():
-                exchange = key.data
-                if exchange.receive():
-                    latencies.append(exchange.latencies[-1])
-                    if asked < count:
-                        asked += 1
-                        exchange.ask(request)
-    return RoundTrips(latencies, time.perf_counter() - start, time.thread_time() - cpu)
-
-
-def _requests(front: _Front, client: LoadClient, rounds: int) -> tuple[Table, list[Figure]]:
+def _requests(front: FrontUnderTest, client: LoadClient, rounds: int) -> tuple[Table, list[Figure]]:
     rows: list[tuple[str | float, ...]] = []
     body = echo_request(reply=_TEXT)
     for in_flight, count in IN_FLIGHT.items():
@@ -137,7 +45,7 @@ def _requests(front: _Front, client: LoadClient, rounds: int) -> tuple[Table, li
             for _ in range(rounds):
                 direct = round_trips(client, TARGET, body, in_flight=in_flight, count=count)
                 worker, kernel = front.costs()
-                done = _drive(exchanges, _request(TARGET), count)
+                done = drive(exchanges, _request(TARGET), count)
                 used = [now - before for now, before in zip(front.costs(), (worker, kernel), strict=True)]
                 found = [
                     microseconds(percentile(done.latencies, 50)),
@@ -168,7 +76,7 @@ def _requests(front: _Front, client: LoadClient, rounds: int) -> tuple[Table, li
     return Table("Requests through one worker of the HTTP front, to the echo driver", columns, rows), figures
 
 
-def _streams(front: _Front, rounds: int) -> tuple[Table, list[Figure]]:
+def _streams(front: FrontUnderTest, rounds: int) -> tuple[Table, list[Figure]]:
     rows: list[tuple[str | float, ...]] = []
     request = _request("counting", stream=True)
     for count in STREAMS:
@@ -177,7 +85,7 @@ def _streams(front: _Front, rounds: int) -> tuple[Table, list[Figure]]:
         with front.connected(count) as exchanges:
             for _ in range(rounds):
                 before = front.costs()
-                done = _drive(exchanges, request, count)
+                done = drive(exchanges, request, count)
                 used = [now - then for now, then in zip(front.costs(), before, strict=True)]
                 tokens = count * TOKENS
                 first = min(first, microseconds(percentile([one.latencies[0] for one in exchanges], 50)))
@@ -186,38 +94,63 @@ def _streams(front: _Front, rounds: int) -> tuple[Table, list[Figure]]:
         rows.append((count, rate, first, worker_us, kernel_us))
     columns = ("streams", "tokens/s", "first piece µs", "worker µs/token", "kernel µs/token")
     dearest = max(float(row[3]) for row in rows)
-    figure = Figure("front: worker's CPU for a streamed token", dearest, "µs", 25)
-    return Table("Streams through the HTTP front, as fast as they come", columns, rows), [figure]
+    figures = [
+        Figure("front: worker's CPU for a streamed token", dearest, "µs", 25),
+        Figure("front: tokens a second, 16 streams", float(rows[-1][1]), "1/s", 60_000, at_most=False),
+    ]
+    return Table("Streams through the HTTP front, as fast as they come", columns, rows), figures
 
 
-def _paced(front: _Front) -> Table:
+def _paced(front: FrontUnderTest) -> tuple[Table, list[Figure]]:
     before = front.costs()
     with front.connected(PACED) as exchanges:
-        _drive(exchanges, _request("paced", stream=True), PACED)
+        for exchange in exchanges:
+            exchange.kept = []
+        done = drive(exchanges, _request("paced", stream=True), PACED)
         used = [now - then for now, then in zip(front.costs(), before, strict=True)]
         gaps = [
             later - earlier for one in exchanges for earlier, later in zip(one.arrivals, one.arrivals[1:], strict=False)
         ]
     tokens = PACED * PACED_TOKENS
-    row = (*(percentile(gaps, at) / 1e6 for at in (50, 99)), *(one / tokens * 1e6 for one in used))
-    columns = ("gap p50 ms", "gap p99 ms", "worker µs/token", "kernel µs/token")
-    return Table(f"{PACED} streams with a token every {PACE_S * 1000:.0f} ms", columns, [row])
+    worker_us, kernel_us = (one / tokens * 1e6 for one in used)
+    text = b"".join(b"%d " % number for number in range(PACED_TOKENS))  # a late token comes together with the next
+    cut = sum(b"".join(_TOKEN.findall(b"".join(one.kept or []))) != text for one in exchanges)
+    row = (tokens / done.wall_s, *(percentile(gaps, at) / 1e6 for at in (50, 99)), worker_us, kernel_us)
+    columns = ("tokens/s", "gap p50 ms", "gap p99 ms", "worker µs/token", "kernel µs/token")
+    figures = [
+        Figure("front: worker's CPU for a paced token", worker_us, "µs", 25),
+        Figure("front: paced streams that lack something", cut, "", 0),
+    ]
+    return Table(f"{PACED} streams with a token every {PACE_S * 1000:.0f} ms", columns, [row]), figures
 
 
-def _crowd(front: _Front, rounds: int) -> Table:
+def _crowd(front: FrontUnderTest, rounds: int) -> tuple[Table, list[Figure]]:
     rows: list[tuple[str | float, ...]] = []
-    for idle in (0, IDLE):
-        with front.connected(idle) as quiet, front.connected(BUSY) as busy:
-            for exchange in quiet:
-                exchange.ask(_request("quiet", stream=True))
-            for exchange in quiet:  # its first piece: it runs
-                exchange.receive()
-            done = [_drive(busy, _request(TARGET), BUSY * 40) for _ in range(rounds)]
-            p99 = min(microseconds(percentile(one.latencies, 99)) for one in done)
-            most = max(BUSY * 40 / one.wall_s for one in done)
-            rows.append((idle, most, p99, memory_of(front.pid, "VmRSS") / 2**20))
-    columns = ("idle streams", "req/s", "p99 µs", "worker MiB")
-    return Table(f"{BUSY} requests in flight beside streams that say nothing", columns, rows)
+    with front.connected(BUSY) as busy:
+        drive(busy, _request(TARGET), BUSY * 40)
+        for idle in (0, IDLE):
+            before = memory_of(front.pid, "VmRSS")
+            with front.connected(idle) as quiet:
+                for exchange in quiet:
+                    exchange.ask(_request("quiet", stream=True))
+                for exchange in quiet:  # its first piece: it runs
+                    exchange.receive()
+                held = memory_of(front.pid, "VmRSS")
+                done, spent = [], []
+                for _ in range(rounds):
+                    earlier, _ = front.costs()
+                    done.append(drive(busy, _request(TARGET), BUSY * 40))
+                    spent.append((front.costs()[0] - earlier) / (BUSY * 40) * 1e6)
+                p50, p99 = (min(microseconds(percentile(one.latencies, at)) for one in done) for at in (50, 99))
+                most = max(BUSY * 40 / one.wall_s for one in done)
+            each = (held - before) / idle / 1024 if idle else 0.0
+            rows.append((idle, most, p50, p99, min(spent), held / 2**20, each))
+    columns = ("idle streams", "req/s", "p50 µs", "p99 µs", "worker µs", "worker MiB", "KiB for each idle one")
+    alone, beside = (float(row[4]) for row in rows)
+    return Table(f"{BUSY} requests in flight beside streams that say nothing", columns, rows), [
+        Figure("front: memory of an idle stream, in the worker", float(rows[-1][-1]), "KiB", IDLE_KIB),
+        Figure(f"front: CPU for a request beside {IDLE} idle streams, over alone", beside / alone, "", IDLE_SLOWS),
+    ]
 
 
 def measure(*, quick: bool) -> Section:
@@ -225,12 +158,14 @@ def measure(*, quick: bool) -> Section:
     rounds = ROUNDS // (3 if quick else 1)
     started = time.perf_counter()
     with real_kernel(models=MODELS, fronts={"http": {"listen": "127.0.0.1:0", "workers": 1}}) as system:
-        front = _Front(system)
+        front = FrontUnderTest(system)
         up_s = time.perf_counter() - started
         client = system.client()
-        requests, figures = _requests(front, client, rounds)
+        parts = [_requests(front, client, rounds), _streams(front, rounds), _paced(front), _crowd(front, rounds)]
         client.close()
-        streams, more = _streams(front, rounds)
-        tables = [requests, streams, _paced(front), _crowd(front, rounds)]
     start = Table("From the kernel's start until its front serves", ("s",), [(up_s,)])
-    return Section([*tables, start], [*figures, *more])
+    chain = front_vendor.measure(quick=quick)
+    return Section(
+        [*(table for table, _ in parts), start, *chain.tables],
+        [*(figure for _, figures in parts for figure in figures), *chain.figures],
+    )

@@ -28,7 +28,7 @@ from byenatos_sdk.http.connection import Connection
 from byenatos_sdk.protocol.frames import encode
 from byenatos_sdk.protocol.messages import Failure, Finish, InferenceRequest, TextDelta, user
 
-__all__ = ["measure"]
+__all__ = ["PROMPT", "Direct", "Parts", "Row", "direct_requests", "measure", "playing_vendor", "since", "whole_way"]
 
 _ROOT = Path(__file__).parents[2]
 IN_FLIGHT = {1: 250, 16: 1500, 64: 1500}
@@ -74,13 +74,13 @@ file = "{key}"
 PARTS = ("client", "kernel", "driver", "broker", "vendor")
 
 
-class _Row:
+class Row:
     """The best of several rounds: what else runs on the machine makes every figure worse, never better."""
 
-    def __init__(self) -> None:
+    def __init__(self, parts: tuple[str, ...] = PARTS) -> None:
         self.p50 = self.p99 = float("inf")
         self.per_second = 0.0
-        self.cpu_us = dict.fromkeys(PARTS, float("inf"))
+        self.cpu_us = dict.fromkeys(parts, float("inf"))
 
     def add(self, count: int, wall_s: float, cpu_s: dict[str, float], latencies: list[int] | None = None) -> None:
         """Take in one round."""
@@ -94,15 +94,15 @@ class _Row:
     def shares(self) -> tuple[float | str, ...]:
         """CPU time per request or token, of each part and of all."""
         known = {part: spent for part, spent in self.cpu_us.items() if spent != float("inf")}
-        return (*(known.get(part, "-") for part in PARTS), sum(known.values()))
+        return (*(known.get(part, "-") for part in self.cpu_us), sum(known.values()))
 
 
-class _Parts:
+class Parts:
     """The processes of the whole way, to see what each spends."""
 
     def __init__(self, system: System, vendor: int) -> None:
         kernel = psutil.Process(system.pid)
-        (driver,) = (one.pid for one in system.status().instances)
+        (driver,) = (one.pid for one in system.status().instances if one.driver == "bench")
         broker = next(one for one in kernel.children() if "byenatos_sandbox.broker" in one.cmdline())
         self._pids = {
             "kernel": [system.pid],
@@ -115,20 +115,22 @@ class _Parts:
         return {part: sum(map(cpu_of, pids)) for part, pids in self._pids.items()} | {"client": time.thread_time()}
 
 
-def _since(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
+def since(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
     return {part: after[part] - spent for part, spent in before.items()}
 
 
 # ---- directly --------------------------------------------------------------------------------------------------
 
 
-class _Direct:
+class Direct:
     """Calls the vendor with the driver's own code for HTTP and the format, in one process, by TLS of its own."""
 
     def __init__(self, port: int, ca: Path) -> None:
         self._port = port
         self._context = ssl.create_default_context(cafile=str(ca))
         self._idle: list[Connection] = []
+        self.firsts: list[int] = []
+        """How long each answer took to begin, in nanoseconds."""
 
     async def connect(self, count: int) -> None:
         loop = asyncio.get_running_loop()
@@ -149,17 +151,21 @@ class _Direct:
         head = f"POST /v1{wire.path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(wire.body)}\r\n\r\n"
         connection = self._idle.pop()
         due = asyncio.get_running_loop().time() + 60
+        begun, began = time.perf_counter_ns(), False
         connection.send(head.encode() + wire.body)
         await connection.head(due)
         decoder = openai_chat.stream_decoder()
         characters = 0
         while data := await connection.read(due):
+            if not began:
+                began = True
+                self.firsts.append(time.perf_counter_ns() - begun)
             characters += sum(len(delta.text) for delta in decoder.feed(data) if type(delta) is TextDelta)
         connection.leave()
         return characters
 
 
-async def _direct_requests(direct: _Direct, in_flight: int, count: int) -> tuple[list[int], float]:
+async def direct_requests(direct: Direct, in_flight: int, count: int) -> tuple[list[int], float]:
     latencies: list[int] = []
     left = iter(range(count))
 
@@ -174,7 +180,7 @@ async def _direct_requests(direct: _Direct, in_flight: int, count: int) -> tuple
     return latencies, time.perf_counter() - begun
 
 
-async def _direct_streams(direct: _Direct, burst: int, tokens: int) -> float:
+async def direct_streams(direct: Direct, burst: int, tokens: int) -> float:
     begun = time.perf_counter()
     await asyncio.gather(*(direct.ask(f"{burst} {tokens // STREAMS}") for _ in range(STREAMS)))
     return time.perf_counter() - begun
@@ -184,7 +190,9 @@ async def _direct_streams(direct: _Direct, burst: int, tokens: int) -> float:
 
 
 @contextmanager
-def _whole_way(folder: Path, port: int, ca: Path) -> Iterator[System]:
+def whole_way(
+    folder: Path, port: int, ca: Path, fronts: dict[str, dict[str, object]] | None = None
+) -> Iterator[System]:
     home = Home(folder / "home")
     plugin = home.plugins / "bench"
     plugin.mkdir(parents=True)
@@ -195,7 +203,8 @@ def _whole_way(folder: Path, port: int, ca: Path) -> Iterator[System]:
     key.write_text("sk-benchmark-0123456789abcdef0123456789abcdef", "utf-8")
     home.policies.mkdir()
     home.access.write_text(ACCESS.format(port=port, ca=ca, key=key), "utf-8")
-    home.config.write_text(json.dumps({"llm_driver_config": {"default_model": "bench"}}), "utf-8")
+    configured = {"llm_driver_config": {"default_model": "bench"}, "fronts": fronts or {}}
+    home.config.write_text(json.dumps(configured), "utf-8")
     with started("byenatos_kernel.daemon", "--home", str(home.path)) as process:
         system = System(home.endpoint, process)
         try:
@@ -227,15 +236,18 @@ def _flood(client: LoadClient, burst: int, tokens: int) -> float:
     return time.perf_counter() - begun
 
 
-def _cancels(client: LoadClient, told: IO[bytes], count: int) -> list[int]:
-    """Leave answers that have begun; return how long it took until the vendor heard of each, in nanoseconds."""
-    body = encode(InferenceRequest((user("stall"),)))
+def _cancels(client: LoadClient, told: IO[bytes], count: int, order: str) -> list[int]:
+    """Leave answers that have begun, or not; return how long it took until the vendor heard of each, in nanoseconds."""
+    body = encode(InferenceRequest((user(order),)))
     late = []
     for _ in range(count):
         number = client.open("default", body)
         client.flush()
-        while not any(type(event) is TextDelta for _, event in client.receive()):
-            pass
+        if order == "hang":
+            told.readline()
+        else:
+            while not any(type(event) is TextDelta for _, event in client.receive()):
+                pass
         begun = time.perf_counter_ns()
         client.cancel(number)
         client.flush()
@@ -249,7 +261,7 @@ def _cancels(client: LoadClient, told: IO[bytes], count: int) -> list[int]:
 
 
 @contextmanager
-def _vendor(folder: Path) -> Iterator[tuple[int, "subprocess.Popen[bytes]", Path]]:
+def playing_vendor(folder: Path) -> Iterator[tuple[int, "subprocess.Popen[bytes]", Path]]:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(folder / "ca.pem")
     authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(folder / "vendor.pem")
@@ -266,43 +278,47 @@ def measure(*, quick: bool) -> Section:
     """Measure both ways in turns."""
     rounds = ROUNDS // (4 if quick else 1)
     ways = ("direct", "whole way")
-    requests = {(way, number): _Row() for way in ways for number in IN_FLIGHT}
-    streams = {(way, burst): _Row() for way in ways for burst in TOKENS}
+    requests = {(way, number): Row() for way in ways for number in IN_FLIGHT}
+    streams = {(way, burst): Row() for way in ways for burst in TOKENS}
     with tempfile.TemporaryDirectory(prefix="byenatos-bench-") as name:
         folder = Path(name)
-        with _vendor(folder) as (port, played, ca), _whole_way(folder, port, ca) as system, asyncio.Runner() as runner:
+        with (
+            playing_vendor(folder) as (port, played, ca),
+            whole_way(folder, port, ca) as system,
+            asyncio.Runner() as runner,
+        ):
             vendor = played.pid
-            direct = _Direct(port, ca)
+            direct = Direct(port, ca)
             runner.run(direct.connect(max(IN_FLIGHT)))
             client = system.client()
             body = encode(InferenceRequest((user(PROMPT),)))
             round_trips(client, "default", body, in_flight=max(IN_FLIGHT), count=200)  # every connection is there
-            parts = _Parts(system, vendor)
+            parts = Parts(system, vendor)
             for _ in range(rounds):
                 for number, count in IN_FLIGHT.items():
                     before = {"client": time.thread_time(), "vendor": cpu_of(vendor)}
-                    latencies, wall_s = runner.run(_direct_requests(direct, number, count))
-                    spent = _since(before, {"client": time.thread_time(), "vendor": cpu_of(vendor)})
+                    latencies, wall_s = runner.run(direct_requests(direct, number, count))
+                    spent = since(before, {"client": time.thread_time(), "vendor": cpu_of(vendor)})
                     requests["direct", number].add(count, wall_s, spent, latencies)
                     before = parts.spent()
                     done = round_trips(client, "default", body, in_flight=number, count=count)
-                    requests["whole way", number].add(count, done.wall_s, _since(before, parts.spent()), done.latencies)
+                    requests["whole way", number].add(count, done.wall_s, since(before, parts.spent()), done.latencies)
                 for burst, tokens in TOKENS.items():
                     before = {"client": time.thread_time(), "vendor": cpu_of(vendor)}
-                    wall_s = runner.run(_direct_streams(direct, burst, tokens))
-                    spent = _since(before, {"client": time.thread_time(), "vendor": cpu_of(vendor)})
+                    wall_s = runner.run(direct_streams(direct, burst, tokens))
+                    spent = since(before, {"client": time.thread_time(), "vendor": cpu_of(vendor)})
                     streams["direct", burst].add(tokens, wall_s, spent)
                     before = parts.spent()
                     wall_s = _flood(client, burst, tokens)
-                    streams["whole way", burst].add(tokens, wall_s, _since(before, parts.spent()))
+                    streams["whole way", burst].add(tokens, wall_s, since(before, parts.spent()))
             assert played.stdout is not None
-            late = _cancels(client, played.stdout, 10 * rounds)
+            late = {order: _cancels(client, played.stdout, 10 * rounds, order) for order in ("stall", "hang")}
             client.close()
     return _section(requests, streams, late, rounds)
 
 
 def _section(
-    requests: dict[tuple[str, int], _Row], streams: dict[tuple[str, int], _Row], late: list[int], rounds: int
+    requests: dict[tuple[str, int], Row], streams: dict[tuple[str, int], Row], late: dict[str, list[int]], rounds: int
 ) -> Section:
     shares = tuple(f"{part} µs" for part in (*PARTS, "all"))
     tables = [
@@ -327,7 +343,15 @@ def _section(
             Figure("a vendor's request, added to a direct one, p50", added / 1000, "ms", 1.0),
             Figure("a vendor's request, added to a direct one, p99", slowest / 1000, "ms", 3.0),
             Figure("requests to a vendor per second", most, "/s", 3_000, at_most=False),
-            Figure("an answer that is left, until its vendor hears of it, p99", percentile(late, 99) / 1e6, "ms", 100),
+            *(
+                Figure(
+                    f"{what} that is left, until its vendor hears of it, p99",
+                    percentile(late[order], 99) / 1e6,
+                    "ms",
+                    100,
+                )
+                for order, what in (("stall", "an answer"), ("hang", "a request"))
+            ),
             Figure("tokens of a vendor per second, 16 streams", tokens, "/s", 60_000, at_most=False),
         ],
     )

@@ -71,6 +71,19 @@ async def test_jobs_that_arrive_together_share_a_transaction(database):
     assert len(await database.run(names)) == 100
 
 
+async def test_what_need_not_be_durable_does_not_wait_for_the_disk_unless_something_beside_it_must(database):
+    def synchronous(connection: sqlite3.Connection) -> int:
+        return connection.execute("PRAGMA synchronous").fetchone()[0]
+
+    normal, full = 1, 2
+    assert await database.run(synchronous, durable=False) == normal
+    assert await database.run(synchronous) == full
+    together = await asyncio.gather(*(database.run(synchronous, durable=durable) for durable in (False, True, False)))
+    assert together[1] == full
+    await database.run(add("kept"), durable=False)
+    assert await database.run(names) == ["kept"]
+
+
 async def test_a_row_that_cannot_be_read_is_an_error_of_its_reader_only(database):
     def reader(_: sqlite3.Connection) -> None:
         b"\xff".decode()

@@ -234,7 +234,7 @@ class Swaps(RuleBasedStateMachine):
     @rule(
         slot=st.sampled_from(["main", "side", "main", "a"]),
         model=st.sampled_from(["a", "b", "c", "unknown"]),
-        strategy=st.sampled_from(["graceful", "immediate"]),
+        strategy=st.sampled_from(["graceful", "immediate", "session_aware", "background"]),
         until=st.sampled_from(["switched", "retired"]),
     )
     def request(self, slot, model, strategy, until) -> None:
@@ -307,7 +307,7 @@ class Swaps(RuleBasedStateMachine):
     @rule(
         slot=st.sampled_from(["main", "side"]),
         model=st.sampled_from(["a", "b", "c"]),
-        strategy=st.sampled_from(["graceful", "immediate", "immediate"]),
+        strategy=st.sampled_from(["graceful", "immediate", "immediate", "session_aware", "background"]),
         in_session=st.booleans(),
         status=st.sampled_from(["ok", "ok", "ok", "down"]),
         dies=st.sampled_from([None, None, "loading", "loaded", "well"]),

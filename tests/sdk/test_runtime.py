@@ -30,6 +30,7 @@ from byenatos_sdk.protocol.messages import (
     Failure,
     Finish,
     InferenceRequest,
+    Logprobs,
     ModelHealthStatus,
     ModelSpecification,
     ReasoningDelta,
@@ -540,6 +541,42 @@ def test_a_driver_that_does_not_continue_is_asked_to(driven):
     seen = text(driver.answer(ask("q"), "so f"))
     assert seen.startswith("user:q|assistant:so f|user:Your answer was cut off. Continue it exactly where it stopped")
     assert "partial=''" in seen
+
+
+REPEATING = """
+async def infer(self, request):
+    yield ReasoningDelta("where was I?")
+    for word in request.extra["says"]:
+        yield word
+        yield Logprobs((TokenLogprob(word, -1.0),))
+    if request.extra.get("calls"):
+        yield ToolCallDelta("1", "look", "{}")
+"""
+
+
+def test_what_a_model_repeats_when_it_is_asked_to_go_on_is_dropped(driven):
+    driver = driven(REPEATING)
+    says = ["It ", "jumps ", "over ", "the ", "lazy ", "dog."]
+    events = driver.answer(ask("q", extra={"says": says}), "It jumps over the la")
+    assert text(events) == "zy dog."
+    assert events[0] == ReasoningDelta("where was I?")
+    assert [delta.tokens[0].token for delta in events if isinstance(delta, Logprobs)] == ["lazy ", "dog."]
+    assert events[-1] == Finish()
+
+
+def test_what_was_held_back_comes_before_what_follows_it(driven):
+    driver = driven(REPEATING)
+    for calls in (False, True):
+        events = driver.answer(ask("q", extra={"says": ["so "], "calls": calls}), "so so so ")
+        assert text(events) == "so "
+        assert events[1] == TextDelta("so ")
+        assert any(isinstance(delta, Logprobs) for delta in events)
+        assert isinstance(events[-2], ToolCallDelta) == calls
+
+
+def test_an_answer_that_has_said_nothing_is_begun_anew(driven):
+    driver = driven(SHOW)
+    assert text(driver.answer(ask("q"), "")).startswith("user:q partial=''")
 
 
 # ---- calls -----------------------------------------------------------------------------------------------------

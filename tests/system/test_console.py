@@ -6,7 +6,8 @@ from browser import CHROMIUM, browsing
 from kernel_process import until, until_ready
 
 MODELS = {"endless": {"tokens": -1, "rate": 50}, "other": {"tokens": -1, "rate": 50}}
-FILES = ("/", "/console/console.css", *(f"/console/{name}.js" for name in ("console", "api", "chat", "view", "words")))
+SCRIPTS = ("console", "api", "charts", "chat", "view", "words")
+FILES = ("/", "/console/console.css", *(f"/console/{name}.js" for name in SCRIPTS))
 SWAP = """(() => {
     const [model, how] = document.querySelectorAll("[aria-label^='default:']");
     [model.value, how.value] = ["other", "immediate"];
@@ -48,6 +49,17 @@ async def test_a_person_talks_to_a_slot_and_swaps_it_in_the_middle_of_an_answer(
         await page.press("Enter", "\r")
         await page.until("document.querySelectorAll('.turn span')[1]?.textContent.includes('9 10 ')")
         assert await page.evaluate("document.querySelectorAll('.turn b')[1].textContent") == "endless"
+        await page.until("document.querySelector('#chart-tokens .line').getAttribute('d').includes('L')")
+        await page.until("parseFloat(document.querySelector('#chart-tokens output').textContent) > 10")
+        await page.until("document.querySelector('#chart-latency output').textContent.endsWith(' ms')")
+        assert await page.evaluate("document.querySelector('#chart-streams output').textContent") == "1"
+        await page.evaluate("document.querySelector('#chart-memory svg').focus()")
+        await page.press("ArrowLeft")
+        label = "document.querySelector('#chart-memory svg').getAttribute('aria-label')"
+        assert (await page.evaluate(label)).startswith("kernel memory: ")
+        assert " · " in await page.evaluate(label)
+        await page.press("Escape")
+        assert " · " not in await page.evaluate(label)
         await page.evaluate(SWAP)
         await page.until("document.querySelector('.moved')?.textContent.includes('from endless to other')")
         await page.until("document.querySelector('[data-slot=default]').textContent.includes('retired')")
@@ -82,6 +94,17 @@ async def test_the_pages_parts_do_what_they_say(console, tmp_path):
         )
         expected = [{"name": "a", "data": "1\n2"}, {"name": "message", "data": '{"x": 3}'}]
         assert events == [expected] * len(events)
+        drawn = await page.evaluate(
+            """import("/console/charts.js").then(({ ceiling, path }) => [
+                [0, 0.3, 1, 1.1, 49, 51, 2000, 2001].map(ceiling),
+                path([1, null, 2, 4], 4, false), path([1, null, 2, 4], 4, true),
+            ])"""
+        )
+        assert drawn == [
+            [1, 0.5, 1, 2, 50, 100, 2000, 5000],
+            "M235.2 46.0M238.4 32.0L240.0 4.0",
+            "M235.2 60L235.2 46.0L235.2 60ZM238.4 60L238.4 32.0L240.0 4.0L240.0 60Z",
+        ]
         words = await page.evaluate(
             """import("/console/words.js").then(({ WORDS }) => Object.values(WORDS).map((one) => Object.keys(one)))"""
         )

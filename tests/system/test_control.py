@@ -130,8 +130,8 @@ async def test_a_status_tells_what_there_is(start_kernel):
 
 
 async def test_a_key_that_is_not_in_force_yet_is_told_of(start_kernel):
-    async with start_kernel(auto_optimization=True).client() as client:
-        assert any("auto_optimization" in warning for warning in (await client.status()).warnings)
+    async with start_kernel(load_balance_strategy="even").client() as client:
+        assert any("load_balance_strategy" in warning for warning in (await client.status()).warnings)
 
 
 async def test_the_configured_defaults_of_a_model_reach_its_driver_and_its_requests(start_kernel, home):

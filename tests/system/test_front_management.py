@@ -88,7 +88,7 @@ async def test_every_path_of_the_document_answers_as_it_says(kernel):
             ("GET", "/health", None), ("GET", "/status", None), ("GET", "/models", None), ("GET", "/slots", None),
             ("GET", "/models/{model}", "echo"), ("GET", "/models/{model}", "nothing/at all"),
             ("GET", "/slots/{slot}", "default"), ("GET", "/slots/{slot}", "nothing"),
-            ("GET", "/swaps", None), ("GET", "/sessions", None), ("GET", "/plugins", None),
+            ("GET", "/swaps", None), ("GET", "/traffic", None), ("GET", "/sessions", None), ("GET", "/plugins", None),
             ("GET", "/sessions/{session}", "a/talk"), ("GET", "/sessions/{session}", "nothing"),
             ("DELETE", "/sessions/{session}", "a/talk"), ("DELETE", "/sessions/{session}", "a/talk"),
             ("GET", "/openapi.json", None),

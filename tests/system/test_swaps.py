@@ -270,6 +270,23 @@ async def test_the_driver_that_a_swap_prepares_may_be_killed_without_harm(start_
         assert (await client.infer("x", extra=counting(3))).model == "echo"
 
 
+async def test_a_model_that_is_swapped_in_in_the_background_is_loaded_with_low_priority_and_answers_as_any(
+    start_kernel, home
+):
+    told = "import asyncio, os\nfrom byenatos_sdk.driver import Driver\ndef priority():\n"
+    told += "    return os.getpriority(os.PRIO_PROCESS, 0)\nclass Plugin(Driver):\n"
+    told += "    async def start(self, model):\n        self.loaded = await asyncio.to_thread(priority)\n"
+    told += "    async def infer(self, request):\n"
+    told += "        yield f'{self.loaded} {priority()} {await asyncio.to_thread(priority)}'\n"
+    write_plugin(home, "told", told)
+    async with start_kernel().client() as client:
+        await until_ready(client)
+        await client.swap("default", "told", strategy="background")
+        loaded, main, thread = map(int, (await client.infer("x")).text.split())
+        assert loaded == 19
+        assert main == thread == os.getpriority(os.PRIO_PROCESS, 0)
+
+
 # ---- swaps and what waits --------------------------------------------------------------------------------------
 
 

@@ -17,10 +17,12 @@ from byenatos_kernel.cli import (
     models,
     power,
     ps,
+    renewals,
     secrets,
     sessions,
     status,
     swaps,
+    triggers,
     trust,
     tryout,
 )
@@ -61,18 +63,28 @@ app.command("slots")(status.slots)
 app.command("ps", help=ps.HELP)(ps.ps)
 app.command("doctor", help=doctor.HELP)(doctor.doctor)
 app.command("swap")(swaps.swap)
-app.command("swaps")(swaps.swaps)
+app.command("triggers")(triggers.triggers)
 app.command("chat")(chat.chat)
 app.command("ask")(chat.ask)
 app.command("events")(events.events)
 app.command("demo")(demo.demo)
 
+_swaps = typer.Typer(help=swaps.swaps.__doc__)
+_swaps.callback(invoke_without_command=True)(swaps.swaps)
+_swaps.command("show")(swaps.show)
+_swaps.command("cancel")(swaps.cancel)
+app.add_typer(_swaps, name="swaps")
+
 _models = typer.Typer(no_args_is_help=True, help="The models that the kernel knows.")
 _models.command("list")(models.list_models)
 _models.command("offered")(models.offered)
+_models.command("refresh")(models.refresh)
 _models.command("pull")(models.pull_models)
 _models.command("load")(models.load)
 _models.command("unload")(models.unload)
+_models.command("reload")(renewals.reload)
+_models.command("preload")(models.preload)
+_models.command("usage")(models.usage)
 app.add_typer(_models, name="models")
 
 _driver = typer.Typer(no_args_is_help=True, help="Plugins: who signed them, whom you trust, install and remove.")
@@ -85,12 +97,15 @@ _driver.command("revoke")(trust.revoke)
 _driver.command("allow-downgrade")(trust.allow_downgrade)
 _driver.command("install")(install.install)
 _driver.command("remove")(install.remove)
+_driver.command("upgrade")(renewals.upgrade)
+_driver.command("rollback")(renewals.rollback)
 _driver.command("run")(tryout.run)
 app.add_typer(_driver, name="driver")
 
 _sessions = typer.Typer(no_args_is_help=True, help="The conversations that the kernel keeps.")
 _sessions.command("list")(sessions.list_sessions)
 _sessions.command("show")(sessions.show)
+_sessions.command("move")(sessions.move)
 _sessions.command("prefill")(sessions.prefill)
 _sessions.command("hibernate")(sessions.hibernate)
 _sessions.command("wake")(sessions.wake)

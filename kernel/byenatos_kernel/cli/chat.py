@@ -7,7 +7,7 @@ restarted in between. Ctrl-C during an answer ends that answer; at the prompt it
 import secrets
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
@@ -17,7 +17,7 @@ from byenatos_kernel.cli.screen import complain, is_terminal, say, show_json, sh
 from byenatos_kernel.cli.swaps import show_swap
 from byenatos_sdk.home import Home
 from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, NotFound
-from byenatos_sdk.protocol.messages import Sampling, SwapStrategy
+from byenatos_sdk.protocol.messages import Sampling, SwapRequest, SwapStrategy
 
 if TYPE_CHECKING:
     from byenatos_sdk.client import Client
@@ -26,12 +26,12 @@ __all__ = ["ask", "chat"]
 
 _HELP = """\
 /model                      show the model that answers
-/swap MODEL [STRATEGY]      let another model answer (graceful or immediate)
+/swap MODEL [STRATEGY]      let another model answer: immediate (if none is named), graceful, session_aware, background
 /help                       show this
 /exit                       leave; Ctrl-D does it too
 Ctrl-C ends an answer that is under way. A line that is to begin with / may have a space before it."""
 
-_STRATEGIES: dict[str, SwapStrategy] = {"graceful": "graceful", "immediate": "immediate"}
+_STRATEGIES: dict[str, SwapStrategy] = {name: name for name in get_args(SwapStrategy)}
 
 
 def chat(
@@ -181,7 +181,7 @@ class _Conversation:
             if self._as_json:
                 show_json_line(client.swap(self._slot, model, strategy=strategy))
             elif is_terminal():
-                show_swap(client, self._slot, model, strategy, "switched")
+                show_swap(client, SwapRequest(self._slot, model, strategy))
             else:
                 last = client.swap(self._slot, model, strategy=strategy)
                 show_note(f"{self._slot}: {last.target} answers now")

@@ -11,10 +11,11 @@ from byenatos_sdk.protocol.control import (
     InstanceChanged,
     ModelChanged,
     SwapAdvanced,
+    TriggerFired,
 )
 from byenatos_sdk.protocol.messages import SwapEvent
 
-__all__ = ["describe_swap", "events"]
+__all__ = ["describe_swap", "describe_trigger", "events"]
 
 
 def events(context: typer.Context, *, as_json: JsonOption = False) -> None:
@@ -33,7 +34,18 @@ def describe_swap(step: SwapEvent) -> str:
     """Say in one line what a step of a swap is."""
     streams = f", {step.moved_streams} moved" if step.moved_streams else ""
     streams += f", {step.draining_streams} draining" if step.draining_streams else ""
-    return f"{step.state.value}{streams}{f': {step.detail}' if step.detail else ''}"
+    mode = ", sequential" if step.mode == "sequential" else ""
+    return f"{step.state.value}{mode}{streams}{f': {step.detail}' if step.detail else ''}"
+
+
+def describe_trigger(event: TriggerFired) -> str:
+    """Say in one line what a trigger does, and why."""
+    way = "back to" if event.returning else "to"
+    does = "would swap" if event.dry_run else "could not swap" if event.problem else "swaps"
+    why = f": {event.measure} is {event.reading:g}" if event.reading is not None else ""
+    why += f", bound {event.bound:g}" if why and event.bound is not None else ""
+    problem = f": {event.problem}" if event.problem else why
+    return f"trigger {event.trigger} {does} {event.slot} {way} {event.model}{problem}"
 
 
 def _describe(event: Event) -> str:
@@ -52,3 +64,5 @@ def _describe(event: Event) -> str:
             return f"model {one.id}: {one.state}{f': {one.reason}' if one.reason else ''}"
         case SwapAdvanced(swap=step):
             return f"swap {step.id} of {step.slot}, {step.source or 'nothing'} → {step.target}: {describe_swap(step)}"
+        case TriggerFired():
+            return describe_trigger(event)

@@ -1,4 +1,4 @@
-"""``byenatos models``: list, pull, load and unload."""
+"""``byenatos models``: list, ask vendors for theirs, pull, load, preload and unload, and how often they are used."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +9,17 @@ from byenatos_kernel.cli.options import JsonOption, home_of
 from byenatos_kernel.cli.screen import megabytes, say, show_json, show_json_line, show_table
 from byenatos_sdk.protocol.control import ModelInfo
 
-__all__ = ["list_models", "load", "offered", "pull_models", "show_models", "unload"]
+__all__ = [
+    "list_models",
+    "load",
+    "offered",
+    "preload",
+    "pull_models",
+    "refresh",
+    "show_models",
+    "unload",
+    "usage",
+]
 
 
 def list_models(context: typer.Context, *, as_json: JsonOption = False) -> None:
@@ -49,7 +59,7 @@ def offered(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask the vendor of a loaded model what else it offers; `model_config` with `vendor` declares one of these."""
+    """Ask the vendor of a loaded model what else it offers; `byenatos models refresh` makes that loadable."""
     from byenatos_sdk.client import Client
 
     with Client(home_of(context)) as client:
@@ -64,6 +74,41 @@ def offered(
                 for one in sorted(found, key=lambda one: one.id)
             ),
         )
+
+
+def refresh(
+    context: typer.Context,
+    driver: Annotated[
+        str, typer.Argument(metavar="DRIVER", help="Default: every driver that has a model loaded.", show_default=False)
+    ] = "",
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask vendors for their lists and make what they offer loadable; what they dropped goes unless it is used."""
+    from byenatos_sdk.client import Client
+
+    with Client(home_of(context)) as client:
+        found = client.refresh_models(driver)
+    if as_json:
+        show_json(found)
+    else:
+        show_table(
+            ("driver", "offered", "new", "gone", "taken", "left out", "detail"),
+            (
+                (
+                    *(one.driver, str(one.offered), str(len(one.added)), str(len(one.removed)), str(len(one.taken))),
+                    *(str(one.left_out), one.problem or _some(one.added)),
+                )
+                for one in found
+            ),
+        )
+    if any(one.problem for one in found):
+        raise typer.Exit(1)
+
+
+def _some(names: tuple[str, ...]) -> str:
+    """Return the first few of ``names``."""
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
 
 def pull_models(
@@ -128,3 +173,43 @@ def unload(context: typer.Context, model: str, *, as_json: JsonOption = False) -
         show_json({"unloaded": model})
     else:
         say(f"{model} is unloaded")
+
+
+def preload(context: typer.Context, model: str, *, as_json: JsonOption = False) -> None:
+    """Load MODEL without a slot, so that a swap to it only switches; what nobody uses goes again ([preload] idle_s)."""
+    from byenatos_sdk.client import Client
+
+    with Client(home_of(context)) as client:
+        instance = client.preload(model)
+    if as_json:
+        show_json(instance)
+    else:
+        say(f"{instance.model} is preloaded: driver {instance.driver}, pid {instance.pid}")
+
+
+def usage(context: typer.Context, *, as_json: JsonOption = False) -> None:
+    """Show how often models were asked for in hours like the one that comes, and which are likely to be wanted."""
+    from byenatos_sdk.client import Client
+
+    with Client(home_of(context)) as client:
+        report = client.usage()
+    if as_json:
+        show_json(report)
+        return
+    days = "working days" if report.working else "weekends"
+    say(f"requests from {report.hour}:00 to {report.hour}:59 on {days} of the last {report.weeks} weeks and this one:")
+    show_table(
+        ("model", "requests", "share", "state", "preload"),
+        (
+            (
+                one.model,
+                str(one.requests),
+                f"{one.share:.1%}",
+                "preloaded" if one.preloaded else "loaded" if one.loaded else "-",
+                "yes" if one.likely else "no",
+            )
+            for one in report.models
+        ),
+    )
+    switch = "on" if report.automatic else "off: automatic = true under [preload] in policies/swap.toml"
+    say(f"models of at least {report.least_share:.0%} are worth preloading; that is {switch}")

@@ -185,7 +185,7 @@ class Rehearsal:
 
         steps: list[SwapEvent] = []
         with Client(self._home) as client:
-            client.swap(_SLOT, _SECOND, strategy="immediate", until="retired", on_event=steps.append)
+            client.swap(_SLOT, _SECOND, strategy="immediate", until="retired", keep_old_s=0, on_event=steps.append)
         return steps
 
     def _read_back(self, client: "Client", text: str) -> None:

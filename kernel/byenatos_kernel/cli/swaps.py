@@ -7,8 +7,18 @@ import typer
 
 from byenatos_kernel.cli.events import describe_swap
 from byenatos_kernel.cli.options import JsonOption, home_of
-from byenatos_kernel.cli.screen import is_terminal, moment, printable, say, show_json, show_json_line, show_table
-from byenatos_sdk.protocol.messages import SwapEvent, SwapStrategy
+from byenatos_kernel.cli.screen import (
+    is_terminal,
+    megabytes,
+    moment,
+    printable,
+    say,
+    show_json,
+    show_json_line,
+    show_table,
+)
+from byenatos_sdk.protocol.errors import NotFound
+from byenatos_sdk.protocol.messages import SessionMove, SwapEvent, SwapRequest, SwapStrategy
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -17,71 +27,177 @@ if TYPE_CHECKING:
 
 Until: TypeAlias = Literal["switched", "retired"]
 
-__all__ = ["Until", "show_swap", "swap", "swaps"]
+__all__ = ["cancel", "show", "show_swap", "swap", "swaps"]
+
+_LEVELS = ("kv", "tokens", "text", "drain")
+_HOW = (
+    "graceful: running answers end where they are; immediate: they move; session_aware: each conversation moves "
+    "between its own turns; background: prepare with low priority, switch once the slot is idle."
+)
 
 
 def swap(
     context: typer.Context,
     slot: str,
-    model: str,
+    model: Annotated[str | None, typer.Argument(help="The model to bind it to.")] = None,
     *,
-    strategy: Annotated[
-        SwapStrategy,
-        typer.Option("--strategy", "-s", help="graceful: running answers end where they are; immediate: they move."),
-    ] = "graceful",
+    back: Annotated[
+        bool, typer.Option("--back", help="Roll SLOT's last swap back: its old model is still kept.")
+    ] = False,
+    strategy: Annotated[SwapStrategy, typer.Option("--strategy", "-s", help=_HOW)] = "graceful",
     until: Annotated[
         Until, typer.Option("--until", help="Return when new requests go to MODEL, or when the old model is gone.")
-    ] = "retired",
+    ] = "switched",
     force: Annotated[
-        bool, typer.Option("--force", help="Swap even if MODEL cannot take over what is alive in SLOT: it is cut off.")
+        bool, typer.Option("--force", help="Swap even if conversations of SLOT are more than MODEL can take.")
     ] = False,
+    keep_old: Annotated[
+        float | None,
+        typer.Option("--keep-old", metavar="SECONDS", min=0, help="How long the old model is kept."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Bind SLOT to MODEL while it is in use; with --json a line of JSON for each step."""
     from byenatos_sdk.client import Client
 
+    if (model is None) is not back:
+        raise typer.BadParameter("expected SLOT and MODEL, or SLOT and --back")
     with Client(home_of(context)) as client:
-        if as_json:
-            client.swap(slot, model, strategy=strategy, until=until, force=force, on_event=show_json_line)
+        if model is None:
+            _show_back(client.swap_back(slot), as_json=as_json)
+        elif as_json:
+            client.swap(
+                slot,
+                model,
+                strategy=strategy,
+                until=until,
+                force=force,
+                keep_old_s=keep_old,
+                on_event=show_json_line,
+            )
         else:
-            show_swap(client, slot, model, strategy, until, force=force)
+            show_swap(client, SwapRequest(slot, model, strategy, until=until, force=force, keep_old_s=keep_old))
 
 
-def show_swap(
-    client: "Client", slot: str, model: str, strategy: SwapStrategy, until: Until, *, force: bool = False
-) -> SwapEvent:
-    """Swap, print each step with its time, and return the last one.
+def show_swap(client: "Client", order: SwapRequest) -> SwapEvent:
+    """Swap, print each step with its time and each conversation that moved, and return the last step.
 
     Raises:
         ByenatosError: if the swap failed; the slot is bound as before.
     """
+    told: list[SessionMove] = []
     with _spinner() as spinner:
 
-        def show(step: SwapEvent) -> None:
+        def show_step(step: SwapEvent) -> None:
             say(printable(f"{step.elapsed_s * 1000:9.1f} ms  {describe_swap(step)}"))
+            for move in step.sessions[len(told) :]:
+                told.append(move)
+                say(printable(f"{'':14}{_describe_move(move)}"))
             if spinner is not None:
-                spinner.update(f"{slot}: {step.source or 'nothing'} → {model}")
+                spinner.update(f"{order.slot}: {step.source or 'nothing'} → {order.model}")
 
-        return client.swap(slot, model, strategy=strategy, until=until, force=force, on_event=show)
+        last = client.swap(
+            order.slot,
+            order.model,
+            strategy=order.strategy,
+            until=order.until,
+            force=order.force,
+            keep_old_s=order.keep_old_s,
+            on_event=show_step,
+        )
+    say(printable(_summary(last)))
+    return last
+
+
+def _show_back(step: SwapEvent, *, as_json: bool) -> None:
+    if as_json:
+        show_json_line(step)
+    else:
+        say(printable(f"{step.slot}: {step.target} → {step.source}, {describe_swap(step)}"))
 
 
 def swaps(context: typer.Context, *, as_json: JsonOption = False) -> None:
-    """List past and running swaps with the last step of each."""
+    """List past and running swaps, each with its cause, its last step, what moved and how."""
     from byenatos_sdk.client import Client
 
+    if context.invoked_subcommand is not None:
+        return
     with Client(home_of(context)) as client:
         found = client.swaps()
     if as_json:
         show_json(found)
         return
     show_table(
-        ("swap", "at", "slot", "from", "to", "strategy", "took", "state"),
+        ("swap", "at", "slot", "from", "to", "cause", "strategy", "took", "moved", "state"),
         (
-            (str(one.id), moment(one.at), one.slot, one.source or "-", one.target, one.strategy,
-             f"{one.elapsed_s:.3f} s", describe_swap(one))
+            (str(one.id), moment(one.at), one.slot, one.source or "-", one.target, one.cause, one.strategy,
+             f"{one.elapsed_s:.3f} s", _levels(one), describe_swap(one))
             for one in found
         ),
     )  # fmt: skip
+
+
+def show(
+    context: typer.Context,
+    number: Annotated[int, typer.Argument(metavar="SWAP", help="Its number in `byenatos swaps`.")],
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one swap: every conversation that moved, at which level, and what that cost."""
+    from byenatos_sdk.client import Client
+
+    with Client(home_of(context)) as client:
+        found = next((one for one in client.swaps() if one.id == number), None)
+    if found is None:
+        raise NotFound(f"no swap {number}; `byenatos swaps` lists those that the kernel remembers")
+    if as_json:
+        show_json(found)
+        return
+    say(printable(f"swap {found.id} at {moment(found.at)}, cause {found.cause}, {found.strategy}: {_summary(found)}"))
+    for move in found.sessions:
+        say(printable(f"  {_describe_move(move)}"))
+
+
+def cancel(
+    context: typer.Context,
+    slot: Annotated[str, typer.Argument(metavar="SLOT", help="The slot that is being swapped.")],
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Give up the swap of SLOT that has not switched yet, such as one that waits for the slot to be idle."""
+    from byenatos_sdk.client import Client
+
+    with Client(home_of(context)) as client:
+        given_up = client.cancel_swap(slot)
+    if as_json:
+        show_json(given_up)
+    else:
+        say(printable(_summary(given_up)))
+
+
+def _summary(last: SwapEvent) -> str:
+    """Say in one line what a swap came to."""
+    moved = _levels(last)
+    pause_s = max((move.pause_s for move in last.sessions), default=0.0)
+    return (
+        f"{last.slot}: {last.source or 'nothing'} → {last.target}, {describe_swap(last)}, after {last.elapsed_s:.3f} s"
+        + (f"; {moved}" if moved else "")
+        + (f"; longest pause {pause_s * 1000:.0f} ms" if pause_s else "")
+    )
+
+
+def _levels(step: SwapEvent) -> str:
+    """Count the conversations that a swap moved, by level."""
+    counts = {level: sum(move.level == level for move in step.sessions) for level in _LEVELS}
+    return ", ".join(f"{count} {level}" for level, count in counts.items() if count)
+
+
+def _describe_move(move: SessionMove) -> str:
+    what = f"session {move.session}" if move.session else "a request"
+    size = f", {move.positions} positions" if move.positions else ""
+    size += f", {megabytes(move.bytes)}" if move.bytes else ""
+    pause = f", pause {move.pause_s * 1000:.1f} ms" if move.pause_s else ""
+    return f"{what}: {move.level}{size}{pause}{f': {move.detail}' if move.detail else ''}"
 
 
 def _spinner() -> "AbstractContextManager[Status | None]":

@@ -1,6 +1,7 @@
 // The page: it asks the kernel every two seconds how it is, follows what happens, and shows both.
 
 import { Api } from "./api.js";
+import { Chart } from "./charts.js";
 import { Chat } from "./chat.js";
 import { duration, fill, find, make, options, time } from "./view.js";
 import { speaker } from "./words.js";
@@ -20,6 +21,15 @@ const swaps = new Map(); // by slot: the last step, or why it failed
 const say = (name, values) => word(name, values);
 const modelOf = (slot) => status.slots.find((one) => one.name === slot)?.model || say("none");
 const chat = new Chat(api, say, modelOf);
+const MEBIBYTE = 2 ** 20;
+const mebibytes = (value) => `${value.toFixed(1)} MiB`;
+const milliseconds = (value) => `${value < 10 ? value.toFixed(1) : Math.round(value)} ms`;
+const charts = {
+  tokens: new Chart(find("chart-tokens"), (value) => value.toFixed(1)),
+  latency: new Chart(find("chart-latency"), milliseconds),
+  streams: new Chart(find("chart-streams"), String),
+  memory: new Chart(find("chart-memory"), mebibytes),
+};
 
 // ---- what is shown ----------------------------------------------------------------------------------------------
 
@@ -57,23 +67,32 @@ function showSteps() {
   }
 }
 
-function showFigures() {
+function showFigures(traffic) {
   const now = performance.now();
-  const rate = before ? ((status.deltas - before.deltas) * 1000) / (now - before.at) : 0;
+  const passed = before && status.deltas >= before.deltas; // a kernel that started anew counts anew
+  const rate = passed ? ((status.deltas - before.deltas) * 1000) / (now - before.at) : 0;
   before = { deltas: status.deltas, at: now };
   const figures = [["streams", status.streams], ["tokens", rate.toFixed(1)], ["requests", status.requests],
-    ["memory", `${(status.rss_bytes / 2 ** 20).toFixed(1)} MiB`], ["uptime", duration(status.uptime_s)]];
+    ["memory", mebibytes(status.rss_bytes / MEBIBYTE)], ["uptime", duration(status.uptime_s)]];
   find("figures").replaceChildren(
     ...figures.map(([name, value]) => make("div", {}, make("dt", {}, say(name)), make("dd", {}, String(value)))));
+  drawCharts(traffic, rate);
 }
 
-function show(sessions) {
+function drawCharts(traffic, rate) {
+  charts.tokens.add(rate);
+  charts.latency.add(traffic.answers ? (traffic.median_s ?? 0) * 1000 : null);
+  charts.streams.add(status.streams);
+  charts.memory.add(status.rss_bytes / MEBIBYTE);
+}
+
+function show(sessions, traffic) {
   const usable = models.filter((one) => one.state === "available").map((one) => one.id);
   const slots = status.slots.map(({ name, model, state, detail }) => ({ name, model, state, detail }));
   fill(find("slots"), JSON.stringify([language, slots, usable]), () => slots.map(slotCard));
   options(find("chat-slot"), slots.map((slot) => slot.name));
   showSteps();
-  showFigures();
+  showFigures(traffic);
   fill(find("models"), JSON.stringify([language, models]), () => models.map((one) =>
     make("li", {}, one.id, " ", make("span", { class: "quiet" }, [one.driver, say(one.state), one.reason].filter(Boolean).join(" · ")))));
   const plugins = status.plugins ?? [];
@@ -130,11 +149,13 @@ async function remove(id) {
 
 async function look() {
   try {
-    let sessions;
-    [status, models, sessions] = await Promise.all([api.get("/status"), api.get("/models"), api.get("/sessions")]);
-    show(sessions);
+    let sessions, traffic;
+    [status, models, sessions, traffic] = await Promise.all(
+      ["/status", "/models", "/sessions", "/traffic"].map((path) => api.get(path)));
+    show(sessions, traffic);
     return true;
   } catch (error) {
+    for (const chart of Object.values(charts)) chart.add(null);
     const refused = error.status === 401 || error.status === 403;
     find("key-form").hidden = !refused;
     find("health").textContent = refused ? say("needs_key") : `${say("lost")}: ${error.message}`;
@@ -159,6 +180,7 @@ function speak() {
   for (const element of document.querySelectorAll("[data-word]")) element.textContent = say(element.dataset.word);
   find("language").textContent = say("other");
   find("language").lang = language === "zh" ? "en" : "zh";
+  for (const chart of Object.values(charts)) chart.draw();
 }
 
 find("language").addEventListener("click", () => {

@@ -4,6 +4,7 @@ export const WORDS = {
   en: {
     skip: "Skip to the chat", key: "Key", use: "Use", theme: "Light / dark", slots: "Slots", chat: "Chat", slot: "Slot",
     new_chat: "New chat", message: "Message", send: "Send", stop: "Stop", sessions: "Sessions", events: "Events",
+    charts: "The last five minutes", latency: "answers begin after",
     models: "Models", plugins: "Plugins", swap: "Swap", model: "Model", strategy: "How", you: "You", remove: "Remove",
     open: "Open", none: "none", empty: "empty", needs_key: "A key of role admin is needed.", lost: "The kernel does not answer",
     moved: "moved from {from} to {to}", failed: "failed: {why}", streams: "streams", tokens: "pieces/s", memory: "kernel memory",
@@ -16,6 +17,7 @@ export const WORDS = {
   zh: {
     skip: "跳到对话", key: "密钥", use: "使用", theme: "浅色 / 深色", slots: "插槽", chat: "对话", slot: "插槽",
     new_chat: "新对话", message: "消息", send: "发送", stop: "停止", sessions: "会话", events: "事件",
+    charts: "最近五分钟", latency: "开始回答用时",
     models: "模型", plugins: "插件", swap: "更换", model: "模型", strategy: "方式", you: "你", remove: "删除",
     open: "打开", none: "无", empty: "空", needs_key: "需要管理员密钥。", lost: "内核没有响应",
     moved: "已从 {from} 迁移到 {to}", failed: "失败：{why}", streams: "流", tokens: "片/秒", memory: "内核内存",

@@ -7,24 +7,21 @@ the stream begin with a sign of life. A stream that breaks off ends as its forma
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 from msgspec.structs import replace
 
 from byenatos_sdk.client import AsyncClient, AsyncStream
 from byenatos_sdk.formats.contract import ChoicesFormat, ChoicesStreamFormat, Format, StreamEncoder
 from byenatos_sdk.formats.wire import Decoded, Reply
-from byenatos_sdk.protocol.answer import Answer, error_from
-from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest
-from byenatos_sdk.protocol.messages import Delta, Failure, InferenceRequest, InferenceResponse
+from byenatos_sdk.protocol.errors import InvalidRequest
+from byenatos_sdk.protocol.messages import InferenceRequest, InferenceResponse
 from http_front.choices import Choices
 from http_front.exchange import Request, Response, Stream, of_wire
+from http_front.pieces import Ended, Pieces
 
 __all__ = ["Answering", "new_id"]
 
-FIRST_S = 15.0
-"""How long nothing is sent before the first delta: then the stream begins without it."""
-KEEP_ALIVE_S = 15.0
 MOST_CHOICES = 128
 """Answers to one request, which run at the same time."""
 _UNBUFFERED = {"cache-control": "no-cache", "x-accel-buffering": "no"}
@@ -34,12 +31,22 @@ _ANY_MODEL = frozenset({"dummy", "tgi"})
 """What Hugging Face's client says where it was told no model, and what it is told to say to a server of one model."""
 
 Keep = Callable[[InferenceResponse, bytes], Awaitable[None]]
-Ended = Callable[[InferenceResponse], Awaitable[None]]
+
+
+def _random(digits: int = 24, at_once: int = 128) -> Iterator[str]:
+    """Yield hexadecimal digits that nobody can guess; the system is asked for many of them at once."""
+    while True:
+        drawn = secrets.token_hex(digits * at_once // 2)
+        for start in range(0, len(drawn), digits):
+            yield drawn[start : start + digits]
+
+
+_drawn = _random()
 
 
 def new_id(prefix: str) -> str:
     """Return an id that nobody can guess, in the vendors' style."""
-    return f"{prefix}{secrets.token_hex(12)}"
+    return prefix + next(_drawn)
 
 
 class Answering:
@@ -68,7 +75,9 @@ class Answering:
         """
         decoded = decoded if decoded is not None else format.decode_request(request.wire)
         asked = self.shaped(request, decoded.request)
-        reply = Reply(new_id(prefix), asked.model, int(time.time()), replace(decoded, request=said or asked))
+        answered = said or asked
+        told = decoded if answered is decoded.request else replace(decoded, request=answered)
+        reply = Reply(new_id(prefix), asked.model, int(time.time()), told)
         if decoded.choices > 1 or decoded.others:
             return await self._several(request, format, reply, decoded)
 
@@ -114,12 +123,12 @@ class Answering:
 
     async def whole(self, asked: InferenceRequest) -> InferenceResponse:
         """Return a whole answer; raises the error that it ended with."""
-        answer = Answer()
-        async with self.kernel.stream(asked) as stream:
-            while deltas := await stream.several():
-                for delta in deltas:
-                    answer.add(delta)
-        return answer.response()
+        stream = self.kernel.stream(asked)
+        try:
+            return await stream.response()
+        except BaseException:
+            await stream.aclose()
+            raise
 
     async def _several(self, request: Request, format: Format, reply: Reply, decoded: Decoded) -> Response | Stream:
         """Ask for several answers at once: to each of the request's texts, as many as there are to be choices."""
@@ -149,45 +158,6 @@ def _seeded(asked: InferenceRequest, number: int) -> InferenceRequest:
 
 async def _begun(stream: AsyncStream | Choices, encoder: StreamEncoder, ended: Ended | None = None) -> Stream:
     """Return the answer in pieces, once it has begun; raises what ended it before."""
-    try:
-        first = await _within(FIRST_S, stream)
-    except BaseException:
-        await stream.aclose()
-        raise
-    if first and isinstance(first[0], Failure):
-        await stream.aclose()
-        raise error_from(first[0])
-    return Stream(_pieces(stream, first, encoder, ended), encoder.content_type, _UNBUFFERED)
-
-
-async def _within(seconds: float, stream: AsyncStream | Choices) -> list[Delta] | None:
-    """Wait for deltas, but not longer than ``seconds``: then ``None`` is returned, and nothing is lost."""
-    try:
-        async with asyncio.timeout(seconds):
-            return await stream.several()
-    except TimeoutError:
-        return None
-
-
-async def _pieces(
-    stream: AsyncStream | Choices, first: list[Delta] | None, encoder: StreamEncoder, ended: Ended | None
-) -> AsyncIterator[bytes]:
-    answer = Answer()
-    try:
-        deltas = first
-        while deltas is None or deltas:
-            if ended is not None and deltas and not isinstance(deltas[-1], Failure):
-                for delta in deltas:
-                    answer.add(delta)
-                if answer.finish is not None:
-                    await ended(answer.response())
-            yield encoder.keep_alive() if deltas is None else encoder.encode(deltas)
-            deltas = await _within(KEEP_ALIVE_S, stream)
-    except ByenatosError as error:
-        yield encoder.encode([_failure(error)])
-    finally:
-        await stream.aclose()
-
-
-def _failure(error: ByenatosError) -> Failure:
-    return Failure(error.code, error.message, error.retry_after_s, partial=True)
+    pieces = Pieces(stream, encoder, ended)
+    await pieces.begin()
+    return Stream(pieces, encoder.content_type, _UNBUFFERED)

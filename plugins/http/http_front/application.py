@@ -22,11 +22,7 @@ class Application:
 
     async def __call__(self, request: Request) -> Response | Stream:
         """Answer ``request``, under an id of its own; errors never carry more than a sentence for the client."""
-        answer = await self._answer(request)
-        name = new_id("req_")
-        return answer._replace(headers={**answer.headers, "x-request-id": name, "request-id": name})
-
-    async def _answer(self, request: Request) -> Response | Stream:
+        request.id = new_id("req_")
         route = self._routes.find(request)
         spoken: ErrorFormat = route.format if route is not None else self._spoken_nowhere(request)
         try:

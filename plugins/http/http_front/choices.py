@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 from byenatos_sdk.client.aio_streams import AsyncStream
 from byenatos_sdk.formats.contract import ChoicesEncoder
@@ -10,6 +11,7 @@ from byenatos_sdk.protocol.messages import Delta, Failure
 
 __all__ = ["Choices"]
 
+_Batch: TypeAlias = list[Delta] | ByenatosError
 _WAITING = 2
 """Batches of deltas, per answer, that are read ahead of the client."""
 
@@ -24,20 +26,22 @@ class Choices:
         self.content_type = encoder.content_type
         self._encoder = encoder
         self._streams = streams
-        self._batches: asyncio.Queue[tuple[int, list[Delta] | ByenatosError]] = asyncio.Queue(_WAITING * len(streams))
+        self._batches: asyncio.Queue[tuple[int, _Batch | None]] = asyncio.Queue(_WAITING * len(streams))
         self._open = len(streams)
         self._current = 0
         loop = asyncio.get_running_loop()
         self._readers = [loop.create_task(self._read(number, stream)) for number, stream in enumerate(streams)]
 
     async def several(self) -> list[Delta]:
-        """Wait for the next batch of any answer; nothing after the end of all.
+        """Wait for the next batch of any answer; nothing after the end of all, or when it is nudged.
 
         Raises:
             ByenatosError: the connection to the kernel ended.
         """
         while self._open:
             self._current, batch = await self._batches.get()
+            if batch is None:
+                break
             if isinstance(batch, ByenatosError):
                 self._open = 0
                 raise batch
@@ -47,6 +51,16 @@ class Choices:
                 return batch
             self._open -= 1
         return []
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more comes."""
+        return not self._open
+
+    def nudge(self) -> None:
+        """Wake whoever waits though nothing has come."""
+        if self._batches.empty():
+            self._batches.put_nowait((self._current, None))
 
     def encode(self, deltas: Iterable[Delta]) -> bytes:
         """Write the batch that was read last."""
@@ -67,7 +81,7 @@ class Choices:
         more = True
         while more:
             try:
-                batch: list[Delta] | ByenatosError = await stream.several()
+                batch: _Batch = await stream.several()
             except ByenatosError as error:
                 batch = error
             more = isinstance(batch, list) and bool(batch)

@@ -136,6 +136,9 @@ class Connection(asyncio.Protocol):
         reader = self._reader
         if reader.requests or reader.refused is not None:
             self._task = self._server.loop.create_task(self._answer_all())
+            if self._room is None:
+                self.due = float("inf")
+                return
         elif reader.awaits_continue:
             reader.awaits_continue = False
             self._write(_CONTINUE)
@@ -181,7 +184,7 @@ class Connection(asyncio.Protocol):
         keep = request.keep_alive and not server.draining and answer is not _FAILED
         if isinstance(answer, Stream):
             return await self._send_stream(answer, request, keep=keep and request.version == "1.1")
-        head = self._head(answer, close=not keep, old=request.version == "1.0")
+        head = self._head(answer, close=not keep, old=request.version == "1.0", id=request.id)
         self._write(head if request.method == "HEAD" or answer.status in _NO_BODY else head + answer.body)
         return keep
 
@@ -189,6 +192,7 @@ class Connection(asyncio.Protocol):
         chunked = request.version == "1.1"
         framing = b"transfer-encoding: chunked\r\n" if chunked else b""
         framing += b"" if keep else b"connection: close\r\n"
+        framing += _said_id(request.id)
         head = self._server.heads.head(200, stream.content_type, stream.headers, framing)
         pieces = stream.pieces
         try:
@@ -196,7 +200,10 @@ class Connection(asyncio.Protocol):
                 async for piece in pieces:
                     if not piece:
                         continue
-                    self._write(head + b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else head + piece)
+                    if chunked and getattr(pieces, "over", False):
+                        self._write(b"%b%x\r\n%b\r\n0\r\n\r\n" % (head, len(piece), piece))
+                        return keep
+                    self._write(b"%b%x\r\n%b\r\n" % (head, len(piece), piece) if chunked else head + piece)
                     head = b""
                     if self._room is not None:
                         await self._room.wait()
@@ -222,8 +229,10 @@ class Connection(asyncio.Protocol):
         if self._transport is not None and not self._closing:
             self._transport.write(data)
 
-    def _head(self, answer: Response, *, close: bool, old: bool = False) -> bytes:
-        framing = b"" if answer.status in _NO_BODY else b"content-length: %d\r\n" % len(answer.body)
+    def _head(self, answer: Response, *, close: bool, old: bool = False, id: str = "") -> bytes:
+        framing = _said_id(id) if id else b""
+        if answer.status not in _NO_BODY:
+            framing += b"content-length: %d\r\n" % len(answer.body)
         if close:
             framing += b"connection: close\r\n"
         elif old:
@@ -297,3 +306,8 @@ class Connection(asyncio.Protocol):
             self._transport.write_eof()
             if self._read_paused:
                 self._transport.resume_reading()
+
+
+def _said_id(id: str) -> bytes:
+    """Say a request's id in the two headers in which vendors' clients look for it."""
+    return f"x-request-id: {id}\r\nrequest-id: {id}\r\n".encode() if id else b""

@@ -23,6 +23,7 @@ class Request:
         "body",
         "client",
         "headers",
+        "id",
         "keep_alive",
         "method",
         "parameters",
@@ -51,6 +52,8 @@ class Request:
         self.version = version
         self.client: Client = EVERYBODY
         """Whose it is."""
+        self.id = ""
+        """What its answer calls it, if anything, for whoever looks for it in a log."""
         self.route = ""
         """The path of the route that answers it, as it was entered; empty if there is none."""
         self.parameters: dict[str, str] = {}
@@ -97,6 +100,9 @@ class Response(NamedTuple):
 class Stream(NamedTuple):
     """An answer in pieces. Closing ``pieces`` early is how the handler hears that the client has left.
 
+    Where they have an attribute ``over``, it says whether the piece that they gave was the last one: the end then goes
+    with it.
+
     Once a piece was sent there is no status left to say an error with: a piece that is an exception's is written by the
     handler itself, in the words of its format; an exception that it lets through cuts the connection.
     """
@@ -113,5 +119,9 @@ def json_response(value: Any, status: int = 200) -> Response:
 
 def of_wire(wire: WireResponse) -> Response:
     """Return a format's response as ours."""
-    headers = {name: value for name, value in wire.headers.items() if name != "content-type"}
-    return Response(wire.body, wire.status, wire.headers.get("content-type", JSON), headers)
+    headers = wire.headers
+    kind = headers.get("content-type")
+    if len(headers) == 1 and kind is not None:
+        return Response(wire.body, wire.status, kind)
+    others = {name: value for name, value in headers.items() if name != "content-type"}
+    return Response(wire.body, wire.status, kind or JSON, others)

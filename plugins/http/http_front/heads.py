@@ -13,10 +13,10 @@ _STATUS_LINES = {
 
 
 class Heads:
-    """Writes heads; today's date is made once a second."""
+    """Writes heads; what heads of one kind begin with is made once a second, for it says the time."""
 
     def __init__(self) -> None:
-        self._date = b""
+        self._starts: dict[tuple[int, str], bytes] = {}
         self._date_at = -1
 
     def head(self, status: int, content_type: str, headers: Mapping[str, str], framing: bytes) -> bytes:
@@ -24,10 +24,18 @@ class Heads:
         now = int(time.time())
         if now != self._date_at:
             self._date_at = now
-            self._date = f"date: {email.utils.formatdate(now, usegmt=True)}\r\n".encode()
-        start = _STATUS_LINES.get(status) or f"HTTP/1.1 {status} Status\r\nserver: byenatos\r\n".encode()
+            self._starts.clear()
+        start = self._starts.get((status, content_type)) or self._start(status, content_type)
+        if not headers:
+            return b"%b%b\r\n" % (start, framing)
         more = "".join([f"{name}: {_one_line(value)}\r\n" for name, value in headers.items()])
-        return b"%b%bcontent-type: %b\r\n%b%b\r\n" % (start, self._date, content_type.encode(), more.encode(), framing)
+        return b"%b%b%b\r\n" % (start, more.encode(), framing)
+
+    def _start(self, status: int, content_type: str) -> bytes:
+        line = _STATUS_LINES.get(status) or f"HTTP/1.1 {status} Status\r\nserver: byenatos\r\n".encode()
+        date = email.utils.formatdate(self._date_at, usegmt=True)
+        start = self._starts[status, content_type] = line + f"date: {date}\r\ncontent-type: {content_type}\r\n".encode()
+        return start
 
 
 def _one_line(value: str) -> str:

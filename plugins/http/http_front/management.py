@@ -28,9 +28,11 @@ from byenatos_sdk.protocol.control import (
 from byenatos_sdk.protocol.errors import ByenatosError, NotFound
 from byenatos_sdk.protocol.messages import SessionInfo, SwapEvent, SwapStrategy, Value
 from http_front.exchange import Request, Response, Stream, json_response
+from http_front.meter import Meter
 from http_front.metrics import is_ready
 from http_front.operations import SSE, Errors, Operation, document
 from http_front.routes import Routes
+from http_front.traffic import Traffic
 
 __all__ = ["Health", "Management", "SwapOrder"]
 
@@ -47,7 +49,8 @@ _Struct = TypeVar("_Struct")
 class SwapOrder(Value, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """Plug ``model`` into the slot. The answer comes once new requests go to it, or once the old one is gone.
 
-    ``force``: also if the model cannot take over what is alive in the slot, which is cut off then.
+    ``force``: even if conversations of the slot are more than ``model`` can take. The old instance is kept for
+    ``keep_old_s`` seconds to roll back to.
     """
 
     model: str
@@ -55,6 +58,7 @@ class SwapOrder(Value, frozen=True, omit_defaults=True, forbid_unknown_fields=Tr
     reason: str = "manual"
     until: Literal["switched", "retired"] = "switched"
     force: bool = False
+    keep_old_s: float | None = None
 
 
 class SlotHealth(Value, frozen=True, omit_defaults=True):
@@ -83,11 +87,15 @@ _unload_order = msgspec.json.Decoder(UnloadRequest)
 class Management:
     """Its handlers."""
 
-    def __init__(self, kernel: AsyncClient) -> None:
+    def __init__(self, kernel: AsyncClient, meter: Meter, worker: int) -> None:
         self._kernel = kernel
+        self._meter = meter
+        self._worker = worker
         self.operations = (
             _get("/health", "health", "How the kernel and its slots are.", self._health, Health),
             _get("/status", "status", "The kernel at a glance.", self._status, KernelStatus),
+            _get("/traffic", "traffic", "What one worker of the front answered in the last minute.",
+                 self._traffic, Traffic),
             _get("/models", "listModels", "Every model that is known.", self._models, list[ModelInfo]),
             _post("/models/load", "loadModel", "Load a model and keep it loaded; with a slot, bind a new slot to it.",
                   self._load, LoadRequest, InstanceInfo, may_fail=(404,)),
@@ -132,6 +140,9 @@ class Management:
 
     async def _status(self, _: Request) -> Response:
         return json_response(await self._kernel.status())
+
+    async def _traffic(self, _: Request) -> Response:
+        return json_response(Traffic.of(self._meter, self._worker))
 
     async def _models(self, _: Request) -> Response:
         return json_response(await self._kernel.models())
@@ -186,6 +197,7 @@ class Management:
                 reason=order.reason,
                 until=order.until,
                 force=order.force,
+                keep_old_s=order.keep_old_s,
                 on_event=steps.put_nowait,
             )
 

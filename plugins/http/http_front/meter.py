@@ -5,14 +5,18 @@ Nothing is counted per piece of a stream: what that would tell, the kernel count
 
 import asyncio
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Awaitable, Callable
 
 from http_front.exchange import Request, Response, Stream
 
-__all__ = ["BOUNDS_S", "Meter", "Tally"]
+__all__ = ["BOUNDS_S", "RECENT", "Meter", "Tally"]
 
 BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Upper bounds of the classes of durations, in seconds; one more class has no bound."""
+RECENT = 1024
+"""Answers that are remembered one by one."""
+_OWN = "/byenatos/"
 NOWHERE = "none"
 """What stands for the route of a request whose path is nowhere: as many of these as anybody may think of are one."""
 
@@ -44,6 +48,8 @@ class Meter:
         """By route."""
         self.clients: dict[str, int] = {}
         """Requests by the name of the client, where there are keys."""
+        self.recent: deque[tuple[float, float]] = deque(maxlen=RECENT)
+        """When the last answers of models began, by the loop's clock, and how long each took to, in seconds."""
         self.waiting = 0
         """Requests that are being answered, streams only until they begin."""
 
@@ -60,9 +66,13 @@ class Meter:
         status = answer.status if isinstance(answer, Response) else 200
         key = (route, method, status)
         self.answered[key] = self.answered.get(key, 0) + 1
-        if route not in self.durations:
-            self.durations[route] = Tally()
-        self.durations[route].add(self._loop.time() - begun)
+        tally = self.durations.get(route)
+        if tally is None:
+            tally = self.durations[route] = Tally()
+        now = self._loop.time()
+        tally.add(now - begun)
+        if method == "POST" and not route.startswith(_OWN):
+            self.recent.append((now, now - begun))
         if name := request.client.name:
             self.clients[name] = self.clients.get(name, 0) + 1
         return answer

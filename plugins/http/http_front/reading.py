@@ -25,6 +25,8 @@ from http_front.limits import Limits
 __all__ = ["Phase", "Reader"]
 
 _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+_VERSIONS = frozenset({"1.1", "1.0"})
+_PLAIN = frozenset({"identity", ""})
 _ONCE = frozenset({"host", "content-length", "content-type", "content-encoding", "authorization", "origin"})
 """Headers of which two would let two readers understand two things."""
 
@@ -57,23 +59,27 @@ class Reader:
         self._target = b""
         self._headers: dict[str, str] = {}
         self._head_bytes = 0
+        self._version = "1.1"
         self._body = bytearray()
         self._inflate: zlib._Decompress | None = None
 
     @property
     def held_bytes(self) -> int:
         """Bytes of bodies that are held: of the requests that wait, and of the one that comes."""
-        return len(self._body) + sum(len(request.body) for request in self.requests)
+        held = len(self._body)
+        for request in self.requests:
+            held += len(request.body)
+        return held
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes."""
-        pieces = [memoryview(data)]
+        pieces: list[bytes | memoryview] = [data]
         while pieces and self.refused is None:
             piece = pieces.pop()
             try:
                 self._parser.feed_data(piece)
             except httptools.HttpParserUpgrade as upgrade:
-                pieces += [piece[upgrade.args[0] :], memoryview(self._without_upgrade())]
+                pieces += [memoryview(piece)[upgrade.args[0] :], self._without_upgrade()]
             except httptools.HttpParserError as error:
                 self.refuse(Response(f"not HTTP/1.1: {error}\n".encode(), 400, "text/plain"))
 
@@ -92,29 +98,40 @@ class Reader:
         self._target = b""
         self._headers = {}
         self._head_bytes = 0
+        self._version = "1.1"
         self._inflate = None
         self.body_received = 0
 
     def on_url(self, url: bytes) -> None:
         """A piece of the target."""
-        if self._counts(len(url)):
+        self._head_bytes += len(url)
+        if self._head_bytes > self._limits.head_bytes:
+            self._refuse_head()
+        elif self.refused is None:
             self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header; of one that is there twice the values are joined, except where that would hide a trick."""
-        if not self._counts(len(name) + len(value)) or self.phase is Phase.BODY:
+        self._head_bytes += len(name) + len(value)
+        if self._head_bytes > self._limits.head_bytes:
+            self._refuse_head()
+        if self.refused is not None or self.phase is Phase.BODY:
             return
+        headers = self._headers
         key = name.decode("latin-1").lower()
-        text = value.decode("utf-8", "surrogateescape").encode("utf-8", "replace").decode()
-        if key in self._headers:
+        try:
+            text = value.decode()
+        except UnicodeDecodeError:
+            text = value.decode("utf-8", "surrogateescape").encode("utf-8", "replace").decode()
+        if key in headers:
             if key in _ONCE:
                 self.refuse(Response(f"expected one header {key}, found two\n".encode(), 400, "text/plain"))
                 return
-            text = f"{self._headers[key]}, {text}"
-        elif len(self._headers) >= self._limits.head_count:
+            text = f"{headers[key]}, {text}"
+        elif len(headers) >= self._limits.head_count:
             self.refuse(Response(b"too many headers\n", 431, "text/plain"))
             return
-        self._headers[key] = text
+        headers[key] = text
 
     def on_headers_complete(self) -> None:
         """The head is whole: the body may come, if it is one that is taken."""
@@ -122,25 +139,26 @@ class Reader:
             return
         headers = self._headers
         self.phase = Phase.BODY
-        version = self._parser.get_http_version()
-        if version not in {"1.1", "1.0"}:
+        version = self._version = self._parser.get_http_version()
+        if version not in _VERSIONS:
             self.refuse(Response(b"expected HTTP/1.1\n", 505, "text/plain"))
             return
-        coding = headers.get("transfer-encoding", "chunked").strip().lower()
-        if coding != "chunked" or ("transfer-encoding" in headers and version == "1.0"):
+        coding = headers.get("transfer-encoding")
+        if coding is not None and (coding.strip().lower() != "chunked" or version == "1.0"):
             self.refuse(Response(b"expected no transfer coding but chunked, and HTTP/1.1\n", 501, "text/plain"))
             return
-        encoding = headers.get("content-encoding", "identity").strip().lower()
+        encoding = headers.get("content-encoding", "").strip().lower()
         if encoding in _WINDOW_BITS:
             self._inflate = zlib.decompressobj(_WINDOW_BITS[encoding])
-        elif encoding not in {"identity", ""}:
+        elif encoding not in _PLAIN:
             self.refuse(Response(b"expected a body that is plain, gzip or deflate\n", 415, "text/plain"))
             return
         length = headers.get("content-length", "")
         if length.isdigit() and int(length[:20]) > self._limits.body_bytes:
             self._refuse_body()
             return
-        self.awaits_continue = version == "1.1" and headers.get("expect", "").lower() == "100-continue"
+        if "expect" in headers:
+            self.awaits_continue = version == "1.1" and headers["expect"].lower() == "100-continue"
 
     def on_body(self, data: bytes) -> None:
         """A piece of the body."""
@@ -178,7 +196,7 @@ class Reader:
             self._headers,
             bytes(self._body),
             keep_alive=self._parser.should_keep_alive(),
-            version=self._parser.get_http_version(),
+            version=self._version,
         )
         self._body = bytearray()
         self.requests.append(request)
@@ -199,11 +217,8 @@ class Reader:
         self._parser = httptools.HttpRequestParser(self)
         return b"%b %b HTTP/%b\r\n%b\r\n" % (method, self._target, version, lines.encode())
 
-    def _counts(self, size: int) -> bool:
-        self._head_bytes += size
-        if self._head_bytes > self._limits.head_bytes:
-            self.refuse(Response(b"the head of the request is too large\n", 431, "text/plain"))
-        return self.refused is None
+    def _refuse_head(self) -> None:
+        self.refuse(Response(b"the head of the request is too large\n", 431, "text/plain"))
 
     def _refuse_body(self) -> None:
         limit = self._limits.body_bytes

@@ -1,12 +1,13 @@
 """The few verbs that every vendor's API is made of, each said in a format: handlers for the table of routes."""
 
 import time
+from functools import partial
 
 from byenatos_sdk.formats.contract import EmbeddingFormat, Format, ModelListFormat, TokenCountFormat
 from byenatos_sdk.formats.wire import Reply
 from byenatos_sdk.protocol.messages import EmbeddingResponse
 from http_front.answering import Answering, new_id
-from http_front.exchange import Request, Response, Stream, of_wire
+from http_front.exchange import Request, Response, of_wire
 from http_front.models import Models
 from http_front.routes import Handler
 
@@ -23,11 +24,7 @@ class Verbs:
 
     def infer(self, format: Format, prefix: str) -> Handler:
         """Return what answers a request for text; ids begin with ``prefix``."""
-
-        async def handle(request: Request) -> Response | Stream:
-            return await self.answering.answer(request, format, prefix=prefix)
-
-        return handle
+        return partial(self.answering.answer, format=format, prefix=prefix)
 
     def embed(self, format: EmbeddingFormat) -> Handler:
         """Return what answers a request for vectors."""

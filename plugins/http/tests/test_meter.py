@@ -13,6 +13,7 @@ from http_front.clients import Client
 from http_front.exchange import Request, Response, Stream
 from http_front.meter import BOUNDS_S, Meter, Tally
 from http_front.metrics import written
+from http_front.traffic import Traffic
 
 STATUS = KernelStatus("1.2", 1, "", "", 5.0, 10, 1.5, 2, 3, 4, 5, slots=(SlotInfo('a "slot"\n', "m", "degraded"),))
 
@@ -70,3 +71,23 @@ def test_every_duration_is_in_the_class_that_it_belongs_to(seconds: list[float])
     assert tally.total_s == pytest.approx(sum(seconds))
     for at, bound in enumerate(BOUNDS_S):
         assert sum(tally.classes[: at + 1]) == sum(one <= bound for one in seconds)
+
+
+def test_traffic_is_what_models_answered_in_the_last_minute_and_not_what_the_kernel_s_own_api_did() -> None:
+    async def seen() -> list[Traffic]:
+        async def answer(request: Request) -> Response:
+            request.route = request.path
+            return Response()
+
+        meter = Meter(answer)
+        none = Traffic.of(meter, 3)
+        for method, path in (("POST", "/v1/chat/completions"), ("GET", "/v1/models"), ("POST", "/byenatos/v1/x")):
+            await meter(Request(method, path, {}))
+        (one,) = meter.recent
+        now = asyncio.get_running_loop().time()
+        meter.recent.extend((now - age, seconds) for age, seconds in ((61.0, 9.0), (1.0, 0.5), (2.0, 0.25)))
+        meter.waiting = 4
+        assert one[1] < 0.25
+        return [none, Traffic.of(meter, 3)]
+
+    assert asyncio.run(seen()) == [Traffic(3, 0), Traffic(3, 3, 0.25, 0.5, 4)]

@@ -22,20 +22,28 @@ from byenatos_sdk.client.request import Options, Prompt, build_embedding_request
 from byenatos_sdk.client.wire import WireLink
 from byenatos_sdk.home import Home
 from byenatos_sdk.protocol.control import (
+    DriverRequest,
     Empty,
     Event,
     InstanceInfo,
     KeepOrder,
     KernelStatus,
+    ListRefreshed,
     LoadRequest,
     ModelInfo,
+    MoveOrder,
     Named,
+    RefreshRequest,
+    ReloadRequest,
+    Renewal,
     SecretInfo,
     SessionState,
     SessionTranscript,
     SlotInfo,
     SwapAdvanced,
+    TriggerInfo,
     UnloadRequest,
+    UsageReport,
 )
 from byenatos_sdk.protocol.errors import Unavailable
 from byenatos_sdk.protocol.messages import (
@@ -44,6 +52,7 @@ from byenatos_sdk.protocol.messages import (
     Message,
     ModelSpecification,
     SessionInfo,
+    SessionMove,
     SwapEvent,
     SwapRequest,
     SwapStrategy,
@@ -211,6 +220,14 @@ class AsyncClient:
         """
         return await self._call("vendor_models", Named(model), list[ModelSpecification])
 
+    async def refresh_models(self, driver: str = "") -> list[ListRefreshed]:
+        """Make what the vendor of ``driver`` offers loadable; without a name, of every driver that has a model loaded.
+
+        Raises:
+            Unsupported: the driver has no such list.
+        """
+        return await self._call("refresh_models", RefreshRequest(driver), list[ListRefreshed])
+
     async def slots(self) -> list[SlotInfo]:
         """List every slot and what it is bound to."""
         return await self._call("slots", Empty(), list[SlotInfo])
@@ -223,6 +240,14 @@ class AsyncClient:
         """Drain and stop the instances of a model that no slot is bound to."""
         await self._call("unload", UnloadRequest(model), Empty)
 
+    async def preload(self, model: str) -> InstanceInfo:
+        """Load a model without a slot, so that a swap to it only has to switch; it goes again once it was idle long."""
+        return await self._call("preload", Named(model), InstanceInfo)
+
+    async def usage(self) -> UsageReport:
+        """Return how often models were asked for in hours like the one that comes, and what is preloaded for it."""
+        return await self._call("usage", Empty(), UsageReport)
+
     async def swap(
         self,
         slot: str,
@@ -232,12 +257,14 @@ class AsyncClient:
         reason: str = "manual",
         until: Literal["switched", "retired"] = "switched",
         force: bool = False,
+        keep_old_s: float | None = None,
         on_event: Callable[[SwapEvent], None] | None = None,
     ) -> SwapEvent:
         """Bind ``slot`` to ``model`` while it serves, and return the step ``until`` which it was waited for.
 
         ``switched``: new requests go to the new model; ``retired``: the old one is gone. ``on_event`` gets every step
-        up to there. ``force``: also if the new model cannot take over what is alive in the slot, which is cut off then.
+        up to there. ``force``: even if conversations of the slot are more than the new model can take. The old instance
+        is kept for ``keep_old_s`` seconds to roll back to (``None``: as the operator's policy says).
 
         Raises:
             ByenatosError: why it failed; the slot then still answers as before.
@@ -247,13 +274,56 @@ class AsyncClient:
             if on_event is not None and isinstance(event, SwapAdvanced):
                 on_event(event.swap)
 
-        return check_swap(
-            await self._call("swap", SwapRequest(slot, model, strategy, reason, until, force), SwapEvent, advanced)
-        )
+        order = SwapRequest(slot, model, strategy, reason, until, force, keep_old_s)
+        return check_swap(await self._call("swap", order, SwapEvent, advanced))
+
+    async def reload(self, model: str, *, strategy: SwapStrategy = "graceful") -> Renewal:
+        """Give a loaded model new processes, in every slot; what moves with its state goes on in the same words.
+
+        Raises:
+            ByenatosError: why not; what was not exchanged yet serves as before.
+        """
+        return await self._call("model_reload", ReloadRequest(model, strategy), Renewal)
+
+    async def upgrade_driver(self, driver: str, *, strategy: SwapStrategy = "graceful") -> Renewal:
+        """Exchange what runs of a driver for the version that is in its folder now.
+
+        Raises:
+            Unavailable: a model cannot be served by it; all runs on the version before.
+        """
+        return await self._call("driver_upgrade", DriverRequest(driver, strategy), Renewal)
+
+    async def roll_back_driver(self, driver: str, *, strategy: SwapStrategy = "graceful") -> Renewal:
+        """Exchange what runs of a driver for the version before, which stays until :meth:`upgrade_driver`.
+
+        Raises:
+            NotFound: there is no version before.
+        """
+        return await self._call("driver_rollback", DriverRequest(driver, strategy), Renewal)
+
+    async def swap_back(self, slot: str) -> SwapEvent:
+        """Roll the last swap of ``slot`` back, while its old model is kept; return once all is at that again.
+
+        Raises:
+            InvalidRequest: nothing is kept any more: swap to the old model instead.
+        """
+        return await self._call("swap_back", Named(slot), SwapEvent)
+
+    async def cancel_swap(self, slot: str) -> SwapEvent:
+        """Give up the swap of a slot that has not switched yet, such as one that waits for the slot to be idle.
+
+        Raises:
+            NotFound: there is none.
+        """
+        return await self._call("swap_cancel", Named(slot), SwapEvent)
 
     async def swaps(self) -> list[SwapEvent]:
         """List the last step of every swap that the kernel remembers."""
         return await self._call("swaps", Empty(), list[SwapEvent])
+
+    async def triggers(self) -> list[TriggerInfo]:
+        """List the triggers that swap without being asked, as they stand."""
+        return await self._call("triggers", Empty(), list[TriggerInfo])
 
     async def sessions(self) -> list[SessionInfo]:
         """List the stored conversations."""
@@ -262,6 +332,17 @@ class AsyncClient:
     async def transcript(self, id: str) -> SessionTranscript:
         """Return a stored conversation with all of its turns."""
         return await self._call("session", Named(id), SessionTranscript)
+
+    async def move_session(self, id: str, model: str, *, now: bool = False) -> SessionMove:
+        """Have a stored conversation answered by ``model`` from now on; returns once it has moved, and says how.
+
+        It moves when what is being answered has ended, or ``now``, in the middle of it.
+        """
+        return await self._call("session_move", MoveOrder(id, model, now), SessionMove)
+
+    async def move_session_back(self, id: str, *, now: bool = False) -> SessionMove:
+        """Have a stored conversation answered by its slot again."""
+        return await self._call("session_move", MoveOrder(id, now=now), SessionMove)
 
     async def prefill_session(self, id: str) -> SessionState:
         """Have the model of its slot read a stored conversation ahead, so that the next turn begins at once."""

@@ -21,6 +21,7 @@ from byenatos_sdk.client.replies import GRACE_S, gone_away, news_in, overdue, re
 from byenatos_sdk.client.wire import WireLink
 from byenatos_sdk.protocol.answer import Answer
 from byenatos_sdk.protocol.control import Empty, Event
+from byenatos_sdk.protocol.errors import DeadlineExceeded
 from byenatos_sdk.protocol.frames import ClientEvent
 from byenatos_sdk.protocol.messages import Delta, Finish, InferenceRequest, InferenceResponse, Moved
 
@@ -54,7 +55,10 @@ class Pump:
     def stream(self, request: InferenceRequest) -> Inbox:
         """Start a stream; raises what ``Connection.open`` raises."""
         inbox = self.connection.stream(request)
-        self.flush()
+        if self._link.edge_triggered:
+            self.flush()
+        else:
+            self._schedule()
         return inbox
 
     def call(self, method: str, parameters: Struct) -> Inbox:
@@ -69,7 +73,8 @@ class Pump:
         if not self._attached or not (outgoing or self._link.unsent):
             return
         if self._link.send(outgoing):
-            self._schedule()
+            if self._link.edge_triggered:
+                self._schedule()
         elif not self._retrying:
             self._retrying = True
             self._loop.call_later(_RETRY_S, self._retry)
@@ -89,10 +94,7 @@ class Pump:
                 return event
             if inbox.ended:
                 return None
-            if inbox.wake is not None:
-                raise RuntimeError("expected one task to read a stream, found a second one; open a stream for each")
-            waiter = self._loop.create_future()
-            inbox.wake = partial(_wake, waiter)
+            waiter = self.arrival(inbox)
             try:
                 if give_up_at is None:
                     await waiter
@@ -102,10 +104,33 @@ class Pump:
             finally:
                 inbox.wake = None
 
+    def arrival(self, inbox: Inbox) -> asyncio.Future[None]:
+        """Return what is done when something comes; whoever has waited for it takes the inbox's ``wake`` away."""
+        if inbox.wake is not None:
+            raise RuntimeError("expected one task to read a stream, found a second one; open a stream for each")
+        waiter = self._loop.create_future()
+        inbox.wake = partial(_wake, waiter)
+        return waiter
+
+    def filling(self, inbox: Inbox) -> asyncio.Future[None]:
+        """Return what is done when everything of an exchange has come, or so much that it is paused: not before."""
+        waiter = self.arrival(inbox)
+
+        def wake() -> None:
+            if not (inbox.ended or inbox.paused):
+                inbox.wake = wake
+            elif not waiter.done():
+                waiter.set_result(None)
+
+        inbox.wake = wake
+        return waiter
+
     def leave(self, inbox: Inbox) -> None:
-        """Give an exchange up and tell the kernel."""
+        """Give an exchange up and tell the kernel; nothing is to be told of one that has ended."""
+        ended = inbox.ended
         self.connection.leave(inbox)
-        self.flush()
+        if not ended:
+            self.flush()
 
     def drop(self, inbox: Inbox) -> None:
         """Leave an exchange from a finalizer, which may run in any thread and in the middle of anything."""
@@ -226,22 +251,36 @@ class AsyncStream(_Exchange):
     async def several(self) -> list[Delta]:
         """Wait for the next delta and return it with all others that have come by then; nothing after the end.
 
-        For whoever passes deltas on: they are not added up here, and a ``Failure`` is returned like any other.
+        For whoever passes deltas on: they are not added up here, and a ``Failure`` is returned like any other. Nothing
+        is returned too when :meth:`nudge` was called while it waited.
         """
-        event = await self._next()
-        deltas: list[Delta] = []
-        while event is not None:
-            deltas.append(event)  # type: ignore[arg-type]  # the events of a stream are deltas
-            event = self._pump.connection.take(self._inbox)
+        inbox, pump = self._inbox, self._pump
+        if not inbox.events and not inbox.ended:
+            await self._until(pump.arrival(inbox))
+        deltas: list[Delta] = pump.connection.take_all(inbox)  # type: ignore[assignment]  # a stream's are deltas
+        if pump.connection.outgoing:
+            pump.flush()
         return deltas
+
+    def nudge(self) -> None:
+        """Wake whoever waits in :meth:`several` though nothing has come: for signs of life to others."""
+        self._inbox.rouse()
+
+    @property
+    def ended(self) -> bool:
+        """Whether everything that there is was read."""
+        return self._inbox.ended and not self._inbox.events
 
     async def _next(self) -> ClientEvent | None:
         try:
             return await self._pump.next(self._inbox, self._give_up_at)
         except TimeoutError:
-            error = overdue(self._timeout_s or 0, partial=bool(self._answer.text))
-            await self.aclose()
-            raise error from None
+            raise await self._overdue() from None
+
+    async def _overdue(self) -> DeadlineExceeded:
+        error = overdue(self._timeout_s or 0, partial=bool(self._answer.text))
+        await self.aclose()
+        return error
 
     @property
     def text(self) -> str:
@@ -260,9 +299,28 @@ class AsyncStream(_Exchange):
 
     async def response(self) -> InferenceResponse:
         """Read what is left and return the whole answer; raises as iterating does."""
-        async for _ in self:
-            pass
-        return self._answer.response()
+        inbox, answer, pump = self._inbox, self._answer, self._pump
+        while True:
+            if not (inbox.ended or inbox.paused):
+                await self._until(pump.filling(inbox))
+            ended = inbox.ended
+            for event in pump.connection.take_all(inbox):
+                answer.add(event)
+            if ended:
+                return answer.response()
+            pump.flush()
+
+    async def _until(self, waiter: asyncio.Future[None]) -> None:
+        try:
+            if self._give_up_at is None:
+                await waiter
+            else:
+                async with asyncio.timeout_at(self._give_up_at):
+                    await waiter
+        except TimeoutError:
+            raise await self._overdue() from None
+        finally:
+            self._inbox.wake = None
 
 
 class AsyncEvents(_Exchange):

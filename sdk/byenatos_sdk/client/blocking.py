@@ -21,20 +21,28 @@ from byenatos_sdk.client.replies import check_swap, check_welcome, news_in, resu
 from byenatos_sdk.client.request import Options, Prompt, build_embedding_request, build_request
 from byenatos_sdk.home import Home
 from byenatos_sdk.protocol.control import (
+    DriverRequest,
     Empty,
     Event,
     InstanceInfo,
     KeepOrder,
     KernelStatus,
+    ListRefreshed,
     LoadRequest,
     ModelInfo,
+    MoveOrder,
     Named,
+    RefreshRequest,
+    ReloadRequest,
+    Renewal,
     SecretInfo,
     SessionState,
     SessionTranscript,
     SlotInfo,
     SwapAdvanced,
+    TriggerInfo,
     UnloadRequest,
+    UsageReport,
 )
 from byenatos_sdk.protocol.errors import Unavailable
 from byenatos_sdk.protocol.messages import (
@@ -43,6 +51,7 @@ from byenatos_sdk.protocol.messages import (
     Message,
     ModelSpecification,
     SessionInfo,
+    SessionMove,
     SwapEvent,
     SwapRequest,
     SwapStrategy,
@@ -199,6 +208,14 @@ class Client:
         """
         return self._call("vendor_models", Named(model), list[ModelSpecification])
 
+    def refresh_models(self, driver: str = "") -> list[ListRefreshed]:
+        """Make what the vendor of ``driver`` offers loadable; without a name, of every driver that has a model loaded.
+
+        Raises:
+            Unsupported: the driver has no such list.
+        """
+        return self._call("refresh_models", RefreshRequest(driver), list[ListRefreshed])
+
     def slots(self) -> list[SlotInfo]:
         """List every slot and what it is bound to."""
         return self._call("slots", Empty(), list[SlotInfo])
@@ -215,6 +232,14 @@ class Client:
         """Drain and stop the instances of a model that no slot is bound to."""
         self._call("unload", UnloadRequest(model), Empty)
 
+    def preload(self, model: str) -> InstanceInfo:
+        """Load a model without a slot, so that a swap to it only has to switch; it goes again once it was idle long."""
+        return self._call("preload", Named(model), InstanceInfo)
+
+    def usage(self) -> UsageReport:
+        """Return how often models were asked for in hours like the one that comes, and what is preloaded for it."""
+        return self._call("usage", Empty(), UsageReport)
+
     def swap(
         self,
         slot: str,
@@ -224,12 +249,14 @@ class Client:
         reason: str = "manual",
         until: Literal["switched", "retired"] = "switched",
         force: bool = False,
+        keep_old_s: float | None = None,
         on_event: Callable[[SwapEvent], None] | None = None,
     ) -> SwapEvent:
         """Bind ``slot`` to ``model`` while it serves, and return the step ``until`` which it was waited for.
 
         ``switched``: new requests go to the new model; ``retired``: the old one is gone. ``on_event`` gets every step
-        up to there. ``force``: also if the new model cannot take over what is alive in the slot, which is cut off then.
+        up to there. ``force``: even if conversations of the slot are more than the new model can take. The old instance
+        is kept for ``keep_old_s`` seconds to roll back to (``None``: as the operator's policy says).
 
         Raises:
             ByenatosError: why it failed; the slot then still answers as before.
@@ -239,13 +266,56 @@ class Client:
             if on_event is not None and isinstance(event, SwapAdvanced):
                 on_event(event.swap)
 
-        return check_swap(
-            self._call("swap", SwapRequest(slot, model, strategy, reason, until, force), SwapEvent, advanced)
-        )
+        order = SwapRequest(slot, model, strategy, reason, until, force, keep_old_s)
+        return check_swap(self._call("swap", order, SwapEvent, advanced))
+
+    def reload(self, model: str, *, strategy: SwapStrategy = "graceful") -> Renewal:
+        """Give a loaded model new processes, in every slot; what moves with its state goes on in the same words.
+
+        Raises:
+            ByenatosError: why not; what was not exchanged yet serves as before.
+        """
+        return self._call("model_reload", ReloadRequest(model, strategy), Renewal)
+
+    def upgrade_driver(self, driver: str, *, strategy: SwapStrategy = "graceful") -> Renewal:
+        """Exchange what runs of a driver for the version that is in its folder now.
+
+        Raises:
+            Unavailable: a model cannot be served by it; all runs on the version before.
+        """
+        return self._call("driver_upgrade", DriverRequest(driver, strategy), Renewal)
+
+    def roll_back_driver(self, driver: str, *, strategy: SwapStrategy = "graceful") -> Renewal:
+        """Exchange what runs of a driver for the version before, which stays until :meth:`upgrade_driver`.
+
+        Raises:
+            NotFound: there is no version before.
+        """
+        return self._call("driver_rollback", DriverRequest(driver, strategy), Renewal)
+
+    def swap_back(self, slot: str) -> SwapEvent:
+        """Roll the last swap of ``slot`` back, while its old model is kept; return once all is at that again.
+
+        Raises:
+            InvalidRequest: nothing is kept any more: swap to the old model instead.
+        """
+        return self._call("swap_back", Named(slot), SwapEvent)
+
+    def cancel_swap(self, slot: str) -> SwapEvent:
+        """Give up the swap of a slot that has not switched yet, such as one that waits for the slot to be idle.
+
+        Raises:
+            NotFound: there is none.
+        """
+        return self._call("swap_cancel", Named(slot), SwapEvent)
 
     def swaps(self) -> list[SwapEvent]:
         """List the last step of every swap that the kernel remembers."""
         return self._call("swaps", Empty(), list[SwapEvent])
+
+    def triggers(self) -> list[TriggerInfo]:
+        """List the triggers that swap without being asked, as they stand."""
+        return self._call("triggers", Empty(), list[TriggerInfo])
 
     def sessions(self) -> list[SessionInfo]:
         """List the stored conversations."""
@@ -254,6 +324,17 @@ class Client:
     def transcript(self, id: str) -> SessionTranscript:
         """Return a stored conversation with all of its turns."""
         return self._call("session", Named(id), SessionTranscript)
+
+    def move_session(self, id: str, model: str, *, now: bool = False) -> SessionMove:
+        """Have a stored conversation answered by ``model`` from now on; returns once it has moved, and says how.
+
+        It moves when what is being answered has ended, or ``now``, in the middle of it.
+        """
+        return self._call("session_move", MoveOrder(id, model, now), SessionMove)
+
+    def move_session_back(self, id: str, *, now: bool = False) -> SessionMove:
+        """Have a stored conversation answered by its slot again."""
+        return self._call("session_move", MoveOrder(id, now=now), SessionMove)
 
     def prefill_session(self, id: str) -> SessionState:
         """Have the model of its slot read a stored conversation ahead, so that the next turn begins at once."""

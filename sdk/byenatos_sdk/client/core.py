@@ -240,6 +240,17 @@ class Connection:
                 self._send(Pause(inbox.id, False))
         return event
 
+    def take_all(self, inbox: Inbox) -> list[ClientEvent]:
+        """Take everything out of an inbox, the oldest first."""
+        events = list(inbox.events)
+        inbox.events.clear()
+        inbox.weight = 0
+        if inbox.paused:
+            inbox.paused = False
+            if not inbox.ended:
+                self._send(Pause(inbox.id, False))
+        return events
+
     def lost(self, reason: str) -> list[tuple[int, ClientEvent]]:
         """End the connection: what runs ends in ``Failure(unavailable)``, which is returned; nothing more is sent."""
         self.outgoing.clear()

@@ -58,6 +58,9 @@ class Link:
     unsent = False
     """What is taken out leaves by itself: libzmq has a thread for that."""
 
+    edge_triggered = True
+    """Whether a send may swallow the news that something has come, and costs no call of the system."""
+
     __slots__ = ("_context", "_gone", "_monitor", "_poller", "_socket", "endpoint")
 
     def __init__(self, home: Home) -> None:

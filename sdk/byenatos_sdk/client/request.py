@@ -62,11 +62,13 @@ def build_request(prompt: Prompt, options: Mapping[str, Any]) -> InferenceReques
         TypeError: if the prompt is of another type, or an option is not one of :class:`Options`.
         InvalidRequest: if a time limit is not positive.
     """
+    request = _request(prompt)
+    if not options:
+        return _checked(request)
     if unknown := options.keys() - Options.__annotations__.keys():
         known = ", ".join(sorted(Options.__annotations__))
         raise TypeError(f"expected options out of {known}; found {', '.join(sorted(unknown))}")
     fields = {name: value for name, value in options.items() if name not in _SHORTCUTS}
-    request = _request(prompt)
     if shortcuts := {name: value for name, value in options.items() if name in _SHORTCUTS}:
         if isinstance(stop := shortcuts.get("stop"), str):
             raise TypeError(f"expected stop to be a sequence of texts, found the text {stop!r}; write stop=[{stop!r}]")
@@ -77,11 +79,7 @@ def build_request(prompt: Prompt, options: Mapping[str, Any]) -> InferenceReques
         fields["tools"] = tuple(fields["tools"])
     if fields:
         request = msgspec.structs.replace(request, **fields)
-    for name in _TIME_LIMITS:
-        limit = getattr(request, name)
-        if limit is not None and not 0 < limit < float("inf"):
-            raise InvalidRequest(f"expected {name} to be a positive number of seconds, found {limit}; leave it out")
-    return request
+    return _checked(request)
 
 
 def build_embedding_request(
@@ -104,11 +102,19 @@ def build_embedding_request(
     return EmbeddingRequest(inputs, model, dimensions, extra or {})
 
 
+def _checked(request: InferenceRequest) -> InferenceRequest:
+    for name in _TIME_LIMITS:
+        limit = getattr(request, name)
+        if limit is not None and not 0 < limit < float("inf"):
+            raise InvalidRequest(f"expected {name} to be a positive number of seconds, found {limit}; leave it out")
+    return request
+
+
 def _request(prompt: Prompt) -> InferenceRequest:
-    if isinstance(prompt, str):
-        return InferenceRequest((user(prompt),))
     if isinstance(prompt, InferenceRequest):
         return prompt
+    if isinstance(prompt, str):
+        return InferenceRequest((user(prompt),))
     if isinstance(prompt, Message):
         return InferenceRequest((prompt,))
     messages = tuple(prompt)

@@ -22,6 +22,9 @@ _BUFFERS = 512
 class WireLink:
     """What ``link.Link`` is for a socket of libzmq's. Its descriptor is level-triggered; its end is seen by reading."""
 
+    edge_triggered = False
+    """Every send is a call of the system: what is sent in one turn of the loop goes together."""
+
     __slots__ = ("_frames", "_gone", "_out", "_reader", "_socket", "endpoint")
 
     def __init__(self, connected: socket.socket) -> None:

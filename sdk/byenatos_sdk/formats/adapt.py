@@ -5,8 +5,10 @@ come in a fixed order: the conversation, its parts, tools, the answer's form, sa
 is an error instead.
 
 What is emulated: instructions in the middle of a conversation move into the user's next turn; a result's error mark
-becomes a word before its text; a JSON schema becomes an instruction (whoever reads the answer checks it); stop
-sequences that cannot be said are cut from the answer by whoever reads it.
+becomes a word before its text; tools whose names are refused get others (``tool_names``), and where a model knows no
+tools and that is allowed, they are told of, called and answered in words (``worded_tools``); a JSON schema becomes an
+instruction (whoever reads the answer checks it); stop sequences that cannot be said are cut from the answer by whoever
+reads it.
 """
 
 from typing import Any, NamedTuple
@@ -17,9 +19,18 @@ from msgspec.structs import replace
 from byenatos_sdk.formats.capabilities import Capabilities
 from byenatos_sdk.formats.conversation import fit_conversation, instructed
 from byenatos_sdk.formats.sampling import fit_sampling
-from byenatos_sdk.formats.wire import Action, Loss
+from byenatos_sdk.formats.tool_names import fit_tool_names
+from byenatos_sdk.formats.wire import Action, Loss, ToolReading
+from byenatos_sdk.formats.worded_tools import in_words, reading_of, tool_instruction
 from byenatos_sdk.protocol.errors import InvalidRequest, Unsupported
-from byenatos_sdk.protocol.messages import Effort, InferenceRequest, Message, ReasoningOptions
+from byenatos_sdk.protocol.messages import (
+    Effort,
+    InferenceRequest,
+    Message,
+    ReasoningOptions,
+    ToolCall,
+    ToolResult,
+)
 
 __all__ = ["Adapted", "adapt", "budget_of", "effort_of", "schema_instruction", "schema_of"]
 
@@ -35,11 +46,15 @@ _BUDGETS: dict[Effort, int] = {
 
 
 class Adapted(NamedTuple):
-    """A request that the format can say, what was lost, and the stop sequences that whoever reads must cut at."""
+    """A request that the format can say, what was lost, and what whoever reads the answer must know.
+
+    That is the stop sequences to cut at, and how to find the calls of tools.
+    """
 
     request: InferenceRequest
     losses: tuple[Loss, ...]
     stops: tuple[str, ...] = ()
+    tools: ToolReading | None = None
 
 
 def effort_of(budget: int) -> Effort:
@@ -79,7 +94,7 @@ def adapt(request: InferenceRequest, to: Capabilities, *, strict: bool = False) 
         to = replace(to, parameters={name: limit for name, limit in to.parameters.items() if not limit.raw_only})
     fitting = _Fitting(to, strict=strict)
     fitted = fitting.fit(request)
-    return Adapted(fitted, tuple(fitting.losses), fitting.stops)
+    return Adapted(fitted, tuple(fitting.losses), fitting.stops, fitting.tools)
 
 
 class _Fitting:
@@ -88,6 +103,7 @@ class _Fitting:
         self.strict = strict
         self.losses: list[Loss] = []
         self.stops: tuple[str, ...] = ()
+        self.tools: ToolReading | None = None
 
     def lose(self, parameter: str, action: Action, reason: str) -> None:
         """Note a loss, once for each parameter and action.
@@ -105,10 +121,19 @@ class _Fitting:
         to = self.to
         if request.raw and not to.raw:
             self.lose("raw", "dropped", f"{to.format} always applies the model's chat template")
+        instruction = ""
+        if to.worded_tools and not to.tools and not request.raw:
+            request, instruction = self._in_words(request)
         messages = fit_conversation(request.messages, to, self.lose)
-        changes: dict[str, Any] = {"messages": messages, "raw": request.raw and to.raw}
+        if instruction:
+            messages = instructed(messages, instruction, to)
+        changes: dict[str, Any] = {"raw": request.raw and to.raw}
         changes |= self._tools(request)
-        changes |= self._output(request, messages)
+        request, names = fit_tool_names(replace(request, messages=messages, **changes), to, self.lose)
+        if names:
+            self.tools = ToolReading(names)
+        messages = request.messages
+        changes = self._output(request, messages)
         changes["reasoning"] = self._reasoning(request.reasoning)
         changes["sampling"], self.stops = fit_sampling(request.sampling, self.to, self.lose)
         if request.metadata.get("end_user") and not to.end_user:
@@ -118,13 +143,27 @@ class _Fitting:
 
     # ---- tools and the answer's form -----------------------------------------------------------------------------
 
+    def _in_words(self, request: InferenceRequest) -> tuple[InferenceRequest, str]:
+        """Return a request that says in text what it says of tools, and what the model is to be told of them."""
+        _check_choice(request)
+        used = any(isinstance(part, ToolCall | ToolResult) for one in request.messages for part in one.parts)
+        if not used and not request.tools:
+            return request, ""
+        self.lose("tools", "emulated", f"{self.to.format} has none: they are told of, called and answered in words")
+        choice = request.tool_choice
+        offered = tuple(tool for tool in request.tools if choice in {"auto", "required", tool.name})
+        instruction = ""
+        if offered:
+            self.tools = reading = reading_of(request.messages, offered, several=request.parallel_tool_calls)
+            instruction = tool_instruction(offered, choice, several=reading.several)
+        messages = in_words(request.messages, self.lose)
+        return replace(request, messages=messages, tools=(), tool_choice="auto"), instruction
+
     def _tools(self, request: InferenceRequest) -> dict[str, Any]:
         to = self.to
         if not request.tools:
             return {"parallel_tool_calls": None}
-        named = {tool.name for tool in request.tools} | {"none", "auto", "required"}
-        if request.tool_choice not in named:
-            raise InvalidRequest(f"tool_choice: expected one of {sorted(named)}, found {request.tool_choice!r}")
+        _check_choice(request)
         if not to.tools:
             raise Unsupported(f"tools: {to.format} has none; leave them out, or swap to a model that has")
         changes: dict[str, Any] = {}
@@ -199,3 +238,14 @@ class _Fitting:
                 self.lose("reasoning.effort", "clamped", f"{to.format} can only switch it on or off")
                 effort = "medium"
         return ReasoningOptions(effort, budget, summary)
+
+
+def _check_choice(request: InferenceRequest) -> None:
+    """See that the choice of tools is one of them, or a word.
+
+    Raises:
+        InvalidRequest: it is not.
+    """
+    named = {tool.name for tool in request.tools} | {"none", "auto", "required"}
+    if request.tools and request.tool_choice not in named:
+        raise InvalidRequest(f"tool_choice: expected one of {sorted(named)}, found {request.tool_choice!r}")

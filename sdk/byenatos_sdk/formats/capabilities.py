@@ -41,6 +41,8 @@ class Capabilities(Value, frozen=True):
     message at its beginning (``first``). ``alternate``: user and assistant must take turns. ``images``, ``files``: how
     a picture or document may come; ``image_detail``: whether it can be said how closely to look. ``tool_choices``: of
     ``none``, ``auto``, ``required``, ``named``. ``parallel_switch``: whether parallel calls can be forbidden.
+    ``tool_name``: a regular expression that names of tools must match whole; empty: they may be any.
+    ``worded_tools``: a model without ``tools`` is told of them in words.
     ``tool_errors``: whether a result can be marked as an error. ``outputs``: of ``json_object``, ``json_schema``.
     ``reasoning``: how thinking is asked for (``effort``, ``budget``, ``switch``, ``summary``; empty: not at all;
     ``always``: it cannot be switched off).
@@ -63,7 +65,8 @@ class Capabilities(Value, frozen=True):
     tool_choices: frozenset[str] = frozenset({"none", "auto", "required", "named"})
     parallel_switch: bool = False
     tool_errors: bool = False
-    tool_name_length: int = 64
+    tool_name: str = r"[A-Za-z0-9_-]{1,64}"
+    worded_tools: bool = False
     outputs: frozenset[str] = frozenset()
     reasoning: frozenset[str] = frozenset()
     signatures: bool = False

@@ -3,7 +3,7 @@
 Text that may be the beginning of a stop sequence is held back until it is clear that it is not.
 """
 
-__all__ = ["StopCutter"]
+__all__ = ["StopCutter", "overlap"]
 
 
 class StopCutter:
@@ -24,7 +24,7 @@ class StopCutter:
             _, at, self.hit = min(found)
             self._held = ""
             return text[:at]
-        held = max((_overlap(text, stop) for stop in self._stops), default=0)
+        held = max((overlap(text, stop) for stop in self._stops), default=0)
         self._held = text[len(text) - held :]
         return text[: len(text) - held]
 
@@ -34,7 +34,7 @@ class StopCutter:
         return held
 
 
-def _overlap(text: str, stop: str) -> int:
+def overlap(text: str, stop: str) -> int:
     """Return how many characters at the end of ``text`` are the beginning of ``stop``."""
     for length in range(min(len(stop) - 1, len(text)), 0, -1):
         if text.endswith(stop[:length]):

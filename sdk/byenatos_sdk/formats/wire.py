@@ -15,6 +15,7 @@ __all__ = [
     "Encoded",
     "Loss",
     "Reply",
+    "ToolReading",
     "WireRequest",
     "WireResponse",
     "json_body",
@@ -26,7 +27,7 @@ __all__ = [
 MAX_BODY = 64 << 20
 """Bytes of the largest body that is read: images travel inside it."""
 
-Action: TypeAlias = Literal["dropped", "clamped", "merged", "moved", "emulated"]
+Action: TypeAlias = Literal["dropped", "clamped", "merged", "moved", "emulated", "renamed"]
 
 T = TypeVar("T")
 
@@ -65,16 +66,31 @@ class Loss(Value, frozen=True):
         return f"{self.parameter}: {self.action}: {self.reason}"
 
 
+class ToolReading(Value, frozen=True):
+    """How whoever reads an answer finds the calls in it.
+
+    ``names``: by the name that the vendor was told the one that the application knows (``tool_names``). ``worded``: the
+    tools that the model was told of in words and calls in its text (``worded_tools.WordedCalls``), ``several`` of them
+    or one, after as many as were ``made`` earlier in the conversation.
+    """
+
+    names: dict[str, str] = {}
+    worded: tuple[str, ...] = ()
+    several: bool = True
+    made: int = 0
+
+
 class Encoded(Value, frozen=True):
     """A request as the vendor wants it.
 
     ``losses`` is everything that did not come across. ``stops`` are stop sequences that the vendor cannot be told:
-    whoever reads the answer ends it there (``stops.StopCutter``).
+    whoever reads the answer ends it there (``stops.StopCutter``). ``tools``: what must be known to read its calls.
     """
 
     wire: WireRequest
     losses: tuple[Loss, ...] = ()
     stops: tuple[str, ...] = ()
+    tools: ToolReading | None = None
 
 
 class Decoded(Value, frozen=True):

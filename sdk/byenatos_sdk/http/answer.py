@@ -1,4 +1,8 @@
-"""One answer on its way from the vendor: bytes become deltas, cut at the stop sequences that it was not told."""
+"""One answer on its way from the vendor: bytes become deltas, cut at the stop sequences that it was not told.
+
+Calls of tools come under the names that the application gave them, and out of the text where the model was told of its
+tools in words.
+"""
 
 from collections.abc import Iterable
 
@@ -7,9 +11,10 @@ from msgspec.structs import replace
 from byenatos_sdk.formats.contract import StreamDecoder
 from byenatos_sdk.formats.stops import StopCutter
 from byenatos_sdk.formats.wire import Encoded
+from byenatos_sdk.formats.worded_tools import WordedCalls
 from byenatos_sdk.http.connection import Connection
 from byenatos_sdk.protocol.errors import UpstreamTimeout
-from byenatos_sdk.protocol.messages import Delta, Failure, Finish, Logprobs, TextDelta, Usage
+from byenatos_sdk.protocol.messages import Delta, Failure, Finish, Logprobs, TextDelta, ToolCallDelta, Usage
 
 __all__ = ["Answer", "Shape"]
 
@@ -26,6 +31,9 @@ class Shape:
     def __init__(self, encoded: Encoded) -> None:
         self._stops = StopCutter(encoded.stops) if encoded.stops else None
         self._adapted = tuple(map(str, encoded.losses))
+        tools = encoded.tools
+        self._names = tools.names if tools is not None else {}
+        self._worded = WordedCalls(tools) if tools is not None and tools.worded else None
         self.over = False
 
     @property
@@ -46,19 +54,29 @@ class Shape:
                     continue
             elif self._stops is not None and not isinstance(delta, Logprobs):
                 texts.append(self._stops.end())
-            if text := "".join(texts):
-                shaped.append(text)
+            shaped += self._said("".join(texts))
             texts.clear()
             if isinstance(delta, Finish | Failure):
                 self.over = True
+                if self._worded is not None:
+                    shaped += self._worded.end(delta.reason if isinstance(delta, Finish) else None)
                 shaped.append(self._finished(delta) if isinstance(delta, Finish) else delta)
                 return shaped
+            if type(delta) is ToolCallDelta and delta.name in self._names:
+                delta = replace(delta, name=self._names[delta.name])  # noqa: PLW2901
             shaped.append(delta)
-        if text := "".join(texts):
-            shaped.append(text)
+        shaped += self._said("".join(texts))
         return shaped
 
+    def _said(self, text: str) -> list[str | Delta]:
+        """Return a piece of text, and what it holds of calls in words."""
+        if self._worded is not None:
+            return list(self._worded.feed(text))
+        return [text] if text else []
+
     def _finished(self, finish: Finish) -> Finish:
+        if self._worded is not None and self._worded.found and finish.reason == "stop":
+            finish = replace(finish, reason="tool_calls", detail="", stop_sequence=None)
         return replace(finish, adapted=(*finish.adapted, *self._adapted)) if self._adapted else finish
 
 

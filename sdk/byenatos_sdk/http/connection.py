@@ -2,7 +2,8 @@
 
 Closing is how an answer is cancelled: the broker hears of it in the same turn of its loop and breaks the exchange with
 the vendor off. What nobody reads is bounded: beyond ``HIGH_WATER`` the connection is not read either, so that a vendor
-who is faster than the application slows down.
+who is faster than the application slows down. What goes up is bounded too: a large request, with images in it, is
+written in pieces as fast as the broker takes them, and copied nowhere on its way.
 """
 
 import asyncio
@@ -13,6 +14,9 @@ from byenatos_sdk.http.framing import MAX_HEAD, Body, Head, Violation, body_of, 
 __all__ = ["Closed", "Connection"]
 
 HIGH_WATER = 256 << 10
+PIECE = 256 << 10
+"""Bytes of a request that are written at once, and that may wait to be sent."""
+_NOTHING = memoryview(b"")  # an empty part of a body would hold all of it
 DRAIN_S = 1.0
 DRAIN_BYTES = 64 << 10
 """What may come after the end of an answer that was read as far as it mattered, before the connection is given up."""
@@ -35,6 +39,8 @@ class Connection(asyncio.Protocol):
         self._on_free = on_free
         self._on_gone = on_gone
         self._transport: asyncio.Transport | None = None
+        self._unsent = _NOTHING
+        self._full = False
         self._head: Head | None = None
         self._body: Body | None = None
         self._data = b""
@@ -55,6 +61,16 @@ class Connection(asyncio.Protocol):
         """Begin."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        transport.set_write_buffer_limits(high=PIECE)
+
+    def pause_writing(self) -> None:
+        """The broker does not keep up."""
+        self._full = True
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        self._full = False
+        self._push()
 
     def data_received(self, data: bytes) -> None:
         """Take in a part of the answer."""
@@ -68,6 +84,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """The connection is gone."""
         self._cancel_timers()
+        self._unsent = _NOTHING
         if self._body is not None:
             self._body.closed()
         self._fail(Closed(str(error or "the connection ended"), begun=self._head is not None))
@@ -80,15 +97,18 @@ class Connection(asyncio.Protocol):
         """Whether a request may be sent now."""
         return not self._busy and self._error is None and self._transport is not None
 
-    def send(self, request: bytes) -> None:
-        """Send a request, head and body."""
+    def send(self, head: bytes, body: bytes = b"") -> None:
+        """Send a request; what does not leave at once follows while the answer is awaited."""
         assert self.usable
         assert self._transport is not None
         self._busy = True
         self._head = self._body = None
         self._content.clear()
         self._held = 0
-        self._transport.write(request)
+        first = min(len(body), PIECE)
+        self._transport.write(head + body[:first])
+        self._unsent = memoryview(body)[first:] or _NOTHING
+        self._push()
 
     async def head(self, due: float) -> Head:
         """Wait for the answer to begin, until ``due`` (in the loop's time).
@@ -149,6 +169,12 @@ class Connection(asyncio.Protocol):
 
     # ---- private -----------------------------------------------------------------------------------------------
 
+    def _push(self) -> None:
+        """Write what is left of the request, as long as the broker keeps up."""
+        while self._unsent and not self._full and self._transport is not None and not self._transport.is_closing():
+            piece, self._unsent = self._unsent[:PIECE], self._unsent[PIECE:] or _NOTHING
+            self._transport.write(piece)
+
     def _take(self, data: bytes) -> None:
         while self._body is None:
             self._data += data
@@ -182,8 +208,8 @@ class Connection(asyncio.Protocol):
         """Another request may follow."""
         assert self._head is not None
         self._cancel_timers()
-        if self._head.headers.get("connection", "").lower() == "close" or self._error is not None:
-            self.abort()
+        if self._head.headers.get("connection", "").lower() == "close" or self._error is not None or self._unsent:
+            self.abort()  # of what was not sent the broker would make the next request
             return
         self._busy = False
         self._drained = -1

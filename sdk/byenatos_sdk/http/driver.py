@@ -43,6 +43,8 @@ CHARACTERS_IN_A_TOKEN = 4
 """On average; whoever has the tokenizer knows better."""
 MOST_PAGES = 50
 """Pages of a vendor's list of models that are read."""
+OF_THE_PLACE = ("base_url", "api", "headers")
+"""Settings that a model of the vendor's list shares with the one by which it was asked for."""
 FAILURES_IN_A_ROW = 3
 """After so many failures without a success an instance says that it is not well."""
 
@@ -112,6 +114,7 @@ class HTTPDriver(Driver):
             request, stream=self.options.stream, strict=request.strict, capabilities=self.capabilities
         )
         opened = await self.vendor.open(encoded, self.spoken, due)
+        del encoded  # nothing of it is sent again: images would be held as long as the answer takes
         try:
             for delta in opened.first:
                 yield delta
@@ -183,7 +186,7 @@ class HTTPDriver(Driver):
         return replace(counted, model=self.vendor_model)
 
     async def models(self) -> list[ModelSpecification]:
-        """Ask the vendor for its list."""
+        """Ask the vendor for its list. Its models are reached as this one is: their ``settings`` say so."""
         spoken = self._offering(ModelListFormat, "list of models")
         found: list[ModelSpecification] = []
         page = ""
@@ -192,7 +195,8 @@ class HTTPDriver(Driver):
             found += more
             if not page:
                 break
-        return found
+        place = {name: self.settings[name] for name in OF_THE_PLACE if name in self.settings}
+        return [replace(one, settings=place) for one in found]
 
     async def health(self) -> ModelHealthStatus:
         """Say how the last requests went; nothing is sent for it."""

@@ -1,5 +1,6 @@
 """What an operator may set for a driver that speaks to a vendor over HTTP."""
 
+import re
 from typing import Annotated, Any
 
 import msgspec
@@ -24,7 +25,9 @@ class HTTPSettings(Value, frozen=True, forbid_unknown_fields=True):
     in seconds: ``connect_s`` for a connection to the broker, ``first_s`` until the first word, ``gap_s`` between two,
     ``most_wait_s`` how long a vendor may ask to wait before it is asked again.
     ``without``: sampling parameters that this model does not take. ``capabilities``: fields of ``Capabilities`` that
-    differ for this model. ``extra``: parameters of the vendor's own for every request that has none of that name.
+    differ for this model. ``emulate_tools``: where those say that it knows no tools, tell it of them in words.
+    ``extra``: parameters of the vendor's own for every request that has none of that name. ``refresh_models``: when the
+    driver's first instance is ready, the kernel asks for the vendor's list and makes its models loadable.
     """
 
     base_url: str = ""
@@ -39,7 +42,9 @@ class HTTPSettings(Value, frozen=True, forbid_unknown_fields=True):
     most_wait_s: Annotated[float, Meta(ge=0)] = 20.0
     without: tuple[str, ...] = ()
     capabilities: dict[str, Any] = {}
+    emulate_tools: bool = False
     extra: dict[str, Any] = {}
+    refresh_models: bool = False
 
 
 def settings_of(table: dict[str, Any], kind: type[HTTPSettings]) -> HTTPSettings:
@@ -67,7 +72,11 @@ def capabilities_of(own: Capabilities, settings: HTTPSettings) -> Capabilities:
     if unknown := set(settings.without) - set(PARAMETERS):
         raise InvalidRequest(f"settings: without: expected some of {', '.join(PARAMETERS)}, found {unknown.pop()!r}")
     parameters = {name: limit for name, limit in own.parameters.items() if name not in settings.without}
+    if settings.emulate_tools:
+        table["worded_tools"] = True
     try:
-        return msgspec.convert({**table, **settings.capabilities, "parameters": parameters}, Capabilities)
-    except msgspec.ValidationError as error:
+        found = msgspec.convert({**table, **settings.capabilities, "parameters": parameters}, Capabilities)
+        re.compile(found.tool_name)
+    except (msgspec.ValidationError, re.error) as error:
         raise InvalidRequest(f"settings: capabilities: {error}") from None
+    return found

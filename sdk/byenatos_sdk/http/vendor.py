@@ -148,7 +148,7 @@ class Vendor:
 
     async def _send(self, wire: WireRequest, due: float) -> Connection:
         """Send a request on a connection of the pool."""
-        data = self._request(wire)
+        head = self._request_head(wire)
         self.requests += 1
         try:
             connection = await self._pool.get(min(due, self._loop.time() + self._settings.connect_s))
@@ -156,7 +156,7 @@ class Vendor:
             raise Unavailable(f"no connection to the broker is free within {self._settings.connect_s:g} s") from None
         except OSError as error:
             raise Unavailable(f"the broker cannot be reached: {error.strerror or error}") from None
-        connection.send(data)
+        connection.send(head, wire.body)
         return connection
 
     async def _head(self, connection: Connection, format: Format, due: float) -> Head:
@@ -197,7 +197,7 @@ class Vendor:
             raise UpstreamFailed(f"the connection broke in the middle of the answer: {error}") from None
         return b"".join(pieces)
 
-    def _request(self, wire: WireRequest) -> bytes:
+    def _request_head(self, wire: WireRequest) -> bytes:
         headers = self._headers
         if wire.headers or wire.body:
             headers = {**headers, **wire.headers}
@@ -213,7 +213,7 @@ class Vendor:
         block = "\r\n".join(lines)
         if block.count("\n") != len(lines) - 1 or block.count("\r") != len(lines) - 1:
             raise InvalidRequest("expected a path and headers of one line each, found a line break in them")
-        return block.encode("latin-1", "replace") + b"\r\n\r\n" + wire.body
+        return block.encode("latin-1", "replace") + b"\r\n\r\n"
 
     # ---- what came of it ---------------------------------------------------------------------------------------
 

@@ -17,16 +17,20 @@ from byenatos_sdk.protocol.messages import (
     ModelHealthStatus,
     ModelSpecification,
     SessionInfo,
+    SessionMove,
     SwapEvent,
     SwapRequest,
+    SwapStrategy,
     TokenCount,
     Value,
 )
 
 __all__ = [
     "DRIVER_METHODS",
+    "EVENT_FEATURES",
     "METHODS",
     "DriverFailed",
+    "DriverRequest",
     "DriverRestarting",
     "Empty",
     "Event",
@@ -35,22 +39,31 @@ __all__ = [
     "InstanceInfo",
     "KeepOrder",
     "KernelStatus",
+    "ListRefreshed",
     "LoadOrder",
     "LoadRequest",
     "ModelChanged",
     "ModelInfo",
     "ModelState",
+    "ModelUsage",
+    "MoveOrder",
     "Named",
     "PluginInfo",
     "PluginState",
     "ProbeOrder",
     "ProbeResult",
+    "RefreshRequest",
+    "ReloadRequest",
+    "Renewal",
     "SessionState",
     "SessionTranscript",
     "SlotInfo",
     "SwapAdvanced",
+    "TriggerFired",
+    "TriggerInfo",
     "Turn",
     "UnloadRequest",
+    "UsageReport",
 ]
 
 ModelState: TypeAlias = Literal["copying", "checking", "available", "refused", "removed"]
@@ -82,6 +95,17 @@ class KeepOrder(Value, frozen=True):
     note: bytes
 
 
+class MoveOrder(Value, frozen=True, omit_defaults=True):
+    """Move a conversation to ``model``, which answers it from then on; without one, back to its slot.
+
+    It goes when what is being answered has ended, or ``now``, in the middle of it.
+    """
+
+    session: str
+    model: str = ""
+    now: bool = False
+
+
 class LoadRequest(Value, frozen=True, omit_defaults=True):
     """Load a model and keep it loaded; with ``slot``, bind a new slot to it as well."""
 
@@ -95,11 +119,34 @@ class UnloadRequest(Value, frozen=True):
     model: str
 
 
+class ReloadRequest(Value, frozen=True, omit_defaults=True):
+    """Exchange the processes of a model for new ones, in every slot."""
+
+    model: str
+    strategy: SwapStrategy = "graceful"
+
+
+class DriverRequest(Value, frozen=True, omit_defaults=True):
+    """Exchange what runs of a driver for another version of it, in every slot."""
+
+    driver: str
+    strategy: SwapStrategy = "graceful"
+
+
+class RefreshRequest(Value, frozen=True, omit_defaults=True):
+    """Ask the vendor of ``driver`` what it offers; empty: of every driver that has a model loaded."""
+
+    driver: str = ""
+
+
 # ---- results ---------------------------------------------------------------------------------------------------
 
 
 class ModelInfo(Value, frozen=True, omit_defaults=True):
-    """A model that the registry knows. ``reason`` says why it is refused; ``path`` is empty for declared models."""
+    """A model that the registry knows. ``reason`` says why it is refused; ``path`` is empty for declared models.
+
+    ``offered_at``: only its vendor's list names it, and did so then, in seconds since the epoch.
+    """
 
     id: str
     driver: str
@@ -109,13 +156,31 @@ class ModelInfo(Value, frozen=True, omit_defaults=True):
     specification: ModelSpecification | None = None
     instances: int = 0
     slots: tuple[str, ...] = ()
+    offered_at: float = 0.0
+
+
+class ListRefreshed(Value, frozen=True, omit_defaults=True):
+    """What became of a vendor's list: how many models are ``offered``, which can be loaded now and which no more.
+
+    ``taken`` are names that another model has, or a declared one. ``left_out``: how many were too many, or have names
+    or settings that cannot be kept. ``problem``: why the vendor was not asked.
+    """
+
+    driver: str
+    offered: int = 0
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    taken: tuple[str, ...] = ()
+    left_out: int = 0
+    problem: str = ""
 
 
 class PluginInfo(Value, frozen=True, omit_defaults=True):
     """A plugin folder. ``reason`` says why it is refused.
 
     ``publisher`` signed it with ``key``; ``digest`` is the state of it that was verified and runs. ``unsigned`` says
-    why there is no valid signature, where the operator lets such a folder run.
+    why there is no valid signature, where the operator lets such a folder run. ``held`` says why what is in the folder
+    now does not run: all other facts are those of the version before it, which does.
     """
 
     id: str
@@ -129,6 +194,7 @@ class PluginInfo(Value, frozen=True, omit_defaults=True):
     key: str = ""
     digest: str = ""
     unsigned: str = ""
+    held: str = ""
 
 
 class InstanceInfo(Value, frozen=True, omit_defaults=True):
@@ -152,6 +218,19 @@ class InstanceInfo(Value, frozen=True, omit_defaults=True):
     template: str = ""
     layers: dict[str, str] = {}
     open: dict[str, str] = {}
+
+
+class Renewal(Value, frozen=True, omit_defaults=True):
+    """What runs of a driver now, after a reload, an upgrade or a rollback: its ``version`` and ``digest``.
+
+    ``models`` were given new processes, and ``slots`` swapped to them.
+    """
+
+    driver: str
+    version: str
+    digest: str
+    models: tuple[str, ...] = ()
+    slots: tuple[str, ...] = ()
 
 
 class SlotInfo(Value, frozen=True, omit_defaults=True):
@@ -204,8 +283,66 @@ class KernelStatus(Value, frozen=True, omit_defaults=True):
     fronts: tuple[FrontInfo, ...] = ()
 
 
+class ModelUsage(Value, frozen=True, omit_defaults=True):
+    """How often a model was asked for in hours like the one that comes, and its ``share`` (0 to 1) of all requests.
+
+    ``likely``: that is enough to preload it. ``preloaded``: it is kept loaded without a slot.
+    """
+
+    model: str
+    requests: int
+    share: float
+    loaded: bool = False
+    preloaded: bool = False
+    likely: bool = False
+
+
+class UsageReport(Value, frozen=True, omit_defaults=True):
+    """What the history of ``weeks`` weeks says of an ``hour`` of the day, on ``working`` days or on weekends.
+
+    ``automatic``: models whose share is at least ``least_share`` are preloaded before it begins.
+    """
+
+    hour: int
+    working: bool
+    weeks: int
+    automatic: bool
+    least_share: float
+    models: tuple[ModelUsage, ...] = ()
+
+
+class TriggerInfo(Value, frozen=True, omit_defaults=True):
+    """A trigger of ``swap.toml`` as it stands, and what it ``would`` do next.
+
+    ``state``: ``armed``, ``holding`` (past its bound, not yet long enough), ``fired``, ``cooling`` (past ``clear``
+    again, not yet long enough), or ``off`` where the operator does not let triggers swap. ``reading``: what was
+    measured last (``None``: there was nothing to measure). ``fired_at`` and ``next_at`` in seconds since the epoch, 0
+    where there is no such time: ``next_at`` is when a schedule is due, or when the cool-down is over. ``problem``: why
+    it cannot do its work, or why its last swap failed. ``dry_run``: it only says what it would have done.
+    """
+
+    name: str
+    kind: str
+    slot: str
+    model: str
+    state: Literal["off", "armed", "holding", "fired", "cooling"]
+    measure: str = ""
+    reading: float | None = None
+    above: float | None = None
+    below: float | None = None
+    clear: float | None = None
+    fired_at: float = 0.0
+    next_at: float = 0.0
+    would: str = ""
+    dry_run: bool = False
+    problem: str = ""
+
+
 class Turn(Value, frozen=True, omit_defaults=True):
-    """One stored turn. ``state``: ``complete``, or ``partial`` when the answer was cut short."""
+    """One stored turn. ``state``: ``complete``, or ``partial`` when the answer was cut short.
+
+    ``model`` is the one that said its end, ``moves`` how often it went on at another place until then.
+    """
 
     number: int
     message: Message
@@ -277,6 +414,25 @@ class SwapAdvanced(Value, frozen=True, tag="swap_advanced"):
     swap: SwapEvent
 
 
+class TriggerFired(Value, frozen=True, tag="trigger_fired", omit_defaults=True):
+    """A trigger found its condition met, and swaps ``slot`` to ``model``; ``returning``: back, since it is over.
+
+    ``reading`` and ``bound`` of its ``measure`` are why; a schedule has neither. ``dry_run``: nothing was swapped. The
+    swap's own steps follow; if it failed the event comes once more, with the ``problem``.
+    """
+
+    at: float
+    trigger: str
+    slot: str
+    model: str
+    measure: str = ""
+    reading: float | None = None
+    bound: float | None = None
+    returning: bool = False
+    dry_run: bool = False
+    problem: str = ""
+
+
 class SecretInfo(Value, frozen=True):
     """A key that the operator named: where it comes from, and why it cannot be used (empty: it can)."""
 
@@ -285,7 +441,10 @@ class SecretInfo(Value, frozen=True):
     problem: str = ""
 
 
-Event: TypeAlias = InstanceChanged | DriverFailed | DriverRestarting | ModelChanged | SwapAdvanced
+Event: TypeAlias = InstanceChanged | DriverFailed | DriverRestarting | ModelChanged | SwapAdvanced | TriggerFired
+
+EVENT_FEATURES: Final[dict[type[Struct], str]] = {TriggerFired: "triggers"}
+"""Events that came later, each with the feature without which a client does not understand it."""
 
 METHODS: Final[dict[str, tuple[type[Struct], Any]]] = {
     "status": (Empty, KernelStatus),
@@ -293,8 +452,16 @@ METHODS: Final[dict[str, tuple[type[Struct], Any]]] = {
     "slots": (Empty, list[SlotInfo]),
     "load": (LoadRequest, InstanceInfo),
     "unload": (UnloadRequest, Empty),
+    "model_reload": (ReloadRequest, Renewal),
+    "driver_upgrade": (DriverRequest, Renewal),
+    "driver_rollback": (DriverRequest, Renewal),
+    "preload": (Named, InstanceInfo),
+    "usage": (Empty, UsageReport),
     "swap": (SwapRequest, SwapEvent),
+    "swap_back": (Named, SwapEvent),
+    "swap_cancel": (Named, SwapEvent),
     "swaps": (Empty, list[SwapEvent]),
+    "triggers": (Empty, list[TriggerInfo]),
     "sessions": (Empty, list[SessionInfo]),
     "session": (Named, SessionTranscript),
     "session_remove": (Named, Empty),
@@ -302,6 +469,8 @@ METHODS: Final[dict[str, tuple[type[Struct], Any]]] = {
     "embed": (EmbeddingRequest, EmbeddingResponse),
     "count_tokens": (InferenceRequest, TokenCount),
     "vendor_models": (Named, list[ModelSpecification]),
+    "refresh_models": (RefreshRequest, list[ListRefreshed]),
+    "session_move": (MoveOrder, SessionMove),
     "session_prefill": (Named, SessionState),
     "session_hibernate": (Named, SessionState),
     "session_wake": (Named, SessionState),
@@ -321,7 +490,7 @@ class LoadOrder(Value, frozen=True, omit_defaults=True):
     ``path`` is the model's file, empty for models that have none, ``digest`` the BLAKE2b-256 of its content, in hex.
     ``max_tokens`` and ``temperature`` are the operator's, for requests that name none. ``declared`` is what the
     plugin's manifest says of the model; it counts where the driver has nothing to say. ``strict`` counts for all
-    requests.
+    requests. In the ``background`` others are not to be held up: the loop's executor has low priority while it loads.
     """
 
     model: str
@@ -332,6 +501,7 @@ class LoadOrder(Value, frozen=True, omit_defaults=True):
     digest: str = ""
     declared: ModelSpecification | None = None
     strict: bool = False
+    background: bool = False
 
 
 class ProbeOrder(Value, frozen=True, omit_defaults=True):

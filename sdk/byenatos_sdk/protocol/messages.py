@@ -433,6 +433,7 @@ class ModelSpecification(Value, frozen=True, omit_defaults=True):
     on from a partial answer), ``tools``, ``images``, ``embeddings``, ``chat_template``. ``memory_bytes`` is what the
     model takes of this machine once it is loaded as configured: its weights (``size_bytes`` of it are the file's, which
     processes of one model share), the context and what a step computes in; 0 if nothing, or if that is not known.
+    ``settings``: what a driver must be set to for a model of its vendor's list, beside the settings of its manifest.
     """
 
     id: str
@@ -446,6 +447,7 @@ class ModelSpecification(Value, frozen=True, omit_defaults=True):
     tokenizer: str = ""
     features: frozenset[str] = frozenset()
     metadata: dict[str, str] = {}
+    settings: dict[str, Any] = {}
     memory_bytes: int = 0
 
 
@@ -525,7 +527,10 @@ MOST_SESSION_MOVES = 64
 
 
 class SessionInfo(Value, frozen=True, omit_defaults=True):
-    """A conversation the kernel keeps. Times in seconds since the epoch."""
+    """A conversation the kernel keeps. Times in seconds since the epoch.
+
+    ``home`` is the model that it was moved to by hand; empty if it is answered by its slot.
+    """
 
     id: str
     slot: str
@@ -534,3 +539,4 @@ class SessionInfo(Value, frozen=True, omit_defaults=True):
     updated_at: float
     turns: int
     title: str = ""
+    home: str = ""

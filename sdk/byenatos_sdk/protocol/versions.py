@@ -11,10 +11,10 @@ __all__ = ["DRIVER_FEATURES", "FEATURES", "MAJORS", "negotiate"]
 MAJORS: tuple[int, ...] = (1,)
 """Protocol majors that this build speaks, the preferred one first."""
 
-FEATURES: frozenset[str] = frozenset({"pause", "moved"})
-"""Optional parts of major 1 that this build understands, towards applications."""
+FEATURES: frozenset[str] = frozenset({"pause", "moved", "triggers"})
+"""Optional parts of major 1 that this build understands, towards applications; ``triggers``: the event of one."""
 
-DRIVER_FEATURES: frozenset[str] = FEATURES | {"warm"}
+DRIVER_FEATURES: frozenset[str] = frozenset({"pause", "moved", "warm"})
 """The same between kernel and drivers; ``warm``: calls and a frame for warm state (``warm.py``)."""
 
 

@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +46,13 @@ from byenatos_sdk.protocol.messages import Failure, ModelSpecification
 from byenatos_sdk.protocol.versions import DRIVER_FEATURES, MAJORS
 from byenatos_sdk.protocol.warm import WARM
 from byenatos_sdk.protocol.zmtp import Violation
+from byenatos_sdk.runtime.background import background_load
 from byenatos_sdk.runtime.channel import Channel
+from byenatos_sdk.runtime.continued import ContinuedStream
 from byenatos_sdk.runtime.heartbeat import Heartbeat
 from byenatos_sdk.runtime.plugin import checked, failing_to, import_driver
 from byenatos_sdk.runtime.pump import Pump
-from byenatos_sdk.runtime.request import complete
+from byenatos_sdk.runtime.request import asked_to_continue, complete
 from byenatos_sdk.runtime.stream import Stream
 from byenatos_sdk.runtime.template import preloaded
 from byenatos_sdk.runtime.warm import WarmCalls
@@ -182,10 +184,11 @@ class _Process:
             with failing_to(self._fail_load, f"driver {config.driver!r} cannot load {order.model!r}"):
                 path = Path(order.path) if order.path else None
                 model = Model(order.model, path, order.settings, digest=order.digest, preloaded=preloaded(order))
-                specification = await driver.start(model)
+                with background_load(self._loop) if order.background else nullcontext():
+                    specification = await driver.start(model)
                 arena = Arena.inherited()
                 if isinstance(driver, WarmState) and arena is not None:
-                    self._warm = WarmCalls(driver, arena)
+                    self._warm = WarmCalls(driver, arena, order, continues=driver.continues)
                 body = self._describe(driver, order, specification)
                 self._driver = driver
                 self._put(0, Ready(body))
@@ -243,7 +246,12 @@ class _Process:
             if id in self._streams:
                 raise InvalidRequest(f"expected an id that is not running, found {id}")
             request = complete(request, partial, order, continues=driver.continues)
-            stream = self._streams[id] = Stream(id, request, self._pump, self._ended)
+            before = asked_to_continue(request)
+            if before:
+                stream = ContinuedStream(id, request, self._pump, self._ended, before)
+            else:
+                stream = Stream(id, request, self._pump, self._ended)
+            self._streams[id] = stream
             serve(stream, driver)
 
     def _loaded(self) -> tuple[Driver, LoadOrder]:

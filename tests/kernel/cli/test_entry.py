@@ -70,11 +70,11 @@ def test_wrong_usage_exits_with_2(run, command):
 
 def test_a_good_configuration_is_ok_and_names_what_is_not_in_force(run, home):
     home.config.parent.mkdir(parents=True)
-    home.config.write_text('{"llm_driver_config": {"default_model": "smollm2", "auto_optimization": true}}')
+    home.config.write_text('{"llm_driver_config": {"default_model": "smollm2", "load_balance_strategy": "even"}}')
     outcome = run("config", "check")
     assert outcome.code == 0
     assert outcome.out.splitlines()[0] == f"{home.config}: ok"
-    assert "auto_optimization is not yet in force" in outcome.out
+    assert "load_balance_strategy is not yet in force" in outcome.out
     assert json.loads(run("config", "check", "--json").out)["ok"] is True
 
 

@@ -18,7 +18,14 @@ from byenatos_kernel.cli.power import start_detached, stop
 from byenatos_kernel.cli.ps import Entry
 from byenatos_kernel.diagnosis import Diagnosis
 from byenatos_sdk.home import Home
-from byenatos_sdk.protocol.control import KernelStatus, ModelInfo, PluginInfo, SessionTranscript, SlotInfo
+from byenatos_sdk.protocol.control import (
+    KernelStatus,
+    ListRefreshed,
+    ModelInfo,
+    PluginInfo,
+    SessionTranscript,
+    SlotInfo,
+)
 from byenatos_sdk.protocol.messages import InferenceResponse, SessionInfo, SwapEvent, SwapState
 
 WITHIN_S = 30.0
@@ -132,6 +139,8 @@ def test_a_question_can_come_from_standard_input(run, ready, monkeypatch, tmp_pa
         ("sessions", "hibernate", "nosuch"),
         ("sessions", "wake", "nosuch"),
         ("sessions", "prefill", "nosuch"),
+        ("sessions", "move", "nosuch", "echo"),
+        ("swaps", "cancel", "nosuch"),
     ],
     ids=" ".join,
 )
@@ -159,6 +168,10 @@ def test_each_line_of_a_pipe_is_a_turn_and_the_session_can_be_continued(run, rea
     turns = read(SessionTranscript, run("sessions", "show", session, "--json").out).turns
     assert [turn.message.text for turn in turns] == ["first", "first", "/second", "/second", "third", "third"]
     assert "third" in run("sessions", "show", session).out
+    assert "is answered by echo-two" in run("sessions", "move", session, "echo-two").out
+    assert "moved to echo-two" in run("sessions", "show", session).out
+    assert "is answered by its slot" in run("sessions", "move", session, "--back").out
+    assert run("sessions", "move", session).code == 2
     assert run("sessions", "rm", session).code == 0
     assert session not in [one.id for one in read(list[SessionInfo], run("sessions", "list", "--json").out)]
 
@@ -192,7 +205,28 @@ def test_a_swap_moves_a_running_answer_and_each_step_is_a_line(run, ready, start
     outcome = run("swap", "endless", "echo-two")
     assert outcome.code == 0
     assert "switched" in outcome.out
+    assert "endless: echo → echo-two, draining: echo is kept for 30 s, after " in outcome.out
+    outcome = run("swap", "endless", "--back")
+    assert (outcome.code, outcome.out) == (0, "endless: echo-two → echo, rolled_back: as asked for\n")
+    assert run("swap", "endless", "--back").code == 1
+    assert run("swap", "endless").code == 2
+    assert run("swap", "endless", "echo-two", "--back").code == 2
+    run("swap", "endless", "echo-two")
     assert "endless" in run("swaps").out
+
+
+def test_one_swap_is_shown_by_its_number_and_an_unknown_one_says_where_to_look(run, ready):
+    assert run("swap", "endless", "echo").code == 0
+    (swap, *_) = read(list[SwapEvent], run("swaps", "--json").out)
+    shown = run("swaps", "show", str(swap.id))
+    assert shown.code == 0
+    assert shown.out.startswith(f"swap {swap.id} at ")
+    assert "cause manual, graceful: endless: echo-two → echo" in shown.out
+    assert read(SwapEvent, run("swaps", "show", str(swap.id), "--json").out) == swap
+    assert run("swap", "endless", "echo-two").code == 0
+    unknown = run("swaps", "show", "999")
+    assert unknown.code == 1
+    assert "byenatos swaps" in unknown.error
 
 
 def test_events_are_followed_until_ctrl_c(run, ready, start):
@@ -318,3 +352,14 @@ def test_the_plugins_are_listed_with_who_signed_them(run):
     assert " available " in line
     [echo] = [one for one in read(list[PluginInfo], run("driver", "list", "--json").out) if one.id == "echo"]
     assert (len(echo.key), len(echo.digest), echo.unsigned) == (16, 64, "")
+
+
+def test_a_vendors_list_is_refreshed_for_people_and_for_programs(run, ready):
+    (report,) = read(list[ListRefreshed], run("models", "refresh", "echo", "--json").out)
+    assert (report.driver, report.offered, set(report.taken)) == ("echo", 2, {"echo", "echo-two"})
+    outcome = run("models", "refresh")
+    assert outcome.code == 0
+    assert outcome.out.splitlines()[1].split()[:2] == ["echo", "2"]
+    outcome = run("models", "refresh", "nobody")
+    assert outcome.code == 1
+    assert "no driver 'nobody'" in outcome.error

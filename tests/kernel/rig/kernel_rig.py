@@ -26,9 +26,11 @@ from byenatos_kernel.places import Places
 from byenatos_kernel.plugins import PluginShelf
 from byenatos_kernel.profiles import Profiles
 from byenatos_kernel.registry import ModelRegistry
+from byenatos_kernel.renewals import Renewals
 from byenatos_kernel.routes import Routes
 from byenatos_kernel.sessions import SessionStore
 from byenatos_kernel.shipped import shipped
+from byenatos_kernel.stand_ins import StandIns
 from byenatos_kernel.supply import Supply
 from byenatos_kernel.swap_policy import SwapPolicy, SwapRules
 from byenatos_kernel.switchboard import Switchboard
@@ -98,15 +100,15 @@ class FailingDatabase(Database):
     failing = False
     in_step = False
 
-    async def run(self, job: Any) -> Any:
+    async def run(self, job: Any, *, durable: bool = True) -> Any:
         if self.failing:
             await asyncio.sleep(0)
             raise ByenatosError("the disk is full")
         if not self.in_step or self._thread is None:
-            return await super().run(job)
+            return await super().run(job, durable=durable)
         await asyncio.sleep(0)
         outcome = _Outcome()
-        self._jobs.put((job, outcome, None))
+        self._jobs.put((job, outcome, None, durable))
         outcome.known.wait()
         await asyncio.sleep(0)
         if outcome.failure is not None:
@@ -143,13 +145,15 @@ class Rig:
         config: Config | None = None,
         memory_mib: dict[str, int] | None = None,
         declared: dict[str, str] | None = None,
+        lifecycle: str = "",
     ) -> None:
         home = Home(folder)
         home.create()
         home.access.write_text("[plugins]\nunsigned = true\n")
         plugin = home.plugins / "scripted"
         plugin.mkdir(exist_ok=True)
-        (plugin / "plugin.toml").write_text(manifest(memory_mib or {}, declared or {}))
+        text = manifest(memory_mib or {}, declared or {})
+        (plugin / "plugin.toml").write_text(f"{text}[lifecycle]\n{lifecycle}\n")
         self.slots = slots
         self.drivers_made: list[ScriptedDriver] = []
         self.obedient = True
@@ -174,6 +178,7 @@ class Rig:
         self.policy = SwapPolicy(SwapRules(keep_old_s=0.0))
         self.measurements = Measurements(asyncio.get_running_loop().time)
         self.switchboard.on_ended.append(self.measurements.ended)
+        self.switchboard.failover.on_left.append(self.measurements.left)
         self.swaps = HotSwapManager(
             self.database,
             self.registry,
@@ -182,10 +187,19 @@ class Rig:
             self.switchboard,
             publish,
             lambda: self.policy,
+            measurements=self.measurements,
         )
+        self.switchboard.on_ended.append(self.swaps.probations.ended)
+        self.switchboard.failover.on_left.append(self.swaps.probations.left)
         self.supply = Supply(self.registry, self.drivers, self.routes, self.swaps, fallback)
+        self.renewals = Renewals(self.registry, self.drivers, self.routes, self.swaps, self.supply)
+        self.swaps.on_rolled_back = self.renewals.rolled_back
+        self.shelf.in_use = lambda: {unit.plugin.digest for unit in self.drivers.units}
+        self.stand_ins = StandIns(self.registry, self.drivers, lambda: self.policy)
         self.drivers.owner = self.switchboard
         self.places.fallback = self.supply.fallback
+        self.places.way_back = self.swaps.probations.kept_by
+        self.places.stand_in = self.stand_ins.find
         self.registry.in_use = lambda model: any(unit.model.id == model for unit in self.drivers.units)
         self.client = ClientState("uid:0", 0)
         self._numbers = itertools.count(1)
@@ -227,7 +241,7 @@ class Rig:
         """End as a killed kernel ends: nothing runs on, nothing is stored that was not on its way to the disk."""
         self._seam.stop()
         self.ignore_time()
-        for task in (*self.swaps._tasks, *self.switchboard._tasks):
+        for task in (*self.renewals._tasks, *self.swaps._tasks, *self.switchboard._tasks):
             task.cancel()
         for unit in self.drivers.units:
             if unit.restart is not None:

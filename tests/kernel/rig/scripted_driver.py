@@ -133,9 +133,14 @@ class ScriptedDriver:
         del self.streams[number]
         self.tell(number, Finish())
 
-    def fail(self, number: int) -> None:
+    def fail(self, number: int, code: str = "content_filtered", retry_after_s: float | None = None) -> None:
         del self.streams[number]
-        self.tell(number, Failure("content_filtered", "the driver does not like this"))
+        self.tell(number, Failure(code, "the driver does not like this", retry_after_s))
+
+    def break_down(self, number: int) -> None:
+        """A stream fails, and that is the model's doing."""
+        del self.streams[number]
+        self.tell(number, Failure("internal", "the engine broke"))
 
     def beat(self, loop_age_ms: int = 0) -> None:
         self.tell(0, Beat(loop_age_ms, len(self.streams)))

@@ -113,7 +113,7 @@ def golden_bye(connection):
 @pytest.mark.parametrize(
     ("make", "header", "body"),
     [
-        (golden_hello, "9400910192a56d6f766564a57061757365a474657374", b""),
+        (golden_hello, "9400910193a56d6f766564a57061757365a87472696767657273a474657374", b""),
         (golden_open, "960101a5636f646572a27331cd05dc01", b"body"),
         (golden_open_defaults, "960101a764656661756c74c00000", b""),
         (golden_cancel, "920201", b""),

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from byenatos_sdk.http import connection as module
-from byenatos_sdk.http.connection import HIGH_WATER, Closed, Connection
+from byenatos_sdk.http.connection import HIGH_WATER, PIECE, Closed, Connection
 from byenatos_sdk.http.framing import Violation
 
 CEILING_S = 30
@@ -78,6 +78,39 @@ def test_a_request_is_answered_and_the_connection_is_free_for_the_next():
                 assert await both.all() == b"hello"
                 both.connection.leave()
                 assert len(both.free) == number + 1
+
+    run(main())
+
+
+def test_a_large_request_goes_up_as_fast_as_it_is_taken_and_waits_in_no_buffer():
+    async def main():
+        async with ends() as both:
+            body = bytes(range(256)) * (20 * PIECE // 256)
+            both.connection.send(b"head", body)
+            transport = both.connection._transport
+            taken = b""
+            while len(taken) < len(body) + 4:
+                assert transport.get_write_buffer_size() <= 2 * PIECE
+                taken += await both.reader.read(PIECE)
+            assert taken == b"head" + body
+            assert both.connection._unsent.obj is not body
+            both.writer.write(HEAD + b"0\r\n\r\n")
+            await both.whole()
+            both.connection.leave()
+            assert both.free
+
+    run(main())
+
+
+def test_a_connection_whose_request_was_answered_before_it_was_sent_is_not_used_again():
+    async def main():
+        async with ends() as both:
+            both.connection.send(b"head", bytes(20 * PIECE))
+            both.writer.write(b"HTTP/1.1 413 \r\ncontent-length: 2\r\n\r\nno")
+            assert await both.whole() == b"no"
+            both.connection.leave()
+            assert not both.connection.usable
+            assert not both.free
 
     run(main())
 

@@ -25,7 +25,12 @@ from byenatos_sdk.protocol.messages import (
     EmbeddingRequest,
     Finish,
     InferenceRequest,
+    Message,
     Sampling,
+    Tool,
+    ToolCall,
+    ToolCallDelta,
+    ToolResult,
     Usage,
     user,
 )
@@ -127,6 +132,7 @@ def test_another_of_its_formats_is_spoken_if_the_settings_say_so():
         ({"without": ["charm"]}, "charm"),
         ({"capabilities": {"charm": True}}, "charm"),
         ({"capabilities": {"prefill": "yes"}}, "prefill"),
+        ({"capabilities": {"tool_name": "("}}, "unterminated"),
     ],
 )
 def test_a_wrong_setting_is_named(settings, said):
@@ -189,6 +195,55 @@ def test_json_that_stays_wrong_is_told_and_an_error_if_it_must_be_strict(broker,
     strict = {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA, "strict": True}}
     with pytest.raises(UpstreamFailed, match="not what was asked for"):
         asked(InferenceRequest((user("who?"),), response_format=strict), **weak)
+
+
+LOOK = Tool("sky.look", "Look up", {"type": "object"})
+WORDLESS = {"capabilities": {"tools": False}}
+CALL = '<tool_call>\n{"name": "sky.look", "arguments": {"far": true}}\n</tool_call>'
+
+
+def test_a_model_without_tools_is_told_of_them_in_words_if_the_settings_allow_it(broker, asked):
+    request = InferenceRequest((user("Is it blue?"),), tools=(LOOK,))
+    with pytest.raises(Unsupported, match="tools: openai_chat has none"):
+        asked(request, **WORDLESS)
+    assert not broker.requests
+    broker.queue(stream("I look.\n", CALL[:20], CALL[20:]))
+    heard = asked(request, **WORDLESS, emulate_tools=True)
+    assert heard[:2] == ["I look.\n", ToolCallDelta("call_0_sky.look", "sky.look", '{"far":true}')]
+    assert heard[2].reason == "tool_calls"
+    assert heard[2].adapted[0].startswith("tools: emulated")
+    said = msgspec.json.decode(broker.requests[0][1])
+    assert "tools" not in said
+    assert "sky.look" in said["messages"][0]["content"]
+
+
+def test_what_a_tool_answered_goes_back_in_words_too(broker, asked):
+    called = Message("assistant", (ToolCall("call_0_sky.look", "sky.look", "{}"),))
+    answer = Message("tool", (ToolResult("call_0_sky.look", "blue", name="sky.look"),))
+    broker.queue(stream("It is ", "blue."))
+    heard = asked(InferenceRequest((user("Q"), called, answer), tools=(LOOK,)), **WORDLESS, emulate_tools=True)
+    assert "".join(one for one in heard if isinstance(one, str)) == "It is blue."
+    assert heard[-1].reason == "stop"
+    messages = msgspec.json.decode(broker.requests[0][1])["messages"]
+    assert [turn["role"] for turn in messages] == ["system", "user", "assistant", "user"]
+    assert '"content":"blue"' in messages[-1]["content"]
+
+
+def test_a_call_in_words_that_was_cut_off_never_reaches_the_application(broker, asked):
+    broker.queue(stream("I look. ", CALL[:30], finish="length"))
+    heard = asked(InferenceRequest((user("Q"),), tools=(LOOK,)), **WORDLESS, emulate_tools=True)
+    assert "".join(heard[:-1]) == "I look. "
+    assert heard[-1].reason == "length"
+
+
+def test_a_tool_whose_name_the_vendor_refuses_is_called_by_its_own_name_all_the_same(broker, asked):
+    call = {"index": 0, "id": "c1", "type": "function", "function": {"name": "sky_look", "arguments": "{}"}}
+    body = {"choices": [{"index": 0, "message": {"tool_calls": [call]}, "finish_reason": "tool_calls"}]}
+    broker.queue(answered("application/json", msgspec.json.encode(body)))
+    heard = asked(InferenceRequest((user("Q"),), tools=(LOOK,)))
+    assert heard[0] == ToolCallDelta("c1", "sky.look", "{}")
+    assert heard[1].adapted == ("tools.name: renamed: openai_chat refuses 'sky.look': it is called 'sky_look' there",)
+    assert msgspec.json.decode(broker.requests[0][1])["tools"][0]["function"]["name"] == "sky_look"
 
 
 def test_an_answer_that_was_cut_short_is_not_judged(broker, asked):

@@ -86,8 +86,14 @@ VALUES = [
     SESSION,
     control.Empty(),
     control.Named("s1"),
+    control.MoveOrder("s1", "m", now=True),
     control.LoadRequest("m", "coder"),
+    control.ReloadRequest("m", "immediate"),
+    control.DriverRequest("echo", "immediate"),
+    control.Renewal("echo", "2", "ab" * 32, ("m",), ("default",)),
     control.UnloadRequest("m"),
+    control.RefreshRequest("openai"),
+    control.ListRefreshed("openai", 9, ("new",), ("old",), ("m",), 2, "no key"),
     MODEL,
     PLUGIN,
     INSTANCE,
@@ -106,6 +112,15 @@ VALUES = [
     control.DriverRestarting(1.5, "llamacpp", "m", 0.5, 1),
     control.ModelChanged(1.5, MODEL),
     control.SwapAdvanced(1.5, SWAP),
+    control.ModelUsage("m", 30, 0.75, loaded=True, preloaded=True, likely=True),
+    control.UsageReport(9, True, 4, True, 0.2, (control.ModelUsage("m", 30, 0.75),)),
+    control.TriggerFired(
+        *(1.5, "slow", "default", "small", "p95_latency_s", 9.5, 8.0), returning=True, dry_run=True, problem="no room"
+    ),
+    control.TriggerInfo(
+        *("slow", "performance", "default", "small", "fired", "p95_latency_s", 9.5, 8.0, 2.0, 4.0, 1.5, 301.5),
+        *("swap default back to big", True, "no room"),
+    ),
     control.LoadOrder("m", "/model", {"n_ctx": 4096}, 128, 0.5),
     control.ProbeOrder("/model"),
     control.ProbeResult(SPECIFICATION, "expected GGUF"),
@@ -119,6 +134,7 @@ VALUES = [
     warm.Export(7, 2, 4096, 640),
     warm.Restore("s1", (warm.Placed(0, 2, 4096, 640),)),
     warm.Prefill("s1", (MESSAGE,)),
+    warm.Read(messages.InferenceRequest((MESSAGE,)), "The "),
 ]  # fmt: skip
 DELTAS = [
     messages.TextDelta("Grüße"),
@@ -211,10 +227,13 @@ SAMPLES = {
 IMAGE = messages.Image(file_id="file-1", detail="original")
 LATER = [
     ("value.InstanceInfo.2", ISOLATED),
-    ("value.ModelSpecification.2", msgspec.structs.replace(SPECIFICATION, memory_bytes=300_000_000)),
+    ("value.ModelSpecification.2", messages.ModelSpecification("m", settings={"base_url": "https://example.org"})),
+    ("value.ModelInfo.2", control.ModelInfo("m", "openai", "available", offered_at=1.5)),
+    ("value.ModelSpecification.3", msgspec.structs.replace(SPECIFICATION, memory_bytes=300_000_000)),
     ("value.SlotInfo.2", msgspec.structs.replace(SLOT, state="loading", waiting=12)),
     ("value.ProbeOrder.2", control.ProbeOrder("/model", {"n_ctx": 4096})),
     ("value.LoadOrder.2", control.LoadOrder("m", digest="ab" * 32, declared=SPECIFICATION, strict=True)),
+    ("value.LoadOrder.3", control.LoadOrder("m", background=True)),
     (
         "value.KernelStatus.2",
         control.KernelStatus(
@@ -222,9 +241,11 @@ LATER = [
         ),
     ),
     ("value.SessionTranscript.2", control.SessionTranscript(SESSION, (TURN,), b"note")),
+    ("value.SessionInfo.2", msgspec.structs.replace(SESSION, home="m")),
     ("value.SwapEvent.2", msgspec.structs.replace(SWAP, warm_streams=2)),
     ("value.SwapEvent.3", msgspec.structs.replace(SWAP, cause="slow", mode="sequential", sessions=(MOVE,))),
     ("value.SwapRequest.2", messages.SwapRequest("default", "b", "session_aware", force=True, keep_old_s=5.0)),
+    ("value.PluginInfo.2", msgspec.structs.replace(PLUGIN, held="version 2 failed its self-test; 1 runs instead")),
     ("value.Image.2", IMAGE),
     ("value.File.2", messages.File(file_id="file-2")),
     ("value.ToolCall.2", messages.ToolCall("1", "look", "{}", "signed")),

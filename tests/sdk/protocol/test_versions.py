@@ -7,7 +7,7 @@ SETS = st.frozensets(st.integers(1, 9)), st.frozensets(st.text(max_size=3))
 
 
 def test_this_build_agrees_with_itself():
-    assert negotiate(MAJORS, FEATURES) == (1, ("moved", "pause"))
+    assert negotiate(MAJORS, FEATURES) == (1, ("moved", "pause", "triggers"))
 
 
 def test_without_a_common_major_there_is_nothing_to_speak():

@@ -71,7 +71,7 @@ class Page:
 
     async def press(self, key: str, text: str = "") -> None:
         """Press a key, as a person would."""
-        code = {"Enter": 13, "Tab": 9, "End": 35, "Home": 36, "ArrowDown": 40}[key]
+        code = {"Enter": 13, "Tab": 9, "Escape": 27, "End": 35, "Home": 36, "ArrowLeft": 37, "ArrowDown": 40}[key]
         pressed = {"key": key, "code": key, "windowsVirtualKeyCode": code}
         await self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **pressed)
         await self.call("Input.dispatchKeyEvent", type="keyUp", **pressed)

@@ -165,6 +165,7 @@ def write_config(
     home.path.mkdir(parents=True, exist_ok=True)
     home.config.write_text(json.dumps(table))
     allow_unsigned(home)
+    keep_nothing(home)
 
 
 def allow_unsigned(home: Home) -> None:
@@ -172,6 +173,13 @@ def allow_unsigned(home: Home) -> None:
     home.policies.mkdir(parents=True, exist_ok=True)
     if not home.access.exists():
         home.access.write_text("[plugins]\nunsigned = true\n")
+
+
+def keep_nothing(home: Home) -> None:
+    """Let the old model go as soon as a swap has switched, unless a test has rules of its own for swaps."""
+    rules = home.policies / "swap.toml"
+    if not rules.exists():
+        rules.write_text("[swap]\nkeep_old_s = 0\n")
 
 
 # ---- waiting ---------------------------------------------------------------------------------------------------

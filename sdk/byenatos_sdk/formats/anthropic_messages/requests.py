@@ -84,7 +84,7 @@ def encode_request(
     if stream:
         body["stream"] = True
     wire = WireRequest("/v1/messages", json_body(body), writing.headers())
-    return Encoded(wire, tuple(writing.losses), writing.stops)
+    return Encoded(wire, tuple(writing.losses), writing.stops, writing.tools)
 
 
 def encode_count_request(request: InferenceRequest) -> WireRequest:
@@ -115,6 +115,7 @@ class _Writing:
         adapted = adapt(request, to, strict=strict)
         self.losses: list[Loss] = list(adapted.losses)
         self.stops = adapted.stops
+        self.tools = adapted.tools
         limited = request.sampling.max_tokens is not None
         self.request = fit_thinking(adapted.request, self._lose, limited=limited)
         self.prefill = to.prefill

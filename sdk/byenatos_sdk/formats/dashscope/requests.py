@@ -76,7 +76,7 @@ def encode_request(
     if stream:
         headers |= {"x-dashscope-sse": "enable", "accept": "text/event-stream"}
     wire = WireRequest(MULTIMODAL if multimodal else TEXT, json_body(body), headers)
-    return Encoded(wire, adapted.losses, adapted.stops)
+    return Encoded(wire, adapted.losses, adapted.stops, adapted.tools)
 
 
 def _sampling(sampling: Sampling) -> dict[str, Any]:

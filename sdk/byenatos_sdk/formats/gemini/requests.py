@@ -87,7 +87,7 @@ def encode_request(
     writing = _Writing(request, strict=strict, capabilities=capabilities)
     verb = "streamGenerateContent?alt=sse" if stream else "generateContent"
     wire = WireRequest(f"/v1beta/{model_path(request.model)}:{verb}", json_body(writing.body()), dict(JSON))
-    return Encoded(wire, tuple(writing.losses), writing.stops)
+    return Encoded(wire, tuple(writing.losses), writing.stops, writing.tools)
 
 
 def encode_count_request(request: InferenceRequest) -> WireRequest:
@@ -112,6 +112,7 @@ class _Writing:
         self.request = adapted.request
         self.losses: list[Loss] = list(adapted.losses)
         self.stops = adapted.stops
+        self.tools = adapted.tools
         self.calls = CallBook()
         self.order: dict[str, int] = {}
 

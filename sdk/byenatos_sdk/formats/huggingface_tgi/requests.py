@@ -73,7 +73,7 @@ def _value_form(request: InferenceRequest) -> dict[str, Any] | None:
 
 
 def _encode_prompt(request: InferenceRequest, to: Capabilities, *, stream: bool, strict: bool) -> Encoded:
-    fitted, losses, unsayable = adapt(request, to, strict=strict)
+    fitted, losses, unsayable, tools = adapt(request, to, strict=strict)
     extra = extras_for(NAME, fitted.extra)
     parameters: dict[str, Any] = {"details": True, "return_full_text": False}
     for name, limit in CAPABILITIES.parameters.items():
@@ -92,7 +92,7 @@ def _encode_prompt(request: InferenceRequest, to: Capabilities, *, stream: bool,
     body = {"inputs": prompt, "parameters": parameters, "stream": stream}
     path = "/generate_stream" if stream else "/generate"
     wire = WireRequest(path, json_body(body), {"content-type": "application/json"})
-    return Encoded(wire, losses, _stops(fitted.sampling, unsayable))
+    return Encoded(wire, losses, _stops(fitted.sampling, unsayable), tools)
 
 
 # ---- inward ----------------------------------------------------------------------------------------------------

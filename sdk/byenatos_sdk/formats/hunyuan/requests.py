@@ -66,7 +66,7 @@ def encode_request(
         body["EnableThinking"] = fitted.reasoning.effort != "none"
     body |= {name: value for name, value in extras_for(NAME, fitted.extra).items() if name in EXTRA}
     wire = WireRequest("/", json_body(body), headers("ChatCompletions"))
-    return Encoded(wire, adapted.losses, (*fitted.sampling.stop, *adapted.stops))
+    return Encoded(wire, adapted.losses, (*fitted.sampling.stop, *adapted.stops), adapted.tools)
 
 
 def _tools(request: InferenceRequest) -> dict[str, Any]:

@@ -101,9 +101,10 @@ def encode_request(
     able = capabilities or CAPABILITIES
     if not request.raw or not able.raw:
         return _server.encode_request(request, stream=stream, strict=strict, capabilities=capabilities)
-    fitted, losses, stops = adapt(request, able, strict=strict)
+    fitted, losses, stops, tools = adapt(request, able, strict=strict)
     body = completion_body(fitted, able, SAMPLERS) | {"stream": stream}
-    return Encoded(WireRequest("/completion", json_body(body), {"content-type": "application/json"}), losses, stops)
+    wire = WireRequest("/completion", json_body(body), {"content-type": "application/json"})
+    return Encoded(wire, losses, stops, tools)
 
 
 def decode_request(wire: WireRequest) -> Decoded:

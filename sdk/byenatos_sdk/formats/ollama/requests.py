@@ -99,7 +99,7 @@ def encode_request(
         body["options"] = options
     body |= _top(fitted)
     wire = _wire("/api/chat" if generate is None else "/api/generate", body)
-    return Encoded(wire, adapted.losses, adapted.stops)
+    return Encoded(wire, adapted.losses, adapted.stops, adapted.tools)
 
 
 def _wire(path: str, body: dict[str, Any]) -> WireRequest:

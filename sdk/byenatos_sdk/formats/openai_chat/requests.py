@@ -11,6 +11,7 @@ from byenatos_sdk.formats.capabilities import Capabilities
 from byenatos_sdk.formats.extras import kept
 from byenatos_sdk.formats.fields import Fields
 from byenatos_sdk.formats.openai_chat.messages import read_messages, write_messages
+from byenatos_sdk.formats.openai_chat.plain import read_plain
 from byenatos_sdk.formats.openai_chat.profile import Profile, family_extra
 from byenatos_sdk.formats.openai_chat.sampling import read_reasoning, read_sampling, write_sampling
 from byenatos_sdk.formats.openai_chat.tools import CUSTOM_TOOLS, read_format, read_tools, write_format, write_tools
@@ -45,7 +46,7 @@ def encode_request(
         InvalidRequest: the dialect cannot say it, and ``strict`` is set or there is nothing to replace it by.
     """
     able = capabilities or profile.capabilities
-    fitted, losses, stops = adapt(request, able, strict=strict)
+    fitted, losses, stops, tools = adapt(request, able, strict=strict)
     body: dict[str, Any] = {"model": fitted.model}
     if fitted.raw:
         body["prompt"] = "".join(message.text for message in fitted.messages)
@@ -71,7 +72,8 @@ def encode_request(
             own = body.get(name)
             body[name] = value | own if isinstance(own, dict) and isinstance(value, dict) else body.get(name, value)
     path = f"{profile.root}/completions" if fitted.raw else f"{profile.root}/chat/completions"
-    return Encoded(WireRequest(path, json_body(body), {"content-type": "application/json"}), losses, stops)
+    wire = WireRequest(path, json_body(body), {"content-type": "application/json"})
+    return Encoded(wire, losses, stops, tools)
 
 
 def read_model(request: Fields, path: str) -> str:
@@ -89,6 +91,9 @@ def decode_request(profile: Profile, wire: WireRequest) -> Decoded:
     Raises:
         InvalidRequest: the request is wrong; the message names the field.
     """
+    plain = read_plain(wire)
+    if plain is not None:
+        return plain
     request = Fields(read_object(wire.body))
     path = wire.path.partition("?")[0].rstrip("/")
     raw = path.endswith("/completions") and not path.endswith("/chat/completions")

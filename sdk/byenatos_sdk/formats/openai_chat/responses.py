@@ -7,6 +7,7 @@ from byenatos_sdk.formats.fragments import CallFragments
 from byenatos_sdk.formats.openai_chat.errors import found_error, read_body
 from byenatos_sdk.formats.openai_chat.logprobs import read_logprobs, write_logprobs, write_old_logprobs
 from byenatos_sdk.formats.openai_chat.messages import REASONING_TEXTS, write_call
+from byenatos_sdk.formats.openai_chat.plain import write_plain
 from byenatos_sdk.formats.openai_chat.profile import Profile
 from byenatos_sdk.formats.openai_chat.tools import custom_names
 from byenatos_sdk.formats.openai_chat.usage import read_usage, write_usage
@@ -285,4 +286,5 @@ def _sum(counts: Sequence[int | None]) -> int | None:
 
 def encode_response(profile: Profile, response: InferenceResponse, reply: Reply) -> WireResponse:
     """Write a whole answer."""
-    return encode_choices(profile, [response], reply)
+    plain = None if profile.stop_reason or is_raw(reply) else write_plain(response, reply)
+    return encode_choices(profile, [response], reply) if plain is None else plain

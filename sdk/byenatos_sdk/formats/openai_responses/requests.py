@@ -116,9 +116,10 @@ def encode_request(
     Raises:
         InvalidRequest: the API cannot be told, and ``strict`` is set or there is nothing to replace it by.
     """
-    fitted, losses, stops = adapt(request, capabilities or CAPABILITIES, strict=strict)
+    fitted, losses, stops, tools = adapt(request, capabilities or CAPABILITIES, strict=strict)
     body = request_body(fitted) | ({"stream": True} if stream else {})
-    return Encoded(WireRequest("/responses", json_body(body), {"content-type": "application/json"}), losses, stops)
+    wire = WireRequest("/responses", json_body(body), {"content-type": "application/json"})
+    return Encoded(wire, losses, stops, tools)
 
 
 def _tools(request: Fields) -> tuple[tuple[Tool, ...], list[dict[str, Any]]]:

@@ -1,0 +1,218 @@
+"""The storm: clients that ask, and a script that does damage.
+
+The script is drawn from a seed. When each thing happens is not: processes and sockets have their own time, so a seed
+brings the same deeds, and not the same run.
+"""
+
+import asyncio
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from typing import get_args
+
+from kernel_process import KernelProcess, counting, until
+from raw_client import RawClient
+from tests.chaos.storm.oracle import Oracle
+
+from byenatos_sdk.client import AsyncClient
+from byenatos_sdk.protocol.control import InstanceInfo
+from byenatos_sdk.protocol.errors import ByenatosError
+from byenatos_sdk.protocol.messages import InstanceState, SwapStrategy
+
+__all__ = ["MODELS", "REFUGE", "SLOTS", "Storm"]
+
+MODELS = ("one", "two", "three")
+REFUGE = "refuge"
+"""The fallback: it is not touched, so that there is always somewhere to go."""
+SLOTS = {"side": "two"}
+RATE = 150.0
+STRATEGIES: tuple[SwapStrategy, ...] = get_args(SwapStrategy)
+SWAP_WITHIN_S = 20.0
+SETTLE_S = 90.0
+
+
+class Storm:
+    """Over kernels that ``start`` starts, one after the other, on the same home. ``report`` is told of each deed."""
+
+    def __init__(
+        self,
+        start: Callable[[], KernelProcess],
+        seed: int,
+        *,
+        swaps: int,
+        kills: int,
+        restarts: int,
+        streams: int = 64,
+        sessions: int = 16,
+        report: Callable[[Counter[str]], None] = lambda _: None,
+    ) -> None:
+        self.oracle = Oracle()
+        self.deeds: Counter[str] = Counter()
+        self._start = start
+        self._chance = random.Random(seed)
+        self._planned = Counter({"swap": swaps, "kill": kills, "restart": restarts})
+        self._streams = streams
+        self._sessions = [f"talk {number}" for number in range(sessions)]
+        self._report = report
+        self._running = True
+        self._kernel = start()
+        self._up = asyncio.Event()
+        self._up.set()
+
+    async def run(self) -> None:
+        """Storm until every planned deed is done, let everything settle, and have the oracle look at it."""
+        async with asyncio.TaskGroup() as group:
+            for number in range(self._streams):
+                group.create_task(self._ask(random.Random(self._chance.random()), number))
+            for session in self._sessions:
+                group.create_task(self._talk(random.Random(self._chance.random()), session))
+            group.create_task(self._damage())
+        async with asyncio.timeout(SETTLE_S), self._kernel.client() as client:
+            await until(client, lambda status: status.streams == 0)
+            for session in self._sessions:
+                self.oracle.check_transcript(session, (await client.transcript(session)).turns)
+
+    # ---- clients -----------------------------------------------------------------------------------------------
+
+    async def _ask(self, chance: random.Random, number: int) -> None:
+        """Ask one question after the other; now and then leave in the middle."""
+        while self._running:
+            await self._up.wait()
+            with suppress(ByenatosError):  # the kernel went away while nothing was under way
+                async with self._kernel.client() as client:
+                    while self._running and self._up.is_set():
+                        await self._ask_once(client, chance, number)
+
+    async def _ask_once(self, client: AsyncClient, chance: random.Random, number: int) -> None:
+        tokens = chance.randrange(5, 90)
+        model = "side" if number % 4 == 3 else "default"
+        stream = client.stream("count", model=model, extra=counting(tokens, RATE))
+        try:
+            if chance.random() < 0.1:
+                with suppress(StopAsyncIteration):
+                    for _ in range(chance.randrange(1, 20)):
+                        await anext(stream)
+                await stream.aclose()
+                self.oracle.left(stream.text)
+                return
+            answer = await stream.response()
+        except ByenatosError as error:
+            self.oracle.failed(error, stream.text)
+            await asyncio.sleep(chance.random() * 0.05)
+        else:
+            self.oracle.answered(tokens, answer.text, len(answer.moves))
+
+    async def _talk(self, chance: random.Random, session: str) -> None:
+        """Hold a conversation, turn by turn."""
+        asked = False
+        while self._running or not asked:
+            await self._up.wait()
+            with suppress(ByenatosError):
+                async with self._kernel.client() as client:
+                    while (self._running or not asked) and self._up.is_set():
+                        await self._take_turn(client, session, chance.randrange(5, 60))
+                        asked = True
+
+    async def _take_turn(self, client: AsyncClient, session: str, tokens: int) -> None:
+        asked = self.oracle.asks(session, tokens)
+        stream = client.session(session).stream(asked.text, extra=counting(tokens, RATE))
+        try:
+            answer = await stream.response()
+        except ByenatosError as error:
+            self.oracle.failed(error, stream.text)
+        else:
+            asked.answer = answer.text
+            self.oracle.answered(tokens, answer.text, len(answer.moves))
+
+    # ---- the script --------------------------------------------------------------------------------------------
+
+    async def _damage(self) -> None:
+        """Do what is planned, in a random order, and smaller mischief between."""
+        deeds = {
+            "swap": self._swap,
+            "kill": self._kill,
+            "restart": self._restart,
+            "halt": self._halt,
+            "flood": self._flood,
+        }
+        try:
+            while planned := +self._planned:
+                names = [*planned, "halt", "flood"]
+                weights = [*planned.values(), 0.05 * planned.total(), 0.02 * planned.total()]
+                (name,) = self._chance.choices(names, weights)
+                with suppress(ByenatosError):  # what the deed was to be done to has just gone
+                    await deeds[name]()
+                self._planned[name] -= 1
+                self.deeds[name] += 1
+                self._report(self.deeds)
+        finally:
+            self._running = False
+
+    async def _swap(self) -> None:
+        slot = self._chance.choice(("default", *SLOTS))
+        model = self._chance.choice(MODELS)
+        strategy = self._chance.choice(STRATEGIES)
+        keep_old_s = self._chance.choice((0.0, 0.0, 0.3))
+        async with self._kernel.client("swapper") as client:
+            try:
+                async with asyncio.timeout(SWAP_WITHIN_S):
+                    await client.swap(slot, model, strategy=strategy, keep_old_s=keep_old_s)
+            except TimeoutError:  # a slot that is never idle: what waits for that gives way to the next swap
+                self.deeds[f"{strategy} did not come to pass"] += 1
+            except ByenatosError:
+                self.deeds[f"{strategy} failed"] += 1
+                raise
+            self.deeds[strategy] += 1
+
+    async def _kill(self) -> None:
+        victim = await self._victim()
+        if victim is not None:
+            with suppress(ProcessLookupError):
+                os.kill(victim.pid, signal.SIGKILL)
+
+    async def _halt(self) -> None:
+        """Suspend a driver; sometimes it is woken again before the kernel has lost its patience."""
+        victim = await self._victim()
+        if victim is None:
+            return
+        with suppress(ProcessLookupError):
+            os.kill(victim.pid, signal.SIGSTOP)
+            if self._chance.random() < 0.5:
+                await asyncio.sleep(self._chance.random())
+                os.kill(victim.pid, signal.SIGCONT)
+
+    async def _victim(self) -> InstanceInfo | None:
+        async with self._kernel.client("killer") as client:
+            status = await client.status()
+        found = [
+            one
+            for one in status.instances
+            if one.model in MODELS and one.pid and one.state in {InstanceState.READY, InstanceState.DRAINING}
+        ]
+        return self._chance.choice(found) if found else None
+
+    async def _flood(self) -> None:
+        """A client that asks for streams without end and reads none of them."""
+        with RawClient(self._kernel.home) as client:
+            client.hello()
+            for number in range(1, 5):
+                client.open(number, tokens=-1, text="0123456789" * 8)
+            await client.aread(lambda: len(client.terminals) == 4)
+            for terminals in client.terminals.values():
+                if len(terminals) != 1:
+                    self.oracle.wrong.append(f"a stream that nobody read: expected one end, found {terminals}")
+
+    async def _restart(self) -> None:
+        """Kill the kernel and start the next one on the same home."""
+        self._up.clear()
+        begin = time.monotonic()
+        left = await asyncio.to_thread(self._kernel.kill)
+        if left:
+            self.oracle.wrong.append(f"a killed kernel left processes behind: {left}")
+        self._kernel = await asyncio.to_thread(self._start)
+        self.deeds["seconds without a kernel"] += round(time.monotonic() - begin)
+        self._up.set()

@@ -1,0 +1,23 @@
+"""A short storm in the suite; `make chaos` is the long one."""
+
+from tests.chaos.storm.storm import MODELS, REFUGE, SLOTS, Storm
+
+SEED = 20261127
+
+
+async def test_whatever_happens_every_answer_is_whole_or_fails_honestly_and_every_turn_is_kept_once(start_kernel, home):
+    models = {name: {} for name in (*MODELS, REFUGE)}
+
+    def start():
+        kernel = start_kernel(default="one", fallback=REFUGE, slots=SLOTS, models=models)
+        kernels.append(kernel)
+        return kernel
+
+    kernels = []
+    storm = Storm(start, SEED, swaps=24, kills=10, restarts=1)
+    await storm.run()
+    assert storm.oracle.wrong == [], f"seed {SEED}"
+    assert storm.oracle.counts["answered"] > 200, storm.oracle.counts
+    assert storm.oracle.counts["moves"] > 0, storm.oracle.counts
+    kernels[-1].stop()
+    assert len(list(home.scratch.iterdir())) == 0
