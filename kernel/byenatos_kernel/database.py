@@ -18,7 +18,7 @@ from byenatos_sdk.protocol.frames import UNREADABLE
 
 __all__ = ["Database"]
 
-VERSION = 6
+VERSION = 7
 _SCHEMA = """
 CREATE TABLE sessions (
     id TEXT PRIMARY KEY, slot TEXT NOT NULL, owner TEXT NOT NULL, created_at REAL NOT NULL, updated_at REAL NOT NULL
@@ -68,7 +68,14 @@ CREATE TABLE usage (
 ) STRICT, WITHOUT ROWID;
 """
 """Since version 6."""
-_SINCE = (_SCHEMA, _PLUGINS, _DIGESTS, _NOTES, _OFFERS, _USAGE)
+_VERSIONS = """
+CREATE TABLE plugin_versions (
+    number INTEGER PRIMARY KEY, plugin TEXT NOT NULL, digest TEXT NOT NULL, verdict BLOB NOT NULL, held TEXT NOT NULL,
+    final INTEGER NOT NULL, UNIQUE (plugin, digest)
+) STRICT;
+"""
+"""Since version 7."""
+_SINCE = (_SCHEMA, _PLUGINS, _DIGESTS, _NOTES, _OFFERS, _USAGE, _VERSIONS)
 
 T = TypeVar("T")
 _Job = tuple[Callable[[sqlite3.Connection], object], asyncio.AbstractEventLoop, "asyncio.Future[object]", bool]

@@ -34,8 +34,10 @@ from byenatos_kernel.preloads import Preloads
 from byenatos_kernel.pressure import Machine
 from byenatos_kernel.profiles import Profiles
 from byenatos_kernel.registry import ModelRegistry
+from byenatos_kernel.renewals import Renewals
 from byenatos_kernel.routes import Routes
 from byenatos_kernel.rules import Rules
+from byenatos_kernel.session_homes import SessionHomes
 from byenatos_kernel.session_states import SessionStates
 from byenatos_kernel.sessions import SessionStore
 from byenatos_kernel.shipped import shipped, swap_file
@@ -142,8 +144,12 @@ class Kernel:
             self.drivers, self.registry, history, lambda: self.policy.value.preload, self.states, clock=clock
         )
         self.supply = Supply(self.registry, self.drivers, self.routes, self.swaps, config.driver.fallback_model)
+        self.renewals = Renewals(self.registry, self.drivers, self.routes, self.swaps, self.supply)
         self.offers = Offers(self.database, self.registry, self.drivers)
         self.stand_ins = StandIns(self.registry, self.drivers, lambda: self.policy.value)
+        self.session_homes = SessionHomes(
+            self.registry, self.drivers, self.routes, self.supply, self.switchboard, self.swaps.conversations
+        )
         self.fronts = FrontManager(config.fronts, access.clients, self.drivers, self.bus)
         self.health = HealthWatch(self.drivers, config.driver.health_check_interval)
         self.control = Control(self, (*config.not_in_force(), *missing_layers()))
@@ -153,6 +159,8 @@ class Kernel:
         self.offers.used = lambda model: self.registry.in_use(model) or bool(self.routes.bound_to(model))
         self.drivers.evictors += [self.swaps.give_up_kept, self.preloads.give_up]
         self.places.fallback = self.supply.fallback
+        self.places.way_back = self.swaps.probations.kept_by
+        self.swaps.on_rolled_back = self.renewals.rolled_back
         self.places.stand_in = self.stand_ins.find
         self.shelf.in_use = lambda: {unit.plugin.digest for unit in self.drivers.units}
         self.registry.in_use = lambda model: any(unit.model.id == model for unit in self.drivers.units)
@@ -161,7 +169,7 @@ class Kernel:
         self.registry.on_plugins = self.fronts.plugins_changed
         self.registry.on_scan = self._scanned
         self.rules.on_change = self._rules_changed
-        self.switchboard.failover.on_left.append(self.measurements.left)
+        self.switchboard.failover.on_left += [self.measurements.left, self.swaps.probations.left]
         self.switchboard.on_opened.append(arrivals.opened)
         self.switchboard.on_ended += [
             self.measurements.ended,

@@ -18,10 +18,11 @@ class PluginEntry:
 
     ``path`` is the folder that the operator sees, ``stored`` the verified copy of it that drivers run from.
     ``manifest`` is that of the copy, and ``None`` when the plugin may not run (``reason`` says why); ``declared`` is
-    the last that was good. ``imports`` are folders with packages of the driver's own.
+    the last that was good. ``imports`` are folders with packages of the driver's own. ``held`` says why the folder's
+    own version does not run, where an earlier one does instead.
     """
 
-    __slots__ = ("checking", "declared", "id", "imports", "manifest", "path", "reason", "stored", "verdict")
+    __slots__ = ("checking", "declared", "held", "id", "imports", "manifest", "path", "reason", "stored", "verdict")
 
     def __init__(
         self,
@@ -42,6 +43,7 @@ class PluginEntry:
         self.stored = stored or path
         self.imports = imports
         self.checking = False
+        self.held = ""
 
     @property
     def digest(self) -> str:
@@ -66,6 +68,7 @@ class PluginEntry:
             key=verdict.key,
             digest=verdict.digest,
             unsigned=verdict.unsigned,
+            held=self.held,
         )
 
 

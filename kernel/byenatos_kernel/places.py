@@ -10,6 +10,7 @@ from typing import Protocol
 from byenatos_kernel.drivers import DriverManager
 from byenatos_kernel.instances import Instance
 from byenatos_kernel.routes import Routes, Slot
+from byenatos_kernel.slot_queue import SlotQueue
 from byenatos_kernel.streams import Stream, StreamState
 from byenatos_kernel.units import Unit
 from byenatos_sdk.protocol.errors import ByenatosError, Overloaded
@@ -31,11 +32,12 @@ class StandIn(Protocol):
 class Places:
     """Puts streams on instances and takes them off.
 
-    Its owner sets ``fallback``, ``stand_in``, ``fail`` and ``started``.
+    Its owner sets ``fallback``, ``way_back``, ``stand_in``, ``fail`` and ``started``.
     """
 
     def __init__(self, drivers: DriverManager, routes: Routes) -> None:
         self.fallback: Callable[[], Unit | None] = lambda: None
+        self.way_back: Callable[[str], Unit | None] = lambda _slot: None
         self.stand_in: StandIn = lambda _slot, _tried, *, load: None  # noqa: ARG005 - as StandIns.find
         self.fail: Callable[[Stream, ByenatosError], None] = lambda _stream, _error: None
         self.drivers = drivers
@@ -64,7 +66,14 @@ class Places:
                 instance.flush()
 
     def place(self, stream: Stream, unit: Unit) -> None:
-        """Give a stream to a unit: to its instance, else to its queue, else to a refuge; raises if none will do."""
+        """Give a stream to a unit: to its instance, else to its queue, else to a refuge; raises if none will do.
+
+        While its slot has a queue, it waits in that, whichever the unit.
+        """
+        queue = self._queue_of(stream)
+        if queue is not None:
+            queue.wait(stream)
+            return
         instance = unit.ready
         if instance is not None:
             self.start(stream, instance)
@@ -84,12 +93,16 @@ class Places:
     def refuge(self, stream: Stream, lost: Unit, *, load: bool = True) -> Unit | None:
         """Where a stream can go when its unit cannot serve it: a unit that has not failed it yet.
 
-        What its slot is bound to by now, another process with the same model, the fallback, or one of the slot's
-        ``degrade_to``, which are loaded for it unless ``load`` is false.
+        What its slot is bound to by now, the old unit that is still kept after a swap, another process with the same
+        model, the fallback, or one of the slot's ``degrade_to``, which are loaded for it unless ``load`` is false.
+        While its slot has a queue, it is to wait in that.
         """
+        if self._queue_of(stream) is not None:
+            return lost
         slot = self._routes.slot_of(stream)
         tried = {id(lost), *(id(unit) for unit, _ in stream.refusals)}
-        for unit in (slot.unit if slot is not None else None, self.twin(lost), self.fallback()):
+        bound, kept = (slot.unit, self.way_back(slot.name)) if slot is not None else (None, None)
+        for unit in (bound, kept, self.twin(lost), self.fallback()):
             if unit is not None and id(unit) not in tried and (unit.ready or unit.starting):
                 return self._standing_in(slot, unit)
         if slot is None:
@@ -167,12 +180,24 @@ class Places:
         stream.entered = stream.total
         instance.streams[number] = stream
 
+    def why_waiting(self, stream: Stream) -> str:
+        """Say what a stream waits for, if that is its slot's queue; else nothing."""
+        queue = self._queue_of(stream)
+        return queue.reason if queue is not None and stream in queue else ""
+
+    def _queue_of(self, stream: Stream) -> SlotQueue | None:
+        slot = self._routes.slots.get(stream.slot) if stream.slot is not None else None
+        return slot.queue if slot is not None else None
+
     def detach(self, stream: Stream, *, stop: bool = True) -> None:
         """Take a stream out of its place; with ``stop`` the driver is told, since it does not know yet."""
         instance = stream.instance
         if instance is None:
             for unit in self.drivers.units:
                 unit.leave(stream)
+            queue = self._queue_of(stream)
+            if queue is not None:
+                queue.leave(stream)
             return
         stream.instance = None
         stream.state = StreamState.WAITING

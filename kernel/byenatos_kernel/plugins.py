@@ -3,8 +3,8 @@
 A folder that appears or changes is ``checking`` until the verifier has read it, then ``available`` or ``refused`` with
 the reason. What may run lies in the store; a driver is started from there. So a folder that changes, is refused or goes
 away takes nothing from what runs, and a new version stands beside the old one: what runs stays on its version, what is
-started from now on gets the new one. All folders are looked at again when the operator's rules change, and once a day,
-because keys expire.
+started from now on gets the new one, unless it is held back (``plugin_versions.py``). All folders are looked at again
+when the operator's rules change, and once a day, because keys expire.
 
 A folder's *stamp* (names, sizes, modes, times) tells that it changed, nothing more: what may run is decided by its
 bytes.
@@ -21,6 +21,7 @@ from byenatos_kernel.environments import stamp_environment
 from byenatos_kernel.folders import QUIET_S, stamp_of_folder
 from byenatos_kernel.models import PluginEntry, printable
 from byenatos_kernel.operator_key import is_new
+from byenatos_kernel.plugin_versions import PluginVersions
 from byenatos_kernel.shipped import shipped
 from byenatos_kernel.store import Store
 from byenatos_kernel.verdicts import Order, Report, Verdict
@@ -48,6 +49,7 @@ class _Folder:
         self.stamp = ""
         self.since = 0.0
         self.verified = ""
+        self.verdict: Verdict | None = None
         self.entry = PluginEntry(printable(path.name), path)
         self.entry.checking = True
 
@@ -74,6 +76,7 @@ class PluginShelf:
         self._ask = ask
         self._quiet_s = quiet_s
         self._store = Store(home.store)
+        self.versions = PluginVersions(database, self._used)
         self._known: dict[Path, _Folder] = {}
         self._unfit: dict[str, PluginEntry] = {}
         self._rules = ""
@@ -90,7 +93,9 @@ class PluginShelf:
     def warnings(self) -> list[str]:
         """What the operator should know."""
         unsigned = [one.id for one in self.entries.values() if one.manifest is not None and one.verdict.unsigned]
-        return [*(f"the plugin {one} runs UNSIGNED, as policies/access.toml allows" for one in unsigned), *self._notes]
+        held = [f"the plugin {one.id}: {one.held}" for one in self.entries.values() if one.held]
+        marks = [f"the plugin {one} runs UNSIGNED, as policies/access.toml allows" for one in unsigned]
+        return [*marks, *held, *self._notes]
 
     async def start(self) -> None:
         """Remember what was here before, and verify what is here now."""
@@ -100,6 +105,7 @@ class PluginShelf:
 
         for plugin, publisher, highest, digest, previous in await self._database.run(job):
             self._memory[plugin, publisher] = (highest, digest, previous)
+        await self.versions.start()
         quiet_s, self._quiet_s = self._quiet_s, 0.0  # nobody waits for what may be half written; it will change again
         new = is_new(self._home)
         self.scan()
@@ -149,6 +155,23 @@ class PluginShelf:
                 "as it was verified: try again",
                 retry_after_s=1.0,
             ) from None
+
+    def own(self, id: str) -> Verdict:
+        """What the folder of a plugin was verified as, whether that runs or is held back."""
+        found = (one.verdict for one in self._known.values() if one.entry.id == id)
+        return next(found, None) or self.entries[id].verdict
+
+    async def hold(self, id: str, digest: str, reason: str, *, final: bool = False) -> None:
+        """Hold a version of a plugin back, or with an empty ``reason`` let it run again; it counts at once.
+
+        ``final``: until the folder's files change, whatever the operator says.
+        """
+        self.versions.hold(id, digest, reason, final=final)
+        for folder in self._known.values():
+            if folder.entry.id == id and folder.verdict is not None:
+                folder.entry = self._entry(folder, folder.verdict)
+        self._arrange()
+        await self._write_versions(id)
 
     def _doubt(self, plugin: PluginEntry) -> None:
         """Have a plugin verified anew."""
@@ -259,9 +282,13 @@ class PluginShelf:
         self._note(report.notes)
         for folder, stamp, verdict in zip(due, stamps, report.verdicts, strict=True):
             folder.verified = stamp
+            folder.verdict = verdict
             folder.entry = self._entry(folder, verdict)
-            await self._remember(folder.entry)
+            await self._remember(folder.entry, verdict)
         self._arrange()
+
+    def _used(self) -> set[str]:
+        return self.in_use()
 
     def _keep(self) -> set[str]:
         """What must stay in the store: what is listed or runs, and of each plugin the version before, to go back to."""
@@ -270,11 +297,14 @@ class PluginShelf:
         for (plugin, _), (_, digest, previous) in self._memory.items():
             if plugin in here:
                 listed |= {digest, previous}
-        return listed - {""}
+        return (listed | self.versions.digests(here)) - {""}
 
     def _entry(self, folder: _Folder, verdict: Verdict) -> PluginEntry:
         """Make an entry of a verdict; the manifest is read from the bytes that were stored."""
         old = folder.entry
+        own = verdict
+        if not verdict.reason:
+            verdict = self.versions.choose(verdict)
         entry = PluginEntry(old.id, folder.path, None, verdict.reason, verdict=verdict)
         if not verdict.reason:
             try:
@@ -289,14 +319,15 @@ class PluginShelf:
                     (Path(verdict.environment),) if verdict.environment else ()
                 )
                 entry = PluginEntry(old.id, folder.path, manifest, verdict=verdict, stored=stored, imports=imports)
+        if verdict is not own:
+            entry.held = f"version {own.version} {self.versions.why_held(own)}; {verdict.version} runs instead"
         entry.declared = entry.manifest or old.declared
         _log(entry)
         return entry
 
-    async def _remember(self, entry: PluginEntry) -> None:
+    async def _remember(self, entry: PluginEntry, verdict: Verdict) -> None:
         if entry.manifest is None:
             return
-        verdict = entry.verdict
         publisher = "" if verdict.unsigned else verdict.publisher
         highest, digest, previous = self._memory.get((entry.id, publisher), ("", "", ""))
         if digest != verdict.digest:
@@ -311,6 +342,14 @@ class PluginShelf:
             await self._database.run(job)
         except ByenatosError as error:
             log.warning("the version of %s is not remembered: %s", entry.id, error.message)
+        self.versions.remember(verdict)
+        await self._write_versions(entry.id)
+
+    async def _write_versions(self, plugin: str) -> None:
+        try:
+            await self.versions.write(plugin)
+        except ByenatosError as error:
+            log.warning("the versions of %s are not remembered: %s", plugin, error.message)
 
     def _look_again(self) -> None:
         """Verify everything anew: a day is over, or the verifier failed."""

@@ -5,6 +5,8 @@ than the old one did, dies for good, or dies twice. Each is judged when somethin
 lost), never by polling. The figures are those of the slot since the switch; what was answered elsewhere meanwhile does
 not count. Requests that end for reasons of their own (cancelled, refused for what they ask) count as answered.
 
+Whatever the new instance fails meanwhile goes on at the old one, where that can be (``Places.refuge``).
+
 A kept unit is *spare*: it counts for nothing, and is given up as soon as its room is needed, when the next swap of its
 slot begins (there are two generations, never three), and when the kernel stops.
 """
@@ -136,6 +138,13 @@ class Probations:
 
     def ended(self, stream: Stream, _: Terminal) -> None:
         """A stream ended, and the measurements know of it."""
+        self._measured(stream)
+
+    def left(self, stream: Stream, _: str) -> None:
+        """A stream is about to leave an instance that failed it, and the measurements know of it."""
+        self._measured(stream)
+
+    def _measured(self, stream: Stream) -> None:
         probation = self._by_slot.get(stream.slot) if stream.slot is not None else None
         outcome = self._measurements.latest(stream.slot) if probation is not None and stream.slot is not None else None
         if probation is None or outcome is None:

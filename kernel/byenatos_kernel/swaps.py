@@ -2,12 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from typing import Any, TypeVar
 
 import msgspec
 
 from byenatos_kernel.routes import Slot
+from byenatos_kernel.units import Unit
 from byenatos_sdk.protocol.errors import ByenatosError
 from byenatos_sdk.protocol.messages import MOST_SESSION_MOVES, SessionMove, SwapEvent, SwapRequest, SwapState
 
@@ -30,7 +31,11 @@ ENDED = frozenset(state for state, following in TRANSITIONS.items() if not follo
 
 
 class Swap:
-    """One swap: its current event, who waits for it, and the slot once it is ``bound`` to the target."""
+    """One swap: its current event, who waits for it, and the slot once it is ``bound`` to the target.
+
+    ``forced`` says what is cut off because it was forced. ``avoid`` are units that cannot be its target, though they
+    serve the model.
+    """
 
     def __init__(
         self, number: int, request: SwapRequest, source: str, observe: Callable[[SwapEvent], None] | None = None
@@ -38,7 +43,9 @@ class Swap:
         now = time.time()
         self.request = request
         self.observe = observe
+        self.forced = ""
         self.bound: Slot | None = None
+        self.avoid: Collection[Unit] = ()
         self.started = time.monotonic()
         self.event = SwapEvent(
             number,

@@ -15,7 +15,7 @@ while an assistant's turn is written it is STORING, which nothing interrupts.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from typing import Protocol
 
 import msgspec
@@ -360,6 +360,48 @@ class Switchboard:
             self._wire.schedule_flush()
         return trial
 
+    def hold_back(self, slot: str, source: Unit, *, running: bool) -> int:
+        """Have a slot's streams at ``source`` wait in its queue; return how many requests still run there.
+
+        Those that wait at ``source`` always come along; running ones only if ``running``, at their token boundary. Not
+        those of which a tool call is out: what follows it must come from the same turn.
+        """
+        for stream in [stream for stream in source.waiting if stream.slot == slot]:
+            source.waiting.remove(stream)
+            self._queue(stream, source)
+        instance = source.instance
+        if instance is None:
+            return 0
+        if running:
+            for stream in [one for one in instance.streams.values() if one.slot == slot and not one.bound]:
+                self._places.detach(stream)
+                self._queue(stream, source)
+        return len(instance.streams)
+
+    def _queue(self, stream: Stream, source: Unit) -> None:
+        try:
+            self._places.place(stream, source)
+        except ByenatosError as error:
+            self.fail(stream, error)
+
+    def serve(self, streams: Iterable[Stream], unit: Unit) -> tuple[int, int]:
+        """Place streams that waited in a slot's queue, in their order; return how many, and how many had run before."""
+        waited = moved = 0
+        held = self._places.hold()
+        try:
+            for stream in streams:
+                waited += 1
+                if stream.epoch:
+                    moved += 1
+                    self._move(stream, unit, stream.model, "swap")
+                else:
+                    self._queue(stream, unit)
+        finally:
+            if held:
+                self._places.release()
+        self._wire.schedule_flush()
+        return waited, moved
+
     # ---- shutdown ----------------------------------------------------------------------------------------------
 
     async def drain(self, timeout_s: float) -> None:
@@ -526,8 +568,12 @@ class Switchboard:
                 continue
             if now > stream.deadline:
                 waited = now - stream.opened_at
-                self.fail(stream, DeadlineExceeded(f"the answer was not complete after {waited:.1f} s (timeout_s)"))
+                self._out_of_time(stream, f"the answer was not complete after {waited:.1f} s (timeout_s)")
             elif stream.lag:
                 stream.progress = now  # it is the client that is silent
             elif (late := overdue(stream, now)) is not None and not self.failover.stalled(stream, late):
-                self.fail(stream, late)
+                self._out_of_time(stream, late.message)
+
+    def _out_of_time(self, stream: Stream, what: str) -> None:
+        why = self._places.why_waiting(stream)
+        self.fail(stream, DeadlineExceeded(f"{what}: {why}" if why else what))

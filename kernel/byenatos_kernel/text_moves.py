@@ -5,7 +5,7 @@ as it has come. A target with warm state reads it while the source goes on::
 
     round       the target reads the request and the answer so far; what it read in the round before it still has, so
                 that each round is shorter than the one before
-    cut over    when the answer has grown by no more than a few words in a round (or after four rounds: the source is
+    cut over    when the answer has grown by no more than a few words in a round (or after six rounds: the source is
                 faster than the target reads), it is stopped at the source and started at the target, which finds nearly
                 all of it read
     trial       until the first word comes from the target the stream may go back (``trials.py``): it goes on at the
@@ -30,12 +30,15 @@ from byenatos_sdk.protocol.errors import ByenatosError, DeadlineExceeded, Unavai
 
 __all__ = ["Reading", "TextMoves"]
 
-ROUNDS = 4
-CLOSE = 48
-"""Characters that may be unread when an answer is cut over: about a dozen tokens."""
+ROUNDS = 6
+CLOSE = 32
+"""Characters that may be unread when an answer is cut over: about eight tokens."""
 
 ROUND_S = 60.0
 """How long one round may take."""
+
+READINGS = 3
+"""What the first word may take, in times that the last round took: the rest is read, and a cut word is mended."""
 
 UNREAD_S = 15.0
 """How long the first word may take of a target that has read nothing before."""
@@ -79,6 +82,7 @@ class TextMoves:
             reading = Reading(positions, self._loop.time() - began)
             if stream.instance is not source or stream.id != number or stream.state is not StreamState.RUNNING:
                 raise Unavailable("the answer has ended meanwhile, or is elsewhere")
+            log.debug("stream %d: a round to %d took %.3f s", number, positions, reading.took_s)
             if stream.total - before <= CLOSE:
                 break
         return reading
@@ -91,7 +95,7 @@ class TextMoves:
         source = stream.instance
         if stream.bound or source is None:
             return None
-        limit_s = patience_s(stream) + (2 * reading.took_s if reading is not None else UNREAD_S)
+        limit_s = patience_s(stream) + (READINGS * reading.took_s if reading is not None else UNREAD_S)
         left_at, there = stream.progress, target.instance
 
         def back(error: ByenatosError) -> bool:

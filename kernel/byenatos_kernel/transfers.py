@@ -58,7 +58,7 @@ class Transfers:
         self._switchboard = switchboard
         self._states = states
         self._loop = asyncio.get_running_loop()
-        self._sessions = SessionMoves(switchboard, routes, states, endings)
+        self.sessions = SessionMoves(switchboard, routes, states, endings)
 
     async def ahead(self, swap: Swap, source: Unit | None, target: Unit, lately_s: float = 3600.0) -> Copies:
         """While the old still serves: give the target the state of what runs and of idle sessions, if it can read it.
@@ -68,7 +68,7 @@ class Transfers:
         """
         old = source.ready if source is not None else None
         new = target.ready
-        sessions = await self._sessions.candidates(swap.event.slot, old, new, lately_s)
+        sessions = await self.sessions.candidates(swap.event.slot, old, new, lately_s)
         if old is None or new is None or old.model.id != new.model.id or swap.request.strategy in BETWEEN_TURNS:
             return Copies(None, {}, sessions)
         moves = self._switchboard.moves
@@ -97,7 +97,7 @@ class Transfers:
         left.slots.add(swap.reservation)
         self._switchboard.take_over(slot.name, left, target, running=False)
         if swap.request.strategy in BETWEEN_TURNS:
-            self._sessions.stay(slot, left, copies.sessions)
+            self.sessions.stay(slot, left, copies.sessions)
         if left.instance is None:
             return 0, 0
         if swap.request.strategy == "immediate":
@@ -178,9 +178,9 @@ class Transfers:
         try:
             await self._prove(swap, copies)
             if swap.request.strategy in BETWEEN_TURNS:
-                await self._sessions.bring(swap, slot, left, cut=lambda stream: self._cut(stream, slot))
+                await self.sessions.bring(swap, slot, left, cut=lambda stream: self._cut(stream, slot))
             elif copies.route is None:
-                await self._sessions.read_ahead(swap, slot, left.ready, copies.sessions)
+                await self.sessions.read_ahead(swap, slot, left.ready, copies.sessions)
         finally:
             left.slots.discard(swap.reservation)
 

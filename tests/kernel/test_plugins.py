@@ -219,3 +219,59 @@ async def test_packages_that_were_touched_are_compared_before_anything_is_starte
     assert refused.reason == (
         "its packages: more.py: expected no such file, found this one; install them again: byenatos driver install acme"
     )
+
+
+# ---- versions that are held back --------------------------------------------------------------------------------
+
+
+async def two_versions(made):
+    """A shelf that has seen version 1 and then version 2; their digests."""
+    made.write(version="1")
+    shelf = await made.open()
+    first = shelf.entries["acme"].digest
+    made.write(version="2")
+    return shelf, first, (await made.look()).digest
+
+
+async def test_in_place_of_a_version_that_is_held_back_the_one_before_counts(made):
+    shelf, first, second = await two_versions(made)
+    await shelf.hold("acme", second, "is refused")
+    info = shelf.entries["acme"].info
+    assert (info.state, info.version, info.digest) == ("available", "1", first)
+    assert info.held == "version 2 is refused; 1 runs instead"
+    assert "the plugin acme: version 2 is refused; 1 runs instead" in shelf.warnings
+    assert shelf.load(shelf.entries["acme"])
+    await shelf.hold("acme", second, "")
+    assert (shelf.entries["acme"].info.version, shelf.entries["acme"].held) == ("2", "")
+
+
+async def test_what_is_held_back_stays_so_for_the_next_kernel(made):
+    shelf, first, second = await two_versions(made)
+    await shelf.hold("acme", second, "is refused", final=True)
+    made.close()
+    shelf = await made.open()
+    assert shelf.entries["acme"].digest == first
+    assert shelf.versions.find("acme", second).final
+    shelf._look_again()
+    await shelf.verified()
+    assert shelf.entries["acme"].digest == first
+    assert {first, second} <= stored(made)
+
+
+async def test_other_files_are_another_version_and_what_was_held_back_is_not_gone_back_to(made):
+    shelf, first, second = await two_versions(made)
+    await shelf.hold("acme", second, "is refused", final=True)
+    made.write(version="2", code="# mended")
+    third = (await made.look()).digest
+    assert third not in {first, second}
+    assert shelf.versions.before("acme", third).digest == first
+    made.write("other")
+    await made.look()
+    assert {first, third} <= stored(made)
+
+
+async def test_a_version_that_cannot_be_held_on_disk_is_held_all_the_same(made):
+    shelf, first, second = await two_versions(made)
+    made.database.close()
+    await shelf.hold("acme", second, "is refused")
+    assert shelf.entries["acme"].digest == first

@@ -17,6 +17,7 @@ from byenatos_kernel.cli import (
     models,
     power,
     ps,
+    renewals,
     secrets,
     sessions,
     status,
@@ -81,6 +82,7 @@ _models.command("refresh")(models.refresh)
 _models.command("pull")(models.pull_models)
 _models.command("load")(models.load)
 _models.command("unload")(models.unload)
+_models.command("reload")(renewals.reload)
 _models.command("preload")(models.preload)
 _models.command("usage")(models.usage)
 app.add_typer(_models, name="models")
@@ -95,12 +97,15 @@ _driver.command("revoke")(trust.revoke)
 _driver.command("allow-downgrade")(trust.allow_downgrade)
 _driver.command("install")(install.install)
 _driver.command("remove")(install.remove)
+_driver.command("upgrade")(renewals.upgrade)
+_driver.command("rollback")(renewals.rollback)
 _driver.command("run")(tryout.run)
 app.add_typer(_driver, name="driver")
 
 _sessions = typer.Typer(no_args_is_help=True, help="The conversations that the kernel keeps.")
 _sessions.command("list")(sessions.list_sessions)
 _sessions.command("show")(sessions.show)
+_sessions.command("move")(sessions.move)
 _sessions.command("prefill")(sessions.prefill)
 _sessions.command("hibernate")(sessions.hibernate)
 _sessions.command("wake")(sessions.wake)

@@ -146,4 +146,4 @@ def find_folder(home: Home, subject: str) -> Path:
 
 
 def _detail(one: PluginInfo) -> str:
-    return one.reason or one.unsigned or one.summary
+    return one.reason or one.held or one.unsigned or one.summary

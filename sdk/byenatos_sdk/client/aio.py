@@ -22,6 +22,7 @@ from byenatos_sdk.client.request import Options, Prompt, build_embedding_request
 from byenatos_sdk.client.wire import WireLink
 from byenatos_sdk.home import Home
 from byenatos_sdk.protocol.control import (
+    DriverRequest,
     Empty,
     Event,
     InstanceInfo,
@@ -30,8 +31,11 @@ from byenatos_sdk.protocol.control import (
     ListRefreshed,
     LoadRequest,
     ModelInfo,
+    MoveOrder,
     Named,
     RefreshRequest,
+    ReloadRequest,
+    Renewal,
     SecretInfo,
     SessionState,
     SessionTranscript,
@@ -48,6 +52,7 @@ from byenatos_sdk.protocol.messages import (
     Message,
     ModelSpecification,
     SessionInfo,
+    SessionMove,
     SwapEvent,
     SwapRequest,
     SwapStrategy,
@@ -272,6 +277,30 @@ class AsyncClient:
         order = SwapRequest(slot, model, strategy, reason, until, force, keep_old_s)
         return check_swap(await self._call("swap", order, SwapEvent, advanced))
 
+    async def reload(self, model: str, *, strategy: SwapStrategy = "graceful") -> Renewal:
+        """Give a loaded model new processes, in every slot; what moves with its state goes on in the same words.
+
+        Raises:
+            ByenatosError: why not; what was not exchanged yet serves as before.
+        """
+        return await self._call("model_reload", ReloadRequest(model, strategy), Renewal)
+
+    async def upgrade_driver(self, driver: str, *, strategy: SwapStrategy = "graceful") -> Renewal:
+        """Exchange what runs of a driver for the version that is in its folder now.
+
+        Raises:
+            Unavailable: a model cannot be served by it; all runs on the version before.
+        """
+        return await self._call("driver_upgrade", DriverRequest(driver, strategy), Renewal)
+
+    async def roll_back_driver(self, driver: str, *, strategy: SwapStrategy = "graceful") -> Renewal:
+        """Exchange what runs of a driver for the version before, which stays until :meth:`upgrade_driver`.
+
+        Raises:
+            NotFound: there is no version before.
+        """
+        return await self._call("driver_rollback", DriverRequest(driver, strategy), Renewal)
+
     async def swap_back(self, slot: str) -> SwapEvent:
         """Roll the last swap of ``slot`` back, while its old model is kept; return once all is at that again.
 
@@ -303,6 +332,17 @@ class AsyncClient:
     async def transcript(self, id: str) -> SessionTranscript:
         """Return a stored conversation with all of its turns."""
         return await self._call("session", Named(id), SessionTranscript)
+
+    async def move_session(self, id: str, model: str, *, now: bool = False) -> SessionMove:
+        """Have a stored conversation answered by ``model`` from now on; returns once it has moved, and says how.
+
+        It moves when what is being answered has ended, or ``now``, in the middle of it.
+        """
+        return await self._call("session_move", MoveOrder(id, model, now), SessionMove)
+
+    async def move_session_back(self, id: str, *, now: bool = False) -> SessionMove:
+        """Have a stored conversation answered by its slot again."""
+        return await self._call("session_move", MoveOrder(id, now=now), SessionMove)
 
     async def prefill_session(self, id: str) -> SessionState:
         """Have the model of its slot read a stored conversation ahead, so that the next turn begins at once."""

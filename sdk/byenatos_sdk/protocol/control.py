@@ -17,8 +17,10 @@ from byenatos_sdk.protocol.messages import (
     ModelHealthStatus,
     ModelSpecification,
     SessionInfo,
+    SessionMove,
     SwapEvent,
     SwapRequest,
+    SwapStrategy,
     TokenCount,
     Value,
 )
@@ -28,6 +30,7 @@ __all__ = [
     "EVENT_FEATURES",
     "METHODS",
     "DriverFailed",
+    "DriverRequest",
     "DriverRestarting",
     "Empty",
     "Event",
@@ -43,12 +46,15 @@ __all__ = [
     "ModelInfo",
     "ModelState",
     "ModelUsage",
+    "MoveOrder",
     "Named",
     "PluginInfo",
     "PluginState",
     "ProbeOrder",
     "ProbeResult",
     "RefreshRequest",
+    "ReloadRequest",
+    "Renewal",
     "SessionState",
     "SessionTranscript",
     "SlotInfo",
@@ -89,6 +95,17 @@ class KeepOrder(Value, frozen=True):
     note: bytes
 
 
+class MoveOrder(Value, frozen=True, omit_defaults=True):
+    """Move a conversation to ``model``, which answers it from then on; without one, back to its slot.
+
+    It goes when what is being answered has ended, or ``now``, in the middle of it.
+    """
+
+    session: str
+    model: str = ""
+    now: bool = False
+
+
 class LoadRequest(Value, frozen=True, omit_defaults=True):
     """Load a model and keep it loaded; with ``slot``, bind a new slot to it as well."""
 
@@ -100,6 +117,20 @@ class UnloadRequest(Value, frozen=True):
     """Drain and stop the instances of a model that no slot is bound to."""
 
     model: str
+
+
+class ReloadRequest(Value, frozen=True, omit_defaults=True):
+    """Exchange the processes of a model for new ones, in every slot."""
+
+    model: str
+    strategy: SwapStrategy = "graceful"
+
+
+class DriverRequest(Value, frozen=True, omit_defaults=True):
+    """Exchange what runs of a driver for another version of it, in every slot."""
+
+    driver: str
+    strategy: SwapStrategy = "graceful"
 
 
 class RefreshRequest(Value, frozen=True, omit_defaults=True):
@@ -148,7 +179,8 @@ class PluginInfo(Value, frozen=True, omit_defaults=True):
     """A plugin folder. ``reason`` says why it is refused.
 
     ``publisher`` signed it with ``key``; ``digest`` is the state of it that was verified and runs. ``unsigned`` says
-    why there is no valid signature, where the operator lets such a folder run.
+    why there is no valid signature, where the operator lets such a folder run. ``held`` says why what is in the folder
+    now does not run: all other facts are those of the version before it, which does.
     """
 
     id: str
@@ -162,6 +194,7 @@ class PluginInfo(Value, frozen=True, omit_defaults=True):
     key: str = ""
     digest: str = ""
     unsigned: str = ""
+    held: str = ""
 
 
 class InstanceInfo(Value, frozen=True, omit_defaults=True):
@@ -187,8 +220,24 @@ class InstanceInfo(Value, frozen=True, omit_defaults=True):
     open: dict[str, str] = {}
 
 
+class Renewal(Value, frozen=True, omit_defaults=True):
+    """What runs of a driver now, after a reload, an upgrade or a rollback: its ``version`` and ``digest``.
+
+    ``models`` were given new processes, and ``slots`` swapped to them.
+    """
+
+    driver: str
+    version: str
+    digest: str
+    models: tuple[str, ...] = ()
+    slots: tuple[str, ...] = ()
+
+
 class SlotInfo(Value, frozen=True, omit_defaults=True):
-    """A slot and what it is bound to. ``state``: ``ready``, ``loading``, ``degraded``, ``unavailable`` or ``empty``."""
+    """A slot and what it is bound to. ``state``: ``ready``, ``loading``, ``degraded``, ``unavailable`` or ``empty``.
+
+    ``waiting`` requests have been accepted and wait until it is served.
+    """
 
     name: str
     model: str
@@ -197,6 +246,7 @@ class SlotInfo(Value, frozen=True, omit_defaults=True):
     streams: int = 0
     swap: SwapEvent | None = None
     detail: str = ""
+    waiting: int = 0
 
 
 class FrontInfo(Value, frozen=True, omit_defaults=True):
@@ -402,6 +452,9 @@ METHODS: Final[dict[str, tuple[type[Struct], Any]]] = {
     "slots": (Empty, list[SlotInfo]),
     "load": (LoadRequest, InstanceInfo),
     "unload": (UnloadRequest, Empty),
+    "model_reload": (ReloadRequest, Renewal),
+    "driver_upgrade": (DriverRequest, Renewal),
+    "driver_rollback": (DriverRequest, Renewal),
     "preload": (Named, InstanceInfo),
     "usage": (Empty, UsageReport),
     "swap": (SwapRequest, SwapEvent),
@@ -417,6 +470,7 @@ METHODS: Final[dict[str, tuple[type[Struct], Any]]] = {
     "count_tokens": (InferenceRequest, TokenCount),
     "vendor_models": (Named, list[ModelSpecification]),
     "refresh_models": (RefreshRequest, list[ListRefreshed]),
+    "session_move": (MoveOrder, SessionMove),
     "session_prefill": (Named, SessionState),
     "session_hibernate": (Named, SessionState),
     "session_wake": (Named, SessionState),

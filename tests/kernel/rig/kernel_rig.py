@@ -26,6 +26,7 @@ from byenatos_kernel.places import Places
 from byenatos_kernel.plugins import PluginShelf
 from byenatos_kernel.profiles import Profiles
 from byenatos_kernel.registry import ModelRegistry
+from byenatos_kernel.renewals import Renewals
 from byenatos_kernel.routes import Routes
 from byenatos_kernel.sessions import SessionStore
 from byenatos_kernel.shipped import shipped
@@ -189,10 +190,15 @@ class Rig:
             measurements=self.measurements,
         )
         self.switchboard.on_ended.append(self.swaps.probations.ended)
+        self.switchboard.failover.on_left.append(self.swaps.probations.left)
         self.supply = Supply(self.registry, self.drivers, self.routes, self.swaps, fallback)
+        self.renewals = Renewals(self.registry, self.drivers, self.routes, self.swaps, self.supply)
+        self.swaps.on_rolled_back = self.renewals.rolled_back
+        self.shelf.in_use = lambda: {unit.plugin.digest for unit in self.drivers.units}
         self.stand_ins = StandIns(self.registry, self.drivers, lambda: self.policy)
         self.drivers.owner = self.switchboard
         self.places.fallback = self.supply.fallback
+        self.places.way_back = self.swaps.probations.kept_by
         self.places.stand_in = self.stand_ins.find
         self.registry.in_use = lambda model: any(unit.model.id == model for unit in self.drivers.units)
         self.client = ClientState("uid:0", 0)
@@ -235,7 +241,7 @@ class Rig:
         """End as a killed kernel ends: nothing runs on, nothing is stored that was not on its way to the disk."""
         self._seam.stop()
         self.ignore_time()
-        for task in (*self.swaps._tasks, *self.switchboard._tasks):
+        for task in (*self.renewals._tasks, *self.swaps._tasks, *self.switchboard._tasks):
             task.cancel()
         for unit in self.drivers.units:
             if unit.restart is not None:
