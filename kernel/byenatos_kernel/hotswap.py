@@ -440,6 +440,7 @@ class HotSwapManager:
         moved, _ = self._transfers.take_over(way, slot, target, kept, copies)
         way.event = msgspec.structs.replace(way.event, moved_streams=moved)
         await self._transfers.behind(way, kept, copies)
+        self._transfers.settle(copies)
         await self._transfers.finish(way, slot, target, copies)
         self.probations.let_go(probation)
         self._drivers.release(target)
