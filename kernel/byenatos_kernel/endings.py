@@ -1,6 +1,8 @@
 """Wait for answers to end: what happens between them waits here."""
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 from byenatos_kernel.streams import Stream
 from byenatos_kernel.switchboard import Switchboard
@@ -22,10 +24,16 @@ class Endings:
         """Whether nothing of a slot runs or waits."""
         return not any(stream.slot == slot for stream in self._switchboard.live)
 
-    async def next(self, deadline: float | None = None) -> bool:
-        """Wait for the next end of a stream, at most until ``deadline`` (a loop time); return whether there was one."""
+    def next(self, deadline: float | None = None) -> Coroutine[Any, Any, bool]:
+        """Wait for the next end of a stream, at most until ``deadline`` (a loop time); return whether there was one.
+
+        It counts from this call on, not only once it is awaited: a task begins a turn of the loop later.
+        """
         ended: asyncio.Future[None] = self._loop.create_future()
         self._waiting.add(ended)
+        return self._wait(ended, deadline)
+
+    async def _wait(self, ended: "asyncio.Future[None]", deadline: float | None) -> bool:
         try:
             async with asyncio.timeout_at(deadline):
                 await ended
@@ -36,6 +44,7 @@ class Endings:
         return True
 
     def _ended(self, _: Stream, __: Terminal) -> None:
-        for waiting in self._waiting:
-            if not waiting.done():
-                waiting.set_result(None)
+        waiting, self._waiting = self._waiting, set()
+        for one in waiting:
+            if not one.done():
+                one.set_result(None)
