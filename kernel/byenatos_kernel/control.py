@@ -81,6 +81,7 @@ class Control:
             "sessions": self._list_sessions,
             "session": self._session,
             "session_remove": self._session_remove,
+            "session_move": kernel.session_homes.move,
             "session_prefill": self._session_prefill,
             "session_hibernate": self._session_hibernate,
             "session_wake": self._session_wake,
@@ -245,16 +246,22 @@ class Control:
         return self._kernel.triggers.infos()
 
     async def _list_sessions(self, _: Empty) -> list[SessionInfo]:
-        return await self._kernel.sessions.list()
+        return [self._with_home(info) for info in await self._kernel.sessions.list()]
 
     async def _session(self, named: Named) -> SessionTranscript:
-        return await self._kernel.sessions.show(named.name)
+        found = await self._kernel.sessions.show(named.name)
+        return msgspec.structs.replace(found, info=self._with_home(found.info))
+
+    def _with_home(self, info: SessionInfo) -> SessionInfo:
+        kept = self._kernel.routes.homes.kept(info.id)
+        return msgspec.structs.replace(info, home=kept) if kept else info
 
     async def _session_remove(self, named: Named) -> Empty:
         if self._kernel.turns.busy(named.name):
             raise InvalidRequest(f"session {named.name!r} is being answered; wait for it or cancel it")
         await self._kernel.sessions.remove(named.name)
         await self._kernel.states.forget(named.name)
+        self._kernel.session_homes.leave(named.name)
         return Empty()
 
     async def _session_prefill(self, named: Named) -> SessionState:

@@ -7,7 +7,7 @@ unit became ready, when an instance was lost with streams on it, and when a unit
 import asyncio
 import socket
 import time
-from collections.abc import Callable, Collection, Container
+from collections.abc import Callable, Collection, Container, Sequence
 from contextlib import ExitStack
 from typing import Protocol
 
@@ -29,7 +29,7 @@ from byenatos_sdk.protocol.errors import (
 )
 from byenatos_sdk.protocol.messages import InstanceState
 
-__all__ = ["DriverManager", "UnitOwner"]
+__all__ = ["IN_CASE", "DriverManager", "UnitOwner"]
 
 IN_CASE = (KEPT, PRELOADED)
 """How the reservations of units begin that are kept in case they are needed."""
@@ -61,7 +61,7 @@ class DriverManager:
     """Loads models into driver processes, restarts what crashes, retires what nobody wants.
 
     Whoever keeps units that could go if need be (see :meth:`evictable`) adds a function to ``evictors``. It gives one
-    up, so that it is let go, and returns whether it had one to give.
+    up, so that it is let go, and returns whether it had one to give. For the models in ``claims`` room is being made.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class DriverManager:
         budget: MemoryBudget | None = None,
     ) -> None:
         self.evictors: list[Callable[[], bool]] = []
+        self.claims: list[ModelEntry] = []
         self._budget = budget
         self.units: list[Unit] = []
         self.owner: UnitOwner | None = None
@@ -143,6 +144,8 @@ class DriverManager:
         models = [unit for unit in self.units if unit.sockets is None]
         units = [unit for unit in models if unit not in without]
         loaded = {unit.model.id for unit in units if not (unit.leaving or unit.dead or unit.spare)}
+        claims = [claimed for claimed in self.claims if claimed is not model]
+        loaded |= {claimed.id for claimed in claims}
         if model.id not in loaded and len(loaded) >= self._most_models + overlap:
             return (
                 f"{len(loaded)} models are loaded ({', '.join(sorted(loaded))}) and max_concurrent_models is "
@@ -155,6 +158,7 @@ class DriverManager:
             model,
             [unit for unit in units if not unit.dead or unit.instance is not None],
             gone=[unit for unit in models if unit in without],
+            claims=claims,
             kept_bytes=nurseries.idle_bytes if nurseries is not None else 0,
         )
 
@@ -168,23 +172,28 @@ class DriverManager:
         unneeded = [unit for unit in self.units if unit.slots and not (unit.pinned or unit.leaving)]
         return [unit for unit in unneeded if all(name.startswith(IN_CASE) for name in unit.slots)]
 
-    async def make_room(self, model: ModelEntry, *, overlap: int = 0) -> None:
+    async def make_room(
+        self, model: ModelEntry, *, overlap: int = 0, patient: bool = False, without: Sequence[Unit] = ()
+    ) -> None:
         """Have room for one more process of ``model``, by giving up what is only kept in case.
 
         Idle templates go first, then what the ``evictors`` give; what is being stopped already is waited for. Nothing
-        goes in vain: if all that could go would not suffice, nothing is given up.
+        goes in vain: if all that could go would not suffice, nothing is given up. ``patient``: what leaves once its
+        requests have ended is waited for, too. ``without``: as if these units were gone.
 
         Raises:
             Overloaded: that does not suffice, with all figures.
         """
         nurseries = self._grants.nurseries
-        while lack := self.lack(model, overlap=overlap):
-            stopping = [unit for unit in self.units if unit.leaving and not unit.busy]
+        while lack := self.lack(model, overlap=overlap, without=without):
+            stopping = [
+                unit for unit in self.units if unit.leaving and (patient or not unit.busy) and unit not in without
+            ]
             if stopping:
-                await asyncio.gather(*(unit.gone.wait() for unit in stopping))
+                await _first_gone(stopping)
             elif nurseries is not None and await nurseries.end_idle():
                 continue
-            elif self.lack(model, overlap=overlap, without=self.evictable()) or not any(
+            elif self.lack(model, overlap=overlap, without=[*without, *self.evictable()]) or not any(
                 evict() for evict in self.evictors
             ):
                 raise Overloaded(lack)
@@ -434,3 +443,13 @@ class DriverManager:
         instance.degraded_at = self._loop.time()
         if instance.state is InstanceState.READY:
             instance.advance(InstanceState.DEGRADED, detail)
+
+
+async def _first_gone(units: list[Unit]) -> None:
+    """Wait until one of them is gone."""
+    waits = [asyncio.ensure_future(unit.gone.wait()) for unit in units]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()

@@ -16,7 +16,8 @@ What must stay true:
   which a process dies may kill one more, not all (:data:`CRASH_MOVES`).
 - A stream with a tool call out is not moved: what follows must come from the same turn.
 - What is the request's own fault ends it (:data:`OF_THE_REQUEST`). What only this place cannot do is no such
-  fault: a request that is too long here may fit elsewhere.
+  fault: a request that is too long here may fit elsewhere. Nor is what a smaller model cannot do, to which the request
+  came because another one failed: the next one may.
 - How long a vendor asks to wait is for the client to know. Here nothing is sent again: the driver has done that where
   it was worth it (``byenatos_sdk.http.retries``), and the time would be waited twice.
 """
@@ -31,6 +32,7 @@ from byenatos_kernel.instances import Instance
 from byenatos_kernel.journals import Journals
 from byenatos_kernel.moves import Moves
 from byenatos_kernel.places import Places
+from byenatos_kernel.routes import Routes
 from byenatos_kernel.streams import Refusal, Stream, StreamState
 from byenatos_kernel.units import Unit
 from byenatos_sdk.protocol.errors import (
@@ -50,10 +52,11 @@ __all__ = ["CRASH_MOVES", "Failover", "told"]
 CRASH_MOVES = 1
 """How often one stream is moved on because a driver died under it: a request that kills must not kill them all."""
 
-OF_THE_REQUEST = frozenset(
-    error.code for error in (InvalidRequest, Unsupported, ContentFiltered, DeadlineExceeded, Cancelled, ClientTooSlow)
-)
-"""What a driver says of the request: it would be the same elsewhere. The rest is of the place, or of its vendor."""
+OF_THE_REQUEST = frozenset(error.code for error in (InvalidRequest, Unsupported, ContentFiltered))
+"""What a driver says of the request. The rest is of the place, or of its vendor."""
+
+OF_ITS_TIME = frozenset(error.code for error in (DeadlineExceeded, Cancelled, ClientTooSlow))
+"""The request is over, wherever it is."""
 
 
 class Failover:
@@ -67,6 +70,7 @@ class Failover:
         self,
         drivers: DriverManager,
         places: Places,
+        routes: Routes,
         journals: Journals,
         moves: Moves,
         move: Callable[[Stream, Unit, str, str], None],
@@ -76,6 +80,7 @@ class Failover:
         self.on_left: list[Callable[[Stream, str], None]] = []
         self._drivers = drivers
         self._places = places
+        self._routes = routes
         self._journals = journals
         self._moves = moves
         self._move = move
@@ -96,16 +101,18 @@ class Failover:
             stream.refusals.append(Refusal(unit, failure))
             self._journals.left(stream)
             may_move = stream.crashes <= CRASH_MOVES and not stream.bound
-            refuge = self._places.refuge(stream, unit) if may_move else None
-            heir = self._heir(stream, unit, refuge) if may_move else None
-            if heir is not None or refuge is not None:
-                self._tell_left(stream, error.code)
+            heir = self._heir(stream, unit) if may_move else None
+            refuge = self._places.refuge(stream, unit) if may_move and heir is None else None
+            if may_move and heir is None and refuge is None and unit.restart is not None and _journaled(stream):
+                heir = unit  # far off, but there is nothing else
+            if heir is None and refuge is None:
+                self._give_up(stream, failure)
+                continue
+            self._tell_left(stream, error.code)
             if heir is not None:
                 self._spawn(self._moves.resume(stream, heir, instance.model.id, error))
             elif refuge is not None:
                 self._move(stream, refuge, instance.model.id, error.code)
-            else:
-                self._give_up(stream, failure)
 
     def orphaned(self, unit: Unit, error: ByenatosError) -> None:
         """Nothing will come of ``unit``: place what waits for it elsewhere, or end it."""
@@ -126,11 +133,19 @@ class Failover:
 
     def refused(self, stream: Stream, failure: Failure) -> bool:
         """The driver failed a stream: continue it elsewhere; return ``False`` if that cannot be done."""
-        return failure.code not in OF_THE_REQUEST and self._escape(stream, failure, stop=False)
+        if failure.code in OF_ITS_TIME or (failure.code in OF_THE_REQUEST and not stream.refusals):
+            return False
+        return self._escape(stream, failure, stop=False)
 
     def stalled(self, stream: Stream, error: ByenatosError) -> bool:
         """Nothing comes from a stream's place: continue it elsewhere; return ``False`` if that cannot be done."""
         return stream.state is StreamState.RUNNING and self._escape(stream, _failure_of(error), stop=True)
+
+    def answered(self, stream: Stream) -> None:
+        """A stream, which is still in its place, was answered: that place is not in trouble."""
+        slot = self._routes.slot_of(stream)
+        if slot is not None and slot.trouble and slot.unit is not None and slot.unit.instance is stream.instance:
+            slot.trouble = ""
 
     # ---- private -----------------------------------------------------------------------------------------------
 
@@ -143,24 +158,23 @@ class Failover:
         refuge = None if stream.bound else self._places.refuge(stream, unit)
         if refuge is None:
             return False
+        slot = self._routes.slot_of(stream)
+        if slot is not None and slot.unit is unit:
+            slot.trouble = f"{unit.model.id} failed its last request ({failure.code}), which went to {refuge.model.id}"
         self._tell_left(stream, failure.code)
         self._places.detach(stream, stop=stop)
         self._journals.left(stream)
-        stream.trial = None
+        if stream.trial is not None:
+            stream.trial.end()
+            stream.trial = None
         self._move(stream, refuge, instance.model.id, failure.code)
         return True
 
-    def _heir(self, stream: Stream, lost: Unit, refuge: Unit | None) -> Unit | None:
-        """The unit whose instance can go on from a stream's journal: another one with the model, or what restarts.
-
-        A restart that is far off is waited for only where there is nothing else.
-        """
-        if stream.record is None or not stream.record.pieces:
+    def _heir(self, stream: Stream, lost: Unit) -> Unit | None:
+        """The unit whose instance can soon go on from a stream's journal: another one with the model, or ``lost``."""
+        if not _journaled(stream):
             return None
-        twin = self._places.twin(lost)
-        if twin is not None or self._places.returns(lost):
-            return twin or lost
-        return lost if refuge is None and lost.restart is not None else None
+        return self._places.twin(lost) or (lost if self._places.returns(lost) else None)
 
     def _tell_left(self, stream: Stream, code: str) -> None:
         for told in self.on_left:
@@ -169,7 +183,7 @@ class Failover:
 
 def told(stream: Stream, last: Failure) -> Failure:
     """What a client is told of a stream that ``last`` ends: what the first place said, then what the others did."""
-    if last.code in OF_THE_REQUEST:
+    if last.code in OF_ITS_TIME:
         return last
     said = [(refusal.unit.model.id, refusal.failure) for refusal in stream.refusals]
     if all(failure is not last for _, failure in said):
@@ -177,6 +191,10 @@ def told(stream: Stream, last: Failure) -> Failure:
     _, first = said[0]
     later = [f"{model}: {failure.message}" if model else failure.message for model, failure in said[1:]]
     return msgspec.structs.replace(first, message="; then ".join((first.message, *later)))
+
+
+def _journaled(stream: Stream) -> bool:
+    return stream.record is not None and bool(stream.record.pieces)
 
 
 def _failure_of(error: ByenatosError) -> Failure:

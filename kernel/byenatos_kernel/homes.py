@@ -55,6 +55,11 @@ class Homes:
             return None
         return home
 
+    def kept(self, session: str) -> str:
+        """The model that an operator moved a conversation to; empty if it is answered by its slot."""
+        home = self._homes.get(session)
+        return home.unit.model.id if home is not None and home.kept else ""
+
     def at(self, unit: Unit, slot: str) -> list[str]:
         """The conversations of a slot that are at home at ``unit`` until they are moved, in the order they came."""
         return [one.session for one in self._homes.values() if one.unit is unit and one.slot == slot and not one.kept]

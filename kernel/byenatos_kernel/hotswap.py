@@ -17,10 +17,19 @@ What must stay true:
   fails meanwhile, the slot is bound to the old one again, by one assignment and one transaction like those of the
   switch, and what runs at the new one follows.
 - One swap at a time per slot, up to ``switched``; a drain may overlap the next swap, a probation may not.
+- Where memory does not hold both models, the old one leaves between ``validated`` and ``preparing``: the slot stays
+  bound to it, its requests wait, and a failure brings it back (``sequential.py``).
 
-Between two instances of one model whose warm state means the same in both, an ``immediate`` swap moves what runs with
-that state (``moves.py``): it is copied before the switch, while the old instance goes on, and the streams are cut over
-one by one behind the switch. Whatever goes wrong with one stream's state moves that stream by text.
+How a conversation gets to the target, the best way that the pair allows (``transfers.py``), chosen for each one and
+told in the event (``SwapEvent.sessions``):
+
+- ``kv``: between two instances whose warm state means the same in both, what runs moves with that state (``moves.py``).
+  It is copied before the switch, while the old instance goes on, and the streams are cut over one by one behind it.
+- ``tokens`` or ``text``: the target reads what was said (``text_moves.py``), behind the switch and while the old
+  instance goes on, so that little is left to read when the stream is cut over. Whatever goes wrong with one stream's
+  warm state moves that stream so.
+- ``drain``: it ends where it is, because a tool call is out, or because the target let it wait too long for a first
+  word (``trials.py``) and it went back.
 
 Strategies: ``graceful`` lets running streams end on the old instance. ``immediate`` stops them at a token boundary and
 continues them on the new one, with the text so far as prefix. The kernel's own copy of the text decides where that
@@ -50,6 +59,8 @@ from byenatos_kernel.probation import Probation, Probations
 from byenatos_kernel.registry import ModelRegistry
 from byenatos_kernel.routes import Routes, Slot
 from byenatos_kernel.self_test import self_test
+from byenatos_kernel.sequential import Sequential
+from byenatos_kernel.session_moves import SessionMoves
 from byenatos_kernel.session_states import SessionStates
 from byenatos_kernel.sessions import SessionStore
 from byenatos_kernel.suitability import Suitability
@@ -60,7 +71,14 @@ from byenatos_kernel.switchboard import Switchboard
 from byenatos_kernel.transfers import Copies, Transfers
 from byenatos_kernel.units import Unit
 from byenatos_sdk.protocol.control import Event, SwapAdvanced
-from byenatos_sdk.protocol.errors import ByenatosError, Cancelled, InvalidRequest, NotFound, Unavailable
+from byenatos_sdk.protocol.errors import (
+    ByenatosError,
+    Cancelled,
+    InvalidRequest,
+    NotFound,
+    Overloaded,
+    Unavailable,
+)
 from byenatos_sdk.protocol.frames import UNREADABLE
 from byenatos_sdk.protocol.messages import ModelHealthStatus, SwapEvent, SwapRequest, SwapState
 
@@ -93,6 +111,7 @@ class HotSwapManager:
         self._journal = SwapJournal(database)
         self._endings = Endings(switchboard)
         self._transfers = Transfers(switchboard, routes, states, self._endings)
+        self._sequential = Sequential(drivers, routes, switchboard, policy, self._announce, states)
         self._suitability = Suitability(SessionStore(database), switchboard, policy)
         self._registry = registry
         self._drivers = drivers
@@ -106,6 +125,11 @@ class HotSwapManager:
         self._next = 1
         self._tasks: set[asyncio.Task[None]] = set()
         self._current: dict[str, Swap] = {}
+
+    @property
+    def conversations(self) -> SessionMoves:
+        """What moves conversations between their turns."""
+        return self._transfers.sessions
 
     async def recover(self, configured: dict[str, str]) -> None:
         """Read the slots' bindings; a swap that a dead kernel left unfinished is undone or finished on paper.
@@ -230,6 +254,7 @@ class HotSwapManager:
         if not task.cancelled() and task.exception() is not None:  # a bug; whoever waits must not wait for ever
             log.error("swap %d failed", swap.event.id, exc_info=task.exception())
             self._forget(swap, slot)
+            self._sequential.give_up(slot, ByenatosError("the kernel failed during a swap; its log says how"))
             for future in (swap.switched, swap.ended):
                 if not future.done():
                     future.set_exception(ByenatosError("the kernel failed during the swap; its log says how"))
@@ -250,15 +275,19 @@ class HotSwapManager:
             await self._note(swap, slot)
             target = await self._validate(swap, slot)
             await self._note(swap, slot)
+            if target is None:
+                await self._until_idle(swap, slot)
+                target = await self._sequential.exchange(swap, slot, self._registry.model(swap.request.model))
             await self._prepare(swap, slot, target)
             copies = await self._copy_ahead(swap, slot, target)
             left = await self._switch(swap, slot, target, copies)
         except ByenatosError as error:
-            self._forget(swap, slot)
-            swap.advance(SwapState.FAILED, detail=error.message)
             for unit in [unit for unit in self._drivers.units if swap.reservation in unit.slots]:
                 unit.slots.discard(swap.reservation)
                 self._drivers.release(unit)
+            await self._sequential.restore(swap, slot, target, error)
+            self._forget(swap, slot)
+            swap.advance(SwapState.FAILED, detail=error.message)
             try:
                 await self._note(swap, None)
             finally:
@@ -279,24 +308,29 @@ class HotSwapManager:
         else:
             swap.ended.set_result(None)
 
-    async def _validate(self, swap: Swap, slot: Slot) -> Unit:
+    async def _validate(self, swap: Swap, slot: Slot) -> Unit | None:
         """Requested -> validated: the target is known, suits the slot, and there is room for it.
 
-        Starts it or joins one that runs.
+        Starts it or joins one that runs; nothing if the old one has to leave first.
         """
         model = self._registry.model(swap.request.model)
         self._registry.plugin_for(model)
-        cut = await self._suitability.check(swap.request, slot, model, self._drivers.find(model.id))
+        swap.forced = await self._suitability.check(swap.request, slot, model, self._drivers.find(model.id))
         target = self._running(model, slot, swap.avoid)
         if target is None:
-            await self._drivers.make_room(model, overlap=1)
             background = swap.request.strategy == "background"
-            target = self._running(model, slot, swap.avoid) or self._drivers.load(
-                model, overlap=1, background=background
-            )
-        target.slots.add(swap.reservation)
-        self.probations.end(slot.name)
-        swap.advance(SwapState.VALIDATED, detail=cut)
+            self.probations.end(slot.name)
+            try:
+                await self._drivers.make_room(model, overlap=1)
+                target = self._running(model, slot, swap.avoid) or self._drivers.load(
+                    model, overlap=1, background=background
+                )
+            except Overloaded as lack:
+                self._sequential.plan(swap, slot, model, lack)
+        if target is not None:
+            target.slots.add(swap.reservation)
+            self.probations.end(slot.name)
+        swap.advance(SwapState.VALIDATED, detail=swap.forced)
         return target
 
     def _running(self, model: ModelEntry, slot: Slot, avoid: Collection[Unit]) -> Unit | None:
@@ -320,15 +354,19 @@ class HotSwapManager:
 
         When this returns for such a swap, the slot is idle, and nothing was awaited since.
         """
-        background = swap.request.strategy == "background"
+        background = swap.request.strategy == "background" and swap.event.mode == "overlap"
         while True:
-            while background and not self._endings.idle(slot.name):
-                await swap.unless_given_up(self._endings.next())
             if background:
+                await self._until_idle(swap, slot)
                 await swap.unless_given_up(target.until_ready())  # it may have died while it waited
             copies = await self._transfers.ahead(swap, slot.unit, target, self._policy().swap.live_session_s)
             if not background or self._endings.idle(slot.name):
                 return copies
+
+    async def _until_idle(self, swap: Swap, slot: Slot) -> None:
+        """A ``background`` swap disturbs nobody: wait until nothing of the slot runs or waits."""
+        while swap.request.strategy == "background" and not self._endings.idle(slot.name):
+            await swap.unless_given_up(self._endings.next())
 
     async def _switch(self, swap: Swap, slot: Slot, target: Unit, copies: Copies) -> Unit | None:
         """Prepared -> switched: the one assignment, and the move of the streams.
@@ -345,6 +383,7 @@ class HotSwapManager:
         moved = stayed = 0
         if left is not None:
             moved, stayed = self._transfers.take_over(swap, slot, left, target, copies)
+        moved += self._sequential.serve(swap, slot, target)
         swap.advance(SwapState.SWITCHED, moved=moved, draining=stayed)
         slot.swap = swap.event
         swap.bound = slot
@@ -404,6 +443,7 @@ class HotSwapManager:
         moved, _ = self._transfers.take_over(way, slot, target, kept, copies)
         way.event = msgspec.structs.replace(way.event, moved_streams=moved)
         await self._transfers.behind(way, kept, copies)
+        self._transfers.settle(copies)
         await self._transfers.finish(way, slot, target, copies)
         self.probations.let_go(probation)
         self._drivers.release(target)

@@ -11,7 +11,6 @@ import msgspec
 from byenatos_kernel.instances import Instance
 from byenatos_kernel.routes import Routes
 from byenatos_kernel.sessions import SessionStore
-from byenatos_kernel.units import Unit
 from byenatos_sdk.protocol.control import Named
 from byenatos_sdk.protocol.errors import DeadlineExceeded, InvalidRequest
 from byenatos_sdk.protocol.frames import UNREADABLE, decode_request, encode
@@ -67,12 +66,16 @@ class Inquiries:
         limit_s = address.timeout_s or unit.model.timeout_s or DEFAULT_TIMEOUT_S
         try:
             async with asyncio.timeout(limit_s):
-                instance = await self._instance(unit)
+                instance = await self._instance(address.model)
                 return await instance.call(INQUIRIES[method], body, timeout_s=None)
         except TimeoutError:
             raise DeadlineExceeded(f"{method}: {unit.model.id} did not answer within {limit_s:g} s") from None
 
-    async def _instance(self, unit: Unit) -> Instance:
+    async def _instance(self, target: str) -> Instance:
+        slot = self._routes.slots.get(target)
+        while slot is not None and slot.queue is not None:
+            await slot.queue.over.wait()
+        unit, _ = self._routes.resolve(target)
         if unit.ready is not None:
             return unit.ready
         if unit.starting:

@@ -37,6 +37,7 @@ from byenatos_kernel.registry import ModelRegistry
 from byenatos_kernel.renewals import Renewals
 from byenatos_kernel.routes import Routes
 from byenatos_kernel.rules import Rules
+from byenatos_kernel.session_homes import SessionHomes
 from byenatos_kernel.session_states import SessionStates
 from byenatos_kernel.sessions import SessionStore
 from byenatos_kernel.shipped import shipped, swap_file
@@ -146,6 +147,9 @@ class Kernel:
         self.renewals = Renewals(self.registry, self.drivers, self.routes, self.swaps, self.supply)
         self.offers = Offers(self.database, self.registry, self.drivers)
         self.stand_ins = StandIns(self.registry, self.drivers, lambda: self.policy.value)
+        self.session_homes = SessionHomes(
+            self.registry, self.drivers, self.routes, self.supply, self.switchboard, self.swaps.conversations
+        )
         self.fronts = FrontManager(config.fronts, access.clients, self.drivers, self.bus)
         self.health = HealthWatch(self.drivers, config.driver.health_check_interval)
         self.control = Control(self, (*config.not_in_force(), *missing_layers()))

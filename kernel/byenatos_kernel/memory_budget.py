@@ -51,11 +51,19 @@ class MemoryBudget:
         self._policy = policy
         self._free = free
 
-    def lack(self, model: ModelEntry, units: Iterable[Unit], *, gone: Iterable[Unit] = (), kept_bytes: int = 0) -> str:
+    def lack(
+        self,
+        model: ModelEntry,
+        units: Iterable[Unit],
+        *,
+        gone: Iterable[Unit] = (),
+        claims: Iterable[ModelEntry] = (),
+        kept_bytes: int = 0,
+    ) -> str:
         """Say in a sentence with all figures why one more process of ``model`` does not fit; empty if it does.
 
         ``units`` are those whose processes hold memory or will; ``kept_bytes`` is held beside them (by templates). What
-        the units in ``gone`` hold now is counted as free.
+        the units in ``gone`` hold now is counted as free, and what the models in ``claims`` will take as taken.
         """
         need = MemoryNeed.of(model)
         loaded = [(unit, MemoryNeed.of(unit.model)) for unit in units]
@@ -63,14 +71,15 @@ class MemoryBudget:
         wanted = need.private + (0 if model.id in weights else need.shared)
         if not wanted:
             return ""
+        claimed = sum(one.shared + one.private for one in map(MemoryNeed.of, claims))
         budget = self._policy().memory.budget_mib * _MIB
         if budget:
-            taken = sum(weights.values()) + sum(one.private for _, one in loaded) + kept_bytes
+            taken = sum(weights.values()) + sum(one.private for _, one in loaded) + kept_bytes + claimed
             left, of_what = budget - taken, f"of the {_mib(budget)} of [memory] budget_mib in swap.toml"
         else:
             coming = sum(one.private for unit, one in loaded if unit.ready is None and not unit.leaving)
             freed = sum(MemoryNeed.of(unit.model).private for unit in gone if unit.ready is not None)
-            left, of_what = self._free() + freed - sum(weights.values()) - coming, "free on this machine"
+            left, of_what = self._free() + freed - sum(weights.values()) - coming - claimed, "free on this machine"
         if wanted <= left:
             return ""
         shown = ", ".join(f"{unit.model.id} ({_mib(one.shared + one.private)})" for unit, one in loaded) or "nothing"

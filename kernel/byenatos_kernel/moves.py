@@ -28,6 +28,7 @@ from typing import Any
 from byenatos_kernel.instances import Instance
 from byenatos_kernel.places import Places
 from byenatos_kernel.streams import Stream, StreamState
+from byenatos_kernel.trials import Trial, patience_s
 from byenatos_kernel.units import Unit
 from byenatos_kernel.warm import Kept, WarmState
 from byenatos_sdk.protocol.errors import ByenatosError, DeadlineExceeded, Unavailable
@@ -35,10 +36,13 @@ from byenatos_sdk.protocol.frames import Resume, Stop
 from byenatos_sdk.protocol.messages import Moved
 from byenatos_sdk.protocol.warm import Placed
 
-__all__ = ["Copied", "Moves", "Route", "Trial"]
+__all__ = ["Copied", "Moves", "Route"]
 
-FIRST_STEP_S = 2.0
-"""How long the new instance may take for its first step before the stream goes back."""
+FREEZE_S = 2.0
+"""How long holding an answer may take."""
+
+RESUMED_S = 2.0
+"""How long the first step may take after a crash: there is no place to go back to."""
 
 PRE_COPY_S = 30.0
 """How long copying the state of one answer may take, and waiting for an instance that takes a dead one's place."""
@@ -62,24 +66,6 @@ class Route:
         self.exact = exact
 
 
-class Trial:
-    """A stream at a new place that has not proved itself: ``undo`` puts it where it goes if it fails there."""
-
-    def __init__(self, stream: Stream, undo: Callable[[ByenatosError], bool]) -> None:
-        self.total = stream.total
-        self.failure: ByenatosError | None = None
-        self._stream = stream
-        self._undo = undo
-
-    def failed(self, error: ByenatosError) -> bool:
-        """The new place failed: put the stream elsewhere; return ``False`` if it has said a word there, or cannot."""
-        if self._stream.total != self.total or self.failure is not None:
-            return False
-        self.failure = error
-        self._stream.trial = None
-        return self._undo(error)
-
-
 class Copied:
     """A stream on its way: what the target has of it, under the ``number`` that it will have there."""
 
@@ -89,6 +75,8 @@ class Copied:
         self.number = number
         self.owner = f"stream {stream.id}"
         self.given = 0  # positions
+        self.size = 0
+        self.pause_s = 0.0
 
 
 class Moves:
@@ -150,7 +138,7 @@ class Moves:
                 await self._catch_up(copied, route)
             self._still_at(copied, route)
             frozen = True
-            async with asyncio.timeout(FIRST_STEP_S):
+            async with asyncio.timeout(FREEZE_S):
                 kept, progress = await self._freeze(copied, route)
             self._still_at(copied, route)
         except (ByenatosError, TimeoutError) as error:
@@ -204,7 +192,7 @@ class Moves:
         stop = record.stop
         self._enter(stream, instance, number, kept.placed, record.pieces[-1].progress, by_text)
         self._tell(stream, source, instance.model.id, error.code)
-        await self._first_step(stream, instance, number, stop, kept)
+        await self._first_step(stream, instance, number, stop, kept, RESUMED_S)
 
     # ---- the steps ---------------------------------------------------------------------------------------------
 
@@ -219,6 +207,7 @@ class Moves:
                     await giving
                 if piece.stop > piece.start:
                     copied.given = piece.stop
+                    copied.size += len(piece.data)
                     giving = self._loop.create_task(
                         self._warm.restore(route.target, route.layout, copied.owner, copied.number, [piece])
                     )
@@ -239,6 +228,7 @@ class Moves:
                 route.source, route.layout, copied.owner, copied.old, copied.given, freeze=True
             )
             pieces = [piece] if piece.stop > piece.start else []
+            copied.size += len(piece.data)
             if piece.stop - piece.start <= CLOSE * 4:
                 return await self._warm.lay(route.target, route.layout, copied.owner, pieces), piece.progress
             await self._warm.restore(route.target, route.layout, copied.owner, copied.number, pieces)
@@ -258,10 +248,12 @@ class Moves:
             return True
 
         source.streams.pop(copied.old, None)
-        stop = copied.given + sum(piece.stop - piece.start for piece in kept.placed)
-        self._enter(stream, target, copied.number, kept.placed, progress, back)
+        stop = copied.given = copied.given + sum(piece.stop - piece.start for piece in kept.placed)
+        limit_s = patience_s(stream)
+        trial = self._enter(stream, target, copied.number, kept.placed, progress, back)
         self._tell(stream, source.model.id, target.model.id, reason)
-        moved = await self._first_step(stream, target, copied.number, stop, kept)
+        moved = await self._first_step(stream, target, copied.number, stop, kept, limit_s)
+        copied.pause_s = trial.pause_s
         if stream.instance is not source:
             self._spawn(self._drop(source, copied.old))
         return moved
@@ -274,26 +266,33 @@ class Moves:
         pieces: tuple[Placed, ...],
         progress: bytes,
         undo: Callable[[ByenatosError], bool],
-    ) -> None:
-        """Put a stream at its new place and have the driver go on with it."""
+    ) -> Trial:
+        """Put a stream at its new place and have the driver go on with it; return how it does there."""
         text = stream.text
         partial, said = text[: stream.base], text[stream.base :]
+        left_at = stream.progress
         self._places.enter(stream, instance, number)
-        stream.trial = Trial(stream, undo)
+        if stream.trial is not None:
+            stream.trial.end()
+        trial = stream.trial = Trial(stream, undo, left_at)
+        stream.awaited = True
         try:
             instance.send(Resume(number, partial, said, progress, pieces), stream.body)
         except ByenatosError as error:
-            stream.trial.failed(error)
+            trial.failed(error)
+        return trial
 
-    async def _first_step(self, stream: Stream, instance: Instance, number: int, stop: int, kept: Kept) -> bool:
+    async def _first_step(
+        self, stream: Stream, instance: Instance, number: int, stop: int, kept: Kept, limit_s: float
+    ) -> bool:
         """Wait until the new place has proved itself; return whether the stream is there."""
         trial = stream.trial
         try:
-            await self._warm.reach(instance, number, stop + 1, timeout_s=FIRST_STEP_S)
+            await self._warm.reach(instance, number, stop + 1, timeout_s=limit_s)
         except ByenatosError as error:
             here = stream.trial is trial and stream.instance is instance and stream.state is StreamState.RUNNING
             if here and trial is not None:
-                trial.failed(DeadlineExceeded(f"no first step within {FIRST_STEP_S:g} s: {error.message}"))
+                trial.failed(DeadlineExceeded(f"no first step within {limit_s:.2f} s: {error.message}"))
             self._spawn(self._forget(instance, number, kept))
         else:
             kept.drop()

@@ -10,6 +10,7 @@ from typing import Protocol
 from byenatos_kernel.drivers import DriverManager
 from byenatos_kernel.instances import Instance
 from byenatos_kernel.routes import Routes, Slot
+from byenatos_kernel.slot_queue import SlotQueue
 from byenatos_kernel.streams import Stream, StreamState
 from byenatos_kernel.units import Unit
 from byenatos_sdk.protocol.errors import ByenatosError, Overloaded
@@ -65,7 +66,14 @@ class Places:
                 instance.flush()
 
     def place(self, stream: Stream, unit: Unit) -> None:
-        """Give a stream to a unit: to its instance, else to its queue, else to a refuge; raises if none will do."""
+        """Give a stream to a unit: to its instance, else to its queue, else to a refuge; raises if none will do.
+
+        While its slot has a queue, it waits in that, whichever the unit.
+        """
+        queue = self._queue_of(stream)
+        if queue is not None:
+            queue.wait(stream)
+            return
         instance = unit.ready
         if instance is not None:
             self.start(stream, instance)
@@ -87,8 +95,11 @@ class Places:
 
         What its slot is bound to by now, the old unit that is still kept after a swap, another process with the same
         model, the fallback, or one of the slot's ``degrade_to``, which are loaded for it unless ``load`` is false.
+        While its slot has a queue, it is to wait in that.
         """
-        slot = self._routes.slots.get(stream.slot) if stream.slot is not None else None
+        if self._queue_of(stream) is not None:
+            return lost
+        slot = self._routes.slot_of(stream)
         tried = {id(lost), *(id(unit) for unit, _ in stream.refusals)}
         bound, kept = (slot.unit, self.way_back(slot.name)) if slot is not None else (None, None)
         for unit in (bound, kept, self.twin(lost), self.fallback()):
@@ -109,6 +120,16 @@ class Places:
             ),
             None,
         )
+
+    def instead(self, name: str) -> Unit | None:
+        """What serves a slot whose model could not even begin to be loaded: the fallback, or one of ``degrade_to``."""
+        slot = self._routes.slots.get(name)
+        if slot is None or slot.unit is not None or slot.swap is not None or self._routes.awaited(slot):
+            return None
+        unit = self.fallback()
+        if unit is None or not (unit.ready or unit.starting):
+            unit = self.stand_in(slot, (), load=True)
+        return self._standing_in(slot, unit)
 
     @staticmethod
     def _standing_in(slot: Slot | None, unit: Unit | None) -> Unit | None:
@@ -159,12 +180,24 @@ class Places:
         stream.entered = stream.total
         instance.streams[number] = stream
 
+    def why_waiting(self, stream: Stream) -> str:
+        """Say what a stream waits for, if that is its slot's queue; else nothing."""
+        queue = self._queue_of(stream)
+        return queue.reason if queue is not None and stream in queue else ""
+
+    def _queue_of(self, stream: Stream) -> SlotQueue | None:
+        slot = self._routes.slots.get(stream.slot) if stream.slot is not None else None
+        return slot.queue if slot is not None else None
+
     def detach(self, stream: Stream, *, stop: bool = True) -> None:
         """Take a stream out of its place; with ``stop`` the driver is told, since it does not know yet."""
         instance = stream.instance
         if instance is None:
             for unit in self.drivers.units:
                 unit.leave(stream)
+            queue = self._queue_of(stream)
+            if queue is not None:
+                queue.leave(stream)
             return
         stream.instance = None
         stream.state = StreamState.WAITING

@@ -7,6 +7,8 @@ the old unit, whatever runs after it goes to the new one.
 from byenatos_kernel.drivers import DriverManager
 from byenatos_kernel.homes import Homes
 from byenatos_kernel.registry import ModelRegistry
+from byenatos_kernel.slot_queue import SlotQueue
+from byenatos_kernel.streams import Stream
 from byenatos_kernel.units import Unit
 from byenatos_sdk.protocol.control import SlotInfo
 from byenatos_sdk.protocol.errors import NotFound, Unavailable
@@ -18,10 +20,12 @@ __all__ = ["Routes", "Slot"]
 class Slot:
     """A stable name. ``model`` is what it is bound to, ``unit`` what serves that (``None`` until it is loaded).
 
-    ``stand_in`` is the last unit to which a request went that this one could not serve.
+    ``stand_in`` is the last unit to which a request went that this one could not serve. ``trouble`` says which request
+    it failed last, until it has answered another. While it has a ``queue``, a sequential swap is under way, and its
+    requests wait in that.
     """
 
-    __slots__ = ("configured", "detail", "model", "name", "stand_in", "swap", "unit")
+    __slots__ = ("configured", "detail", "model", "name", "queue", "stand_in", "swap", "trouble", "unit")
 
     def __init__(self, name: str, model: str, configured: str) -> None:
         self.name = name
@@ -30,12 +34,14 @@ class Slot:
         self.unit: Unit | None = None
         self.stand_in: Unit | None = None
         self.swap: SwapEvent | None = None
+        self.queue: SlotQueue | None = None
         self.detail = ""
+        self.trouble = ""
 
     @property
     def unserved(self) -> bool:
         """Whether nothing serves the slot and nothing ever will, unless a unit is bound to it."""
-        return self.unit is None or self.unit.dead
+        return self.queue is None and (self.unit is None or self.unit.dead)
 
     @property
     def info(self) -> SlotInfo:
@@ -44,13 +50,19 @@ class Slot:
         epochs: tuple[int, ...] = ()
         streams = 0
         detail = self.detail
-        if not self.model:
+        waiting = sum(stream.slot == self.name for stream in unit.waiting) if unit is not None else 0
+        if self.queue is not None:
+            state = "loading"
+            waiting += len(self.queue)
+            detail = self.swap.detail if self.swap is not None else detail
+        elif not self.model:
             state = "empty"
         elif unit is None or unit.dead:
             state = "unavailable"
             detail = unit.error.message if unit is not None and unit.error is not None else detail
         elif unit.ready:
             state = "ready"
+            detail = detail or self.trouble
         elif unit.restarts:
             state = "degraded"
             detail = f"{unit.model.id} {unit.last_failure}"
@@ -63,7 +75,16 @@ class Slot:
         if unit is not None and unit.instance is not None:
             epochs = (unit.instance.epoch,)
             streams = len(unit.instance.streams)
-        return SlotInfo(self.name, self.model, state, epochs, streams, self.swap, detail)  # type: ignore[arg-type]
+        return SlotInfo(
+            self.name,
+            self.model,
+            state,  # type: ignore[arg-type]
+            epochs,
+            streams,
+            self.swap,
+            detail,
+            waiting,
+        )
 
 
 class Routes:
@@ -109,6 +130,15 @@ class Routes:
         home = self.homes.find(session, target) if session is not None else None
         return (home.unit, target) if home is not None else self.resolve(target)
 
+    def awaited(self, slot: Slot) -> bool:
+        """Whether a slot has no model, or one that is still being looked at and is loaded in a moment."""
+        entry = self._registry.models.get(slot.model)
+        return not slot.model or (entry is not None and entry.state in {"copying", "checking"})
+
+    def slot_of(self, stream: Stream) -> Slot | None:
+        """The slot that a stream addresses; ``None`` if that is a model, or the slot is gone."""
+        return self.slots.get(stream.slot) if stream.slot is not None else None
+
     def bound_to(self, model: str) -> tuple[str, ...]:
         """The names of the slots that are bound to ``model``."""
         return tuple(sorted(slot.name for slot in self.slots.values() if slot.model == model))
@@ -120,10 +150,11 @@ class Routes:
             left.slots.discard(slot.name)
         slot.unit = unit
         slot.stand_in = None
+        slot.trouble = ""
         slot.model = unit.model.id
         slot.detail = ""
         unit.slots.add(slot.name)
         for other in self.slots.values():
-            if other.model == unit.model.id and other.unit is not None and other.unit.dead:
+            if other.model == unit.model.id and other.unit is not None and other.unserved:
                 self.bind(other, unit)  # its unit died for good; this one serves the same model
         return left if left is not unit else None

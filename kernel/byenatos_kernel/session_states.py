@@ -118,15 +118,20 @@ class SessionStates:
         await self._warm.release(instance, session)
         return dormant.positions, size
 
-    async def hibernate_all(self, instance: Instance) -> int:
-        """Hibernate every idle session that an instance holds state of, before it goes; return how many were."""
+    async def hibernate_all(self, instance: Instance, within_s: float = MOVE_S) -> int:
+        """Hibernate the sessions that an instance holds state of and nobody answers; return how many were.
+
+        For one that goes: should its model come back, they need not be read again.
+        """
         done = 0
+        if arena_of(instance) is None:
+            return done
         try:
-            async with asyncio.timeout(MOVE_S):
+            async with asyncio.timeout(within_s):
                 for holding in await self._warm.holdings(instance):
                     await self.hibernate(instance, holding.session)
                     done += 1
-        except (ByenatosError, TimeoutError) as error:
+        except (ByenatosError, TimeoutError, OSError) as error:
             log.info("not all idle sessions of %s were hibernated: %s", instance.model.id, error)
         return done
 

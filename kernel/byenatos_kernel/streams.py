@@ -29,8 +29,8 @@ from byenatos_sdk.protocol.messages import (
 if TYPE_CHECKING:
     from byenatos_kernel.clients import ClientState
     from byenatos_kernel.instances import Instance
-    from byenatos_kernel.moves import Trial
     from byenatos_kernel.pieces import Record
+    from byenatos_kernel.trials import Trial
     from byenatos_kernel.units import Unit
 
 __all__ = ["Refusal", "Stream", "StreamState"]
@@ -64,11 +64,13 @@ class Stream:
 
     ``entered`` is the ``total`` with which it came to its place.
     ``base`` is how many characters of the answer its present driver, or the one whose warm state that went on from, was
-    begun with. ``record`` is the journal of its warm state, ``trial`` a move that may still be undone. ``refusals`` are
-    the places that failed it. ``departed``: the model that it left, and why, until it goes on elsewhere.
+    begun with. ``awaited``: nothing has come from its present place yet. ``record`` is the journal of its warm state,
+    ``trial`` a move that may still be undone. ``refusals`` are the places that failed it. ``departed``: the model that
+    it left, and why, until it goes on elsewhere.
     """
 
     __slots__ = (
+        "awaited",
         "base",
         "body",
         "body_bytes",
@@ -138,6 +140,7 @@ class Stream:
         self.gap_s = 0.0
         self.base = 0
         self.entered = 0
+        self.awaited = True
         self.epoch = 0
         self.model = ""
         self.refusals: list[Refusal] = []

@@ -74,6 +74,8 @@ class Supply:
         for unit in [unit for unit in self._drivers.units if unit.model is entry]:
             unit.pinned = False
             unit.slots.discard(PRELOADED)
+            if not self._routes.bound_to(entry.id):
+                self._routes.homes.clear(unit)
             self._drivers.release(unit)
         self._drivers.forget(entry)
 
@@ -92,7 +94,7 @@ class Supply:
             )
         if request.slot is not None and (not request.slot or len(request.slot) > 64 or not request.slot.isprintable()):
             raise InvalidRequest("expected a slot name of 1 to 64 printable characters")
-        unit = await self._acquire(entry, supervised=False)
+        unit = await self.acquire(entry, supervised=False)
         unit.pinned = True
         try:
             instance = await unit.until_ready()
@@ -110,7 +112,7 @@ class Supply:
         return instance.info
 
     def unload(self, request: UnloadRequest) -> None:
-        """Let a model go; its running streams end first.
+        """Let a model go; its running streams end first, and conversations that were moved to it return to their slots.
 
         Raises:
             NotFound: it is not loaded.
@@ -128,8 +130,22 @@ class Supply:
         for unit in units:
             unit.pinned = False
             unit.slots.discard(PRELOADED)
+            self._routes.homes.clear(unit)
             self._drivers.release(unit)
         self._drivers.forget(units[0].model)
+
+    async def acquire(self, entry: ModelEntry, *, supervised: bool = False) -> Unit:
+        """The unit of a model; it is loaded, once there is room, if nothing serves it.
+
+        Raises:
+            NotFound, Unavailable, Overloaded, InvalidRequest: why it cannot be loaded.
+        """
+        unit = self._loaded(entry)
+        if unit is None:
+            self._registry.plugin_for(entry)  # before anything makes room for it
+            await self._drivers.make_room(entry)
+            unit = self._loaded(entry) or self._drivers.load(entry, supervised=supervised)
+        return unit
 
     # ---- private -----------------------------------------------------------------------------------------------
 
@@ -139,20 +155,11 @@ class Supply:
                 await self._supply(slot, entry)
         if entry.id == self._fallback_model and self.fallback() is None:
             try:
-                self._fallback = await self._acquire(entry, supervised=True)
+                self._fallback = await self.acquire(entry, supervised=True)
                 self._fallback.pinned = True
                 self.warnings.pop("fallback", None)
             except ByenatosError as error:
                 self.warnings["fallback"] = f"the fallback model {entry.id} is not loaded: {error.message}"
-
-    async def _acquire(self, entry: ModelEntry, *, supervised: bool) -> Unit:
-        """Find the unit of a model, or load it once there is room."""
-        unit = self._loaded(entry)
-        if unit is None:
-            self._registry.plugin_for(entry)  # before anything makes room for it
-            await self._drivers.make_room(entry)
-            unit = self._loaded(entry) or self._drivers.load(entry, supervised=supervised)
-        return unit
 
     def _loaded(self, entry: ModelEntry) -> Unit | None:
         unit = self._drivers.find(entry.id)
@@ -163,7 +170,7 @@ class Supply:
 
     async def _supply(self, slot: Slot, entry: ModelEntry) -> None:
         try:
-            unit = await self._acquire(entry, supervised=True)
+            unit = await self.acquire(entry, supervised=True)
             if slot.unserved:
                 await self._swaps.bind(slot, unit)
             else:

@@ -33,7 +33,8 @@ ENDED = frozenset(state for state, following in TRANSITIONS.items() if not follo
 class Swap:
     """One swap: its current event, who waits for it, and the slot once it is ``bound`` to the target.
 
-    ``avoid`` are units that cannot be its target, though they serve the model.
+    ``forced`` says what is cut off because it was forced. ``avoid`` are units that cannot be its target, though they
+    serve the model.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Swap:
         now = time.time()
         self.request = request
         self.observe = observe
+        self.forced = ""
         self.bound: Slot | None = None
         self.avoid: Collection[Unit] = ()
         self.started = time.monotonic()

@@ -15,7 +15,7 @@ while an assistant's turn is written it is STORING, which nothing interrupts.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from typing import Protocol
 
 import msgspec
@@ -31,6 +31,8 @@ from byenatos_kernel.places import Places
 from byenatos_kernel.routes import Routes
 from byenatos_kernel.session_states import SessionStates
 from byenatos_kernel.streams import JOIN_EVERY, Stream, StreamState
+from byenatos_kernel.text_moves import Reading, TextMoves
+from byenatos_kernel.trials import Trial
 from byenatos_kernel.turns import Turns
 from byenatos_kernel.units import Unit
 from byenatos_kernel.warm import WarmState
@@ -43,6 +45,7 @@ from byenatos_sdk.protocol.errors import (
     DriverCrashed,
     InvalidRequest,
     Overloaded,
+    Unavailable,
     error_from_code,
 )
 from byenatos_sdk.protocol.frames import (
@@ -123,8 +126,9 @@ class Switchboard:
         self._states = states
         self.journals = Journals(warm)
         self.moves = Moves(warm, places, self._touch, self._move)
+        self.text_moves = TextMoves(warm, places, self._move)
         self.failover = Failover(
-            places.drivers, places, self.journals, self.moves, self._move, self._give_up, self._spawn
+            places.drivers, places, routes, self.journals, self.moves, self._move, self._give_up, self._spawn
         )
         places.started = self._started
         self._tasks: set[asyncio.Task[None]] = set()
@@ -163,7 +167,7 @@ class Switchboard:
                 raise Overloaded(
                     f"the running requests of this connection exceed {CLIENT_BODY_LIMIT >> 20} MiB; wait for one to end"
                 )
-            unit, stream.slot = self._routes.resolve_turn(header.target, header.session)
+            unit = self._resolve(stream, header.session)
             if not header.timeout_ms and unit.model.timeout_s:
                 stream.deadline = now + unit.model.timeout_s
             if header.session is None:
@@ -259,8 +263,8 @@ class Switchboard:
         client.lag += size
         if not stream.dirty:
             stream.progress = instance.last_seen
-            if not stream.first_at:
-                stream.first_at = instance.last_seen
+            if stream.awaited:
+                self._heard(stream, instance.last_seen)
             stream.dirty = True
             client.dirty.append(stream)
             self._wire.dirty[client] = None
@@ -281,14 +285,22 @@ class Switchboard:
         elif isinstance(event, _CONTENT):
             self.deltas += 1
             stream.progress = instance.last_seen
-            if not stream.first_at:
-                stream.first_at = instance.last_seen
+            if stream.awaited:
+                self._heard(stream, instance.last_seen)
             stream.add_event(event)
             self._touch(stream)
             if stream.lag > LAG_LIMIT or stream.client.lag > CLIENT_LAG_LIMIT or stream.total > STREAM_LIMIT:
                 self._over_limit(stream)
         elif type(event) is Failure:
             self._driver_failed(stream, event)
+
+    def _heard(self, stream: Stream, at: float) -> None:
+        """The first delta of a stream came at its present place."""
+        stream.awaited = False
+        if not stream.first_at:
+            stream.first_at = at
+        if stream.trial is not None:
+            stream.trial.heard(at)
 
     # ---- UnitOwner: what becomes of streams when drivers come and go --------------------------------------------
 
@@ -338,15 +350,57 @@ class Switchboard:
             self._wire.schedule_flush()
         return moved, len(instance.streams)
 
-    def move_by_text(self, stream: Stream, target: Unit, reason: str) -> bool:
-        """Continue a running stream at ``target``, with its text so far; return whether that can be done."""
-        if stream.bound or stream.instance is None:
-            return False
-        source = stream.instance.model.id
-        self._places.detach(stream)
-        self._move(stream, target, source, reason)
+    def move_by_text(self, stream: Stream, target: Unit, reason: str, reading: Reading | None = None) -> Trial | None:
+        """Continue a running stream at ``target``, with its text so far; return how it does there.
+
+        ``None``: that cannot be done. ``reading`` is what the target has read of it already.
+        """
+        trial = self.text_moves.move(stream, target, reason, reading)
+        if trial is not None:
+            self._wire.schedule_flush()
+        return trial
+
+    def hold_back(self, slot: str, source: Unit, *, running: bool) -> int:
+        """Have a slot's streams at ``source`` wait in its queue; return how many requests still run there.
+
+        Those that wait at ``source`` always come along; running ones only if ``running``, at their token boundary. Not
+        those of which a tool call is out: what follows it must come from the same turn.
+        """
+        for stream in [stream for stream in source.waiting if stream.slot == slot]:
+            source.waiting.remove(stream)
+            self._queue(stream, source)
+        instance = source.instance
+        if instance is None:
+            return 0
+        if running:
+            for stream in [one for one in instance.streams.values() if one.slot == slot and not one.bound]:
+                self._places.detach(stream)
+                self._queue(stream, source)
+        return len(instance.streams)
+
+    def _queue(self, stream: Stream, source: Unit) -> None:
+        try:
+            self._places.place(stream, source)
+        except ByenatosError as error:
+            self.fail(stream, error)
+
+    def serve(self, streams: Iterable[Stream], unit: Unit) -> tuple[int, int]:
+        """Place streams that waited in a slot's queue, in their order; return how many, and how many had run before."""
+        waited = moved = 0
+        held = self._places.hold()
+        try:
+            for stream in streams:
+                waited += 1
+                if stream.epoch:
+                    moved += 1
+                    self._move(stream, unit, stream.model, "swap")
+                else:
+                    self._queue(stream, unit)
+        finally:
+            if held:
+                self._places.release()
         self._wire.schedule_flush()
-        return True
+        return waited, moved
 
     # ---- shutdown ----------------------------------------------------------------------------------------------
 
@@ -376,6 +430,7 @@ class Switchboard:
     def _finish(self, stream: Stream, event: Finish) -> None:
         assert stream.instance is not None
         finish = msgspec.structs.replace(event, model=stream.instance.model.id)
+        self.failover.answered(stream)
         self._places.detach(stream, stop=False)
         self._close(stream, finish)
 
@@ -404,7 +459,9 @@ class Switchboard:
         assert stream.state is not StreamState.ENDED
         stream.state = StreamState.ENDED
         self.live.discard(stream)
-        stream.trial = None
+        if stream.trial is not None:
+            stream.trial.end()
+            stream.trial = None
         self.journals.ended(stream)
         if self._idle is not None and not self.live:
             self._idle.set()
@@ -429,6 +486,18 @@ class Switchboard:
                     f"{CLIENT_LAG_LIMIT >> 20} MiB of all its streams, were waiting for it"
                 ),
             )
+
+    def _resolve(self, stream: Stream, session: str | None) -> Unit:
+        """The unit that a stream's target means, or what serves instead of a slot's model that is not loaded."""
+        try:
+            unit, stream.slot = self._routes.resolve_turn(stream.target, session)
+        except Unavailable:
+            instead = self._places.instead(stream.target)
+            if instead is None:
+                raise
+            stream.slot = stream.target
+            return instead
+        return unit
 
     # ---- moving ------------------------------------------------------------------------------------------------
 
@@ -462,10 +531,9 @@ class Switchboard:
             assert stream.session is not None
             await self._routes.homes.settled(stream.session)
             if stream.state is StreamState.WAITING:
-                unit, stream.slot = self._routes.resolve_turn(stream.target, stream.session)
-                await self._wake(stream, unit)
+                await self._wake(stream, self._resolve(stream, stream.session))
             if stream.state is StreamState.WAITING:
-                unit, stream.slot = self._routes.resolve_turn(stream.target, stream.session)
+                unit = self._resolve(stream, stream.session)
                 self._opened(stream)
                 self._places.place(stream, unit)
         except ByenatosError as error:
@@ -500,8 +568,12 @@ class Switchboard:
                 continue
             if now > stream.deadline:
                 waited = now - stream.opened_at
-                self.fail(stream, DeadlineExceeded(f"the answer was not complete after {waited:.1f} s (timeout_s)"))
+                self._out_of_time(stream, f"the answer was not complete after {waited:.1f} s (timeout_s)")
             elif stream.lag:
                 stream.progress = now  # it is the client that is silent
             elif (late := overdue(stream, now)) is not None and not self.failover.stalled(stream, late):
-                self.fail(stream, late)
+                self._out_of_time(stream, late.message)
+
+    def _out_of_time(self, stream: Stream, what: str) -> None:
+        why = self._places.why_waiting(stream)
+        self.fail(stream, DeadlineExceeded(f"{what}: {why}" if why else what))

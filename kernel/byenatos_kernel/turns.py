@@ -89,11 +89,10 @@ class Turns:
         assert stream.session is not None
         text = stream.text
         parts: tuple[Part, ...] = (*_joined(stream.parts), *([Text(text)] if text else []))
-        model = terminal.model if isinstance(terminal, Finish) else ""
         partial = not isinstance(terminal, Finish)
         try:
             await self.sessions.finish(
-                stream.session, Message("assistant", parts), model=model, moves=stream.moves, partial=partial
+                stream.session, Message("assistant", parts), model=stream.model, moves=stream.moves, partial=partial
             )
         except ByenatosError as error:
             return Failure(error.code, f"the answer could not be stored: {error}", partial=True)

@@ -15,7 +15,7 @@ from byenatos_kernel.arena import Arena, Part
 from byenatos_kernel.instances import Instance
 from byenatos_kernel.pieces import Budget, SealedPiece, Seals
 from byenatos_sdk.protocol.errors import DriverCrashed, InvalidRequest, Unavailable
-from byenatos_sdk.protocol.frames import UNREADABLE
+from byenatos_sdk.protocol.frames import UNREADABLE, encode
 from byenatos_sdk.protocol.messages import Message
 from byenatos_sdk.protocol.warm import (
     WARM,
@@ -113,6 +113,17 @@ class WarmState:
         """Have an instance read a conversation; return how long it is, in positions."""
         body = await instance.call("prefill", Prefill(session, messages), timeout_s=timeout_s)
         return _read(_decode_reached, body).position
+
+    async def read(self, instance: Instance, request: bytes, partial: str, timeout_s: float) -> int:
+        """Have an instance read a request (in msgpack) and the answer that it has so far; return how long that is.
+
+        Raises:
+            ByenatosError: it cannot, or was not done in time.
+        """
+        if arena_of(instance) is None:
+            raise Unavailable(f"{instance.grant.name} reads nothing ahead")
+        order = encode({"request": msgspec.Raw(request), "partial": partial})
+        return _read(_decode_reached, await instance.call("read", order, timeout_s=timeout_s)).position
 
     async def take(
         self, instance: Instance, layout: str, owner: str, subject: SubjectId, start: int, *, freeze: bool = False

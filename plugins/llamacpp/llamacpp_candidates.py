@@ -7,6 +7,7 @@ list to a function for as long as it runs. The function applies llama.cpp's samp
 
 import ctypes
 import math
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +22,9 @@ At first entry ``n`` is token ``n``; samplers reorder and shorten the list.
 """
 
 
-class _Visitor:
+class _Visitor(threading.local):
+    """One for each thread: two engines in one process would look through each other's eyes."""
+
     def __init__(self) -> None:
         self._look: Callable[[Candidates], None] | None = None
         self._error: Exception | None = None
@@ -49,10 +52,7 @@ _visitor = _Visitor()
 
 
 def visit_candidates(context: Any, index: int, look: Callable[[Candidates], None]) -> None:
-    """Call ``look`` with the candidates that the logits at ``index`` of the last step give; raise what it raises.
-
-    The engine's thread alone calls this.
-    """
+    """Call ``look`` with the candidates that the logits at ``index`` of the last step give; raise what it raises."""
     _visitor.visit(context, index, look)
 
 

@@ -22,6 +22,7 @@ from llamacpp_chat import ChatTemplate, Prompt
 from llamacpp_grammar import Grammar
 from llamacpp_logprobs import LogprobQueue
 from llamacpp_model import LlamaModel
+from llamacpp_nobody import NoCall
 from llamacpp_progress import Opening, Progress
 from llamacpp_request import Plan, read_prompt, read_request
 from llamacpp_sampling import Sampler, draw_seed_of
@@ -64,7 +65,7 @@ class Stream:
         self.answer_tokens = 0
         self.frozen = False
         self.parked: tuple[list[int], bytearray] | None = None
-        self.repeatable = request.sampling.seed is not None
+        self.repeatable = request.sampling.seed is not None and not request.continued
         self._model = model
         self._owed = said
         self._diverged = False
@@ -73,7 +74,8 @@ class Stream:
         if progress is None:
             self.cached_tokens = 0
             self._seed = draw_seed_of(request.sampling)
-            self._open(read_prompt(request, template, plan), held=plan.grammar is not None)
+            held = plan.grammar is not None or isinstance(call, NoCall)  # nobody hears how a word goes on
+            self._open(read_prompt(request, template, plan), held=held)
         else:
             self.cached_tokens = progress.cached_tokens
             self._seed = progress.seed

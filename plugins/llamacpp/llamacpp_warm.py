@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from byenatos_sdk.driver import Call, Model
 from byenatos_sdk.protocol.errors import ByenatosError, Draining, Unavailable
 from byenatos_sdk.protocol.messages import Delta, Failure, Finish, InferenceRequest, Message, Sampling
@@ -76,16 +78,29 @@ class LlamaWarmState(WarmState):
 
     async def prefill(self, session: str, messages: tuple[Message, ...]) -> int:
         """Read the conversation as if to answer it, and take one token that nobody hears."""
-        engine, _ = self._ready()
-        call = _Unheard(InferenceRequest(messages, sampling=Sampling(temperature=0.0, max_tokens=1), session=session))
-        engine.submit(call)
-        end = await call.ended
-        if isinstance(end, Failure):
-            raise Unavailable(end.message)
+        await self._hear(InferenceRequest(messages, session=session))
         for holding in await self.holdings():
             if holding.session == session:
                 return holding.positions
         raise missing(session)
+
+    async def read(self, request: InferenceRequest) -> int:
+        """Read it likewise; what it leaves behind is found by what begins in the same way."""
+        return await self._hear(replace(request, session=None))
+
+    async def _hear(self, request: InferenceRequest) -> int:
+        """Answer with one token that nobody hears; return how many tokens the prompt has."""
+        engine, _ = self._ready()
+        sampling = Sampling(temperature=0.0, max_tokens=1)
+        call = _Unheard(replace(request, sampling=sampling))
+        engine.submit(call)
+        try:
+            end = await call.ended
+        finally:
+            call.cancelled = True  # where nobody waits for it any longer
+        if isinstance(end, Failure):
+            raise Unavailable(end.message)
+        return end.usage.input_tokens or 0
 
     def _touch(self) -> None:
         """Have the engine's first step made before anybody waits for it."""
@@ -128,4 +143,8 @@ class _Unheard(NoCall):
 
     def emit(self, delta: str | Delta) -> None:
         if isinstance(delta, Finish | Failure):
-            self._loop.call_soon_threadsafe(self.ended.set_result, delta)
+            self._loop.call_soon_threadsafe(self._end, delta)
+
+    def _end(self, end: Finish | Failure) -> None:
+        if not self.ended.done():
+            self.ended.set_result(end)

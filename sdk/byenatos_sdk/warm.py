@@ -26,8 +26,8 @@ from typing import Final, Self
 from msgspec import Struct
 
 from byenatos_sdk.driver import Call
-from byenatos_sdk.protocol.errors import InvalidRequest, NotFound
-from byenatos_sdk.protocol.messages import Message
+from byenatos_sdk.protocol.errors import InvalidRequest, NotFound, Unsupported
+from byenatos_sdk.protocol.messages import InferenceRequest, Message
 from byenatos_sdk.protocol.warm import Fingerprint, Holding, Piece, SubjectId
 
 __all__ = ["Arena", "Resumption", "State", "WarmState", "missing"]
@@ -119,6 +119,14 @@ class WarmState(ABC):
     @abstractmethod
     async def prefill(self, session: str, messages: tuple[Message, ...]) -> int:
         """Read a conversation without answering it, and keep its state for ``session``; return to where it goes."""
+
+    async def read(self, request: InferenceRequest) -> int:
+        """Read a request, with the answer that it has so far, without answering it; return to where that goes.
+
+        Its state is kept for a while, for a request that begins in the same way: the kernel has answers that are to
+        move here by text read while they go on elsewhere. Without it they are read when they arrive.
+        """
+        raise Unsupported(f"{type(self).__name__} reads no requests ahead")
 
 
 class Arena:

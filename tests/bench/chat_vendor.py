@@ -1,7 +1,8 @@
 """A vendor of chat models for the benchmark: Chat Completions over TLS, streamed as fast as the other side takes them.
 
 The last message says what to do: ``"burst tokens"``, so many tokens in one write, and how many in all; ``"stall"``, one
-token and nothing more until the other side leaves, the moment of which is printed.
+token and nothing more until the other side leaves, the moment of which is printed; ``"hang"``, nothing at all, of
+which the beginning is printed too.
 """
 
 import asyncio
@@ -72,6 +73,10 @@ class Chat(asyncio.Protocol):
         if order == "stall":
             self._stalled = True
             self._transport.write(HEAD + chunk(TOKEN))
+            return
+        if order == "hang":
+            self._stalled = True
+            print("asked", flush=True)
             return
         words = order.split()
         if len(words) != 2 or not words[0].isdigit():

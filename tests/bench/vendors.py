@@ -236,15 +236,18 @@ def _flood(client: LoadClient, burst: int, tokens: int) -> float:
     return time.perf_counter() - begun
 
 
-def _cancels(client: LoadClient, told: IO[bytes], count: int) -> list[int]:
-    """Leave answers that have begun; return how long it took until the vendor heard of each, in nanoseconds."""
-    body = encode(InferenceRequest((user("stall"),)))
+def _cancels(client: LoadClient, told: IO[bytes], count: int, order: str) -> list[int]:
+    """Leave answers that have begun, or not; return how long it took until the vendor heard of each, in nanoseconds."""
+    body = encode(InferenceRequest((user(order),)))
     late = []
     for _ in range(count):
         number = client.open("default", body)
         client.flush()
-        while not any(type(event) is TextDelta for _, event in client.receive()):
-            pass
+        if order == "hang":
+            told.readline()
+        else:
+            while not any(type(event) is TextDelta for _, event in client.receive()):
+                pass
         begun = time.perf_counter_ns()
         client.cancel(number)
         client.flush()
@@ -309,13 +312,13 @@ def measure(*, quick: bool) -> Section:
                     wall_s = _flood(client, burst, tokens)
                     streams["whole way", burst].add(tokens, wall_s, since(before, parts.spent()))
             assert played.stdout is not None
-            late = _cancels(client, played.stdout, 10 * rounds)
+            late = {order: _cancels(client, played.stdout, 10 * rounds, order) for order in ("stall", "hang")}
             client.close()
     return _section(requests, streams, late, rounds)
 
 
 def _section(
-    requests: dict[tuple[str, int], Row], streams: dict[tuple[str, int], Row], late: list[int], rounds: int
+    requests: dict[tuple[str, int], Row], streams: dict[tuple[str, int], Row], late: dict[str, list[int]], rounds: int
 ) -> Section:
     shares = tuple(f"{part} µs" for part in (*PARTS, "all"))
     tables = [
@@ -340,7 +343,15 @@ def _section(
             Figure("a vendor's request, added to a direct one, p50", added / 1000, "ms", 1.0),
             Figure("a vendor's request, added to a direct one, p99", slowest / 1000, "ms", 3.0),
             Figure("requests to a vendor per second", most, "/s", 3_000, at_most=False),
-            Figure("an answer that is left, until its vendor hears of it, p99", percentile(late, 99) / 1e6, "ms", 100),
+            *(
+                Figure(
+                    f"{what} that is left, until its vendor hears of it, p99",
+                    percentile(late[order], 99) / 1e6,
+                    "ms",
+                    100,
+                )
+                for order, what in (("stall", "an answer"), ("hang", "a request"))
+            ),
             Figure("tokens of a vendor per second, 16 streams", tokens, "/s", 60_000, at_most=False),
         ],
     )

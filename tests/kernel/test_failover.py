@@ -4,6 +4,7 @@ import pytest
 from kernel_rig import text_of
 
 from byenatos_kernel import failover, stand_ins
+from byenatos_kernel.models import ModelEntry
 from byenatos_kernel.swap_policy import SlotRules, SwapPolicy, SwapRules
 from byenatos_sdk.protocol.control import LoadRequest
 from byenatos_sdk.protocol.errors import error_codes
@@ -17,8 +18,8 @@ from byenatos_sdk.protocol.messages import (
     ToolCallDelta,
 )
 
-PLACES_FAULTS = sorted(set(error_codes()) - failover.OF_THE_REQUEST)
-REQUESTS_FAULTS = sorted(failover.OF_THE_REQUEST)
+REQUESTS_FAULTS = sorted(failover.OF_THE_REQUEST | failover.OF_ITS_TIME)
+PLACES_FAULTS = sorted(set(error_codes()) - set(REQUESTS_FAULTS))
 
 
 def degrading(kernel, *models, slot="main"):
@@ -117,6 +118,41 @@ async def test_each_place_gets_a_stream_once_and_the_first_ones_word_is_told(rig
         assert not any(driver.streams for driver in kernel.alive)
 
 
+@pytest.mark.parametrize("code", sorted(failover.OF_THE_REQUEST))
+async def test_what_a_smaller_model_cannot_do_is_not_the_requests_fault(rig, code):
+    async with rig({"main": "a"}, fallback="b") as kernel:
+        degrading(kernel, "c")
+        await kernel.settle()
+        able, driver, there = await asked(kernel)
+        driver.fail(there, "rate_limited")
+        await kernel.settle()
+        driver, there = place_of(kernel, able)
+        driver.fail(there, code)
+        await kernel.settle()
+        assert await finished(kernel, able) == "0 "
+        assert kernel.terminal(able) == Finish(model="c")
+        degrading(kernel)
+        number, driver, there = await asked(kernel)
+        driver.fail(there, "rate_limited")
+        await kernel.settle()
+        driver, there = place_of(kernel, number)
+        driver.fail(there, code)
+        await kernel.settle()
+        assert kernel.terminal(number).code == "rate_limited"
+
+
+async def test_a_request_whose_time_is_over_is_over_everywhere(rig):
+    async with rig({"main": "a"}, fallback="c") as kernel:
+        await kernel.settle()
+        number, driver, there = await asked(kernel)
+        driver.fail(there, "rate_limited")
+        await kernel.settle()
+        driver, there = place_of(kernel, number)
+        driver.fail(there, "deadline_exceeded")
+        await kernel.settle()
+        assert kernel.terminal(number).code == "deadline_exceeded"
+
+
 async def test_a_failed_stream_comes_to_what_its_slot_is_bound_to_by_now(rig):
     async with rig({"main": "a"}, fallback="c") as kernel:
         await kernel.settle()
@@ -166,6 +202,26 @@ async def test_what_a_model_failed_counts_against_it_although_the_answer_came(ri
         await finished(kernel, number)
         outcomes = kernel.measurements.since("main", 0.0)
         assert [(one.model, one.code, one.failed) for one in outcomes] == [("a", "internal", True), ("c", "", False)]
+
+
+async def test_the_transcript_says_which_model_ended_each_turn_and_how_often_it_moved(rig):
+    async with rig({"main": "a"}, fallback="c") as kernel:
+        await kernel.settle()
+        number, driver, _ = await asked(kernel, tokens=2, session="talk")
+        driver.exit()
+        await kernel.settle()
+        assert await finished(kernel, number) == "0 1 2 "
+        number, _, _ = await asked(kernel, session="talk")  # while a is away
+        await finished(kernel, number)
+        number, driver, _ = await asked(kernel, tokens=1, session="talk")
+        kernel.switchboard.cancel(kernel.client, number)
+        await kernel.settle()
+        turns = (await kernel.sessions.show("talk")).turns
+        assert [(turn.message.text, turn.state, turn.model, turn.moves) for turn in turns[1::2]] == [
+            ("0 1 2 ", "complete", "c", 1),
+            ("0 ", "complete", "c", 0),
+            ("0 ", "partial", "c", 0),
+        ]
 
 
 # ---- degrade_to ------------------------------------------------------------------------------------------------
@@ -289,6 +345,33 @@ async def test_new_requests_go_to_the_smaller_model_and_back_once_the_slots_own_
         assert kernel.terminal(again) == Finish(model="a")
         assert slot(kernel).state == "ready"
         assert not slot(kernel).detail
+
+
+@pytest.mark.parametrize(("fallback", "serves"), [("b", "b"), (None, "c")])
+async def test_a_slot_whose_model_nobody_knows_is_served_by_what_there_is(rig, fallback, serves):
+    async with rig({"main": "lost"}, fallback=fallback) as kernel:
+        degrading(kernel, "c")
+        await kernel.settle()
+        number, _, _ = await asked(kernel)
+        assert await finished(kernel, number) == "0 "
+        assert kernel.terminal(number) == Finish(model=serves)
+        talk, _, _ = await asked(kernel, session="talk")
+        await finished(kernel, talk)
+        assert kernel.terminal(talk) == Finish(model=serves)
+        info = slot(kernel)
+        assert (info.model, info.state) == ("lost", "degraded")
+        assert info.detail == f"no model 'lost' is known yet; degraded to {serves}"
+
+
+async def test_an_empty_slot_and_one_whose_model_is_still_checked_are_not_served_by_another(rig):
+    async with rig({"main": "lost", "default": ""}, fallback="b") as kernel:
+        degrading(kernel, "c")
+        await kernel.settle()
+        empty = kernel.open("default")
+        kernel.registry.models["lost"] = ModelEntry("lost", "scripted", state="checking")
+        checked = kernel.open("main")
+        await kernel.settle()
+        assert kernel.terminal(empty).code == kernel.terminal(checked).code == "unavailable"
 
 
 async def test_a_stand_in_stays_while_the_slot_needs_it_and_goes_afterwards(rig, monkeypatch):

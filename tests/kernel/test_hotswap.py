@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from kernel_rig import Rig, text_of
 
 from byenatos_kernel.streams import StreamState
+from byenatos_kernel.swap_policy import MemoryRules, QueueRules, SwapPolicy
 from byenatos_kernel.swaps import ENDED, TRANSITIONS
 from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, NotFound, Unavailable
 from byenatos_sdk.protocol.messages import Failure, Finish, Moved, SwapRequest, SwapState
@@ -180,6 +181,7 @@ async def test_a_target_that_dies_while_its_last_step_is_recorded_is_not_switche
 # ---- every order of events --------------------------------------------------------------------------------------
 
 SLOTS = {"main": "a", "side": "b"}
+ROOM_FOR_TWO = 90
 pick = st.integers(0, 7)
 
 
@@ -202,7 +204,10 @@ class Swaps(RuleBasedStateMachine):
         return self.loop.run_until_complete(bounded())
 
     async def _boot(self) -> None:
-        self.kernel = Rig(self.folder, SLOTS, fallback="c")
+        fallback = None if self.narrow else "c"
+        self.kernel = Rig(self.folder, SLOTS, fallback=fallback, memory_mib=dict.fromkeys("abc", 40))
+        if self.narrow:
+            self.kernel.policy = SwapPolicy(self.kernel.policy.swap, MemoryRules(ROOM_FOR_TWO), QueueRules(3))
         self.kernel.ignore_time()
         self.kernel.obedient = False
         self.journal_failed = False
@@ -211,8 +216,10 @@ class Swaps(RuleBasedStateMachine):
         self.steps: dict[int, list[SwapState]] = {}
         await self.kernel.start()
 
-    @initialize(serving=st.booleans())
-    def boot(self, serving) -> None:
+    @initialize(serving=st.booleans(), narrow=st.booleans())
+    def boot(self, serving, narrow) -> None:
+        """``narrow``: there is room for the models of the two slots and no other, so that swaps are sequential."""
+        self.narrow = narrow
         self.allowed = {slot: [(0, model)] for slot, model in SLOTS.items()}
         self.do(self._boot())
         if serving:
@@ -240,10 +247,13 @@ class Swaps(RuleBasedStateMachine):
 
         def observe(event) -> None:
             steps = self.steps.setdefault(event.id, [])
+            if event.mode == "sequential" and steps[-1] is event.state is SwapState.VALIDATED:
+                return  # the old model leaves
             assert event.state in (TRANSITIONS[steps[-1]] if steps else {SwapState.REQUESTED})
             steps.append(event.state)
             if SwapState.SWITCHED not in steps:
-                assert slot.unit is before, "the slot changed before the switch"
+                returned = event.mode == "sequential" and event.state is SwapState.FAILED
+                assert slot.unit is before or returned, "the slot changed before the switch"
             elif event.state is SwapState.SWITCHED:
                 assert slot.model == request.model
                 self.allowed[request.slot].append((event.id, request.model))
@@ -312,6 +322,10 @@ class Swaps(RuleBasedStateMachine):
         self.request(slot, model, strategy, "switched")
         self.settle()
         self.speak_all()
+        if self.narrow:
+            self.open(slot, in_session)
+            self.let_drained_drivers_leave()
+            self.settle()
         for target in [driver for driver in self.kernel.alive if driver not in known]:
             for step, act in (
                 ("loading", lambda: target.load and target.loaded()),  # noqa: B023 - called at once
@@ -426,6 +440,7 @@ class Swaps(RuleBasedStateMachine):
         board = kernel.switchboard
         for stream in board.live:
             waits = sum(unit.waiting.count(stream) for unit in kernel.drivers.units)
+            waits += sum(slot.queue is not None and stream in slot.queue for slot in kernel.routes.slots.values())
             runs = sum(list(one.streams.values()).count(stream) for one in kernel.drivers.instances)
             if stream.state is StreamState.RUNNING:
                 assert (waits, runs) == (0, 1)
@@ -494,6 +509,8 @@ class Swaps(RuleBasedStateMachine):
         assert all(kernel.terminal(number) for number in self.streams), "a stream has no terminal"
         assert not kernel.client.streams
         assert not kernel.turns._busy
+        assert not kernel.drivers.claims
+        assert all(slot.queue is None for slot in kernel.routes.slots.values())
         bound = {slot.unit for slot in kernel.routes.slots.values()}
         for unit in kernel.drivers.units:
             assert not unit.waiting

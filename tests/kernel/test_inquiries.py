@@ -38,7 +38,7 @@ class Asking:
     def __init__(self, kernel):
         self.kernel = kernel
         self.driver = kernel.driver("a")
-        self.inquiries = Inquiries(kernel.routes, kernel.turns._sessions)
+        self.inquiries = Inquiries(kernel.routes, kernel.turns.sessions)
 
     async def begin(self, method, parameters):
         task = asyncio.create_task(self.inquiries.ask(method, encode(parameters)))

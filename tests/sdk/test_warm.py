@@ -12,9 +12,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "system" / "harness"))
 from abacus import WIDTH, Abacus
 
 from byenatos_sdk.protocol import warm
-from byenatos_sdk.protocol.errors import InvalidRequest, NotFound
+from byenatos_sdk.protocol.control import LoadOrder
+from byenatos_sdk.protocol.errors import InvalidRequest, NotFound, Unsupported
+from byenatos_sdk.protocol.messages import InferenceRequest, user
 from byenatos_sdk.runtime.warm import WarmCalls
-from byenatos_sdk.warm import Arena, State
+from byenatos_sdk.warm import Arena, State, WarmState
 
 SIZE = 4096
 
@@ -26,7 +28,7 @@ def memory():
 
 @pytest.fixture
 def calls(memory):
-    return WarmCalls(Abacus({}), Arena(memoryview(memory)))
+    return WarmCalls(Abacus({}), Arena(memoryview(memory)), LoadOrder("m", max_tokens=7), continues=True)
 
 
 def call(calls, method, order=None):
@@ -56,6 +58,25 @@ def test_an_export_goes_where_it_was_told_to_and_a_restore_comes_from_there(call
     call(calls, "restore", warm.Restore("talk", (warm.Placed(1, 3, 640, 2 * WIDTH),)))
     holdings = msgspec.msgpack.decode(call(calls, "holdings"), type=list[warm.Holding])
     assert holdings == [warm.Holding("talk", 3, 3 * WIDTH)]
+
+
+def test_what_is_read_ahead_is_the_request_as_an_answer_would_see_it(calls, monkeypatch):
+    seen = []
+
+    async def read(request):
+        seen.append(request)
+        return 2
+
+    monkeypatch.setattr(calls._driver, "read", read)
+    order = warm.Read(InferenceRequest((user("count"),)), "0 1 ")
+    assert msgspec.msgpack.decode(call(calls, "read", order), type=warm.Reached) == warm.Reached(2)
+    [request] = seen
+    assert (request.partial, request.continued, request.sampling.max_tokens) == ("0 1 ", 4, 7)
+
+
+def test_a_driver_that_reads_nothing_ahead_says_so(calls):
+    with pytest.raises(Unsupported, match="Abacus reads no requests ahead"):
+        asyncio.run(WarmState.read(calls._driver, InferenceRequest((user("count"),))))
 
 
 @pytest.mark.parametrize(

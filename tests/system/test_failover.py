@@ -180,13 +180,18 @@ async def test_the_transcript_says_which_model_ended_a_turn_and_that_it_moved(as
     assert (answer.message.text, answer.state, answer.model, answer.moves) == (numbers(20), "complete", "echo", 1)
 
 
-async def test_the_slots_own_model_is_asked_first_as_soon_as_it_answers_again(ask, vendor):
+async def test_the_slots_own_model_is_asked_first_as_soon_as_it_answers_again(ask, kernel):
     await ask("default", FAULTS["529"][0])
+    async with kernel.client() as client:
+        slot = slot_of(await client.status())
+    assert (slot.state, slot.detail) == ("ready", "acme failed its last request (overloaded), which went to echo")
     done = {"index": 0, "delta": {"content": "here I am"}, "finish_reason": "stop"}
     chunk = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "acme", "choices": [done]}
     heard = await ask("default", Script.stream(b"data: " + json.dumps(chunk).encode() + b"\n\n", b"data: [DONE]\n\n"))
     assert text(heard) == "here I am"
     assert heard[-1].model == "acme"
+    async with kernel.client() as client:
+        assert not slot_of(await client.status()).detail
 
 
 def with_gap_timeout(home, model, seconds):

@@ -24,7 +24,9 @@ from http_front.exchange import Request
 MODELS = {
     "failing": {"tokens": 9, "rate": 100, "fault": "raise", "fault_after": 3},
     "slow": {"tokens": 3, "rate": 5},
+    "refuge": {"tokens": 9},
 }
+WHOLE = "0 1 2 3 4 5 6 7 8 "
 SAY_NOTHING = {"ollama"}
 """Formats whose clients take every byte for a part of the answer."""
 TERMINALS = (b"[DONE]", b"message_stop", b"response.completed", b'"done":true', b'"stop":true', b'"is_end":true')
@@ -33,9 +35,9 @@ layer = CompatibilityLayer()
 
 
 @asynccontextmanager
-async def answers(start_kernel):
+async def answers(start_kernel, **config):
     """Ask a model for a stream in a format; return the pieces that the front sends."""
-    kernel = start_kernel(models=MODELS, slots={name: name for name in MODELS})
+    kernel = start_kernel(models=MODELS, slots={name: name for name in MODELS}, **config)
     async with kernel.client() as client:
         await until_ready(client, *MODELS)
         front = Answering(client)
@@ -70,6 +72,14 @@ async def test_a_stream_that_breaks_off_says_so_in_every_format_and_never_ends_w
             assert deltas[-1].partial, name
             assert not any(isinstance(one, Finish) for one in deltas), name
             assert not any(mark in b"".join(pieces) for mark in TERMINALS), name
+
+
+async def test_a_stream_that_goes_on_at_the_fallback_is_one_whole_answer_in_every_format(start_kernel):
+    async with answers(start_kernel, fallback="refuge") as ask:
+        for name, pieces in await in_every_format(ask, "failing"):
+            deltas = decoded(name, pieces)
+            assert "".join(one.text for one in deltas if isinstance(one, TextDelta)) == WHOLE, name
+            assert isinstance(deltas[-1], Finish), name
 
 
 async def test_while_nothing_comes_each_format_says_what_its_clients_pass_over(start_kernel, monkeypatch):

@@ -11,6 +11,7 @@ import pytest
 from kernel_process import KernelProcess, instance_of, is_counted, numbers, slot_of, until, until_ready, write_config
 from plugin_folder import write_plugin
 
+from byenatos_kernel import trials
 from byenatos_sdk.home import Home
 from byenatos_sdk.protocol.errors import ByenatosError
 from byenatos_sdk.protocol.messages import InstanceState, Moved, SwapEvent
@@ -116,6 +117,8 @@ async def test_a_driver_with_warm_state_moves_its_answers_with_it(serving):
         assert (event.moved_streams, event.warm_streams) == (8, 8)
         assert "exact" not in event.detail
         assert [one.moves for one in heard] == [["swap"]] * 8
+        assert [(move.level, move.bytes // 64 == move.positions) for move in event.sessions] == [("kv", True)] * 8
+        assert all(0 < move.pause_s < trials.FLOOR_S for move in event.sessions)
         status = await until(client, lambda status: len(status.instances) == 1)
         assert status.instances[0].epoch > before
 
@@ -144,6 +147,18 @@ async def test_what_goes_wrong_before_the_answer_has_moved_moves_it_by_text(serv
     async with serving() as (client, swapper):
         event, [answer] = await reload_under(client, swapper, fault)
         assert (event.moved_streams, event.warm_streams, answer.moves) == (1, 0, ["swap"])
+
+
+async def test_a_target_that_does_not_read_ahead_reads_what_has_moved(serving):
+    async with serving("loner") as (client, swapper):
+        event, [answer] = await reload_under(client, swapper, "read refuses")
+        assert (event.moved_streams, event.warm_streams, answer.moves) == (1, 0, ["swap"])
+
+
+async def test_an_answer_stays_where_it_is_when_its_target_dies_while_it_reads(serving):
+    async with serving("loner") as (client, swapper):
+        event, [answer] = await reload_under(client, swapper, "read dies")
+        assert (event.moved_streams, answer.moves) == (0, [])
 
 
 @pytest.mark.parametrize("fault", ["resume fails", "resume says nothing"])

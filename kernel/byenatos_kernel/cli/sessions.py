@@ -1,4 +1,4 @@
-"""``byenatos sessions``: list, show and remove the conversations that the kernel keeps."""
+"""``byenatos sessions``: list, show, move and remove the conversations that the kernel keeps."""
 
 from typing import Annotated
 
@@ -8,7 +8,7 @@ from byenatos_kernel.cli.options import JsonOption, home_of
 from byenatos_kernel.cli.screen import dim, moment, printable, say, show_json, show_table
 from byenatos_sdk.protocol.control import SessionTranscript
 
-__all__ = ["hibernate", "list_sessions", "prefill", "remove", "show", "show_transcript", "wake"]
+__all__ = ["hibernate", "list_sessions", "move", "prefill", "remove", "show", "show_transcript", "wake"]
 
 
 def list_sessions(context: typer.Context, *, as_json: JsonOption = False) -> None:
@@ -45,6 +45,8 @@ def show(
 
 def show_transcript(found: SessionTranscript) -> None:
     """Print a transcript, each turn under who spoke and how it came about."""
+    if found.info.home:
+        say(dim(printable(f"moved to {found.info.home}; `byenatos sessions move {found.info.id} --back` returns it")))
     for turn in found.turns:
         notes = [turn.model] if turn.model else []
         notes += ["cut short"] if turn.state == "partial" else []
@@ -91,6 +93,31 @@ def wake(context: typer.Context, session: _One, *, as_json: JsonOption = False) 
         show_json(found)
     else:
         say(f"{session} is awake: {found.positions} positions at {found.model}")
+
+
+def move(
+    context: typer.Context,
+    session: _One,
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="The model that is to answer it.")] = None,
+    *,
+    back: Annotated[bool, typer.Option("--back", help="Have its slot answer it again.")] = False,
+    now: Annotated[bool, typer.Option("--now", help="Move it in the middle of an answer, not after it.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Have a model answer a session from now on, whatever its slot is swapped to."""
+    from byenatos_sdk.client import Client
+
+    if back == (model is not None):
+        raise typer.BadParameter("expected MODEL or --back")
+    with Client(home_of(context)) as client:
+        if model is not None:
+            found = client.move_session(session, model, now=now)
+        else:
+            found = client.move_session_back(session, now=now)
+    if as_json:
+        show_json(found)
+    else:
+        say(printable(f"{session} is answered by {model or 'its slot'}; it moved by {found.level}"))
 
 
 def remove(

@@ -38,8 +38,11 @@ def slots(context: typer.Context, *, as_json: JsonOption = False) -> None:
 def show_slots(found: Iterable[SlotInfo]) -> None:
     """Print slots as a table."""
     show_table(
-        ("slot", "model", "state", "streams", "detail"),
-        ((slot.name, slot.model or "-", slot.state, str(slot.streams), slot.detail) for slot in found),
+        ("slot", "model", "state", "streams", "waiting", "detail"),
+        (
+            (slot.name, slot.model or "-", slot.state, str(slot.streams), str(slot.waiting), slot.detail)
+            for slot in found
+        ),
     )
 
 

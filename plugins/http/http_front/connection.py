@@ -192,15 +192,17 @@ class Connection(asyncio.Protocol):
         chunked = request.version == "1.1"
         framing = b"transfer-encoding: chunked\r\n" if chunked else b""
         framing += b"" if keep else b"connection: close\r\n"
-        framing += _said_id(request.id)
-        head = self._server.heads.head(200, stream.content_type, stream.headers, framing)
+        head = self._server.heads.head(200, stream.content_type, stream.headers, framing, request.id)
         pieces = stream.pieces
         try:
             if request.method != "HEAD":
                 async for piece in pieces:
                     if not piece:
                         continue
-                    self._write(head + b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else head + piece)
+                    if chunked and getattr(pieces, "over", False):
+                        self._write(b"%b%x\r\n%b\r\n0\r\n\r\n" % (head, len(piece), piece))
+                        return keep
+                    self._write(b"%b%x\r\n%b\r\n" % (head, len(piece), piece) if chunked else head + piece)
                     head = b""
                     if self._room is not None:
                         await self._room.wait()
@@ -227,14 +229,12 @@ class Connection(asyncio.Protocol):
             self._transport.write(data)
 
     def _head(self, answer: Response, *, close: bool, old: bool = False, id: str = "") -> bytes:
-        framing = _said_id(id) if id else b""
-        if answer.status not in _NO_BODY:
-            framing += b"content-length: %d\r\n" % len(answer.body)
+        framing = b"" if answer.status in _NO_BODY else b"content-length: %d\r\n" % len(answer.body)
         if close:
             framing += b"connection: close\r\n"
         elif old:
             framing += b"connection: keep-alive\r\n"
-        return self._server.heads.head(answer.status, answer.content_type, answer.headers, framing)
+        return self._server.heads.head(answer.status, answer.content_type, answer.headers, framing, id)
 
     # ---- deadlines and bounds ------------------------------------------------------------------------------------
 
@@ -303,8 +303,3 @@ class Connection(asyncio.Protocol):
             self._transport.write_eof()
             if self._read_paused:
                 self._transport.resume_reading()
-
-
-def _said_id(id: str) -> bytes:
-    """Say a request's id in the two headers in which vendors' clients look for it."""
-    return f"x-request-id: {id}\r\nrequest-id: {id}\r\n".encode() if id else b""

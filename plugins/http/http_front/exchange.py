@@ -100,6 +100,9 @@ class Response(NamedTuple):
 class Stream(NamedTuple):
     """An answer in pieces. Closing ``pieces`` early is how the handler hears that the client has left.
 
+    Where they have an attribute ``over``, it says whether the piece that they gave was the last one: the end then goes
+    with it.
+
     Once a piece was sent there is no status left to say an error with: a piece that is an exception's is written by the
     handler itself, in the words of its format; an exception that it lets through cuts the connection.
     """

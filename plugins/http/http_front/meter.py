@@ -66,10 +66,11 @@ class Meter:
         status = answer.status if isinstance(answer, Response) else 200
         key = (route, method, status)
         self.answered[key] = self.answered.get(key, 0) + 1
-        if route not in self.durations:
-            self.durations[route] = Tally()
+        tally = self.durations.get(route)
+        if tally is None:
+            tally = self.durations[route] = Tally()
         now = self._loop.time()
-        self.durations[route].add(now - begun)
+        tally.add(now - begun)
         if method == "POST" and not route.startswith(_OWN):
             self.recent.append((now, now - begun))
         if name := request.client.name:

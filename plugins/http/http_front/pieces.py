@@ -74,6 +74,11 @@ class Pieces:
             self._failed = True
             return self._encoder.encode([Failure(error.code, error.message, error.retry_after_s, partial=True)])
 
+    @property
+    def over(self) -> bool:
+        """Whether the piece that was given last was the last one."""
+        return self._failed or self._stream.ended
+
     async def aclose(self) -> None:
         """Leave the stream; what runs for it is stopped."""
         self._timer.cancel()

@@ -104,12 +104,18 @@ class Reader:
 
     def on_url(self, url: bytes) -> None:
         """A piece of the target."""
-        if self._counts(len(url)):
+        self._head_bytes += len(url)
+        if self._head_bytes > self._limits.head_bytes:
+            self._refuse_head()
+        elif self.refused is None:
             self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header; of one that is there twice the values are joined, except where that would hide a trick."""
-        if not self._counts(len(name) + len(value)) or self.phase is Phase.BODY:
+        self._head_bytes += len(name) + len(value)
+        if self._head_bytes > self._limits.head_bytes:
+            self._refuse_head()
+        if self.refused is not None or self.phase is Phase.BODY:
             return
         headers = self._headers
         key = name.decode("latin-1").lower()
@@ -211,11 +217,8 @@ class Reader:
         self._parser = httptools.HttpRequestParser(self)
         return b"%b %b HTTP/%b\r\n%b\r\n" % (method, self._target, version, lines.encode())
 
-    def _counts(self, size: int) -> bool:
-        self._head_bytes += size
-        if self._head_bytes > self._limits.head_bytes:
-            self.refuse(Response(b"the head of the request is too large\n", 431, "text/plain"))
-        return self.refused is None
+    def _refuse_head(self) -> None:
+        self.refuse(Response(b"the head of the request is too large\n", 431, "text/plain"))
 
     def _refuse_body(self) -> None:
         limit = self._limits.body_bytes

@@ -162,6 +162,42 @@ async def test_pieces_are_chunks_and_empty_ones_do_not_end_the_answer(serving: A
         await script.closed.wait()
 
 
+class Known:
+    """Pieces that know which of them is the last one; another one is not there to be asked for."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self.left = list(pieces)
+        self.closed = False
+
+    @property
+    def over(self) -> bool:
+        return not self.left
+
+    def __aiter__(self) -> "Known":
+        return self
+
+    async def __anext__(self) -> bytes:
+        return self.left.pop(0)
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+async def test_the_end_goes_with_the_piece_that_is_known_to_be_the_last(serving: Any) -> None:
+    made: list[Known] = []
+
+    async def answer(_: Request) -> Stream:
+        made.append(Known(b"one", b"two"))
+        return Stream(made[-1], "text/event-stream")
+
+    async with serving(answer) as served:
+        client = await served.connect()
+        for _ in range(2):
+            await client.send(GET)
+            assert (await client.answer()).body == b"onetwo"
+    assert [one.closed for one in made] == [True, True]
+
+
 # ---- expect ---------------------------------------------------------------------------------------------------------
 
 

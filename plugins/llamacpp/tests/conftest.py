@@ -16,7 +16,8 @@ from byenatos_sdk.protocol.messages import InferenceRequest, Message, Sampling
 FOLDER = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(FOLDER), str(Path(__file__).resolve().parent)]
 
-from recorded_call import RecordedCall  # noqa: E402  (in the folder that was just named)
+from moving import Fresh, Mover  # noqa: E402  (in the folder that was just named)
+from recorded_call import RecordedCall  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -79,3 +80,17 @@ def ask() -> Callable[..., RecordedCall]:
         return call
 
     return send
+
+
+@pytest.fixture
+def mover(recorded: Any) -> Mover:
+    """Begins answers, and moves them."""
+    return Mover(recorded)
+
+
+@pytest.fixture
+def fresh(driver_class: Any, models: Path) -> Iterator[Fresh]:
+    """Make instances of real models by their name."""
+    instances = Fresh(driver_class, models)
+    yield instances
+    instances.close()

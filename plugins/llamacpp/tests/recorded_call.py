@@ -39,8 +39,8 @@ class RecordedCall:
         with self._changed:
             assert self._changed.wait_for(lambda: len(self.deltas) >= count, CEILING_S)
 
-    def wait(self) -> Any:
+    def wait(self, ceiling_s: float = CEILING_S) -> Any:
         with self._changed:
-            assert self._changed.wait_for(lambda: self.end is not None, CEILING_S)
+            assert self._changed.wait_for(lambda: self.end is not None, ceiling_s)
         assert self.end is self.deltas[-1]
         return self.end

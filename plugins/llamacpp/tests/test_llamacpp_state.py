@@ -5,145 +5,16 @@ what came out is resumed in another instance. The first instance then goes on as
 """
 
 import asyncio
-import itertools
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from moving import INVENTORS, PARAGRAPH, Copy, Fresh, Mover, ended, said
 
-from byenatos_sdk.driver import Model
 from byenatos_sdk.protocol.errors import InvalidRequest, NotFound, Overloaded
-from byenatos_sdk.protocol.messages import Failure, Finish, InferenceRequest, Message, Sampling, assistant, user
-from byenatos_sdk.protocol.warm import Piece
+from byenatos_sdk.protocol.messages import Failure, Finish, assistant, user
 from byenatos_sdk.warm import Resumption, State
 
 pytestmark = pytest.mark.model
-
-PARAGRAPH = (
-    "The history of computing is a long story of abstraction. Early machines were programmed with wires and switches, "
-    "and every program was a physical object. Later, operating systems hid the hardware behind files and drivers. "
-)
-ROOM = 8 << 20
-
-
-class Copy:
-    """Pieces of one subject, as they were exported."""
-
-    def __init__(self, driver: Any, subject: int | str) -> None:
-        self.driver = driver
-        self.subject = subject
-        self.pieces: list[tuple[Piece, bytearray]] = []
-
-    @property
-    def stop(self) -> int:
-        return self.pieces[-1][0].stop if self.pieces else 0
-
-    async def more(self, *, freeze: bool = False, room: int = ROOM) -> Piece:
-        into = bytearray(room)
-        take = self.driver.freeze if freeze else self.driver.export
-        piece: Piece = await take(self.subject, self.stop, memoryview(into))
-        if piece.stop > piece.start or not self.pieces:
-            self.pieces.append((piece, into[: piece.size]))
-        else:
-            self.pieces[-1] = (
-                Piece(self.pieces[-1][0].start, piece.stop, self.pieces[-1][0].size, piece.progress),
-                self.pieces[-1][1],
-            )
-        return piece
-
-    async def up_to(self, position: int) -> None:
-        while self.stop < position:
-            await self.driver.reach(self.subject, self.stop + 1)
-            await self.more()
-
-    @property
-    def states(self) -> tuple[State, ...]:
-        return tuple(
-            State(piece.start, piece.stop, memoryview(bytearray(data)))
-            for piece, data in self.pieces
-            if piece.stop > piece.start
-        )
-
-    @property
-    def progress(self) -> bytes:
-        return self.pieces[-1][0].progress
-
-
-class Mover:
-    """Begins answers, and moves them."""
-
-    def __init__(self, recorded: Callable[[InferenceRequest, int], Any]) -> None:
-        self._recorded = recorded
-        self._numbers = itertools.count(1)
-
-    def begin(self, driver: Any, *messages: Message, format: dict[str, Any] | None = None, **sampling: Any) -> Any:
-        sampling.setdefault("logit_bias", {2: -100.0})
-        request = InferenceRequest(messages, sampling=Sampling(**sampling), response_format=format)
-        call = self._recorded(request, next(self._numbers))
-        assert driver.serve(call)
-        return call
-
-    def go_on(self, driver: Any, call: Any, resumption: Resumption) -> Any:
-        resumed = self._recorded(call.request, call.id)
-        driver.resume(resumed, resumption)
-        return resumed
-
-    async def move(self, source: Any, target: Any, call: Any) -> tuple[str, str]:
-        """The same answer twice: as it stayed, and as it moved in its middle."""
-        copy = Copy(source, call.id)
-        await said(call, 3)
-        while (piece := await copy.more()).stop - piece.start > 16:
-            pass
-        await copy.more(freeze=True)
-        before = call.text
-        await target.restore(call.id, copy.states[:-1])
-        resumed = self.go_on(target, call, Resumption(before, copy.progress, copy.states[-1:]))
-        await ended(resumed)
-        await source.thaw(call.id)
-        await ended(call)
-        return call.text, before + resumed.text
-
-
-async def ended(call: Any) -> Any:
-    return await asyncio.to_thread(call.wait)
-
-
-async def said(call: Any, deltas: int) -> None:
-    await asyncio.to_thread(call.wait_for_deltas, deltas)
-
-
-@pytest.fixture
-def mover(recorded: Any) -> Mover:
-    return Mover(recorded)
-
-
-class Fresh:
-    """Instances with a context that nobody has used before, so that all that lies in it lies in order."""
-
-    def __init__(self, driver_class: Any, models: Path) -> None:
-        self._driver_class = driver_class
-        self._models = models
-        self._started: list[Any] = []
-
-    def __call__(self, name: str, **settings: Any) -> Any:
-        driver = self._driver_class({})
-        settings.setdefault("threads", 1)  # and not what two measurements may see differently
-        model = Model(name, self._models / f"{name}.gguf", settings, digest=f"of {name}")
-        asyncio.run(driver.start(model))
-        self._started.append(driver)
-        return driver
-
-    def close(self) -> None:
-        for driver in self._started:
-            asyncio.run(driver.stop())
-
-
-@pytest.fixture
-def fresh(driver_class: Any, models: Path) -> Iterator[Fresh]:
-    instances = Fresh(driver_class, models)
-    yield instances
-    instances.close()
 
 
 @pytest.fixture
@@ -151,63 +22,6 @@ def pair(fresh: Fresh) -> tuple[Any, Any]:
     """Two instances of the same model, of the same fingerprint."""
     return fresh("smollm2", n_ctx=2048, parallel=3), fresh("smollm2", n_ctx=2048, parallel=3)
 
-
-@pytest.fixture(scope="module")
-def reader(driver_class: Any, models: Path) -> Iterator[Any]:
-    """An instance that has read a long text once."""
-    instances = Fresh(driver_class, models)
-    yield instances("smollm2", n_ctx=8192, parallel=3)
-    instances.close()
-
-
-@pytest.fixture(scope="module")
-def long(reader: Any, request: pytest.FixtureRequest) -> dict[int, Message]:
-    """Questions of so many tokens; the longest that a test asks for has been read, once."""
-    texts = {512: PARAGRAPH * 12, 2048: PARAGRAPH * 50, 4096: PARAGRAPH * 101}
-    longest = max(item.callspec.params.get("length", 0) for item in request.session.items if hasattr(item, "callspec"))
-    asyncio.run(reader.prefill("long", (user(texts[longest]),)))
-    return {length: user(text) for length, text in texts.items() if length <= longest}
-
-
-SAMPLED = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
-
-
-@pytest.mark.parametrize("sampling", [{"temperature": 0.0}, SAMPLED], ids=["greedy", "drawn"])
-@pytest.mark.parametrize("length", [*(pytest.param(length, marks=pytest.mark.long) for length in (4096, 2048)), 512])
-def test_an_answer_that_moves_goes_on_in_the_same_words(
-    reader: Any, long: dict[int, Message], fresh: Fresh, mover: Mover, length: int, sampling: dict[str, Any]
-) -> None:
-    source, target = fresh("smollm2", n_ctx=4608), fresh("smollm2", n_ctx=4608)
-
-    async def run() -> None:
-        copy = Copy(reader, "long")  # what is shorter begins as the longest does
-        await copy.up_to(length - 40)
-        await source.restore("begun", copy.states)
-        call = mover.begin(source, long[length], max_tokens=12 + length // 128, **sampling)
-        stayed, went = await mover.move(source, target, call)
-        assert call.end.usage.input_tokens == pytest.approx(length, rel=0.05)
-        assert went == stayed
-        assert len(stayed) > 20
-        assert await source.fingerprint() == await target.fingerprint()
-
-    asyncio.run(run())
-
-
-INVENTORS = {
-    "type": "json_schema",
-    "json_schema": {
-        "name": "inventors",
-        "schema": {
-            "type": "array",
-            "minItems": 3,
-            "items": {
-                "type": "object",
-                "properties": {"name": {"type": "string"}, "born": {"type": "integer"}},
-                "required": ["name", "born"],
-            },
-        },
-    },
-}
 
 STORY = user("Tell me a story about the sea.")
 

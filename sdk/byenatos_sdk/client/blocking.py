@@ -30,6 +30,7 @@ from byenatos_sdk.protocol.control import (
     ListRefreshed,
     LoadRequest,
     ModelInfo,
+    MoveOrder,
     Named,
     RefreshRequest,
     ReloadRequest,
@@ -50,6 +51,7 @@ from byenatos_sdk.protocol.messages import (
     Message,
     ModelSpecification,
     SessionInfo,
+    SessionMove,
     SwapEvent,
     SwapRequest,
     SwapStrategy,
@@ -322,6 +324,17 @@ class Client:
     def transcript(self, id: str) -> SessionTranscript:
         """Return a stored conversation with all of its turns."""
         return self._call("session", Named(id), SessionTranscript)
+
+    def move_session(self, id: str, model: str, *, now: bool = False) -> SessionMove:
+        """Have a stored conversation answered by ``model`` from now on; returns once it has moved, and says how.
+
+        It moves when what is being answered has ended, or ``now``, in the middle of it.
+        """
+        return self._call("session_move", MoveOrder(id, model, now), SessionMove)
+
+    def move_session_back(self, id: str, *, now: bool = False) -> SessionMove:
+        """Have a stored conversation answered by its slot again."""
+        return self._call("session_move", MoveOrder(id, now=now), SessionMove)
 
     def prefill_session(self, id: str) -> SessionState:
         """Have the model of its slot read a stored conversation ahead, so that the next turn begins at once."""

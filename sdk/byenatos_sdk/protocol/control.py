@@ -17,6 +17,7 @@ from byenatos_sdk.protocol.messages import (
     ModelHealthStatus,
     ModelSpecification,
     SessionInfo,
+    SessionMove,
     SwapEvent,
     SwapRequest,
     SwapStrategy,
@@ -45,6 +46,7 @@ __all__ = [
     "ModelInfo",
     "ModelState",
     "ModelUsage",
+    "MoveOrder",
     "Named",
     "PluginInfo",
     "PluginState",
@@ -91,6 +93,17 @@ class KeepOrder(Value, frozen=True):
     slot: str
     messages: tuple[Message, ...]
     note: bytes
+
+
+class MoveOrder(Value, frozen=True, omit_defaults=True):
+    """Move a conversation to ``model``, which answers it from then on; without one, back to its slot.
+
+    It goes when what is being answered has ended, or ``now``, in the middle of it.
+    """
+
+    session: str
+    model: str = ""
+    now: bool = False
 
 
 class LoadRequest(Value, frozen=True, omit_defaults=True):
@@ -221,7 +234,10 @@ class Renewal(Value, frozen=True, omit_defaults=True):
 
 
 class SlotInfo(Value, frozen=True, omit_defaults=True):
-    """A slot and what it is bound to. ``state``: ``ready``, ``loading``, ``degraded``, ``unavailable`` or ``empty``."""
+    """A slot and what it is bound to. ``state``: ``ready``, ``loading``, ``degraded``, ``unavailable`` or ``empty``.
+
+    ``waiting`` requests have been accepted and wait until it is served.
+    """
 
     name: str
     model: str
@@ -230,6 +246,7 @@ class SlotInfo(Value, frozen=True, omit_defaults=True):
     streams: int = 0
     swap: SwapEvent | None = None
     detail: str = ""
+    waiting: int = 0
 
 
 class FrontInfo(Value, frozen=True, omit_defaults=True):
@@ -322,7 +339,10 @@ class TriggerInfo(Value, frozen=True, omit_defaults=True):
 
 
 class Turn(Value, frozen=True, omit_defaults=True):
-    """One stored turn. ``state``: ``complete``, or ``partial`` when the answer was cut short."""
+    """One stored turn. ``state``: ``complete``, or ``partial`` when the answer was cut short.
+
+    ``model`` is the one that said its end, ``moves`` how often it went on at another place until then.
+    """
 
     number: int
     message: Message
@@ -450,6 +470,7 @@ METHODS: Final[dict[str, tuple[type[Struct], Any]]] = {
     "count_tokens": (InferenceRequest, TokenCount),
     "vendor_models": (Named, list[ModelSpecification]),
     "refresh_models": (RefreshRequest, list[ListRefreshed]),
+    "session_move": (MoveOrder, SessionMove),
     "session_prefill": (Named, SessionState),
     "session_hibernate": (Named, SessionState),
     "session_wake": (Named, SessionState),

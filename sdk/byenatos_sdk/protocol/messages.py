@@ -527,7 +527,10 @@ MOST_SESSION_MOVES = 64
 
 
 class SessionInfo(Value, frozen=True, omit_defaults=True):
-    """A conversation the kernel keeps. Times in seconds since the epoch."""
+    """A conversation the kernel keeps. Times in seconds since the epoch.
+
+    ``home`` is the model that it was moved to by hand; empty if it is answered by its slot.
+    """
 
     id: str
     slot: str
@@ -536,3 +539,4 @@ class SessionInfo(Value, frozen=True, omit_defaults=True):
     updated_at: float
     turns: int
     title: str = ""
+    home: str = ""

@@ -18,6 +18,7 @@ has the feature ``warm``; parameters and results are maps in msgpack:
 ``restore``     :class:`Restore`            nothing; the pieces in the arena continue what the subject has
 ``release``     :class:`Subject`            nothing; the subject's state is dropped (a running answer is stopped)
 ``prefill``     :class:`Prefill`            :class:`Reached`; the conversation is read and kept for the session
+``read``        :class:`Read`               :class:`Reached`; the request is read and kept for whoever begins like it
 ==============  ==========================  ==========================================================================
 """
 
@@ -25,7 +26,7 @@ from typing import Final, TypeAlias
 
 from msgspec import Struct
 
-from byenatos_sdk.protocol.messages import Message, Value
+from byenatos_sdk.protocol.messages import InferenceRequest, Message, Value
 
 __all__ = [
     "WARM",
@@ -37,6 +38,7 @@ __all__ = [
     "Prefill",
     "Reach",
     "Reached",
+    "Read",
     "Restore",
     "Subject",
     "SubjectId",
@@ -130,3 +132,10 @@ class Prefill(Value, frozen=True):
 
     session: str
     messages: tuple[Message, ...]
+
+
+class Read(Value, frozen=True):
+    """Read a request and the beginning of its answer, ahead of a move: what begins like it is not read again."""
+
+    request: InferenceRequest
+    partial: str = ""

@@ -188,7 +188,7 @@ class _Process:
                     specification = await driver.start(model)
                 arena = Arena.inherited()
                 if isinstance(driver, WarmState) and arena is not None:
-                    self._warm = WarmCalls(driver, arena)
+                    self._warm = WarmCalls(driver, arena, order, continues=driver.continues)
                 body = self._describe(driver, order, specification)
                 self._driver = driver
                 self._put(0, Ready(body))

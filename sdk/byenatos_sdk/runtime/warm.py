@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from byenatos_sdk.protocol.control import LoadOrder
 from byenatos_sdk.protocol.errors import InvalidRequest
 from byenatos_sdk.protocol.frames import Resume
 from byenatos_sdk.protocol.warm import (
@@ -16,10 +17,12 @@ from byenatos_sdk.protocol.warm import (
     Prefill,
     Reach,
     Reached,
+    Read,
     Restore,
     Subject,
 )
 from byenatos_sdk.runtime.plugin import checked
+from byenatos_sdk.runtime.request import complete
 from byenatos_sdk.runtime.stream import Stream
 from byenatos_sdk.warm import Arena, Resumption, State, WarmState
 
@@ -33,9 +36,11 @@ _NOTHING = b""
 class WarmCalls:
     """Carries out calls; each of :attr:`methods` is a method of the driver with the arena's memory filled in."""
 
-    def __init__(self, driver: WarmState, arena: Arena) -> None:
+    def __init__(self, driver: WarmState, arena: Arena, order: LoadOrder, *, continues: bool) -> None:
         self._driver = driver
         self._arena = arena
+        self._order = order
+        self._continues = continues
         self.methods: dict[str, Callable[[bytes], Awaitable[bytes]]] = {
             "fingerprint": self._fingerprint,
             "holdings": self._holdings,
@@ -46,6 +51,7 @@ class WarmCalls:
             "restore": self._restore,
             "release": self._release,
             "prefill": self._prefill,
+            "read": self._read_request,
         }
 
     async def call(self, method: str, body: bytes) -> bytes:
@@ -101,6 +107,11 @@ class WarmCalls:
     async def _prefill(self, body: bytes) -> bytes:
         order = _read(body, Prefill)
         return self._checked(Reached(await self._driver.prefill(order.session, order.messages)), Reached, "prefill")
+
+    async def _read_request(self, body: bytes) -> bytes:
+        order = _read(body, Read)
+        request = complete(order.request, order.partial, self._order, continues=self._continues)
+        return self._checked(Reached(await self._driver.read(request)), Reached, "read")
 
     def _states(self, pieces: Iterable[Placed]) -> Iterable[State]:
         for piece in pieces:

@@ -139,6 +139,8 @@ def test_a_question_can_come_from_standard_input(run, ready, monkeypatch, tmp_pa
         ("sessions", "hibernate", "nosuch"),
         ("sessions", "wake", "nosuch"),
         ("sessions", "prefill", "nosuch"),
+        ("sessions", "move", "nosuch", "echo"),
+        ("swaps", "cancel", "nosuch"),
     ],
     ids=" ".join,
 )
@@ -166,6 +168,10 @@ def test_each_line_of_a_pipe_is_a_turn_and_the_session_can_be_continued(run, rea
     turns = read(SessionTranscript, run("sessions", "show", session, "--json").out).turns
     assert [turn.message.text for turn in turns] == ["first", "first", "/second", "/second", "third", "third"]
     assert "third" in run("sessions", "show", session).out
+    assert "is answered by echo-two" in run("sessions", "move", session, "echo-two").out
+    assert "moved to echo-two" in run("sessions", "show", session).out
+    assert "is answered by its slot" in run("sessions", "move", session, "--back").out
+    assert run("sessions", "move", session).code == 2
     assert run("sessions", "rm", session).code == 0
     assert session not in [one.id for one in read(list[SessionInfo], run("sessions", "list", "--json").out)]
 

@@ -38,6 +38,7 @@ from byenatos_sdk.protocol.messages import (
     Message,
     Moved,
     SessionInfo,
+    SessionMove,
     SwapEvent,
     SwapState,
     Text,
@@ -512,6 +513,7 @@ def test_a_session_names_itself_in_every_turn(home, peer, answers):
 INSTANCE = control.InstanceInfo(1, "echo", "m", InstanceState.READY)
 STATUS = control.KernelStatus("1", 1, "/h", "ipc:///h", 1.0, 1, 0.5, 1, 0, 0, 0)
 RENEWAL = control.Renewal("d", "2", "ab" * 32, ("m",), ("s",))
+MOVE = SessionMove("s", "kv", 5, 320)
 SWAP = SwapEvent(7, "default", "a", "b", "graceful", SwapState.RETIRED, 1.0)
 TRANSCRIPT = control.SessionTranscript(SessionInfo("s", "default", "me", 1.0, 2.0, 1), (control.Turn(1, user("Hi")),))
 
@@ -533,6 +535,14 @@ TRANSCRIPT = control.SessionTranscript(SessionInfo("s", "default", "me", 1.0, 2.
         (lambda c: c.sessions(), "sessions", {}, [TRANSCRIPT.info]),
         (lambda c: c.transcript("s"), "session", {"name": "s"}, TRANSCRIPT),
         (lambda c: c.remove_session("s"), "session_remove", {"name": "s"}, control.Empty()),
+        (
+            lambda c: c.move_session("s", "m", now=True),
+            "session_move",
+            {"session": "s", "model": "m", "now": True},
+            MOVE,
+        ),
+        (lambda c: c.move_session_back("s"), "session_move", {"session": "s"}, MOVE),
+        (lambda c: c.cancel_swap("default"), "swap_cancel", {"name": "default"}, SWAP),
         (lambda c: c.prefill_session("s"), "session_prefill", {"name": "s"}, control.SessionState("s", "m", 5)),
         (lambda c: c.hibernate_session("s"), "session_hibernate", {"name": "s"}, control.SessionState("s", "m", 5, 9)),
         (lambda c: c.wake_session("s"), "session_wake", {"name": "s"}, control.SessionState("s", "m", 5)),

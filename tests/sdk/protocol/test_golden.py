@@ -86,6 +86,7 @@ VALUES = [
     SESSION,
     control.Empty(),
     control.Named("s1"),
+    control.MoveOrder("s1", "m", now=True),
     control.LoadRequest("m", "coder"),
     control.ReloadRequest("m", "immediate"),
     control.DriverRequest("echo", "immediate"),
@@ -133,6 +134,7 @@ VALUES = [
     warm.Export(7, 2, 4096, 640),
     warm.Restore("s1", (warm.Placed(0, 2, 4096, 640),)),
     warm.Prefill("s1", (MESSAGE,)),
+    warm.Read(messages.InferenceRequest((MESSAGE,)), "The "),
 ]  # fmt: skip
 DELTAS = [
     messages.TextDelta("Grüße"),
@@ -228,6 +230,7 @@ LATER = [
     ("value.ModelSpecification.2", messages.ModelSpecification("m", settings={"base_url": "https://example.org"})),
     ("value.ModelInfo.2", control.ModelInfo("m", "openai", "available", offered_at=1.5)),
     ("value.ModelSpecification.3", msgspec.structs.replace(SPECIFICATION, memory_bytes=300_000_000)),
+    ("value.SlotInfo.2", msgspec.structs.replace(SLOT, state="loading", waiting=12)),
     ("value.ProbeOrder.2", control.ProbeOrder("/model", {"n_ctx": 4096})),
     ("value.LoadOrder.2", control.LoadOrder("m", digest="ab" * 32, declared=SPECIFICATION, strict=True)),
     ("value.LoadOrder.3", control.LoadOrder("m", background=True)),
@@ -238,6 +241,7 @@ LATER = [
         ),
     ),
     ("value.SessionTranscript.2", control.SessionTranscript(SESSION, (TURN,), b"note")),
+    ("value.SessionInfo.2", msgspec.structs.replace(SESSION, home="m")),
     ("value.SwapEvent.2", msgspec.structs.replace(SWAP, warm_streams=2)),
     ("value.SwapEvent.3", msgspec.structs.replace(SWAP, cause="slow", mode="sequential", sessions=(MOVE,))),
     ("value.SwapRequest.2", messages.SwapRequest("default", "b", "session_aware", force=True, keep_old_s=5.0)),

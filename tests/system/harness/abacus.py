@@ -14,7 +14,7 @@ import msgspec
 
 from byenatos_sdk.driver import Call, Driver
 from byenatos_sdk.protocol.errors import InvalidRequest, Unavailable
-from byenatos_sdk.protocol.messages import Finish, Message, Usage
+from byenatos_sdk.protocol.messages import Finish, InferenceRequest, Message, Usage
 from byenatos_sdk.protocol.warm import Fingerprint, Holding, Piece, SubjectId
 from byenatos_sdk.warm import Resumption, State, WarmState, missing
 
@@ -179,3 +179,11 @@ class Abacus(WarmState, Driver):
     async def prefill(self, session: str, messages: tuple[Message, ...]) -> int:
         self._restored[session] = len(messages)
         return len(messages)
+
+    async def read(self, request: InferenceRequest) -> int:
+        fault = request.extra.get("abacus", {}).get("fault", "")
+        if fault == "read refuses":
+            raise Unavailable("this abacus reads nothing")
+        if fault == "read dies":
+            os._exit(3)
+        return request.partial.count(" ")
