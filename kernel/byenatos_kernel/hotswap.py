@@ -399,8 +399,9 @@ class HotSwapManager:
         """Switched -> draining -> retired: the old unit goes once nothing needs it, not even as the way back."""
         probation = self.probations.of(swap, slot)
         kept = probation.sentence if probation is not None else ""
-        said = "; ".join(filter(None, (swap.event.detail, kept)))
-        swap.advance(SwapState.DRAINING, detail=said, draining=swap.event.draining_streams)
+        said = swap.event.detail
+        detail = "; ".join(filter(None, (said, kept)))
+        swap.advance(SwapState.DRAINING, detail=detail, draining=swap.event.draining_streams)
         if probation is not None:
             self.probations.judge(probation)
         await self._note(swap, None)
@@ -412,6 +413,8 @@ class HotSwapManager:
         if probation is not None and back:
             await self._bring_back(probation)
             return
+        if kept:
+            swap.event = msgspec.structs.replace(swap.event, detail=swap.event.detail.replace(detail, said))
         if left is not None and not left.wanted:
             self._drivers.release(left)
             await left.gone.wait()

@@ -11,7 +11,17 @@ import sys
 from contextlib import ExitStack
 
 import pytest
-from kernel_process import CEILING_S, KernelProcess, counting, is_counted, numbers, until, until_ready, write_config
+from kernel_process import (
+    CEILING_S,
+    KernelProcess,
+    counting,
+    instance_of,
+    is_counted,
+    numbers,
+    until,
+    until_ready,
+    write_config,
+)
 from plugin_folder import write_plugin
 
 from byenatos_sdk.client import KernelNotRunning
@@ -27,6 +37,15 @@ class Plugin(Driver):
     async def start(self, model):
         threading.Event().wait()
     async def infer(self, request):
+        yield ""
+"""
+SPEECHLESS = """
+import asyncio
+from byenatos_sdk.driver import Driver
+
+class Plugin(Driver):
+    async def infer(self, request):
+        await asyncio.Event().wait()
         yield ""
 """
 
@@ -113,6 +132,53 @@ async def test_a_kernel_killed_in_the_middle_of_a_swap_serves_the_old_model_and_
         [swap] = await client.swaps()
         assert (swap.state, swap.target) == (SwapState.FAILED, "hanging")
         assert (await client.swap("default", "echo-two")).id > swap.id
+
+
+async def test_a_kernel_killed_while_a_swap_tests_its_target_serves_the_old_model(start_kernel, home):
+    write_plugin(home, "speechless", SPEECHLESS, extra="self_test = true")
+    kernel = start_kernel()
+    async with kernel.client() as client, kernel.client() as other:
+        await until_ready(client)
+        swap = asyncio.create_task(client.swap("default", "speechless"))
+        await until(other, lambda status: (one := instance_of(status, "speechless")) and one.state.value == "ready")
+        kernel.kill()
+        with pytest.raises(Unavailable):
+            await swap
+    async with start_kernel().client() as client:
+        await until_ready(client)
+        assert (await client.infer("x", extra=counting(3))).model == "echo"
+        assert [swap.state for swap in await client.swaps()] == [SwapState.FAILED]
+
+
+async def test_a_kernel_killed_while_a_prepared_swap_waits_for_its_slot_serves_the_old_model(start_kernel):
+    kernel = start_kernel()
+    async with kernel.client() as client, kernel.client() as other:
+        await until_ready(client)
+        [stream] = await begin(client)
+        swap = asyncio.create_task(client.swap("default", "echo-two", strategy="background"))
+        await until(other, lambda status: status.slots[0].swap and status.slots[0].swap.state is SwapState.PREPARED)
+        kernel.kill()
+        with pytest.raises(Unavailable):
+            await swap
+        await failure(stream)
+    async with start_kernel().client() as client:
+        await until_ready(client)
+        assert (await client.infer("x", extra=counting(3))).model == "echo"
+        assert [swap.state for swap in await client.swaps()] == [SwapState.FAILED]
+
+
+async def test_a_kernel_killed_while_the_old_model_drains_serves_the_new_one(start_kernel):
+    kernel = start_kernel()
+    async with kernel.client() as client:
+        await until_ready(client)
+        [stream] = await begin(client)
+        await client.swap("default", "echo-two")
+        assert kernel.kill() == []
+        await failure(stream)
+    async with start_kernel().client() as client:
+        await until_ready(client)
+        assert (await client.infer("x", extra=counting(3))).model == "echo-two"
+        assert [swap.state for swap in await client.swaps()] == [SwapState.RETIRED]
 
 
 def test_a_kernel_that_is_killed_again_and_again_while_it_starts_leaves_nothing_behind(start_kernel, home):

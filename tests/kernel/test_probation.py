@@ -63,7 +63,7 @@ async def test_the_old_model_retires_once_its_time_has_passed(rig):
     async with rig() as kernel:
         await kernel.settle()
         event = await kernel.swaps.swap(SwapRequest("main", "b", until="retired", keep_old_s=0.01))
-        assert event.state is SwapState.RETIRED
+        assert (event.state, event.detail) == (SwapState.RETIRED, "")
         await kernel.settle()
         assert models(kernel) == ["b"]
 
