@@ -7,7 +7,7 @@ unit became ready, when an instance was lost with streams on it, and when a unit
 import asyncio
 import socket
 import time
-from collections.abc import Callable, Collection, Container
+from collections.abc import Callable, Collection, Container, Sequence
 from contextlib import ExitStack
 from typing import Protocol
 
@@ -172,24 +172,28 @@ class DriverManager:
         unneeded = [unit for unit in self.units if unit.slots and not (unit.pinned or unit.leaving)]
         return [unit for unit in unneeded if all(name.startswith(IN_CASE) for name in unit.slots)]
 
-    async def make_room(self, model: ModelEntry, *, overlap: int = 0, patient: bool = False) -> None:
+    async def make_room(
+        self, model: ModelEntry, *, overlap: int = 0, patient: bool = False, without: Sequence[Unit] = ()
+    ) -> None:
         """Have room for one more process of ``model``, by giving up what is only kept in case.
 
         Idle templates go first, then what the ``evictors`` give; what is being stopped already is waited for. Nothing
         goes in vain: if all that could go would not suffice, nothing is given up. ``patient``: what leaves once its
-        requests have ended is waited for, too.
+        requests have ended is waited for, too. ``without``: as if these units were gone.
 
         Raises:
             Overloaded: that does not suffice, with all figures.
         """
         nurseries = self._grants.nurseries
-        while lack := self.lack(model, overlap=overlap):
-            stopping = [unit for unit in self.units if unit.leaving and (patient or not unit.busy)]
+        while lack := self.lack(model, overlap=overlap, without=without):
+            stopping = [
+                unit for unit in self.units if unit.leaving and (patient or not unit.busy) and unit not in without
+            ]
             if stopping:
                 await _first_gone(stopping)
             elif nurseries is not None and await nurseries.end_idle():
                 continue
-            elif self.lack(model, overlap=overlap, without=self.evictable()) or not any(
+            elif self.lack(model, overlap=overlap, without=[*without, *self.evictable()]) or not any(
                 evict() for evict in self.evictors
             ):
                 raise Overloaded(lack)

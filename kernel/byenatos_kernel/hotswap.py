@@ -440,7 +440,8 @@ class HotSwapManager:
         moved, _ = self._transfers.take_over(way, slot, target, kept, copies)
         way.event = msgspec.structs.replace(way.event, moved_streams=moved)
         await self._transfers.behind(way, kept, copies)
-        target.slots.discard(way.reservation)  # what it failed does not go back to it, however long it waits here
+        self._transfers.settle(copies)
+        await self._transfers.finish(way, slot, target, copies)
         self.probations.let_go(probation)
         self._drivers.release(target)
         event = way.event

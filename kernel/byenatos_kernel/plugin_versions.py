@@ -19,6 +19,8 @@ from byenatos_sdk.protocol.frames import encode
 
 __all__ = ["PluginVersion", "PluginVersions"]
 
+INTERRUPTED = "was being tried out when the kernel stopped; `byenatos driver upgrade` tries it again"
+
 _decode_verdict = msgspec.msgpack.Decoder(Verdict).decode
 
 
@@ -40,6 +42,7 @@ class PluginVersions:
         self._database = database
         self._in_use = in_use
         self._known: dict[str, dict[str, PluginVersion]] = {}
+        self._on_trial: dict[str, str] = {}
 
     def digests(self, plugins: Iterable[str]) -> set[str]:
         """What of these plugins must stay in the store."""
@@ -92,14 +95,19 @@ class PluginVersions:
         found = self._known[plugin][digest]
         self._known[plugin][digest] = msgspec.structs.replace(found, held=reason, final=final)
 
+    def try_out(self, plugin: str, digest: str) -> None:
+        """While a version is tried out (empty: none is) it counts, but for the next kernel, which holds it back."""
+        self._on_trial[plugin] = digest
+
     async def write(self, plugin: str) -> None:
         """Have the next kernel know what this one knows of a plugin.
 
         Raises:
             ByenatosError: the database cannot be written.
         """
+        trial = self._on_trial.get(plugin)
         rows = [
-            (plugin, digest, encode(one.verdict), one.held, int(one.final))
+            (plugin, digest, encode(one.verdict), one.held or INTERRUPTED * (digest == trial), int(one.final))
             for digest, one in self._known[plugin].items()
         ]
 

@@ -173,6 +173,11 @@ class PluginShelf:
         self._arrange()
         await self._write_versions(id)
 
+    async def try_out(self, id: str, digest: str) -> None:
+        """A version is being tried out (empty: none is): a kernel that dies meanwhile must not come back with it."""
+        self.versions.try_out(id, digest)
+        await self._write_versions(id)
+
     def _doubt(self, plugin: PluginEntry) -> None:
         """Have a plugin verified anew."""
         folder = self._known.get(plugin.path)

@@ -113,6 +113,7 @@ class Renewals:
                 await self._shelf.hold(plugin.id, own.digest, "")
                 plugin = self._plugin(request.driver)
             work = _Work(request.strategy, f"upgrade of {plugin.id} to {plugin.verdict.version}")
+            await self._shelf.try_out(plugin.id, plugin.digest)
             try:
                 await self._exchange(plugin.id, work)
             except _Unfit as unfit:
@@ -121,6 +122,8 @@ class Renewals:
                     f"{plugin.id} {plugin.verdict.version} is refused: {unfit}; "
                     f"{self._plugin(plugin.id).verdict.version} runs as before"
                 ) from None
+            finally:
+                await self._shelf.try_out(plugin.id, "")
             if self._plugin(plugin.id).digest != plugin.digest:  # a slot went back while others were exchanged
                 raise Unavailable(f"{plugin.id}: {self._plugin(plugin.id).held}")
             return self._told(plugin, work)

@@ -63,7 +63,7 @@ class Sequential:
         Raises:
             Overloaded: with what lacks, and why the old model cannot make room for it.
         """
-        self._leaver(slot, model, lack)
+        self._leaver(slot, model, lack.message)
         swap.event = msgspec.structs.replace(swap.event, mode="sequential")
 
     async def exchange(self, swap: Swap, slot: Slot, model: ModelEntry) -> Unit:
@@ -72,10 +72,11 @@ class Sequential:
         Raises:
             ByenatosError: it cannot be; :meth:`restore` brings the old model back.
         """
-        old = self._leaver(slot, model, Overloaded(self._drivers.lack(model, overlap=1)))
+        old = self._leaver(slot, model)
+        await self._drivers.make_room(model, overlap=1, patient=True, without=[old])  # before anybody has to wait
         if self._states is not None and old.ready is not None:
             await self._states.hibernate_all(old.ready, HIBERNATE_S)
-            old = self._leaver(slot, model, Overloaded(self._drivers.lack(model, overlap=1)))
+        old = self._leaver(slot, model)
         slot.queue = SlotQueue(slot.name, model.id, self._policy().queue.most)
         running = self._switchboard.hold_back(slot.name, old, running=swap.request.strategy == "immediate")
         old.slots.clear()  # what is left is this slot, and those who keep it in case
@@ -139,15 +140,16 @@ class Sequential:
 
     # ---- private -----------------------------------------------------------------------------------------------
 
-    def _leaver(self, slot: Slot, model: ModelEntry, lack: Overloaded) -> Unit:
+    def _leaver(self, slot: Slot, model: ModelEntry, lack: str = "") -> Unit:
         """The unit that can make room for ``model`` by leaving; raises what lacks, and why there is none."""
         old = slot.unit
+        lack = lack or self._drivers.lack(model, overlap=1)
         if old is None or old.dead or old.leaving:
-            raise lack
+            raise Overloaded(lack or f"{slot.model} has been lost; the slot can be swapped at once now")
         others = sorted(name for name in old.slots - {slot.name} if not name.startswith(IN_CASE))
         if old.pinned or others:
             by = f"slot {', '.join(others)} needs" if others else "an operator loaded"
-            raise Overloaded(f"{lack.message}. {old.model.id} cannot leave first: {by} it as well")
+            raise Overloaded(f"{lack}. {old.model.id} cannot leave first: {by} it as well")
         gone = [old, *(unit for unit in self._drivers.units if unit.leaving), *self._drivers.evictable()]
         if left := self._drivers.lack(model, overlap=1, without=gone):
             raise Overloaded(f"even without {old.model.id}: {left}")

@@ -82,7 +82,7 @@ class Transfers:
                 swap.note_move(move)
         copied: dict[Stream, Copied] = {}
         if swap.request.strategy == "immediate":
-            for stream in [one for one in old.streams.values() if one.slot == swap.event.slot and not one.parts]:
+            for stream in [one for one in old.streams.values() if one.slot == swap.event.slot and not one.bound]:
                 try:
                     copied[stream] = await moves.pre_copy(stream, route)
                 except ByenatosError as error:
@@ -163,7 +163,7 @@ class Transfers:
         source = stream.instance
         trial = self._switchboard.move_by_text(stream, target, "swap", reading) if target.ready is not None else None
         if trial is None:
-            why = "a tool call is out" if stream.parts else f"{target.model.id} was lost"
+            why = "a tool call is out" if stream.bound else f"{target.model.id} was lost"
             swap.note_move(SessionMove(stream.session or "", "drain", detail=why))
             return False
         level = reading_level(source, target.ready)
@@ -183,6 +183,11 @@ class Transfers:
                 await self.sessions.read_ahead(swap, slot, left.ready, copies.sessions)
         finally:
             left.slots.discard(swap.reservation)
+
+    def settle(self, copies: Copies) -> None:
+        """There is no way back for what moved: where it came from is what failed."""
+        for trial in copies.trials:
+            trial.end()
 
     async def _prove(self, swap: Swap, copies: Copies) -> None:
         """Wait until what moved by text has said a word at the target, or gone back: then it is known what it cost."""

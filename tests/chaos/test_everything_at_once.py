@@ -55,19 +55,16 @@ async def test_swaps_and_deaths_at_the_same_time_leave_every_stream_with_one_hon
     async def kill(client):
         last = 0
         for _ in range(4):
-            status = await until(
-                client,
-                lambda status, last=last: any(
-                    one.model in {"one", "two"} and one.epoch > last and one.state is InstanceState.READY
-                    for one in status.instances
-                ),
-            )
-            victim = max(
-                (one for one in status.instances if one.model in {"one", "two"}), key=lambda instance: instance.epoch
-            )
+            status = await until(client, lambda status, last=last: ready(status, last))
+            victim = max(ready(status, last), key=lambda instance: instance.epoch)
             last = victim.epoch
             with suppress(ProcessLookupError):  # a swap was quicker
                 os.kill(victim.pid, signal.SIGKILL)
+
+    def ready(status, after):
+        """The processes that serve; one that is just being made has no pid yet, and 0 would be everybody here."""
+        serving = [one for one in status.instances if one.state is InstanceState.READY and one.pid]
+        return [one for one in serving if one.model in {"one", "two"} and one.epoch > after]
 
     async with kernel.client() as client, kernel.client() as swapper, kernel.client() as killer:
         await until(client, lambda status: sum(one.state is InstanceState.READY for one in status.instances) == 2)

@@ -4,7 +4,7 @@ import asyncio
 from unittest import mock
 
 import pytest
-from kernel_rig import manifest
+from kernel_rig import Rig, manifest
 
 from byenatos_kernel.swap_policy import ProbationRules, SwapPolicy, SwapRules
 from byenatos_sdk.protocol.control import DriverRequest, LoadRequest, ReloadRequest
@@ -15,11 +15,16 @@ KEEP = SwapPolicy(SwapRules(keep_old_s=600.0), probation=ProbationRules(least_re
 UPGRADE = DriverRequest("scripted")
 
 
+def write(kernel, version):
+    """Put a version of the driver into its folder."""
+    folder = kernel.shelf.folders[0] / "scripted"
+    (folder / "plugin.toml").write_text(manifest({}, {}).replace('version = "1"', f'version = "{version}"'))
+
+
 async def staged(kernel, version="2"):
     """A new version of the driver is verified, beside the one that runs."""
     await kernel.settle()
-    folder = kernel.shelf.folders[0] / "scripted"
-    (folder / "plugin.toml").write_text(manifest({}, {}).replace('version = "1"', f'version = "{version}"'))
+    write(kernel, version)
     kernel.shelf.scan()
     await kernel.shelf.verified()
     assert kernel.registry.plugins["scripted"].verdict.version == version
@@ -36,14 +41,14 @@ def models(kernel):
     return sorted(driver.model for driver in kernel.alive)
 
 
-def load_fails_for(kernel, model):
-    """From now on ``model`` cannot be loaded by a process that starts; all others obey."""
+def load_fails_for(kernel, model, *, fails=True):
+    """From now on ``model`` cannot be loaded by a process that starts, or never is; all others obey."""
     launch = kernel._launch
 
     def launched(grant, **options):
         kernel.obedient = not grant.name.endswith(f"/{model}")
         driver = launch(grant, **options)
-        if not kernel.obedient:
+        if fails and not kernel.obedient:
             asyncio.get_running_loop().create_task(fail(driver))
         return driver
 
@@ -237,6 +242,32 @@ async def test_an_unknown_driver_is_not_upgraded(rig):
         await kernel.settle()
         with pytest.raises(NotFound, match="there is scripted"):
             await kernel.renewals.upgrade(DriverRequest("nothing"))
+
+
+async def test_a_kernel_that_is_killed_while_it_tries_a_version_out_comes_back_with_the_one_before(tmp_path):
+    kernel = Rig(tmp_path, {"main": "a", "side": "b"})
+    await kernel.start()
+    await staged(kernel)
+    load_fails_for(kernel, "b", fails=False)
+    upgrade = asyncio.create_task(kernel.renewals.upgrade(UPGRADE))
+    while versions(kernel)["main"] != ("a", "2"):
+        await asyncio.sleep(0)
+    await kernel.settle()
+    kernel.kill()
+    upgrade.cancel()
+    await asyncio.gather(upgrade, return_exceptions=True)
+    again = Rig(tmp_path, {"main": "a", "side": "b"})
+    write(again, "2")
+    try:
+        await again.start()
+        await again.settle()
+        assert versions(again) == {"main": ("a", "1"), "side": ("b", "1")}
+        assert "was being tried out when the kernel stopped" in again.registry.plugins["scripted"].held
+        assert (await again.renewals.upgrade(UPGRADE)).version == "2"
+        assert versions(again) == {"main": ("a", "2"), "side": ("b", "2")}
+    finally:
+        again.kill()
+        await asyncio.sleep(0)
 
 
 # ---- rollback --------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import pytest
 from kernel_rig import Rig, text_of
 
 from byenatos_kernel.swap_policy import MemoryRules, QueueRules, SwapPolicy, SwapRules
-from byenatos_sdk.protocol.control import LoadRequest
+from byenatos_sdk.protocol.control import LoadRequest, UnloadRequest
 from byenatos_sdk.protocol.errors import Overloaded, Unavailable
 from byenatos_sdk.protocol.frames import encode
 from byenatos_sdk.protocol.messages import (
@@ -355,6 +355,26 @@ async def test_the_room_that_was_made_is_for_the_target_and_nobody_else(rig):
         assert (await swap).target == "b"
         assert (await other).model == "c", "30 MiB are left beside b"
         assert kernel.drivers.claims == []
+
+
+async def test_the_old_model_serves_until_what_leaves_anyway_has_made_its_room(rig):
+    async with rig(memory_mib={"a": 40, "b": 40, "c": 80}) as kernel:
+        await kernel.supply.load(LoadRequest("b"))
+        kernel.open("b")
+        await kernel.settle()
+        kernel.supply.unload(UnloadRequest("b"))
+        narrow(kernel)
+        swap, _ = await begun(kernel, model="c")
+        number = kernel.open("main")
+        await kernel.settle()
+        (here,) = kernel.driver("a").streams
+        kernel.driver("a").finish(here)
+        await kernel.settle()
+        assert kernel.terminal(number) == Finish(model="a")
+        (there,) = kernel.driver("b").streams
+        kernel.driver("b").finish(there)
+        assert (await swap).mode == "sequential"
+        assert [driver.model for driver in kernel.alive] == ["c"]
 
 
 async def test_the_old_model_may_be_loaded_anew_where_there_is_room_for_one(rig):

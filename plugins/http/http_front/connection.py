@@ -192,8 +192,7 @@ class Connection(asyncio.Protocol):
         chunked = request.version == "1.1"
         framing = b"transfer-encoding: chunked\r\n" if chunked else b""
         framing += b"" if keep else b"connection: close\r\n"
-        framing += _said_id(request.id)
-        head = self._server.heads.head(200, stream.content_type, stream.headers, framing)
+        head = self._server.heads.head(200, stream.content_type, stream.headers, framing, request.id)
         pieces = stream.pieces
         try:
             if request.method != "HEAD":
@@ -230,14 +229,12 @@ class Connection(asyncio.Protocol):
             self._transport.write(data)
 
     def _head(self, answer: Response, *, close: bool, old: bool = False, id: str = "") -> bytes:
-        framing = _said_id(id) if id else b""
-        if answer.status not in _NO_BODY:
-            framing += b"content-length: %d\r\n" % len(answer.body)
+        framing = b"" if answer.status in _NO_BODY else b"content-length: %d\r\n" % len(answer.body)
         if close:
             framing += b"connection: close\r\n"
         elif old:
             framing += b"connection: keep-alive\r\n"
-        return self._server.heads.head(answer.status, answer.content_type, answer.headers, framing)
+        return self._server.heads.head(answer.status, answer.content_type, answer.headers, framing, id)
 
     # ---- deadlines and bounds ------------------------------------------------------------------------------------
 
@@ -306,8 +303,3 @@ class Connection(asyncio.Protocol):
             self._transport.write_eof()
             if self._read_paused:
                 self._transport.resume_reading()
-
-
-def _said_id(id: str) -> bytes:
-    """Say a request's id in the two headers in which vendors' clients look for it."""
-    return f"x-request-id: {id}\r\nrequest-id: {id}\r\n".encode() if id else b""

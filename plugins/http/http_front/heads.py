@@ -19,13 +19,18 @@ class Heads:
         self._starts: dict[tuple[int, str], bytes] = {}
         self._date_at = -1
 
-    def head(self, status: int, content_type: str, headers: Mapping[str, str], framing: bytes) -> bytes:
-        """Return a whole head; ``framing`` are the lines that say how long the body is and whether all ends with it."""
+    def head(self, status: int, content_type: str, headers: Mapping[str, str], framing: bytes, id: str = "") -> bytes:
+        """Return a whole head; ``framing`` are the lines that say how long the body is and whether all ends with it.
+
+        ``id`` is the request's, if it has one: said in the two headers in which vendors' clients look for it.
+        """
         now = int(time.time())
         if now != self._date_at:
             self._date_at = now
             self._starts.clear()
         start = self._starts.get((status, content_type)) or self._start(status, content_type)
+        if id:
+            framing += f"x-request-id: {id}\r\nrequest-id: {id}\r\n".encode()
         if not headers:
             return b"%b%b\r\n" % (start, framing)
         more = "".join([f"{name}: {_one_line(value)}\r\n" for name, value in headers.items()])

@@ -42,6 +42,7 @@ class Pump:
         self._link = link
         self._loop = asyncio.get_running_loop()
         self._scheduled = False
+        self._flushing = False
         self._retrying = False
         self._attached = True
         monitor = link.monitor_fileno()
@@ -57,8 +58,9 @@ class Pump:
         inbox = self.connection.stream(request)
         if self._link.edge_triggered:
             self.flush()
-        else:
-            self._schedule()
+        elif not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush_all)
         return inbox
 
     def call(self, method: str, parameters: Struct) -> Inbox:
@@ -154,6 +156,10 @@ class Pump:
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._turn)
+
+    def _flush_all(self) -> None:
+        self._flushing = False
+        self.flush()
 
     def _retry(self) -> None:
         self._retrying = False

@@ -25,7 +25,7 @@ class WireLink:
     edge_triggered = False
     """Every send is a call of the system: what is sent in one turn of the loop goes together."""
 
-    __slots__ = ("_frames", "_gone", "_out", "_reader", "_socket", "endpoint")
+    __slots__ = ("_emptied", "_frames", "_gone", "_out", "_reader", "_socket", "endpoint")
 
     def __init__(self, connected: socket.socket) -> None:
         connected.setblocking(False)
@@ -35,6 +35,7 @@ class WireLink:
         self._out: deque[bytes | memoryview] = deque([opening(b"DEALER")])
         self._reader = Reader((FRAME_LIMIT,), self._out.append)
         self._gone = False
+        self._emptied = False
 
     def fileno(self) -> int:
         """Return the descriptor that is readable when something may have come."""
@@ -45,8 +46,14 @@ class WireLink:
         return
 
     def receive(self) -> bytes | None:
-        """Take the next frame from the kernel; ``None`` when there is none now."""
+        """Take the next frame from the kernel; ``None`` when there is none now.
+
+        A socket that gave less than was asked for is empty: it is not asked again before ``None`` was returned.
+        """
         while not self._frames and not self._gone:
+            if self._emptied:
+                self._emptied = False
+                return None
             try:
                 data = self._socket.recv(READ_BYTES)
             except (BlockingIOError, InterruptedError):
@@ -56,6 +63,7 @@ class WireLink:
             if not data:
                 self._gone = True
                 break
+            self._emptied = len(data) < READ_BYTES
             try:
                 self._frames.extend(self._reader.feed(data))
             except Violation:
