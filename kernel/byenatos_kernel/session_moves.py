@@ -119,17 +119,20 @@ class SessionMoves:
         """
         deadline = self._loop.time() + BEHIND_S
         room = Room(slot.unit.ready if slot.unit is not None else None)
-        while home := self._homes.at(left, slot.name):
-            idle = next((one for one in home if not self._busy(one, left)), None)
-            if idle is not None:
-                await self._homes.settled(idle)  # somebody else may be moving it
-                await self.move(swap, slot, idle, left, room)
-            elif not await self._endings.next(deadline):
-                break
-        for session in self._homes.at(left, slot.name):
-            self._homes.leave(session)
-            for stream in [one for one in self._switchboard.live if one.session == session]:
-                cut(stream)
+        try:
+            while home := self._homes.at(left, slot.name):
+                idle = next((one for one in home if not self._busy(one, left)), None)
+                if idle is not None:
+                    await self._homes.settled(idle)  # somebody else may be moving it
+                    await self.move(swap, slot, idle, left, room)
+                elif not await self._endings.next(deadline):
+                    break
+        finally:  # also where the slot went back to the old unit meanwhile
+            late = self._homes.at(left, slot.name)
+            for session in late:
+                self._homes.leave(session)
+        for stream in [one for one in self._switchboard.live if one.session in late]:
+            cut(stream)
 
     async def read_ahead(self, swap: Swap, slot: Slot, source: Instance | None, candidates: Collection[str]) -> None:
         """Have what the slot is bound to now read conversations, the latest first, as long as there is room."""

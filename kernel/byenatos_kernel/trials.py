@@ -46,8 +46,10 @@ class Trial:
             return False
         self.failure = error
         self._stream.trial = None
+        if not self._undo(error):
+            self.failure = None  # there is no way back: it is where it is
         self.end()
-        return self._undo(error)
+        return self.failure is not None
 
     def end(self) -> None:
         """Nobody needs to wait for the outcome any longer."""

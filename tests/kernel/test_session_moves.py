@@ -140,3 +140,20 @@ def test_one_place_is_left_for_who_is_new(sequences, sessions):
     assert room.sessions == sessions
     room.take(100)
     assert not room.left
+
+
+async def test_a_rolled_back_swap_leaves_nobody_at_home_at_the_old_model_for_the_next_one(rig):
+    async with rig() as kernel:
+        await kernel.settle()
+        await begin(kernel, "s")
+        await kernel.swaps.swap(SwapRequest("main", "b", "session_aware", keep_old_s=60.0))
+        await kernel.settle()
+        await kernel.swaps.back("main")
+        await kernel.settle()
+        old = kernel.driver("a")
+        assert not kernel.routes.homes.at(kernel.routes.slots["main"].unit, "main")
+        old.finish(*old.streams)
+        await kernel.swaps.swap(SwapRequest("main", "c"))
+        kernel.open("main", session="s")
+        await kernel.settle()
+        assert len(kernel.driver("c").streams) == 1
