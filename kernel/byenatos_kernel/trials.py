@@ -13,7 +13,7 @@ from byenatos_sdk.protocol.errors import ByenatosError
 
 __all__ = ["FLOOR_S", "Trial", "patience_s"]
 
-FLOOR_S = 0.25
+FLOOR_S = 1.0
 TOKEN_TIMES = 3
 TOKEN_CHARACTERS = 4
 """About how many characters a token has: the kernel counts no tokens."""

@@ -293,6 +293,19 @@ def encoded_stream(deltas, reply=REPLY):
     return b"".join(encoder.encode([delta]) for delta in deltas)
 
 
+def test_calls_that_come_under_one_number_are_told_apart_by_their_ids():
+    calls = [
+        ToolCallDelta("call_1", "0", "{}"),
+        ToolCallDelta("call_2", "0", "{}"),
+        ToolCallDelta("call_0", "0", '{"":1}'),
+    ]
+    raw = encoded_stream([*calls, Finish("tool_calls")], REPLY)
+    assert b'"index":2' in raw
+    for number in (b'"index":1', b'"index":2'):
+        raw = raw.replace(number, b'"index":0')
+    assert [one for one in decoded(dashscope, [raw]) if isinstance(one, ToolCallDelta)] == calls
+
+
 @settings(max_examples=50, deadline=None)
 @given(
     strategies.deltas(reasoning=True, logprobs=True),

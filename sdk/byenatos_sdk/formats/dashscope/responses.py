@@ -157,8 +157,13 @@ def add_calls(calls: CallFragments, message: Mapping[str, Any]) -> None:
             calls.add(call.get("index", at), call.get("id"), function.get("name"), function.get("arguments"))
 
 
-def wire_message(reply: Reply, text: str, thoughts: str | None, calls: list[ToolCall]) -> dict[str, Any]:
-    """Return a message as the path that was asked has it; ``thoughts`` are ``None`` where there were never any."""
+def wire_message(
+    reply: Reply, text: str, thoughts: str | None, calls: list[ToolCall], first: int = 0
+) -> dict[str, Any]:
+    """Return a message as the path that was asked has it; ``thoughts`` are ``None`` where there were never any.
+
+    ``first`` is the number of the first of the ``calls`` in the whole answer.
+    """
     multimodal = reply.asked is not None and reply.asked.path.endswith(MULTIMODAL)
     message: dict[str, Any] = {"role": "assistant", "content": text}
     if multimodal:
@@ -166,7 +171,7 @@ def wire_message(reply: Reply, text: str, thoughts: str | None, calls: list[Tool
     if thoughts is not None:
         message["reasoning_content"] = thoughts
     if calls:
-        message["tool_calls"] = [write_call(call) | {"index": at} for at, call in enumerate(calls)]
+        message["tool_calls"] = [write_call(call) | {"index": at} for at, call in enumerate(calls, first)]
     return message
 
 

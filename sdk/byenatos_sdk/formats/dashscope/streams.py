@@ -60,6 +60,7 @@ class StreamDecoder(UnitDecoder[Event]):
         self._text = Growth(self._mode)
         self._thoughts = Growth(self._mode)
         self._arguments: dict[int, Growth] = {}
+        self._ids: dict[int, str] = {}
         self._calls = CallFragments()
 
     def read(self, unit: Event) -> None:
@@ -106,12 +107,18 @@ class StreamDecoder(UnitDecoder[Event]):
         function = function if isinstance(function, dict) else {}
         arguments = function.get("arguments")
         growth = self._arguments.get(index)
+        call_id = call.get("id")
+        if isinstance(call_id, str) and call_id:
+            if growth is not None and self._ids.get(index, call_id) != call_id:  # another call under the same number
+                self._calls.add(index, arguments=growth.end())
+                growth = None
+            self._ids[index] = call_id
         if growth is None:
             if len(self._arguments) >= _MAX_CALLS:
                 raise UpstreamFailed(f"stream: expected at most {_MAX_CALLS} calls in one answer, found more")
             growth = self._arguments[index] = Growth(self._mode)
         new = growth.feed(arguments) if isinstance(arguments, str) else ""
-        self._calls.add(index, call.get("id"), function.get("name"), new)
+        self._calls.add(index, call_id, function.get("name"), new)
 
     def _finish(self, word: str, usage: Any) -> None:
         self._say_thought(self._thoughts.end())
@@ -149,6 +156,7 @@ class StreamEncoder:
         asked = reply.asked
         self._grows = asked is not None and not asked.request.extra.get("incremental_output")
         self._only_text = wants_text(reply)
+        self._written = 0  # calls that are out, where only what is new is sent
         self._end = b',"request_id":' + json_body(reply.id) + b"}\n\n"
         shown = json_body({"output": self._output("\0", None, [], "null")})
         before, _, after = shown.partition(b'"\\u0000"')
@@ -193,7 +201,11 @@ class StreamEncoder:
     def _output(self, text: str, thoughts: str | None, calls: list[ToolCall], word: str) -> dict[str, Any]:
         if self._only_text:
             return {"text": text, "finish_reason": word}
-        return {"choices": [{"message": wire_message(self._reply, text, thoughts, calls), "finish_reason": word}]}
+        return {
+            "choices": [
+                {"message": wire_message(self._reply, text, thoughts, calls, self._written), "finish_reason": word}
+            ]
+        }
 
     def _whole(self, word: str = "null", usage: dict[str, Any] | None = None) -> bytes:
         """Write an event of what is new, or of all that was said where texts grow."""
@@ -204,6 +216,7 @@ class StreamEncoder:
             output["choices"][0]["logprobs"] = write_logprobs(self._tokens)
         self._tokens = ()
         if not self._grows:
+            self._written += len(self._calls)
             self._text, self._thoughts, self._calls = [], self._thoughts and [""], []
         said: dict[str, Any] = {"output": output}
         if usage is not None:
