@@ -141,7 +141,13 @@ class Kernel:
         )
         history = UsageHistory(self.database, lambda name: name in self.registry.models)
         self.preloads = Preloads(
-            self.drivers, self.registry, history, lambda: self.policy.value.preload, self.states, clock=clock
+            self.drivers,
+            self.registry,
+            history,
+            lambda: self.policy.value.preload,
+            self.states,
+            self.swaps.try_out,
+            clock=clock,
         )
         self.supply = Supply(self.registry, self.drivers, self.routes, self.swaps, config.driver.fallback_model)
         self.renewals = Renewals(self.registry, self.drivers, self.routes, self.swaps, self.supply)

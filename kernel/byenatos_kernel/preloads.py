@@ -14,7 +14,7 @@ What is likely is not let go for being idle.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 
 from byenatos_kernel.drivers import DriverManager
 from byenatos_kernel.instances import Instance
@@ -42,7 +42,11 @@ log = logging.getLogger("byenatos")
 
 
 class Preloads:
-    """Preloads models and lets them go. ``clock`` is the loop's, ``wall`` the one by which hours are told."""
+    """Preloads models and lets them go.
+
+    ``try_out`` has a unit show that it can answer, so that a swap need not wait for that. ``clock`` is the loop's,
+    ``wall`` the one by which hours are told.
+    """
 
     def __init__(
         self,
@@ -51,6 +55,7 @@ class Preloads:
         history: UsageHistory,
         rules: Callable[[], PreloadRules],
         states: SessionStates | None,
+        try_out: Callable[[Unit], Awaitable[Instance]],
         *,
         clock: Callable[[], float],
         wall: Callable[[], float] = time.time,
@@ -60,6 +65,7 @@ class Preloads:
         self._history = history
         self._rules = rules
         self._states = states
+        self._try_out = try_out
         self._clock = clock
         self._wall = wall
         self._shares: dict[str, Share] = {}
@@ -209,10 +215,11 @@ class Preloads:
 
     async def _ready(self, unit: Unit) -> Instance:
         try:
-            return await unit.until_ready()
+            return await self._try_out(unit)
         except ByenatosError:
             unit.slots.discard(PRELOADED)
             self._drivers.drop(unit)
+            self._drivers.release(unit)
             raise
 
     async def _see_to(self, unit: Unit) -> None:

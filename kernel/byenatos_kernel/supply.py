@@ -97,10 +97,11 @@ class Supply:
         unit = await self.acquire(entry, supervised=False)
         unit.pinned = True
         try:
-            instance = await unit.until_ready()
+            instance = await self._swaps.try_out(unit)
         except ByenatosError:
             unit.pinned = False
             self._drivers.drop(unit)
+            self._drivers.release(unit)
             raise
         if request.slot is not None and slot is None:
             slot = self._routes.slots.setdefault(request.slot, Slot(request.slot, entry.id, ""))

@@ -25,7 +25,16 @@ from tests.bench.machine import started
 from byenatos_sdk.client import AsyncClient
 from byenatos_sdk.home import Home
 from byenatos_sdk.protocol.errors import ByenatosError
-from byenatos_sdk.protocol.messages import Moved, Sampling, SwapStrategy, TextDelta, assistant, user
+from byenatos_sdk.protocol.messages import (
+    Moved,
+    Sampling,
+    SwapEvent,
+    SwapState,
+    SwapStrategy,
+    TextDelta,
+    assistant,
+    user,
+)
 
 __all__ = ["measure"]
 
@@ -185,13 +194,15 @@ async def _other(client: AsyncClient) -> str:
 
 
 async def _switch(client: AsyncClient, number: int) -> float:
-    """Preload the other model, and swap to it; return how long the swap took."""
+    """Preload the other model, and swap to it; return after how long new requests went there."""
     target = await _other(client)
-    await client.load(target)
-    event = await client.swap("default", target, strategy=LIVE[number % len(LIVE)])
+    await client.preload(target)
+    steps: list[SwapEvent] = []
+    event = await client.swap("default", target, strategy=LIVE[number % len(LIVE)], on_event=steps.append)
     source = event.source
-    await client.unload(source)
-    return event.elapsed_s
+    while any(one.model == source for one in (await client.status()).instances):
+        await asyncio.sleep(0.02)
+    return next(step.elapsed_s for step in steps if step.state is SwapState.SWITCHED)
 
 
 async def _failover(client: AsyncClient) -> float:

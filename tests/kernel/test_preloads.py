@@ -41,6 +41,7 @@ class Desk:
             self.history,
             lambda: self.rules,
             None,
+            kernel.swaps.try_out,
             clock=lambda: self.now,
             wall=lambda: NINE + self.now,
         )
