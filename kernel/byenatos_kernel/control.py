@@ -14,6 +14,7 @@ from byenatos_kernel import __version__
 from byenatos_kernel.clients import ClientState
 from byenatos_kernel.inquiries import INQUIRIES, Inquiries
 from byenatos_kernel.instances import Instance
+from byenatos_kernel.routes import Slot
 from byenatos_kernel.turns import check_session
 from byenatos_sdk.protocol.control import (
     EVENT_FEATURES,
@@ -200,6 +201,8 @@ class Control:
             slots=tuple(await self._slots(Empty())),
             instances=instances,
             fronts=self._kernel.fronts.infos(),
+            swaps=dict(self._kernel.swaps.counts.ended),
+            moves=dict(self._kernel.swaps.counts.moves),
             plugins=tuple(plugin.info for plugin in self._registry.plugins.values()),
             warnings=(
                 *self._warnings,
@@ -224,7 +227,12 @@ class Control:
         ]
 
     async def _slots(self, _: Empty) -> list[SlotInfo]:
-        return [slot.info for _, slot in sorted(self._kernel.routes.slots.items())]
+        return [self._with_homes(slot) for _, slot in sorted(self._kernel.routes.slots.items())]
+
+    def _with_homes(self, slot: Slot) -> SlotInfo:
+        kept = self._kernel.swaps.probations.kept_by(slot.name)
+        elsewhere = self._kernel.routes.homes.elsewhere(slot.name, slot.unit)
+        return msgspec.structs.replace(slot.info, kept=kept.model.id if kept is not None else "", elsewhere=elsewhere)
 
     async def _unload(self, request: Any) -> Empty:
         self._kernel.supply.unload(request)

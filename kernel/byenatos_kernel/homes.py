@@ -60,6 +60,11 @@ class Homes:
         home = self._homes.get(session)
         return home.unit.model.id if home is not None and home.kept else ""
 
+    def elsewhere(self, slot: str, unit: Unit | None) -> int:
+        """How many conversations of a slot are at home at another unit than ``unit``, which is there."""
+        homes = self._homes.values()
+        return sum(one.slot == slot and one.unit is not unit and not one.unit.dead for one in homes)
+
     def at(self, unit: Unit, slot: str) -> list[str]:
         """The conversations of a slot that are at home at ``unit`` until they are moved, in the order they came."""
         return [one.session for one in self._homes.values() if one.unit is unit and one.slot == slot and not one.kept]

@@ -64,6 +64,7 @@ from byenatos_kernel.session_moves import SessionMoves
 from byenatos_kernel.session_states import SessionStates
 from byenatos_kernel.sessions import SessionStore
 from byenatos_kernel.suitability import Suitability
+from byenatos_kernel.swap_counts import SwapCounts
 from byenatos_kernel.swap_journal import SwapJournal
 from byenatos_kernel.swap_policy import SwapPolicy
 from byenatos_kernel.swaps import ENDED, TRANSITIONS, Swap
@@ -108,6 +109,7 @@ class HotSwapManager:
         *,
         measurements: Measurements,
     ) -> None:
+        self.counts = SwapCounts()
         self._journal = SwapJournal(database)
         self._endings = Endings(switchboard)
         self._transfers = Transfers(switchboard, routes, states, self._endings)
@@ -469,6 +471,7 @@ class HotSwapManager:
                 raise
 
     def _announce(self, swap: Swap) -> None:
+        self.counts.advanced(swap)
         self._publish(SwapAdvanced(swap.event.at, swap.event))
         if swap.observe is not None:
             swap.observe(swap.event)

@@ -10,7 +10,14 @@ import msgspec
 from byenatos_kernel.routes import Slot
 from byenatos_kernel.units import Unit
 from byenatos_sdk.protocol.errors import ByenatosError
-from byenatos_sdk.protocol.messages import MOST_SESSION_MOVES, SessionMove, SwapEvent, SwapRequest, SwapState
+from byenatos_sdk.protocol.messages import (
+    MOST_SESSION_MOVES,
+    SessionLevel,
+    SessionMove,
+    SwapEvent,
+    SwapRequest,
+    SwapState,
+)
 
 T = TypeVar("T")
 
@@ -34,7 +41,7 @@ class Swap:
     """One swap: its current event, who waits for it, and the slot once it is ``bound`` to the target.
 
     ``forced`` says what is cut off because it was forced. ``avoid`` are units that cannot be its target, though they
-    serve the model.
+    serve the model. ``levels`` counts the conversations that moved, also those of which the event does not tell.
     """
 
     def __init__(
@@ -46,6 +53,7 @@ class Swap:
         self.forced = ""
         self.bound: Slot | None = None
         self.avoid: Collection[Unit] = ()
+        self.levels: dict[SessionLevel, int] = {}
         self.started = time.monotonic()
         self.event = SwapEvent(
             number,
@@ -100,6 +108,7 @@ class Swap:
 
     def note_move(self, move: SessionMove) -> None:
         """Add to what the event tells of conversations; those beyond ``MOST_SESSION_MOVES`` are counted only."""
+        self.levels[move.level] = self.levels.get(move.level, 0) + 1
         if len(self.event.sessions) < MOST_SESSION_MOVES:
             self.event = msgspec.structs.replace(self.event, sessions=(*self.event.sessions, move))
 

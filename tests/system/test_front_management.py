@@ -2,13 +2,14 @@
 
 import asyncio
 import json
+import re
 from contextlib import asynccontextmanager
 
 import fastjsonschema
 import httpx
 import pytest
 from huggingface_hub import InferenceClient
-from kernel_process import CEILING_S, KernelProcess, slot_of, until, until_ready, write_config
+from kernel_process import CEILING_S, KernelProcess, counting, slot_of, until, until_ready, write_config
 from prometheus_client.parser import text_string_to_metric_families
 
 from byenatos_sdk.formats import huggingface_tgi, llamacpp_server
@@ -89,6 +90,7 @@ async def test_every_path_of_the_document_answers_as_it_says(kernel):
             ("GET", "/models/{model}", "echo"), ("GET", "/models/{model}", "nothing/at all"),
             ("GET", "/slots/{slot}", "default"), ("GET", "/slots/{slot}", "nothing"),
             ("GET", "/swaps", None), ("GET", "/traffic", None), ("GET", "/sessions", None), ("GET", "/plugins", None),
+            ("GET", "/triggers", None), ("GET", "/usage", None),
             ("GET", "/sessions/{session}", "a/talk"), ("GET", "/sessions/{session}", "nothing"),
             ("DELETE", "/sessions/{session}", "a/talk"), ("DELETE", "/sessions/{session}", "a/talk"),
             ("GET", "/openapi.json", None),
@@ -106,21 +108,37 @@ async def test_every_path_of_the_document_answers_as_it_says(kernel):
             ("/slots/{slot}/swap", "nothing", {"model": "echo"}),
             ("/slots/{slot}/swap", "default", {"model": "echo", "strategy": "magic"}),
             ("/slots/{slot}/swap", "default", {"model": "echo", "unknown": 1}),
+            ("/slots/{slot}/swap", "default", {"model": "spare", "keep_old_s": 600.0}),
+            ("/slots/{slot}/swap/back", "default", {}), ("/slots/{slot}/swap/back", "default", {}),
+            ("/slots/{slot}/swap/back", "nothing", {}), ("/slots/{slot}/swap/cancel", "default", {}),
+            ("/models/preload", "", {"model": "spare"}), ("/models/preload", "", {"model": "nothing"}),
+            ("/models/preload", "", {"name": "spare"}), ("/models/reload", "", {"model": "second"}),
+            ("/models/reload", "", {"model": "loaded"}), ("/models/reload", "", {"strategy": "magic"}),
+            ("/models/refresh", "", {}), ("/models/refresh", "", {"driver": "nothing"}),
+            ("/models/refresh", "", {"driver": 5}),
+            ("/sessions/{session}/move", "a/talk", {"model": "second"}),
+            ("/sessions/{session}/move", "a/talk", {"model": "second"}), ("/sessions/{session}/move", "a/talk", {}),
+            ("/sessions/{session}/move", "nothing", {"model": "second"}),
+            ("/plugins/{plugin}/upgrade", "echo", {"strategy": "immediate"}),
+            ("/plugins/{plugin}/upgrade", "nothing", {}), ("/plugins/{plugin}/upgrade", "echo", {"strategy": "magic"}),
+            ("/plugins/{plugin}/rollback", "echo", {}), ("/plugins/{plugin}/rollback", "echo", []),
         ]  # fmt: skip
         talk = {"model": "default", "messages": [{"role": "user", "content": "Hello"}]}
         assert (await http.post("/v1/chat/completions", json=talk, headers={"x-byenatos-session": "a/talk"})).is_success
         for path, name, body in bodies:
-            target = ROOT + path.replace("{slot}", name)
+            target = ROOT + re.sub(r"{\w+}", name, path)
             content = b"{" if body is None else json.dumps(body).encode()
             described.check("POST", ROOT + path, await http.post(target, content=content))
         for method, path, name in asked:
-            target = ROOT + path.replace("{model}", name or "").replace("{slot}", name or "")
-            target = target.replace("{session}", name or "")
+            target = ROOT + re.sub(r"{\w+}", name or "", path)
             described.check(method, ROOT + path, await http.request(method, target))
         operations = {
             (method.upper(), path) for path, methods in described.document["paths"].items() for method in methods
         }
         assert operations - {one[:2] for one in described.seen} == {("GET", f"{ROOT}/events")}
+        done = {one[:2] for one in described.seen if one[2] == 200}
+        never = {("POST", f"{ROOT}/slots/{{slot}}/swap/cancel"), ("POST", f"{ROOT}/plugins/{{plugin}}/rollback")}
+        assert {one[:2] for one in described.seen} - done == never  # there was nothing to give up, or to return to
         assert {status for *_, status in described.seen} == {200, 400, 404}
 
 
@@ -196,6 +214,55 @@ async def test_a_client_that_leaves_does_not_stop_a_swap_and_listens_no_more(ker
         await client.swap("default", "echo", until="retired")
 
 
+async def test_a_slot_says_what_it_can_go_back_to_and_goes_there(kernel):
+    async with speaking(kernel) as http:
+        assert "kept" not in (await http.get(f"{ROOT}/slots/default")).json()
+        await http.post(f"{ROOT}/slots/default/swap", json={"model": "spare", "keep_old_s": 600})
+        shown = (await http.get(f"{ROOT}/slots/default")).json()
+        assert (shown["model"], shown["kept"]) == ("spare", "echo")
+        back = (await http.post(f"{ROOT}/slots/default/swap/back")).json()
+        assert (back["state"], back["detail"]) == ("rolled_back", "as asked for")
+        shown = (await http.get(f"{ROOT}/slots/default")).json()
+        assert (shown["model"], "kept" in shown) == ("echo", False)
+        refused = (await http.post(f"{ROOT}/slots/default/swap/back")).json()
+        assert refused["error"]["code"] == "invalid_request"
+
+
+async def test_a_swap_that_waits_for_its_slot_to_be_idle_is_given_up(kernel):
+    async with speaking(kernel) as http, kernel.client() as client:
+        async with client.stream("x", extra=counting(-1, 50)) as answer:
+            await anext(aiter(answer))
+            order = {"model": "spare", "strategy": "background"}
+            swap = http.stream(
+                "POST", f"{ROOT}/slots/default/swap", json=order, headers={"accept": "text/event-stream"}
+            )
+            async with swap as waiting:
+                lines = waiting.aiter_lines()
+                while '"prepared"' not in await anext(lines):
+                    pass
+                given_up = (await http.post(f"{ROOT}/slots/default/swap/cancel")).json()
+                assert given_up["state"] == "failed"
+                rest = [line async for line in lines]
+            assert any('"given up by the operator"' in line for line in rest)
+        assert (await http.get(f"{ROOT}/slots/default")).json()["model"] == "echo"
+
+
+async def test_a_conversation_that_was_moved_is_answered_elsewhere_than_its_slot(kernel):
+    async with speaking(kernel) as http:
+        talk = {"model": "default", "messages": [{"role": "user", "content": "Hello"}]}
+        named = {"x-byenatos-session": "moved/talk"}
+        assert (await http.post("/v1/chat/completions", json=talk, headers=named)).is_success
+        moved = (await http.post(f"{ROOT}/sessions/moved/talk/move", json={"model": "second"})).json()
+        assert (moved["session"], moved["level"]) == ("moved/talk", "text")
+        assert (await http.get(f"{ROOT}/sessions/moved/talk")).json()["info"]["home"] == "second"
+        assert (await http.get(f"{ROOT}/slots/default")).json()["elsewhere"] == 1
+        await http.post("/v1/chat/completions", json=talk, headers=named)
+        turns = (await http.get(f"{ROOT}/sessions/moved/talk")).json()["turns"]
+        assert [turn["model"] for turn in turns if turn["message"]["role"] == "assistant"] == ["echo", "second"]
+        await http.delete(f"{ROOT}/sessions/moved/talk")
+        assert "elsewhere" not in (await http.get(f"{ROOT}/slots/default")).json()
+
+
 # ---- health and metrics ------------------------------------------------------------------------------------------
 
 
@@ -239,6 +306,36 @@ async def test_metrics_count_what_was_answered(kernel):
         open_metrics = await http.get("/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"})
         assert open_metrics.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
         assert open_metrics.text.endswith("# EOF\n")
+
+
+async def test_metrics_count_swaps_by_how_they_ended_and_what_they_moved_by_level(kernel):
+    async with speaking(kernel) as http, kernel.client() as client:
+        before = series((await http.get("/metrics")).text)
+        async with client.stream("x", extra=counting(-1, 50)) as answer:
+            deltas = aiter(answer)
+            await anext(deltas)
+            swapping = asyncio.create_task(
+                http.post(
+                    f"{ROOT}/slots/default/swap", json={"model": "spare", "strategy": "immediate", "until": "retired"}
+                )
+            )
+            while not swapping.done():
+                await anext(deltas)
+        await http.post(f"{ROOT}/slots/default/swap", json={"model": "nothing"})
+        await http.post(f"{ROOT}/slots/default/swap", json={"model": "echo", "until": "retired"})
+        after = series((await http.get("/metrics")).text)
+
+        def grown(name, **labels):
+            key = (name, frozenset(labels.items()))
+            return after[key] - before[key]
+
+        outcomes = {
+            outcome: grown("byenatos_swaps_total", outcome=outcome) for outcome in ("retired", "failed", "rolled_back")
+        }
+        assert outcomes == {"retired": 2, "failed": 1, "rolled_back": 0}
+        assert grown("byenatos_swap_moves_total", level="text") == 1
+        assert grown("byenatos_swap_moves_total", level="kv") == 0
+        assert after["byenatos_slot_waiting", frozenset({("slot", "default"), ("model", "echo")})] == 0
 
 
 async def test_health_is_said_in_every_probe_s_way(kernel):

@@ -1,64 +1,39 @@
 """The kernel's own API, ``/byenatos/v1``: models, slots, swaps, sessions, plugins, events, health; for admins.
 
 Its answers are the protocol's structs as JSON (``byenatos_sdk.protocol``); what has its default is left out. Its
-OpenAPI document is made from the same table as its routes.
+OpenAPI document is made from the same table as its routes. The parts: ``managed_models``, ``managed_slots``,
+``managed_sessions``; here is what they are parts of.
 """
 
-import asyncio
-from collections.abc import AsyncIterator
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import msgspec
 
 from byenatos_sdk.client import AsyncClient
-from byenatos_sdk.formats.sse import event
 from byenatos_sdk.formats.wire import json_body, read_as
-from byenatos_sdk.protocol.control import (
-    Empty,
-    Event,
-    InstanceInfo,
-    KernelStatus,
-    LoadRequest,
-    ModelInfo,
-    PluginInfo,
-    SessionTranscript,
-    SlotInfo,
-    UnloadRequest,
-)
-from byenatos_sdk.protocol.errors import ByenatosError, NotFound
-from byenatos_sdk.protocol.messages import SessionInfo, SwapEvent, SwapStrategy, Value
+from byenatos_sdk.protocol.control import Event, KernelStatus, PluginInfo, Renewal
+from byenatos_sdk.protocol.messages import SwapStrategy, Value
 from http_front.exchange import Request, Response, Stream, json_response
+from http_front.happenings import UNBUFFERED, happenings
+from http_front.managed_models import ManagedModels
+from http_front.managed_sessions import ManagedSessions
+from http_front.managed_slots import ManagedSlots
 from http_front.meter import Meter
 from http_front.metrics import is_ready
-from http_front.operations import SSE, Errors, Operation, document
+from http_front.operations import ROOT, SSE, Errors, document, get, post
 from http_front.routes import Routes
 from http_front.traffic import Traffic
 
-__all__ = ["Health", "Management", "SwapOrder"]
+__all__ = ["Health", "Management", "PluginOrder"]
 
-ROOT = "/byenatos/v1"
-VERSION = "1.0.0"
-"""Of this API: fields may be added under the same major."""
-KEEP_ALIVE_S = 15.0
-_COMMENT = b":\n\n"
-_UNBUFFERED = {"cache-control": "no-cache", "x-accel-buffering": "no"}
-
-_Struct = TypeVar("_Struct")
+VERSION = "1.1.0"
+"""Of this API: fields and operations may be added under the same major."""
 
 
-class SwapOrder(Value, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Plug ``model`` into the slot. The answer comes once new requests go to it, or once the old one is gone.
+class PluginOrder(Value, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """How the slots of a driver are swapped when it is exchanged for another version."""
 
-    ``force``: even if conversations of the slot are more than ``model`` can take. The old instance is kept for
-    ``keep_old_s`` seconds to roll back to.
-    """
-
-    model: str
     strategy: SwapStrategy = "graceful"
-    reason: str = "manual"
-    until: Literal["switched", "retired"] = "switched"
-    force: bool = False
-    keep_old_s: float | None = None
 
 
 class SlotHealth(Value, frozen=True, omit_defaults=True):
@@ -79,46 +54,35 @@ class Health(Value, frozen=True, omit_defaults=True):
     warnings: tuple[str, ...] = ()
 
 
-_swap_order = msgspec.json.Decoder(SwapOrder)
-_load_order = msgspec.json.Decoder(LoadRequest)
-_unload_order = msgspec.json.Decoder(UnloadRequest)
+_plugin_order = msgspec.json.Decoder(PluginOrder)
 
 
 class Management:
-    """Its handlers."""
+    """Its handlers, and all others."""
 
     def __init__(self, kernel: AsyncClient, meter: Meter, worker: int) -> None:
         self._kernel = kernel
         self._meter = meter
         self._worker = worker
         self.operations = (
-            _get("/health", "health", "How the kernel and its slots are.", self._health, Health),
-            _get("/status", "status", "The kernel at a glance.", self._status, KernelStatus),
-            _get("/traffic", "traffic", "What one worker of the front answered in the last minute.",
-                 self._traffic, Traffic),
-            _get("/models", "listModels", "Every model that is known.", self._models, list[ModelInfo]),
-            _post("/models/load", "loadModel", "Load a model and keep it loaded; with a slot, bind a new slot to it.",
-                  self._load, LoadRequest, InstanceInfo, may_fail=(404,)),
-            _post("/models/unload", "unloadModel", "Drain and stop a model that no slot is bound to.",
-                  self._unload, UnloadRequest, Empty, may_fail=(404,)),
-            _get("/models/{model...}", "showModel", "One model.", self._model, ModelInfo, may_fail=(404,)),
-            _get("/slots", "listSlots", "Every slot and what is plugged into it.", self._slots, list[SlotInfo]),
-            _get("/slots/{slot}", "showSlot", "One slot.", self._slot, SlotInfo, may_fail=(404,)),
-            _post("/slots/{slot}/swap", "swap", "Plug another model into a slot while it answers; accept "
-                  "text/event-stream to follow its steps.",
-                  self._swap, SwapOrder, SwapEvent, tells=SwapEvent, may_fail=(404,)),
-            _get("/swaps", "listSwaps", "The last step of every swap that is remembered.",
-                 self._swaps, list[SwapEvent]),
-            _get("/sessions", "listSessions", "The stored conversations.", self._sessions, list[SessionInfo]),
-            _get("/sessions/{session...}", "showSession", "A conversation with all of its turns.",
-                 self._session, SessionTranscript, may_fail=(404,)),
-            Operation("DELETE", f"{ROOT}/sessions/{{session...}}", "removeSession", "Forget a conversation.",
-                      self._remove_session, gives=Empty, may_fail=(400, 404)),
-            _get("/plugins", "listPlugins", "Drivers and fronts, who signed them, and why one is refused.",
-                 self._plugins, list[PluginInfo]),
-            _get("/events", "followEvents", "What happens from now on, as server-sent events without end.",
-                 self._events, tells=Event),
-            _get("/openapi.json", "describe", "This document.", self._describe, dict[str, Any])._replace(access="open"),
+            get("/health", "health", "How the kernel and its slots are.", self._health, Health),
+            get("/status", "status", "The kernel at a glance.", self._status, KernelStatus),
+            get("/traffic", "traffic", "What one worker of the front answered in the last minute.",
+                self._traffic, Traffic),
+            *ManagedModels(kernel).operations,
+            *ManagedSlots(kernel).operations,
+            *ManagedSessions(kernel).operations,
+            get("/plugins", "listPlugins", "Drivers and fronts, who signed them, and why one is refused.",
+                self._plugins, list[PluginInfo]),
+            post("/plugins/{plugin}/upgrade", "upgradePlugin", "Exchange what runs of a driver for the version in its "
+                 "folder; if that cannot serve, all goes back.",
+                 self._upgrade, PluginOrder, Renewal, may_fail=(404,)),
+            post("/plugins/{plugin}/rollback", "rollBackPlugin", "Exchange what runs of a driver for the version "
+                 "before, which stays until the next upgrade.",
+                 self._roll_back, PluginOrder, Renewal, may_fail=(404,)),
+            get("/events", "followEvents", "What happens from now on, as server-sent events without end.",
+                self._events, tells=Event),
+            get("/openapi.json", "describe", "This document.", self._describe, dict[str, Any])._replace(access="open"),
         )  # fmt: skip
         self._document = json_body(document(self.operations, VERSION))
 
@@ -144,154 +108,21 @@ class Management:
     async def _traffic(self, _: Request) -> Response:
         return json_response(Traffic.of(self._meter, self._worker))
 
-    async def _models(self, _: Request) -> Response:
-        return json_response(await self._kernel.models())
-
-    async def _model(self, request: Request) -> Response:
-        return json_response(_one(await self._kernel.models(), "id", "model", request.parameters["model"]))
-
-    async def _slots(self, _: Request) -> Response:
-        return json_response(await self._kernel.slots())
-
-    async def _slot(self, request: Request) -> Response:
-        return json_response(_one(await self._kernel.slots(), "name", "slot", request.parameters["slot"]))
-
-    async def _swaps(self, _: Request) -> Response:
-        return json_response(await self._kernel.swaps())
-
-    async def _sessions(self, _: Request) -> Response:
-        return json_response(await self._kernel.sessions())
-
-    async def _session(self, request: Request) -> Response:
-        return json_response(await self._kernel.transcript(request.parameters["session"]))
-
     async def _plugins(self, _: Request) -> Response:
         return json_response((await self._kernel.status()).plugins)
+
+    async def _events(self, _: Request) -> Stream:
+        return Stream(happenings(self._kernel), SSE, UNBUFFERED)
 
     async def _describe(self, _: Request) -> Response:
         return Response(self._document)
 
     # ---- what can be done ----------------------------------------------------------------------------------------
 
-    async def _load(self, request: Request) -> Response:
-        order = read_as(_load_order, request.body)
-        return json_response(await self._kernel.load(order.model, order.slot))
+    async def _upgrade(self, request: Request) -> Response:
+        order = read_as(_plugin_order, request.body)
+        return json_response(await self._kernel.upgrade_driver(request.parameters["plugin"], strategy=order.strategy))
 
-    async def _unload(self, request: Request) -> Response:
-        await self._kernel.unload(read_as(_unload_order, request.body).model)
-        return json_response(Empty())
-
-    async def _remove_session(self, request: Request) -> Response:
-        await self._kernel.remove_session(request.parameters["session"])
-        return json_response(Empty())
-
-    async def _swap(self, request: Request) -> Response | Stream:
-        order = read_as(_swap_order, request.body)
-        steps: asyncio.Queue[SwapEvent | ByenatosError | None] = asyncio.Queue()
-
-        async def swap() -> SwapEvent:
-            return await self._kernel.swap(
-                request.parameters["slot"],
-                order.model,
-                strategy=order.strategy,
-                reason=order.reason,
-                until=order.until,
-                force=order.force,
-                keep_old_s=order.keep_old_s,
-                on_event=steps.put_nowait,
-            )
-
-        if SSE not in request.headers.get("accept", ""):
-            return json_response(await swap())
-
-        async def follow() -> None:
-            try:
-                await swap()
-            except ByenatosError as error:
-                steps.put_nowait(error)
-            else:
-                steps.put_nowait(None)
-
-        task = asyncio.create_task(follow())
-        try:
-            first = await steps.get()
-        except asyncio.CancelledError:
-            task.cancel()
-            raise
-        if isinstance(first, ByenatosError):  # nothing was begun: it still has its status
-            raise first
-        return Stream(_steps(task, first, steps), SSE, _UNBUFFERED)
-
-    async def _events(self, _: Request) -> Stream:
-        return Stream(_happenings(self._kernel), SSE, _UNBUFFERED)
-
-
-async def _steps(
-    task: asyncio.Task[None], first: SwapEvent | None, steps: "asyncio.Queue[SwapEvent | ByenatosError | None]"
-) -> AsyncIterator[bytes]:
-    """Write a swap's steps as they come; who leaves stops listening, the swap goes on."""
-    try:
-        step: SwapEvent | ByenatosError | None = first
-        while step is not None:
-            if isinstance(step, ByenatosError):
-                yield _failed(step)
-                return
-            yield event(json_body(step), "swap")
-            while True:
-                try:
-                    async with asyncio.timeout(KEEP_ALIVE_S):
-                        step = await steps.get()
-                    break
-                except TimeoutError:
-                    yield _COMMENT
-    finally:
-        task.cancel()
-
-
-async def _happenings(kernel: AsyncClient) -> AsyncIterator[bytes]:
-    async with kernel.events() as events:
-        yield _COMMENT  # whoever has read it misses nothing from then on
-        while True:
-            try:
-                async with asyncio.timeout(KEEP_ALIVE_S):
-                    happened = await anext(events)
-            except TimeoutError:
-                yield _COMMENT
-            except StopAsyncIteration:
-                return
-            except ByenatosError as error:
-                yield _failed(error)
-                return
-            else:
-                yield event(json_body(happened), str(happened.__struct_config__.tag))
-
-
-def _failed(error: ByenatosError) -> bytes:
-    return event(Errors().encode_error(error).body, "error")
-
-
-def _one(found: list[_Struct], field: str, what: str, name: str) -> _Struct:
-    """Return the one of that name.
-
-    Raises:
-        NotFound: there is none.
-    """
-    for one in found:
-        if getattr(one, field) == name:
-            return one
-    names = ", ".join(str(getattr(one, field)) for one in found) or "none"
-    raise NotFound(f"{what} {name[:80]!r}: expected one of those that there are, which are {names}")
-
-
-def _get(
-    path: str, name: str, summary: str, handler: Any, gives: Any = None, *, tells: Any = None,
-    may_fail: tuple[int, ...] = (),
-) -> Operation:  # fmt: skip
-    return Operation("GET", ROOT + path, name, summary, handler, None, gives, tells, may_fail=may_fail)
-
-
-def _post(
-    path: str, name: str, summary: str, handler: Any, takes: Any, gives: Any = None, *, tells: Any = None,
-    may_fail: tuple[int, ...] = (),
-) -> Operation:  # fmt: skip
-    return Operation("POST", ROOT + path, name, summary, handler, takes, gives, tells, may_fail=may_fail)
+    async def _roll_back(self, request: Request) -> Response:
+        order = read_as(_plugin_order, request.body)
+        return json_response(await self._kernel.roll_back_driver(request.parameters["plugin"], strategy=order.strategy))

@@ -8,11 +8,12 @@ worker go on whenever it is asked again.
 import asyncio
 from collections.abc import Iterable
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from byenatos_sdk.client import AsyncClient
 from byenatos_sdk.formats import openai_chat
 from byenatos_sdk.protocol.control import KernelStatus, SlotInfo
+from byenatos_sdk.protocol.messages import SessionLevel, SwapState
 from http_front.exchange import Request, Response
 from http_front.meter import BOUNDS_S, Meter
 from http_front.routes import Routes
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Metrics", "is_ready", "written"]
 
 _PLAIN = "text/plain; charset=utf-8"
+_OUTCOMES = tuple(state.value for state in (SwapState.RETIRED, SwapState.FAILED, SwapState.ROLLED_BACK))
 
 
 class Metrics:
@@ -92,11 +94,26 @@ def _of_kernel(status: KernelStatus) -> Iterable["Metric"]:
     yield CounterMetricFamily("byenatos_kernel_deltas", "Pieces of answers since the kernel started.", status.deltas)
     ready = GaugeMetricFamily("byenatos_slot_ready", "Whether a slot answers.", labels=("slot", "model"))
     streams = GaugeMetricFamily("byenatos_slot_streams", "Answers under way by slot.", labels=("slot", "model"))
+    waiting = GaugeMetricFamily(
+        "byenatos_slot_waiting", "Requests that wait until a slot is served.", labels=("slot", "model")
+    )
     for slot in status.slots:
         ready.add_metric((slot.name, slot.model), float(is_ready(slot)))
         streams.add_metric((slot.name, slot.model), slot.streams)
+        waiting.add_metric((slot.name, slot.model), slot.waiting)
     yield ready
     yield streams
+    yield waiting
+    swaps = CounterMetricFamily("byenatos_swaps", "Swaps that ended, by how.", labels=("outcome",))
+    for outcome in _OUTCOMES:
+        swaps.add_metric((outcome,), status.swaps.get(outcome, 0))
+    yield swaps
+    moves = CounterMetricFamily(
+        "byenatos_swap_moves", "Conversations and requests that swaps moved, by level.", labels=("level",)
+    )
+    for level in get_args(SessionLevel):
+        moves.add_metric((level,), status.moves.get(level, 0))
+    yield moves
     counts: dict[tuple[str, str, str], int] = {}
     restarts: dict[tuple[str, str], int] = {}
     for one in status.instances:

@@ -1,26 +1,29 @@
 """What an operation of the management API is: one table makes both its routes and its OpenAPI document."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from byenatos_sdk.formats.openai_chat.errors import STATUSES
 from byenatos_sdk.formats.wire import WireResponse, json_body
-from byenatos_sdk.protocol.errors import ByenatosError, error_codes
+from byenatos_sdk.protocol.errors import ByenatosError, NotFound, error_codes
 from byenatos_sdk.protocol.messages import Value
 from http_front.exchange import Request, Response, Stream
 from http_front.routes import Access
 
-__all__ = ["ErrorBody", "Errors", "Operation", "document"]
+__all__ = ["ROOT", "ErrorBody", "Errors", "Operation", "document", "get", "one_called", "post"]
 
+ROOT = "/byenatos/v1"
 SSE = "text/event-stream"
+_Struct = TypeVar("_Struct")
 _STATUSES = {
     400: "The request is not as it must be.",
     401: "No key that is known.",
     403: "The key's role is not admin, or the request came from a strange page.",
     404: "There is nothing of that name.",
     503: "The kernel or the model cannot do it now.",
+    504: "It did not come to pass in time.",
 }
 _WITHOUT_BODY = (401, 403, 503)
 """What any operation that needs a key may answer."""
@@ -69,6 +72,35 @@ class Operation(NamedTuple):
     tells: Any = None
     access: Access = "admin"
     may_fail: tuple[int, ...] = ()
+
+
+def get(
+    path: str, name: str, summary: str, handler: Any, gives: Any = None, *, tells: Any = None,
+    may_fail: tuple[int, ...] = (),
+) -> Operation:  # fmt: skip
+    """Return an operation that looks at something."""
+    return Operation("GET", ROOT + path, name, summary, handler, None, gives, tells, may_fail=may_fail)
+
+
+def post(
+    path: str, name: str, summary: str, handler: Any, takes: Any, gives: Any = None, *, tells: Any = None,
+    may_fail: tuple[int, ...] = (),
+) -> Operation:  # fmt: skip
+    """Return an operation that does something; without a body if it ``takes`` nothing."""
+    return Operation("POST", ROOT + path, name, summary, handler, takes, gives, tells, may_fail=may_fail)
+
+
+def one_called(name: str, found: Sequence[_Struct], field: str, what: str) -> _Struct:
+    """Return the one whose ``field`` is ``name``.
+
+    Raises:
+        NotFound: there is none.
+    """
+    for one in found:
+        if getattr(one, field) == name:
+            return one
+    names = ", ".join(str(getattr(one, field)) for one in found) or "none"
+    raise NotFound(f"{what} {name[:80]!r}: expected one of those that there are, which are {names}")
 
 
 def document(operations: Sequence[Operation], version: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from byenatos_sdk.protocol.messages import (
     ModelHealthStatus,
     ModelSpecification,
     SessionInfo,
+    SessionLevel,
     SessionMove,
     SwapEvent,
     SwapRequest,
@@ -236,7 +237,8 @@ class Renewal(Value, frozen=True, omit_defaults=True):
 class SlotInfo(Value, frozen=True, omit_defaults=True):
     """A slot and what it is bound to. ``state``: ``ready``, ``loading``, ``degraded``, ``unavailable`` or ``empty``.
 
-    ``waiting`` requests have been accepted and wait until it is served.
+    ``waiting`` requests have been accepted and wait until it is served. ``kept`` is the old model that it can be rolled
+    back to now. ``elsewhere`` counts the conversations that are answered by another model or instance than the slot's.
     """
 
     name: str
@@ -247,6 +249,8 @@ class SlotInfo(Value, frozen=True, omit_defaults=True):
     swap: SwapEvent | None = None
     detail: str = ""
     waiting: int = 0
+    kept: str = ""
+    elsewhere: int = 0
 
 
 class FrontInfo(Value, frozen=True, omit_defaults=True):
@@ -263,7 +267,10 @@ class FrontInfo(Value, frozen=True, omit_defaults=True):
 
 
 class KernelStatus(Value, frozen=True, omit_defaults=True):
-    """The kernel at a glance. ``cpu_s``: CPU seconds of its main thread; counters since it started."""
+    """The kernel at a glance. ``cpu_s``: CPU seconds of its main thread; counters since it started.
+
+    ``swaps`` counts those that ended, by their last state, and ``moves`` the conversations that they moved, by level.
+    """
 
     version: str
     pid: int
@@ -281,6 +288,8 @@ class KernelStatus(Value, frozen=True, omit_defaults=True):
     plugins: tuple[PluginInfo, ...] = ()
     warnings: tuple[str, ...] = ()
     fronts: tuple[FrontInfo, ...] = ()
+    swaps: dict[str, int] = {}
+    moves: dict[SessionLevel, int] = {}
 
 
 class ModelUsage(Value, frozen=True, omit_defaults=True):

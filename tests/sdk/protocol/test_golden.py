@@ -231,6 +231,7 @@ LATER = [
     ("value.ModelInfo.2", control.ModelInfo("m", "openai", "available", offered_at=1.5)),
     ("value.ModelSpecification.3", msgspec.structs.replace(SPECIFICATION, memory_bytes=300_000_000)),
     ("value.SlotInfo.2", msgspec.structs.replace(SLOT, state="loading", waiting=12)),
+    ("value.SlotInfo.3", msgspec.structs.replace(SLOT, kept="old", elsewhere=2)),
     ("value.ProbeOrder.2", control.ProbeOrder("/model", {"n_ctx": 4096})),
     ("value.LoadOrder.2", control.LoadOrder("m", digest="ab" * 32, declared=SPECIFICATION, strict=True)),
     ("value.LoadOrder.3", control.LoadOrder("m", background=True)),
@@ -238,6 +239,14 @@ LATER = [
         "value.KernelStatus.2",
         control.KernelStatus(
             "0.1.0", 1, "/home", "ipc:///home/run/kernel.sock", 9.5, 1 << 24, 0.5, 1, 2, 3, 4, fronts=(FRONT,)
+        ),
+    ),
+    (
+        "value.KernelStatus.3",
+        control.KernelStatus(
+            *("0.1.0", 1, "/home", "ipc:///home/run/kernel.sock", 9.5, 1 << 24, 0.5, 1, 2, 3, 4),
+            swaps={"retired": 2},
+            moves={"kv": 3},
         ),
     ),
     ("value.SessionTranscript.2", control.SessionTranscript(SESSION, (TURN,), b"note")),
