@@ -302,7 +302,7 @@ class HotSwapManager:
         swap.switched.set_result(None)
         moving = None
         if left is not None:
-            moving = asyncio.get_running_loop().create_task(self._transfers.finish(swap, slot, left, copies))
+            moving = asyncio.get_running_loop().create_task(self._finish(swap, slot, left, copies))
         await self._drain(swap, slot, left, moving)
         if swap.event.state is SwapState.ROLLED_BACK:
             swap.ended.set_exception(Unavailable(f"swap {swap.event.id} was rolled back: {swap.event.detail}"))
@@ -396,6 +396,14 @@ class HotSwapManager:
             # The switch stands; only its record is missing. The next steps try again.
             swap.event = msgspec.structs.replace(swap.event, detail=f"not recorded: {error.message}")
         return left
+
+    async def _finish(self, swap: Swap, slot: Slot, left: Unit, copies: Copies) -> None:
+        """Move what moves behind the switch, and tell what it cost: while the old unit is kept, no step soon does."""
+        before = swap.event.sessions
+        await self._transfers.finish(swap, slot, left, copies)
+        kept = self.probations.of(swap, slot) is not None
+        if kept and swap.event.state is SwapState.DRAINING and swap.event.sessions != before:
+            await self._note(swap, None)
 
     async def _drain(self, swap: Swap, slot: Slot, left: Unit | None, moving: asyncio.Task[None] | None) -> None:
         """Switched -> draining -> retired: the old unit goes once nothing needs it, not even as the way back."""

@@ -14,7 +14,7 @@ async def test_whatever_happens_every_answer_is_whole_or_fails_honestly_and_ever
         return kernel
 
     kernels = []
-    storm = Storm(start, SEED, swaps=24, kills=10, restarts=1)
+    storm = Storm(start, SEED, swaps=16, kills=8, restarts=1)
     await storm.run()
     assert storm.oracle.wrong == [], f"seed {SEED}"
     assert storm.oracle.counts["answered"] > 200, storm.oracle.counts

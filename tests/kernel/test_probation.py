@@ -51,6 +51,25 @@ def outcome(kernel, model, first_s):
 # ---- kept ------------------------------------------------------------------------------------------------------
 
 
+async def test_while_the_old_model_is_kept_it_is_told_how_conversations_moved(rig):
+    async with rig() as kernel:
+        kernel.policy = KEEP
+        await kernel.settle()
+        kernel.open("main")
+        await kernel.settle()
+        kernel.driver("a").say(max(kernel.driver("a").streams))
+        await kernel.settle()
+        await kernel.swaps.swap(SwapRequest("main", "b", "immediate"))
+        await kernel.settle()
+        [before, *_] = await kernel.swaps.history()
+        assert (before.state, before.sessions) == (SwapState.DRAINING, ())
+        kernel.driver("b").say(max(kernel.driver("b").streams))
+        await kernel.settle()
+        [after, *_] = await kernel.swaps.history()
+        assert (after.state, [move.level for move in after.sessions]) == (SwapState.DRAINING, ["text"])
+        assert kernel.events[-1].swap == after
+
+
 async def test_the_old_model_is_kept_after_the_switch_and_the_event_says_so(rig):
     async with rig() as kernel:
         event = await kept(kernel)

@@ -1,18 +1,34 @@
 """The console in a real browser, against a real kernel; without a Chromium on this machine only what is served."""
 
+import json
+
 import httpx
 import pytest
 from browser import CHROMIUM, browsing
 from kernel_process import until, until_ready
 
 MODELS = {"endless": {"tokens": -1, "rate": 50}, "other": {"tokens": -1, "rate": 50}}
-SCRIPTS = ("console", "api", "charts", "chat", "view", "words")
+SCRIPTS = ("console", "api", "charts", "chat", "slots", "tales", "view", "words")
 FILES = ("/", "/console/console.css", *(f"/console/{name}.js" for name in SCRIPTS))
 SWAP = """(() => {
     const [model, how] = document.querySelectorAll("[aria-label^='default:']");
     [model.value, how.value] = ["other", "immediate"];
     model.form.requestSubmit();
 })()"""
+
+CHOOSE = """(() => {
+    const model = document.querySelector("[aria-label^='default:']");
+    model.focus();
+    model.value = "other";
+    model.dispatchEvent(new Event("change"));
+})()"""
+
+
+@pytest.fixture
+def keeping(home):
+    """Rules by which the old model is kept after a swap."""
+    home.policies.mkdir(parents=True)
+    (home.policies / "swap.toml").write_text("[swap]\nkeep_old_s = 600\n")
 
 
 @pytest.fixture
@@ -63,6 +79,8 @@ async def test_a_person_talks_to_a_slot_and_swaps_it_in_the_middle_of_an_answer(
         await page.evaluate(SWAP)
         await page.until("document.querySelector('.moved')?.textContent.includes('from endless to other')")
         await page.until("document.querySelector('[data-slot=default]').textContent.includes('retired')")
+        summary = "document.querySelector('#slots summary').textContent"
+        await page.until(f"{summary}.startsWith('1 as text · longest pause ')")
         await page.until("document.querySelectorAll('.turn span')[2].textContent.length > 50")
         words = "[...document.querySelectorAll('.turn span')].slice(1).map((one) => one.textContent).join('')"
         numbers = [int(number) for number in (await page.evaluate(words)).split()[:-1]]
@@ -77,6 +95,77 @@ async def test_a_person_talks_to_a_slot_and_swaps_it_in_the_middle_of_an_answer(
         assert await page.evaluate("document.documentElement.lang") == "zh"
         assert await page.evaluate("document.getElementById('slots-title').textContent") == "插槽"
         assert page.complaints == []
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+async def test_a_person_swaps_by_keyboard_and_goes_back_to_what_is_kept(keeping, console, tmp_path):
+    buttons = "[...document.querySelectorAll('#slots button')]"
+    async with browsing(tmp_path / "browser", await console()) as page:
+        await page.until("document.querySelector('#slots .good')")
+        await page.evaluate(CHOOSE)
+        await page.press("Tab")
+        await page.press("ArrowDown")
+        chosen = await page.evaluate("[document.activeElement.value, document.activeElement.title]")
+        assert chosen == ["immediate", "Running answers move in mid-sentence and go on at the new model."]
+        assert await page.evaluate(f"{buttons}.filter((one) => !one.hidden).length") == 1
+        await page.press("Tab")
+        await page.press("Enter", "\r")
+        await page.until("document.querySelector('[data-slot=default]').textContent.includes('endless is kept')")
+        await page.until(f"{buttons}.some((one) => !one.hidden && one.textContent === 'Back to endless')")
+        await page.press("Tab")
+        assert await page.evaluate("document.activeElement.textContent") == "Back to endless"
+        await page.press("Enter", "\r")
+        await page.until("document.querySelector('[data-slot=default]').textContent.includes('rolled back')")
+        await page.until("document.activeElement === document.querySelector('#slots select')")
+        assert await page.evaluate("document.activeElement.value") == "endless"
+        assert await page.evaluate(f"{buttons}.filter((one) => !one.hidden).length") == 1
+        assert page.complaints == []
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+async def test_a_swap_that_waits_for_its_slot_to_be_idle_can_be_given_up(console, tmp_path):
+    async with browsing(tmp_path / "browser", await console()) as page:
+        await page.until("document.querySelector('#slots .good')")
+        await page.evaluate("document.getElementById('prompt').focus()")
+        await page.write("count")
+        await page.press("Enter", "\r")
+        await page.until("document.querySelectorAll('.turn span')[1]?.textContent.includes('9 10 ')")
+        await page.evaluate(SWAP.replace("immediate", "background"))
+        step = "document.querySelector('[data-slot=default]').textContent"
+        await page.until(f"{step}.includes('prepared')")
+        await page.evaluate("document.querySelector('#slots button:not([hidden]) ~ button:not([hidden])').click()")
+        await page.until(f"{step}.includes('given up by the operator')")
+        assert await page.evaluate("document.querySelector('#slots .good + div').textContent") == "endless"
+        assert await page.evaluate("document.getElementById('stop').hidden") is False
+        assert page.complaints == []
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+async def test_triggers_and_moves_are_told_in_both_languages(console, tmp_path):
+    fired = {"trigger": "slow", "slot": "default", "model": "small", "measure": "p95_latency_s", "reading": 9.5}
+    events = [
+        fired | {"bound": 8},
+        fired | {"bound": 8, "dry_run": True, "returning": True},
+        fired | {"problem": "no room"},
+        {"trigger": "night", "slot": "default", "model": "small"},
+    ]
+    moves = [{"level": "kv", "pause_s": 0.005}, {"level": "text", "pause_s": 0.04}, {"level": "kv"}]
+    script = """Promise.all(["/console/tales.js", "/console/words.js"].map((one) => import(one))).then(
+        ([{ eventText, movesText }, { speaker }]) => ["en", "zh"].map((language) => [
+            ...EVENTS.map((one) => eventText("trigger_fired", one, speaker(language))),
+            movesText(MOVES, speaker(language)),
+        ]))"""
+    async with browsing(tmp_path / "browser", await console()) as page:
+        told = await page.evaluate(script.replace("EVENTS", json.dumps(events)).replace("MOVES", json.dumps(moves)))
+    assert told[0] == [
+        "trigger slow swaps default to small: p95_latency_s = 9.5 (bound 8)",
+        "trigger slow would swap default back to small: p95_latency_s = 9.5 (bound 8)",
+        "trigger slow could not swap default to small: no room",
+        "trigger night swaps default to small",
+        "2 with their state · 1 as text · longest pause 40 ms",
+    ]
+    assert told[1][1].startswith("触发器 slow 本会将 default 换回 small: p95_latency_s = 9.5")
+    assert told[1][4] == "2 带状态 · 1 按文本 · 最长停顿 40 ms"
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")

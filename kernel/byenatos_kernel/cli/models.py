@@ -175,8 +175,13 @@ def unload(context: typer.Context, model: str, *, as_json: JsonOption = False) -
         say(f"{model} is unloaded")
 
 
-def preload(context: typer.Context, model: str, *, as_json: JsonOption = False) -> None:
-    """Load MODEL without a slot, so that a swap to it only switches; what nobody uses goes again ([preload] idle_s)."""
+def preload(
+    context: typer.Context,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="The model; `byenatos models usage` says which pay.")],
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Load MODEL without a slot, so that a swap to it only switches; it goes again once nobody has used it for long."""
     from byenatos_sdk.client import Client
 
     with Client(home_of(context)) as client:

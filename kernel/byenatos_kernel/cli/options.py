@@ -5,8 +5,9 @@ from typing import Annotated, TypeAlias
 import typer
 
 from byenatos_sdk.home import Home
+from byenatos_sdk.protocol.messages import SwapStrategy
 
-__all__ = ["JsonOption", "MaxTokensOption", "SessionOption", "TemperatureOption", "home_of"]
+__all__ = ["JsonOption", "MaxTokensOption", "SessionOption", "StrategyOption", "TemperatureOption", "home_of"]
 
 JsonOption: TypeAlias = Annotated[
     bool,
@@ -20,6 +21,15 @@ MaxTokensOption: TypeAlias = Annotated[
 ]
 TemperatureOption: TypeAlias = Annotated[
     float | None, typer.Option("--temperature", min=0.0, max=2.0, help="0 picks the likeliest token every time.")
+]
+StrategyOption: TypeAlias = Annotated[
+    SwapStrategy,
+    typer.Option(
+        "--strategy",
+        "-s",
+        help="graceful: running answers end where they are; immediate: they move; session_aware: each conversation "
+        "moves between its own turns; background: prepare with low priority, switch once the slot is idle.",
+    ),
 ]
 
 

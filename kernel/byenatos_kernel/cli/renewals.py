@@ -4,19 +4,18 @@ from typing import Annotated
 
 import typer
 
-from byenatos_kernel.cli.options import JsonOption, home_of
+from byenatos_kernel.cli.options import JsonOption, StrategyOption, home_of
 from byenatos_kernel.cli.screen import say, show_json
 from byenatos_sdk.protocol.control import Renewal
-from byenatos_sdk.protocol.messages import SwapStrategy
 
 __all__ = ["reload", "rollback", "upgrade"]
 
-_Strategy = Annotated[SwapStrategy, typer.Option("--strategy", "-s", help="How its slots are swapped.")]
+_Model = Annotated[str, typer.Argument(metavar="MODEL", help="A model that is loaded.")]
 _Driver = Annotated[str, typer.Argument(metavar="ID", help="The plugin.")]
 
 
 def reload(
-    context: typer.Context, model: str, *, strategy: _Strategy = "graceful", as_json: JsonOption = False
+    context: typer.Context, model: _Model, *, strategy: StrategyOption = "graceful", as_json: JsonOption = False
 ) -> None:
     """Give a loaded model new processes, in every slot, while it serves."""
     from byenatos_sdk.client import Client
@@ -26,7 +25,7 @@ def reload(
 
 
 def upgrade(
-    context: typer.Context, driver: _Driver, *, strategy: _Strategy = "graceful", as_json: JsonOption = False
+    context: typer.Context, driver: _Driver, *, strategy: StrategyOption = "graceful", as_json: JsonOption = False
 ) -> None:
     """Exchange what runs of a driver for the version in its folder; if that cannot serve, all goes back."""
     from byenatos_sdk.client import Client
@@ -36,7 +35,7 @@ def upgrade(
 
 
 def rollback(
-    context: typer.Context, driver: _Driver, *, strategy: _Strategy = "graceful", as_json: JsonOption = False
+    context: typer.Context, driver: _Driver, *, strategy: StrategyOption = "graceful", as_json: JsonOption = False
 ) -> None:
     """Exchange what runs of a driver for the version before; that stays until it is upgraded again."""
     from byenatos_sdk.client import Client

@@ -12,7 +12,7 @@ __all__ = ["hibernate", "list_sessions", "move", "prefill", "remove", "show", "s
 
 
 def list_sessions(context: typer.Context, *, as_json: JsonOption = False) -> None:
-    """List the sessions."""
+    """List the sessions, and which are answered by another model than their slot's."""
     from byenatos_sdk.client import Client
 
     with Client(home_of(context)) as client:
@@ -21,8 +21,11 @@ def list_sessions(context: typer.Context, *, as_json: JsonOption = False) -> Non
         show_json(found)
         return
     show_table(
-        ("session", "slot", "turns", "changed", "title"),
-        ((one.id, one.slot, str(one.turns), moment(one.updated_at), one.title) for one in found),
+        ("session", "slot", "answered by", "turns", "changed", "title"),
+        (
+            (one.id, one.slot, one.home or "its slot", str(one.turns), moment(one.updated_at), one.title)
+            for one in found
+        ),
     )
 
 

@@ -24,7 +24,7 @@ def status(context: typer.Context, *, as_json: JsonOption = False) -> None:
 
 
 def slots(context: typer.Context, *, as_json: JsonOption = False) -> None:
-    """List the slots and the models that they are bound to."""
+    """List the slots: what each is bound to, who waits, what stands in for it, and what it can go back to."""
     from byenatos_sdk.client import Client
 
     with Client(home_of(context)) as client:
@@ -40,10 +40,22 @@ def show_slots(found: Iterable[SlotInfo]) -> None:
     show_table(
         ("slot", "model", "state", "streams", "waiting", "detail"),
         (
-            (slot.name, slot.model or "-", slot.state, str(slot.streams), str(slot.waiting), slot.detail)
+            (slot.name, slot.model or "-", slot.state, str(slot.streams), str(slot.waiting), _detail(slot))
             for slot in found
         ),
     )
+
+
+def _detail(slot: SlotInfo) -> str:
+    """Say what else there is to know of a slot."""
+    notes = [slot.detail] if slot.detail else []
+    if slot.swap is not None:
+        notes.append(f"swap {slot.swap.id} to {slot.swap.target} is {slot.swap.state.value}")
+    if slot.kept:
+        notes.append(f"{slot.kept} is kept: `byenatos swap {slot.name} --back`")
+    if slot.elsewhere:
+        notes.append(f"{slot.elsewhere} {'sessions are' if slot.elsewhere > 1 else 'session is'} answered elsewhere")
+    return "; ".join(notes)
 
 
 def _show_status(found: KernelStatus) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 import typer
 
 from byenatos_kernel.cli.events import describe_swap
-from byenatos_kernel.cli.options import JsonOption, home_of
+from byenatos_kernel.cli.options import JsonOption, StrategyOption, home_of
 from byenatos_kernel.cli.screen import (
     is_terminal,
     megabytes,
@@ -18,7 +18,7 @@ from byenatos_kernel.cli.screen import (
     show_table,
 )
 from byenatos_sdk.protocol.errors import NotFound
-from byenatos_sdk.protocol.messages import SessionMove, SwapEvent, SwapRequest, SwapStrategy
+from byenatos_sdk.protocol.messages import SessionMove, SwapEvent, SwapRequest
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -30,34 +30,41 @@ Until: TypeAlias = Literal["switched", "retired"]
 __all__ = ["cancel", "show", "show_swap", "swap", "swaps"]
 
 _LEVELS = ("kv", "tokens", "text", "drain")
-_HOW = (
-    "graceful: running answers end where they are; immediate: they move; session_aware: each conversation moves "
-    "between its own turns; background: prepare with low priority, switch once the slot is idle."
-)
 
 
 def swap(
     context: typer.Context,
-    slot: str,
-    model: Annotated[str | None, typer.Argument(help="The model to bind it to.")] = None,
+    slot: Annotated[str, typer.Argument(metavar="SLOT", help="Which slot; `byenatos slots` lists them.")],
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="The model to bind it to.")] = None,
     *,
     back: Annotated[
-        bool, typer.Option("--back", help="Roll SLOT's last swap back: its old model is still kept.")
+        bool, typer.Option("--back", help="Go back to the model before, while `byenatos slots` says it is kept.")
     ] = False,
-    strategy: Annotated[SwapStrategy, typer.Option("--strategy", "-s", help=_HOW)] = "graceful",
+    strategy: StrategyOption = "graceful",
     until: Annotated[
-        Until, typer.Option("--until", help="Return when new requests go to MODEL, or when the old model is gone.")
+        Until,
+        typer.Option(
+            "--until", help="Return when new requests go to MODEL, or when the old model is kept no more and gone."
+        ),
     ] = "switched",
     force: Annotated[
         bool, typer.Option("--force", help="Swap even if conversations of SLOT are more than MODEL can take.")
     ] = False,
     keep_old: Annotated[
         float | None,
-        typer.Option("--keep-old", metavar="SECONDS", min=0, help="How long the old model is kept."),
+        typer.Option(
+            "--keep-old",
+            metavar="SECONDS",
+            min=0,
+            help="How long the old model is kept to go back to. Default: keep_old_s in policies/swap.toml.",
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Bind SLOT to MODEL while it is in use; with --json a line of JSON for each step."""
+    """Bind SLOT to MODEL while it is in use; with --json a line of JSON for each step.
+
+    `byenatos swaps` lists what was swapped, says how one went, and gives one up that has not switched yet.
+    """
     from byenatos_sdk.client import Client
 
     if (model is None) is not back:
@@ -86,10 +93,15 @@ def show_swap(client: "Client", order: SwapRequest) -> SwapEvent:
         ByenatosError: if the swap failed; the slot is bound as before.
     """
     told: list[SessionMove] = []
+    said = ""
     with _spinner() as spinner:
 
         def show_step(step: SwapEvent) -> None:
-            say(printable(f"{step.elapsed_s * 1000:9.1f} ms  {describe_swap(step)}"))
+            nonlocal said
+            line = describe_swap(step)
+            if line != said:  # else it only tells of more conversations
+                say(printable(f"{step.elapsed_s * 1000:9.1f} ms  {line}"))
+            said = line
             for move in step.sessions[len(told) :]:
                 told.append(move)
                 say(printable(f"{'':14}{_describe_move(move)}"))

@@ -62,7 +62,7 @@ def run(
     *,
     prompt: Annotated[str | None, typer.Option("--prompt", "-p", metavar="TEXT", help="Ask it this.")] = None,
     model: Annotated[
-        str | None, typer.Option("--model", metavar="ID", help="One of its [[models]]. Default: the first.")
+        str | None, typer.Option("--model", metavar="ID", help="One of its models. Default: the first.")
     ] = None,
     file: Annotated[
         Path | None, typer.Option("--file", metavar="FILE", help="A model file to load, for a driver of model files.")

@@ -73,10 +73,24 @@ export class Api {
     yield* this.#events(await this.#send("GET", `${ROOT}/events`, undefined, "text/event-stream", signal));
   }
 
-  // Yield the steps of a swap; throws what it failed with.
+  async #post(path) {
+    return (await this.#send("POST", ROOT + path, undefined, "application/json")).json();
+  }
+
+  // Roll the last swap of a slot back while its old model is kept; returns the last step.
+  async swapBack(slot) {
+    return this.#post(`/slots/${encodeURIComponent(slot)}/swap/back`);
+  }
+
+  // Give up the swap of a slot that has not switched yet; returns the last step.
+  async cancelSwap(slot) {
+    return this.#post(`/slots/${encodeURIComponent(slot)}/swap/cancel`);
+  }
+
+  // Yield the steps of a swap until it has switched; throws what it failed with. What follows comes as events.
   async *swap(slot, model, strategy) {
     const path = `${ROOT}/slots/${encodeURIComponent(slot)}/swap`;
-    const order = { model, strategy, until: "retired", reason: "console" };
+    const order = { model, strategy, reason: "console" };
     const answer = await this.#send("POST", path, order, "text/event-stream");
     for await (const { name, data } of this.#events(answer)) {
       const said = JSON.parse(data);

@@ -98,7 +98,7 @@ export class Chat {
       }
       note = this.#say("first", { ms: Math.round(first) });
     } catch (error) {
-      note = running.signal.aborted ? this.#say("stopped") : this.#say("failed", { why: error.message });
+      note = running.signal.aborted ? this.#say("stopped") : this.#say("failed_why", { why: error.message });
     }
     if (this.#running !== running) return;
     find("turns").append(make("p", { class: "quiet" }, note));

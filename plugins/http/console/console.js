@@ -3,12 +3,13 @@
 import { Api } from "./api.js";
 import { Chart } from "./charts.js";
 import { Chat } from "./chat.js";
+import { Slots } from "./slots.js";
+import { eventText } from "./tales.js";
 import { duration, fill, find, make, options, time } from "./view.js";
 import { speaker } from "./words.js";
 
 const EVERY_MS = 2000;
 const EVENTS_KEPT = 100;
-const STRATEGIES = ["graceful", "immediate", "session_aware", "background"];
 
 const api = new Api();
 let language = navigator.language.startsWith("zh") ? "zh" : "en";
@@ -16,11 +17,11 @@ let word = speaker(language);
 let status = { slots: [] };
 let models = [];
 let before = null;
-const swaps = new Map(); // by slot: the last step, or why it failed
 
 const say = (name, values) => word(name, values);
 const modelOf = (slot) => status.slots.find((one) => one.name === slot)?.model || say("none");
 const chat = new Chat(api, say, modelOf);
+const slots = new Slots(api, say, look);
 const MEBIBYTE = 2 ** 20;
 const mebibytes = (value) => `${value.toFixed(1)} MiB`;
 const milliseconds = (value) => `${value < 10 ? value.toFixed(1) : Math.round(value)} ms`;
@@ -32,40 +33,6 @@ const charts = {
 };
 
 // ---- what is shown ----------------------------------------------------------------------------------------------
-
-function stepText(step) {
-  if (step instanceof Error) return say("failed", { why: step.message });
-  const words = [`${step.source || say("empty")} → ${step.target}`, say(step.state), `${(step.elapsed_s ?? 0).toFixed(1)} s`];
-  if (step.moved_streams) words.push(`${step.moved_streams} ${say("streams")}`);
-  if (step.detail) words.push(step.detail);
-  return words.join(" · ");
-}
-
-function slotCard(slot) {
-  const model = make("select", { "aria-label": `${slot.name}: ${say("model")}` });
-  const how = make("select", { "aria-label": `${slot.name}: ${say("strategy")}` });
-  options(model, models.filter((one) => one.state === "available").map((one) => one.id));
-  model.value = slot.model;
-  options(how, STRATEGIES, say);
-  const form = make("form", {
-    submit: (event) => {
-      event.preventDefault();
-      swap(slot.name, model.value, how.value);
-    },
-  }, model, how, make("button", {}, say("swap")));
-  const state = make("span", { class: slot.state === "ready" ? "good" : "bad" }, say(slot.state));
-  const detail = slot.detail ? [make("p", { class: "quiet" }, slot.detail)] : [];
-  return make("li", {}, make("strong", {}, slot.name), " ", state, make("div", {}, slot.model || say("empty")), ...detail,
-    form, make("p", { class: "steps quiet", role: "status", "data-slot": slot.name }));
-}
-
-function showSteps() {
-  for (const line of document.querySelectorAll("[data-slot]")) {
-    const step = swaps.get(line.dataset.slot);
-    const text = step ? stepText(step) : "";
-    if (line.textContent !== text) line.textContent = text;
-  }
-}
 
 function showFigures(traffic) {
   const now = performance.now();
@@ -88,10 +55,9 @@ function drawCharts(traffic, rate) {
 
 function show(sessions, traffic) {
   const usable = models.filter((one) => one.state === "available").map((one) => one.id);
-  const slots = status.slots.map(({ name, model, state, detail }) => ({ name, model, state, detail }));
-  fill(find("slots"), JSON.stringify([language, slots, usable]), () => slots.map(slotCard));
-  options(find("chat-slot"), slots.map((slot) => slot.name));
-  showSteps();
+  const bound = status.slots ?? [];
+  slots.show(bound, usable, language);
+  options(find("chat-slot"), bound.map((slot) => slot.name));
   showFigures(traffic);
   fill(find("models"), JSON.stringify([language, models]), () => models.map((one) =>
     make("li", {}, one.id, " ", make("span", { class: "quiet" }, [one.driver, say(one.state), one.reason].filter(Boolean).join(" · ")))));
@@ -101,7 +67,7 @@ function show(sessions, traffic) {
       [one.publisher, one.summary, one.state && say(one.state), one.reason ?? one.unsigned].filter(Boolean).join(" · ")))));
   fill(find("sessions"), JSON.stringify([language, sessions]), () => sessions.map((one) =>
     make("li", { class: "row" }, make("span", { class: "grow" }, one.title || one.id, " ",
-      make("span", { class: "quiet" }, `${one.slot} · ${say("turns", { n: one.turns })}`)),
+      make("span", { class: "quiet" }, `${one.home ? `${one.slot} → ${one.home}` : one.slot} · ${say("turns", { n: one.turns })}`)),
     make("button", { type: "button", click: () => open(one.id) }, say("open")),
     make("button", { type: "button", click: () => remove(one.id) }, say("remove")))));
   const warnings = status.warnings ?? [];
@@ -111,32 +77,16 @@ function show(sessions, traffic) {
 function happened({ name, data }) {
   const said = JSON.parse(data);
   if (name === "swap_advanced") {
-    swaps.set(said.swap.slot, said.swap);
+    slots.advanced(said.swap);
     if (said.swap.state === "switched") chat.switched(said.swap);
-    showSteps();
   }
-  const about = said.swap ? `${said.swap.slot}: ${stepText(said.swap)}`
-    : said.instance ? `${said.instance.driver}/${said.instance.model}: ${say(said.instance.state)}`
-      : [said.model?.id ?? said.model, said.model?.state && say(said.model.state), said.reason].filter(Boolean).join(" · ");
   const events = find("events");
-  events.prepend(make("li", {}, make("span", { class: "quiet" }, `${time(said.at)} ${name} `), about));
+  const about = make("span", { class: "quiet" }, `${time(said.at)} ${say(name)} `);
+  events.prepend(make("li", {}, about, eventText(name, said, say)));
   while (events.children.length > EVENTS_KEPT) events.lastChild.remove();
 }
 
 // ---- what is done -----------------------------------------------------------------------------------------------
-
-async function swap(slot, model, strategy) {
-  try {
-    for await (const step of api.swap(slot, model, strategy)) {
-      swaps.set(slot, step);
-      showSteps();
-    }
-  } catch (error) {
-    swaps.set(slot, error);
-    showSteps();
-  }
-  await look();
-}
 
 async function open(id) {
   chat.open(await api.get(`/sessions/${encodeURIComponent(id)}`));

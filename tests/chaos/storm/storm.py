@@ -32,6 +32,8 @@ SLOTS = {"side": "two"}
 RATE = 150.0
 STRATEGIES: tuple[SwapStrategy, ...] = get_args(SwapStrategy)
 SWAP_WITHIN_S = 20.0
+IDLE_WITHIN_S = 2.0
+"""How long a ``background`` swap waits for its slot to be idle, which is busy most of the time."""
 SETTLE_S = 90.0
 
 
@@ -159,7 +161,7 @@ class Storm:
         keep_old_s = self._chance.choice((0.0, 0.0, 0.3))
         async with self._kernel.client("swapper") as client:
             try:
-                async with asyncio.timeout(SWAP_WITHIN_S):
+                async with asyncio.timeout(IDLE_WITHIN_S if strategy == "background" else SWAP_WITHIN_S):
                     await client.swap(slot, model, strategy=strategy, keep_old_s=keep_old_s)
             except TimeoutError:  # a slot that is never idle: what waits for that gives way to the next swap
                 self.deeds[f"{strategy} did not come to pass"] += 1

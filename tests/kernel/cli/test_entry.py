@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
+
+from byenatos_kernel.cli.app import app
 
 COMMANDS_THAT_NEED_A_KERNEL = [
     ("status",),
@@ -31,6 +34,27 @@ def test_help_lists_the_commands_and_the_exit_codes(run):
     assert outcome.code == 0
     assert all(command[0] in outcome.out for command in COMMANDS_THAT_NEED_A_KERNEL)
     assert "3 no kernel is running (start one: byenatos up)" in outcome.out
+
+
+def commands(group, path=()):
+    """Every command below a group, with the words that call it."""
+    for name, command in group.commands.items():
+        yield (*path, name), command
+        if hasattr(command, "commands"):
+            yield from commands(command, (*path, name))
+
+
+COMMANDS = dict(commands(typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_says_every_word_that_was_written_for_it(run, monkeypatch, command):
+    monkeypatch.setenv("COLUMNS", "1000")
+    outcome = run(*command, "--help")
+    shown = " ".join(outcome.out.split())
+    assert outcome.code == 0
+    for one in (COMMANDS[command], *COMMANDS[command].params):
+        assert " ".join((one.help or "").split()) in shown
 
 
 @pytest.mark.parametrize("command", COMMANDS_THAT_NEED_A_KERNEL, ids=" ".join)

@@ -66,6 +66,11 @@ def ready(run_until):
     run_until(lambda outcome: outcome.out.count(" ready ") >= 2, "slots")
 
 
+def slot_line(run, slot: str) -> str:
+    """What ``byenatos slots`` says of a slot."""
+    return next(line for line in run("slots").out.splitlines() if line.startswith(f"{slot} "))
+
+
 def read(kind, text: str):
     return msgspec.json.decode(text, type=kind)
 
@@ -170,6 +175,9 @@ def test_each_line_of_a_pipe_is_a_turn_and_the_session_can_be_continued(run, rea
     assert "third" in run("sessions", "show", session).out
     assert "is answered by echo-two" in run("sessions", "move", session, "echo-two").out
     assert "moved to echo-two" in run("sessions", "show", session).out
+    [listed] = [line for line in run("sessions", "list").out.splitlines() if session in line]
+    assert listed.split()[1:3] == ["default", "echo-two"]
+    assert "1 session is answered elsewhere" in slot_line(run, "default")
     assert "is answered by its slot" in run("sessions", "move", session, "--back").out
     assert run("sessions", "move", session).code == 2
     assert run("sessions", "rm", session).code == 0
@@ -206,7 +214,9 @@ def test_a_swap_moves_a_running_answer_and_each_step_is_a_line(run, ready, start
     assert outcome.code == 0
     assert "switched" in outcome.out
     assert "endless: echo → echo-two, draining: echo is kept for 30 s, after " in outcome.out
+    assert slot_line(run, "endless").endswith("  echo is kept: `byenatos swap endless --back`")
     outcome = run("swap", "endless", "--back")
+    assert "is kept" not in slot_line(run, "endless")
     assert (outcome.code, outcome.out) == (0, "endless: echo-two → echo, rolled_back: as asked for\n")
     assert run("swap", "endless", "--back").code == 1
     assert run("swap", "endless").code == 2
