@@ -116,18 +116,28 @@ class DriverManager:
         """Whether as many models are loaded as may be."""
         return len(self._loaded()) >= self._most_models
 
-    def load(self, model: ModelEntry, *, supervised: bool = False, overlap: int = 0, background: bool = False) -> Unit:
+    def load(
+        self,
+        model: ModelEntry,
+        *,
+        supervised: bool = False,
+        overlap: int = 0,
+        background: bool = False,
+        plugin: PluginEntry | None = None,
+    ) -> Unit:
         """Start a unit for ``model``.
 
         ``overlap`` units more than ``max_concurrent_models`` are allowed, for the time that a swap needs both. Spare
-        ones do not count. In the ``background`` its process loads with low priority.
+        ones do not count. In the ``background`` its process loads with low priority. ``plugin`` is the version of the
+        driver, if it is not to be the one that counts now.
 
         Raises:
             Overloaded: as many models as allowed are loaded, or memory does not suffice; :meth:`make_room` may help.
             NotFound, Unavailable: the model's driver is missing or refused.
             InvalidRequest: the manifest or the operator's files ask for what no sandbox can be granted.
         """
-        plugin = self._registry.plugin_for(model)
+        counts = self._registry.plugin_for(model)
+        plugin = plugin or counts
         if lack := self.lack(model, overlap=overlap):
             raise Overloaded(lack)
         unit = Unit(model, plugin, self._grants.for_model(plugin, model), supervised=supervised)

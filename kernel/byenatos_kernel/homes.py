@@ -42,7 +42,7 @@ class Homes:
 
     def __init__(self) -> None:
         self._homes: dict[str, Home] = {}
-        self._moving: dict[str, asyncio.Future[None]] = {}
+        self._moving: dict[str, list[asyncio.Future[None]]] = {}
 
     def find(self, session: str, slot: str | None) -> Home | None:
         """The home of a conversation, for a turn that is addressed to ``slot``."""
@@ -97,13 +97,19 @@ class Homes:
 
     @contextmanager
     def moving(self, session: str) -> Iterator[None]:
-        """While a conversation is being moved its next turn waits."""
+        """While a conversation is being moved its next turn waits.
+
+        Whoever did not wait for another move any longer moves it at the same time: it has settled when both are done.
+        """
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._moving[session] = done
+        moves = self._moving.setdefault(session, [])
+        moves.append(done)
         try:
             yield
         finally:
-            del self._moving[session]
+            moves.remove(done)
+            if not moves:
+                del self._moving[session]
             done.set_result(None)
 
     def is_moving(self, session: str) -> bool:
@@ -112,7 +118,9 @@ class Homes:
 
     async def settled(self, session: str) -> None:
         """Wait until a conversation is not being moved, or for as long as a turn waits."""
-        done = self._moving.get(session)
-        if done is not None:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(done), PATIENCE_S)
+        if session not in self._moving:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE_S):
+                while moves := self._moving.get(session):  # somebody else who waited may have begun to move it
+                    await asyncio.wait(moves)

@@ -238,15 +238,20 @@ class HotSwapManager:
     def _supersede(self, slot: Slot, swap: Swap) -> None:
         """Give up a background swap that waits for its slot to be idle; what it has loaded stays for the next one.
 
+        Where the old model has to leave first, it waits with nothing loaded.
+
         Raises:
             InvalidRequest: what runs is no such swap.
         """
         waiting = self._current[slot.name]
-        if waiting.request.strategy != "background" or waiting.event.state is not SwapState.PREPARED:
+        state, sequential = waiting.event.state, waiting.event.mode == "sequential" and slot.queue is None
+        waits = SwapState.VALIDATED if sequential else SwapState.PREPARED
+        if waiting.request.strategy != "background" or state is not waits:
             raise InvalidRequest(
                 f"slot {slot.name!r} is being swapped to {waiting.event.target}; wait until it has switched"
             )
-        prepared = self._drivers.find(swap.request.model)
+        others = [unit for unit in (*swap.avoid, slot.unit) if unit is not None]  # no target of this swap
+        prepared = self._drivers.find(swap.request.model, but=others)
         if prepared is not None:
             prepared.slots.add(swap.reservation)
         waiting.give_up(Cancelled(f"superseded by swap {swap.event.id} to {swap.request.model}"))
@@ -256,6 +261,7 @@ class HotSwapManager:
         if not task.cancelled() and task.exception() is not None:  # a bug; whoever waits must not wait for ever
             log.error("swap %d failed", swap.event.id, exc_info=task.exception())
             self._forget(swap, slot)
+            self._unreserve(swap)
             self._sequential.give_up(slot, ByenatosError("the kernel failed during a swap; its log says how"))
             for future in (swap.switched, swap.ended):
                 if not future.done():
@@ -267,6 +273,13 @@ class HotSwapManager:
         if self._current.get(slot.name) is swap:
             del self._current[slot.name]
             slot.swap = None
+
+    def _unreserve(self, swap: Swap, but: Unit | None = None) -> None:
+        """The swap needs none of the units any more that it kept; they go, ``but`` one, unless somebody else does."""
+        for unit in [unit for unit in self._drivers.units if swap.reservation in unit.slots]:
+            unit.slots.discard(swap.reservation)
+            if unit is not but:
+                self._drivers.release(unit)
 
     # ---- the arrows --------------------------------------------------------------------------------------------
 
@@ -284,9 +297,7 @@ class HotSwapManager:
             copies = await self._copy_ahead(swap, slot, target)
             left = await self._switch(swap, slot, target, copies)
         except ByenatosError as error:
-            for unit in [unit for unit in self._drivers.units if swap.reservation in unit.slots]:
-                unit.slots.discard(swap.reservation)
-                self._drivers.release(unit)
+            self._unreserve(swap)
             await self._sequential.restore(swap, slot, target, error)
             self._forget(swap, slot)
             swap.advance(SwapState.FAILED, detail=error.message)
@@ -381,7 +392,7 @@ class HotSwapManager:
             raise Unavailable(f"{target.model.id} was lost just before the switch")
         left = self._routes.bind(slot, target)
         self.probations.begin(swap, slot, left, target)
-        target.slots.discard(swap.reservation)
+        self._unreserve(swap, left)
         moved = stayed = 0
         if left is not None:
             moved, stayed = self._transfers.take_over(swap, slot, left, target, copies)

@@ -68,10 +68,11 @@ class Places:
     def place(self, stream: Stream, unit: Unit) -> None:
         """Give a stream to a unit: to its instance, else to its queue, else to a refuge; raises if none will do.
 
-        While its slot has a queue, it waits in that, whichever the unit.
+        While its slot has a queue, it waits in that, whichever the unit, unless an operator moved its conversation to
+        the unit.
         """
         queue = self._queue_of(stream)
-        if queue is not None:
+        if queue is not None and not (self._kept_at(stream, unit) and self.returns(unit)):
             queue.wait(stream)
             return
         instance = unit.ready
@@ -188,6 +189,11 @@ class Places:
     def _queue_of(self, stream: Stream) -> SlotQueue | None:
         slot = self._routes.slots.get(stream.slot) if stream.slot is not None else None
         return slot.queue if slot is not None else None
+
+    def _kept_at(self, stream: Stream, unit: Unit) -> bool:
+        """Whether an operator moved a stream's conversation to ``unit``: it has nothing to do with its slot's swaps."""
+        home = self._routes.homes.find(stream.session, stream.slot) if stream.session is not None else None
+        return home is not None and home.kept and home.unit is unit
 
     def detach(self, stream: Stream, *, stop: bool = True) -> None:
         """Take a stream out of its place; with ``stop`` the driver is told, since it does not know yet."""

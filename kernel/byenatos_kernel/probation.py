@@ -173,10 +173,9 @@ class Probations:
         return probation
 
     def kept_by(self, slot: str) -> Unit | None:
-        """The old unit of a slot that it can go back to now."""
+        """The old unit of a slot that serves what the new one fails, from the turn of the switch on."""
         probation = self._by_slot.get(slot)
-        ready = probation is not None and probation.judging and probation.kept.ready is not None
-        return probation.kept if probation is not None and ready else None
+        return probation.kept if probation is not None and probation.kept.ready is not None else None
 
     def end(self, slot: str) -> None:
         """End the probation of a slot, if there is one: the old unit may go."""

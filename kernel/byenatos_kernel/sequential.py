@@ -76,8 +76,9 @@ class Sequential:
         await self._drivers.make_room(model, overlap=1, patient=True, without=[old])  # before anybody has to wait
         if self._states is not None and old.ready is not None:
             await self._states.hibernate_all(old.ready, HIBERNATE_S)
+        swap.check()  # up to here nothing was touched
         old = self._leaver(slot, model)
-        slot.queue = SlotQueue(slot.name, model.id, self._policy().queue.most)
+        slot.queue = swap.queue = SlotQueue(slot.name, model.id, self._policy().queue.most)
         running = self._switchboard.hold_back(slot.name, old, running=swap.request.strategy == "immediate")
         old.slots.clear()  # what is left is this slot, and those who keep it in case
         self._drivers.release(old)
@@ -86,7 +87,7 @@ class Sequential:
         )
         self._drivers.claims.append(model)
         try:
-            await old.gone.wait()
+            await swap.unless_given_up(old.gone.wait())
             self._tell(swap, slot, f"{old.model.id} is gone; {len(slot.queue)} requests wait")
             await self._drivers.make_room(model, overlap=1, patient=True)
             target = self._drivers.load(model, overlap=1)
@@ -106,9 +107,9 @@ class Sequential:
 
     async def restore(self, swap: Swap, slot: Slot, target: Unit | None, error: ByenatosError) -> None:
         """The swap failed: if the old model has left for it, load that again and let it serve what waits."""
-        if slot.queue is None or slot.unit is None:
+        if slot.queue is None or slot.queue is not swap.queue or slot.unit is None:
             return
-        model = slot.unit.model
+        model, plugin = slot.unit.model, slot.unit.plugin
         self._drivers.claims.append(model)
         try:
             if target is not None and target.leaving:
@@ -119,7 +120,7 @@ class Sequential:
                 unit = None
             if unit is None:
                 await self._drivers.make_room(model, overlap=1, patient=True)
-                unit = self._drivers.load(model, supervised=True, overlap=1)
+                unit = self._drivers.load(model, supervised=True, overlap=1, plugin=plugin)
         except ByenatosError as second:
             self.give_up(
                 slot, Unavailable(f"{error.message}; {model.id} cannot be loaded again either: {second.message}")

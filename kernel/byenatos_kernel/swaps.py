@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from byenatos_kernel.routes import Slot
+from byenatos_kernel.slot_queue import SlotQueue
 from byenatos_kernel.units import Unit
 from byenatos_sdk.protocol.errors import ByenatosError
 from byenatos_sdk.protocol.messages import (
@@ -41,7 +42,8 @@ class Swap:
     """One swap: its current event, who waits for it, and the slot once it is ``bound`` to the target.
 
     ``forced`` says what is cut off because it was forced. ``avoid`` are units that cannot be its target, though they
-    serve the model. ``levels`` counts the conversations that moved, also those of which the event does not tell.
+    serve the model. ``queue`` is what the slot's requests wait in because of this swap. ``levels`` counts the
+    conversations that moved, also those of which the event does not tell.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Swap:
         self.forced = ""
         self.bound: Slot | None = None
         self.avoid: Collection[Unit] = ()
+        self.queue: SlotQueue | None = None
         self.levels: dict[SessionLevel, int] = {}
         self.started = time.monotonic()
         self.event = SwapEvent(

@@ -338,7 +338,7 @@ class Switchboard:
         for stream in waiting:
             source.waiting.remove(stream)
             if stream.state is StreamState.WAITING:
-                self._places.place(stream, target)
+                self._queue(stream, target)
         instance = source.instance
         if instance is None:
             return 0, 0
@@ -374,6 +374,8 @@ class Switchboard:
             return 0
         if running:
             for stream in [one for one in instance.streams.values() if one.slot == slot and not one.bound]:
+                if stream.trial is not None:
+                    stream.trial.end()  # it goes back to nowhere from the queue
                 self._places.detach(stream)
                 self._queue(stream, source)
         return len(instance.streams)
