@@ -244,12 +244,11 @@ class HotSwapManager:
             InvalidRequest: what runs is no such swap.
         """
         waiting = self._current[slot.name]
-        state, sequential = waiting.event.state, waiting.event.mode == "sequential" and slot.queue is None
+        event, sequential = waiting.event, waiting.event.mode == "sequential"
+        left = sequential and slot.queue is not None  # the old model has, and requests wait: it goes on at once
         waits = SwapState.VALIDATED if sequential else SwapState.PREPARED
-        if waiting.request.strategy != "background" or state is not waits:
-            raise InvalidRequest(
-                f"slot {slot.name!r} is being swapped to {waiting.event.target}; wait until it has switched"
-            )
+        if left or waiting.request.strategy != "background" or event.state is not waits:
+            raise InvalidRequest(f"slot {slot.name!r} is being swapped to {event.target}; wait until it has switched")
         others = [unit for unit in (*swap.avoid, slot.unit) if unit is not None]  # no target of this swap
         prepared = self._drivers.find(swap.request.model, but=others)
         if prepared is not None:

@@ -30,7 +30,7 @@ from byenatos_kernel.places import Places
 from byenatos_kernel.streams import Stream, StreamState
 from byenatos_kernel.trials import Trial, patience_s
 from byenatos_kernel.units import Unit
-from byenatos_kernel.warm import Kept, WarmState
+from byenatos_kernel.warm import Kept, WarmState, seen
 from byenatos_sdk.protocol.errors import ByenatosError, DeadlineExceeded, Unavailable
 from byenatos_sdk.protocol.frames import Resume, Stop
 from byenatos_sdk.protocol.messages import Moved
@@ -211,6 +211,7 @@ class Moves:
                     giving = self._loop.create_task(
                         self._warm.restore(route.target, route.layout, copied.owner, copied.number, [piece])
                     )
+                    giving.add_done_callback(seen)
                 if piece.stop - piece.start <= CLOSE:
                     break
             else:

@@ -12,7 +12,7 @@ from byenatos_kernel.hibernation import Dormant, Hibernation, StoredPiece
 from byenatos_kernel.instances import Instance
 from byenatos_kernel.moves import Route
 from byenatos_kernel.pieces import SealedPiece
-from byenatos_kernel.warm import WarmState, arena_of
+from byenatos_kernel.warm import WarmState, arena_of, seen
 from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, NotFound
 from byenatos_sdk.protocol.messages import Message, SessionMove
 
@@ -80,6 +80,7 @@ class SessionStates:
                 if giving is not None:
                     await giving
                 giving = self._loop.create_task(self._warm.restore(route.target, route.layout, owner, session, [piece]))
+                giving.add_done_callback(seen)
                 positions, size = piece.stop, size + len(piece.data)
             if giving is not None:
                 await giving

@@ -32,7 +32,7 @@ from byenatos_sdk.protocol.warm import (
     SubjectId,
 )
 
-__all__ = ["Kept", "WarmState", "arena_of"]
+__all__ = ["Kept", "WarmState", "arena_of", "seen"]
 
 INLINE_BYTES = 256 << 10
 PROGRESS_BYTES = 1 << 20
@@ -67,6 +67,12 @@ def arena_of(instance: Instance) -> Arena | None:
     specification = instance.specification
     warm = instance.serving and specification is not None and WARM in specification.features
     return instance.arena if warm else None
+
+
+def seen(task: "asyncio.Task[None]") -> None:
+    """Look at the outcome of a task that nobody may wait for any more: its owner has failed of something else."""
+    if not task.cancelled():
+        task.exception()
 
 
 class WarmState:
@@ -225,6 +231,7 @@ class WarmState:
                 if reading is not None:
                     await reading
                 reading = self._loop.create_task(self._read_in(instance, subject, kept))
+                reading.add_done_callback(seen)
             if reading is not None:
                 await reading
         finally:
