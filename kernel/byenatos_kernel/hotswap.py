@@ -69,7 +69,7 @@ from byenatos_kernel.swap_journal import SwapJournal
 from byenatos_kernel.swap_policy import SwapPolicy
 from byenatos_kernel.swaps import ENDED, TRANSITIONS, Swap
 from byenatos_kernel.switchboard import Switchboard
-from byenatos_kernel.transfers import Copies, Transfers
+from byenatos_kernel.transfers import Copies, Transfers, running_at
 from byenatos_kernel.units import Unit
 from byenatos_sdk.protocol.control import Event, SwapAdvanced
 from byenatos_sdk.protocol.errors import (
@@ -421,7 +421,8 @@ class HotSwapManager:
         kept = probation.sentence if probation is not None else ""
         said = swap.event.detail
         detail = "; ".join(filter(None, (said, kept)))
-        swap.advance(SwapState.DRAINING, detail=detail, draining=swap.event.draining_streams)
+        draining = running_at(left, slot) if left is not None else 0
+        swap.advance(SwapState.DRAINING, detail=detail, draining=draining)
         if probation is not None:
             self.probations.judge(probation)
         await self._note(swap, None)
@@ -460,11 +461,14 @@ class HotSwapManager:
         await self._record(swap)
         way = Swap(swap.event.id, SwapRequest(slot.name, kept.model.id, "immediate"), target.model.id)
         copies = await self._transfers.ahead(way, target, kept, self._policy().swap.live_session_s)
-        moved, _ = self._transfers.take_over(way, slot, target, kept, copies)
-        way.event = msgspec.structs.replace(way.event, moved_streams=moved)
-        await self._transfers.behind(way, kept, copies)
-        self._transfers.settle(copies)
-        await self._transfers.finish(way, slot, target, copies)
+        if slot.unit is kept:
+            moved, _ = self._transfers.take_over(way, slot, target, kept, copies)
+            way.event = msgspec.structs.replace(way.event, moved_streams=moved)
+            await self._transfers.behind(way, kept, copies)
+            self._transfers.settle(copies)
+            await self._transfers.finish(way, slot, target, copies)
+        else:  # it was swapped again meanwhile: what runs at the new unit ends there
+            self._transfers.abandon(copies)
         self.probations.let_go(probation)
         self._drivers.release(target)
         event = way.event

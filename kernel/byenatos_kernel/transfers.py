@@ -22,7 +22,7 @@ from byenatos_kernel.warm import arena_of
 from byenatos_sdk.protocol.errors import ByenatosError
 from byenatos_sdk.protocol.messages import SessionMove
 
-__all__ = ["BETWEEN_TURNS", "Copies", "Transfers"]
+__all__ = ["BETWEEN_TURNS", "Copies", "Transfers", "running_at"]
 
 BETWEEN_TURNS = frozenset({"session_aware", "background"})
 """Strategies in which each conversation moves between its own turns, behind the switch."""
@@ -47,6 +47,13 @@ class Copies:
         self.sessions = sessions
         self.unread: list[Stream] = []
         self.trials: dict[Trial, SessionMove] = {}
+
+
+def running_at(unit: Unit, slot: Slot) -> int:
+    """How many requests of a slot are being answered at a unit, which may serve others as well."""
+    return (
+        sum(stream.slot == slot.name for stream in unit.instance.streams.values()) if unit.instance is not None else 0
+    )
 
 
 class Transfers:
@@ -109,7 +116,7 @@ class Transfers:
             else:
                 for stream in others:
                     self._cut_over(swap, stream, target, copies)
-        return len(copies.trials), len(left.instance.streams)
+        return len(copies.trials), running_at(left, slot)
 
     async def behind(self, swap: Swap, target: Unit, copies: Copies) -> None:
         """After the switch: move what runs and goes on at the old instance, one answer after the other.
@@ -137,7 +144,6 @@ class Transfers:
             swap.event,
             moved_streams=moved + warm,
             warm_streams=warm,
-            draining_streams=max(swap.event.draining_streams - moved - warm, 0),
             detail=f"{warm} with their state{exact}" if warm else swap.event.detail,
         )
 

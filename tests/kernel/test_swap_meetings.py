@@ -232,3 +232,44 @@ async def test_a_bug_in_a_swap_leaves_its_slot_and_its_target_to_the_next_one(ri
         assert [driver.model for driver in kernel.alive] == ["a"]
         await kernel.swaps.swap(SwapRequest("main", "b"))
         assert kernel.routes.slots["main"].model == "b"
+
+
+async def test_what_runs_for_another_slot_of_the_old_model_does_not_count_as_draining(rig):
+    async with rig({"main": "a", "side": "a"}) as kernel:
+        await kernel.settle()
+        for target in ("main", "side", "side"):
+            kernel.open(target)
+        await kernel.settle()
+        event = await kernel.swaps.swap(SwapRequest("main", "b"))
+        assert (event.state, event.draining_streams) == (SwapState.DRAINING, 1)
+
+
+async def test_what_a_slot_is_swapped_to_while_it_goes_back_keeps_its_answers(rig):
+    async with rig() as kernel:
+        kernel.policy = SwapPolicy(SwapRules(keep_old_s=600.0))
+        await kernel.settle()
+        await kernel.swaps.swap(SwapRequest("main", "b"))
+        await kernel.settle()
+        looked = asyncio.Event()
+        ahead = kernel.swaps._transfers.ahead
+
+        async def slowly(swap, source, target, *more):
+            if target.model.id == "a":
+                await looked.wait()
+            return await ahead(swap, source, target, *more)
+
+        with mock.patch.object(kernel.swaps._transfers, "ahead", slowly):
+            going_back = asyncio.create_task(kernel.swaps.back("main"))
+            await kernel.settle()
+            assert kernel.routes.slots["main"].model == "a"
+            await kernel.swaps.swap(SwapRequest("main", "b"))
+            number = kernel.open("main")
+            await kernel.settle()
+            looked.set()
+            await going_back
+        new = kernel.driver("b")
+        assert len(new.streams) == 1
+        new.finish(*new.streams)
+        await kernel.settle()
+        assert kernel.terminal(number) == Finish(model="b")
+        assert kernel.heard(number) == [Finish(model="b")]
