@@ -30,7 +30,10 @@ class Grants:
         Raises:
             InvalidRequest: the operator's files or the manifest ask for what cannot be.
         """
-        return self._make(plugin, self.name_of(model), model.path, serves=True)
+        files = [] if model.path is None else [model.path]
+        if model.file is not None:
+            files += [file.path for file in model.file.further]
+        return self._make(plugin, self.name_of(model), files, serves=True)
 
     @staticmethod
     def name_of(model: ModelEntry) -> str:
@@ -43,7 +46,7 @@ class Grants:
         Raises:
             InvalidRequest: the operator's files or the manifest ask for what cannot be.
         """
-        return self._make(plugin, f"{plugin.id} probing {path.name}", path, serves=False)
+        return self._make(plugin, f"{plugin.id} probing {path.name}", [path], serves=False)
 
     @property
     def required(self) -> frozenset[str]:
@@ -64,7 +67,7 @@ class Grants:
         name = self.access.rules(plugin.id).profile or usual_profile(plugin.manifest)
         return name, self._profiles.find(name)
 
-    def _make(self, plugin: PluginEntry, name: str, file: Path | None, *, serves: bool) -> Grant:
+    def _make(self, plugin: PluginEntry, name: str, files: list[Path], *, serves: bool) -> Grant:
         assert plugin.manifest is not None
         wanted = plugin.manifest.permissions
         rules = self.access.rules(plugin.id)
@@ -73,7 +76,7 @@ class Grants:
             name=name,
             plugin=str(plugin.stored),
             imports=tuple(str(one) for one in plugin.imports if not one.is_relative_to(plugin.stored)),
-            files=(str(file),) if file is not None and profile.model_files else (),
+            files=tuple(map(str, files)) if profile.model_files else (),
             devices=rules.devices if profile.devices else (),
             memory_mib=profile.memory(wanted.memory_mib),
             threads=profile.thread_count(wanted.threads),

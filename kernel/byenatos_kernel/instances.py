@@ -167,6 +167,7 @@ class Instance(DriverLink):
             declared=model.declared,
             strict=model.strict,
             background=background,
+            files={str(one.path): one.digest for one in file.further} if file is not None else {},
         )
         self.advance(InstanceState.STARTING)
         self.launch(code, file=file, order=None if cold or background else self._order, sockets=sockets)

@@ -108,7 +108,7 @@ class DriverLink:
             LaunchError: the process cannot be started.
         """
         plugin = self.manifest.plugin
-        opened = {str(file.path): file.descriptor} if file is not None else {}
+        opened = file.opened if file is not None else {}
         config = RuntimeConfig(
             self._token,
             plugin.id,

@@ -4,6 +4,9 @@ A driver is given the very file that was judged and hashed, however its name is 
 A digest is computed in a thread and remembered in the database by what identifies a file's content: device, inode,
 size, and the times of its last modification and change. BLAKE2b, because it takes a third of SHA-256's time without
 OpenSSL, which the kernel leaves out. The content is never parsed here.
+
+A model may need further files, adapters say. It is the operator who names them, in ``model_config``: neither a plugin
+nor a request can. They are opened and hashed like the model's own and go wherever that goes.
 """
 
 import asyncio
@@ -12,16 +15,19 @@ import os
 import sqlite3
 import stat
 import weakref
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from byenatos_kernel.database import Database
-from byenatos_sdk.protocol.errors import ByenatosError, Unavailable
+from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, Unavailable
 
-__all__ = ["Digests", "ModelFile"]
+__all__ = ["Digests", "ModelFile", "further_paths"]
 
 DIGEST_BYTES = 32
 MOST_KEPT = 10_000
+MOST_FURTHER = 16
 _PIECE = 1 << 20
 
 Identity = tuple[int, int, int, int, int]
@@ -31,7 +37,8 @@ Identity = tuple[int, int, int, int, int]
 class ModelFile:
     """An open model file. It is closed when nobody refers to it any more.
 
-    ``digest`` is the BLAKE2b-256 of its content, in hex, once :meth:`Digests.fill` has found it.
+    ``digest`` is the BLAKE2b-256 of its content, in hex, once :meth:`Digests.fill` has found it. ``further`` are the
+    files that belong to it.
 
     Raises:
         OSError: it cannot be opened, or is no regular file.
@@ -40,6 +47,7 @@ class ModelFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.digest = ""
+        self.further: tuple[ModelFile, ...] = ()
         self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
         weakref.finalize(self, os.close, self.descriptor)
         if not stat.S_ISREG(os.fstat(self.descriptor).st_mode):
@@ -48,8 +56,14 @@ class ModelFile:
 
     @property
     def intact(self) -> bool:
-        """Whether nobody has written to it since it was opened."""
-        return self._identify()[:4] == self.identity[:4]  # who links, renames or deletes it changes only the last
+        """Whether nobody has written to it, or to what belongs to it, since it was opened."""
+        # who links, renames or deletes it changes only the last
+        return self._identify()[:4] == self.identity[:4] and all(file.intact for file in self.further)
+
+    @property
+    def opened(self) -> dict[str, int]:
+        """Descriptors by path, of all of it."""
+        return {str(file.path): file.descriptor for file in (self, *self.further)}
 
     def _identify(self) -> Identity:
         found = os.fstat(self.descriptor)
@@ -79,6 +93,45 @@ class Digests:
         file.digest = digest
         with suppress(ByenatosError):
             await self._database.run(lambda connection: _remember(connection, file.identity, digest))
+
+    async def add_further(self, file: ModelFile, named: Iterable[tuple[str, Path]]) -> None:
+        """Open and hash the files that ``named`` settings name, and add them to ``file``.
+
+        Raises:
+            InvalidRequest: one cannot be opened or read, or is no regular file; the message names setting and file.
+            Unavailable: one changed meanwhile.
+        """
+        found = []
+        for key, path in named:
+            try:
+                further = ModelFile(path)
+                await self.fill(further)
+            except OSError as error:
+                raise InvalidRequest(f"{key}: {path}: cannot be opened: {error.strerror or error}") from None
+            found.append(further)
+        file.further = tuple(found)
+
+
+def further_paths(keys: Sequence[str], settings: dict[str, Any], folder: Path) -> tuple[tuple[str, Path], ...]:
+    """Return the files that ``settings`` name by ``keys``, each with its key and once.
+
+    A name without a folder is that of a file in ``folder``. What is no name is left to the driver to refuse.
+
+    Raises:
+        InvalidRequest: there are too many, or one has a name that cannot be sent.
+    """
+    found: dict[Path, str] = {}
+    for key in keys:
+        value = settings.get(key)
+        for one in value if isinstance(value, list) else [value]:
+            name = one.get("file") if isinstance(one, dict) else one
+            if isinstance(name, str) and name:
+                if "\0" in name:
+                    raise InvalidRequest(f"{key}: expected the name of a file, found {name!r}")
+                found.setdefault(folder / name, key)
+    if len(found) > MOST_FURTHER:
+        raise InvalidRequest(f"{', '.join(keys)}: expected at most {MOST_FURTHER} files, found {len(found)}")
+    return tuple((key, path) for path, key in found.items())
 
 
 def _hash(descriptor: int) -> str:

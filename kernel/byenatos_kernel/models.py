@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from byenatos_kernel.folders import Stamp
 from byenatos_kernel.model_files import ModelFile
 from byenatos_kernel.verdicts import Verdict
 from byenatos_sdk.manifest import Manifest
@@ -84,7 +85,8 @@ class ModelEntry:
 
     One that only its vendor's list names has ``offered_at``, the time at which it was heard of; else that is 0.
 
-    ``file`` is that file, open and hashed, once it was judged to be a model. ``declared`` is what the manifest says of
+    ``file`` is that file, open and hashed, once it was judged to be a model, and ``further`` are those that its
+    settings name, as they were then. ``declared`` is what the manifest says of
     it. ``settings`` go to the driver; ``max_tokens``, ``temperature``, ``timeout_s`` and ``strict`` are the operator's
     defaults.
     ``gap_timeout_s`` is for how long an answer may be silent (``None``: as ``gaps.py`` says, 0: for ever).
@@ -95,6 +97,7 @@ class ModelEntry:
         "declared",
         "driver",
         "file",
+        "further",
         "gap_timeout_s",
         "id",
         "journal",
@@ -116,12 +119,13 @@ class ModelEntry:
         self.driver = driver
         self.path = path
         self.file: ModelFile | None = None
+        self.further: dict[Path, Stamp | None] = {}
         self.state: ModelState = state
         self.reason = ""
         self.settings: dict[str, Any] = {}
         self.specification: ModelSpecification | None = None
         self.declared: ModelSpecification | None = None
-        self.stamp: tuple[int, int, int] | None = None
+        self.stamp: Stamp | None = None
         self.max_tokens: int | None = None
         self.strict = False
         self.temperature: float | None = None

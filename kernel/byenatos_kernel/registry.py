@@ -27,7 +27,7 @@ from byenatos_kernel.folders import (
     stamp_of,
 )
 from byenatos_kernel.grants import Grants
-from byenatos_kernel.model_files import Digests, ModelFile
+from byenatos_kernel.model_files import Digests, ModelFile, further_paths
 from byenatos_kernel.models import ModelEntry, Offer, PluginEntry, printable
 from byenatos_kernel.plugins import PluginShelf
 from byenatos_kernel.probes import Prober, Verdict, takes
@@ -100,6 +100,10 @@ class ModelRegistry:
             NotFound: there is no such plugin.
             Unavailable: the plugin or the model is refused.
         """
+        if model.state in {"available", "refused"} and (changed := _changed(model)):
+            model.stamp = None
+            self._scan_soon()
+            raise Unavailable(f"{model.id}: {changed} was changed; it is looked at again", retry_after_s=1.0)
         if model.state == "refused":
             raise Unavailable(f"{model.id} is refused: {model.reason}")
         if model.state in {"copying", "checking"}:
@@ -220,8 +224,11 @@ class ModelRegistry:
 
     def _configured(self, driver: str, model: str) -> dict[str, Any]:
         """What a driver would be given as the settings of a model."""
-        own = next((one.settings for one in self._config.models if (one.vendor, one.model_id) == (driver, model)), {})
-        return {**self._settings_of(driver), **own}
+        return {**self._settings_of(driver), **self._operators(driver, model)}
+
+    def _operators(self, driver: str, model: str) -> dict[str, Any]:
+        """What the operator has set for a model."""
+        return next((one.settings for one in self._config.models if (one.vendor, one.model_id) == (driver, model)), {})
 
     def _configure(self, entry: ModelEntry) -> None:
         """Lay the operator's ``model_config`` over an entry."""
@@ -244,7 +251,7 @@ class ModelRegistry:
                 continue
             present.add(path)
             entry = self._by_path.get(path)
-            if entry is not None and entry.stamp == stamp:
+            if entry is not None and entry.stamp == stamp and not _changed(entry):
                 continue
             if self._settled(path, stamp):
                 self._check(path, stamp, entry)
@@ -334,6 +341,7 @@ class ModelRegistry:
 
     async def _probe(self, entry: ModelEntry, stamp: Stamp) -> None:
         assert entry.path is not None
+        entry.further = {}
         file: ModelFile | None = None
         try:
             file = ModelFile(entry.path)
@@ -342,6 +350,7 @@ class ModelRegistry:
             )
             if verdict.specification is not None:
                 await self._digests.fill(file)
+                await self._add_further(entry, file, verdict.plugin)
         except OSError as error:
             verdict = Verdict(reason=f"cannot be read: {error.strerror or error}")
         except ByenatosError as error:
@@ -356,6 +365,14 @@ class ModelRegistry:
             entry.specification = msgspec.structs.replace(verdict.specification, id=entry.id, driver=verdict.plugin)
         self._set(entry, "refused" if verdict.specification is None else "available", verdict.reason)
         self.on_judged(entry)
+
+    async def _add_further(self, entry: ModelEntry, file: ModelFile, driver: str) -> None:
+        """Add to a model's file those that the operator's settings for it name, as far as its driver asks for them."""
+        plugin = self.plugins.get(driver)
+        keys = plugin.manifest.permissions.file_settings if plugin is not None and plugin.manifest is not None else []
+        named = further_paths(keys, self._operators(driver, entry.id), file.path.parent)
+        entry.further = {path: _whole(path) for _, path in named}
+        await self._digests.add_further(file, named)
 
     # ---- changes -----------------------------------------------------------------------------------------------
 
@@ -386,6 +403,16 @@ def _offered(driver: str, settings: dict[str, Any], offer: Offer) -> ModelEntry:
     entry.declared = offer.specification
     entry.offered_at = offer.at
     return entry
+
+
+def _whole(path: Path) -> Stamp | None:
+    """How a further file is now; nothing while it is being written."""
+    return None if is_being_written(path) else stamp_of(path)
+
+
+def _changed(entry: ModelEntry) -> Path | None:
+    """Return the first further file of a model that is another one than when the model was judged."""
+    return next((path for path, stamp in entry.further.items() if _whole(path) != stamp), None)
 
 
 def _is_text(path: Path) -> bool:

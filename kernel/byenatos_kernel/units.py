@@ -112,7 +112,10 @@ class Unit:
         if self._file is not None and not self._file.intact:
             self._file = self.model.file or self._file
             if not self._file.intact:
-                raise Unavailable(f"{self._file.path} was changed; it must be checked first", retry_after_s=1.0)
+                raise Unavailable(
+                    f"{self._file.path}, or a file that belongs to it, was changed; it must be checked first",
+                    retry_after_s=1.0,
+                )
         return self._file
 
     def back_off(self, now: float, *, warm: bool = False) -> float | None:

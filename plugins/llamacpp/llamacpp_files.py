@@ -18,8 +18,8 @@ _libc.fclose.argtypes = [ctypes.c_void_p]
 
 
 @contextmanager
-def c_stream(path: Path, hint: str = "") -> Iterator[Any]:
-    """Lend a ``FILE *`` at the start of the file; ``hint`` is added to the message if it cannot be opened.
+def c_stream(path: Path) -> Iterator[Any]:
+    """Lend a ``FILE *`` at the start of the file.
 
     Raises:
         InvalidRequest: it cannot be opened.
@@ -28,7 +28,7 @@ def c_stream(path: Path, hint: str = "") -> Iterator[Any]:
         with open_file(path) as file:
             stream = ctypes.c_void_p(_libc.fdopen(os.dup(file.fileno()), b"rb"))
     except OSError as error:
-        raise InvalidRequest(f"{path.name}: cannot be opened: {error.strerror}{hint}") from None
+        raise InvalidRequest(f"{path.name}: cannot be opened: {error.strerror}") from None
     try:
         yield stream
     finally:

@@ -83,7 +83,7 @@ class LlamaModel(Vocabulary):
             raise InvalidRequest(f"{path.name}: expected a model that only decodes, found one with an encoder")
         super().__init__(weights)
         try:
-            adapters = load_adapters(weights, path.parent, settings.lora)
+            adapters = load_adapters(weights, path.parent, settings.lora, header.text("general.architecture"))
         except InvalidRequest:
             llama.llama_model_free(weights)
             raise

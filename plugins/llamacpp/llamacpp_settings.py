@@ -26,7 +26,7 @@ Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
 
 
 class Adapter(Struct, frozen=True, forbid_unknown_fields=True):
-    """A LoRA adapter: the name of its ``file`` beside the model's, and how strongly it is applied."""
+    """A LoRA adapter: its ``file``, beside the model's unless a whole path, and how strongly it is applied."""
 
     file: str
     scale: Annotated[float, Meta(ge=-10, le=10)] = 1.0

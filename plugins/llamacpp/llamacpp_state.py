@@ -33,6 +33,7 @@ from byenatos_sdk.protocol.errors import InvalidRequest, Overloaded, Unavailable
 from byenatos_sdk.protocol.messages import InferenceRequest, user
 from byenatos_sdk.protocol.warm import Fingerprint, Holding, Piece, SubjectId
 from byenatos_sdk.warm import Resumption, State, missing
+from llamacpp_adapters import identity
 from llamacpp_chat import ChatTemplate
 from llamacpp_engine import AGAIN, Engine
 from llamacpp_library import llama
@@ -99,12 +100,15 @@ class ContextState:
         settings, context = self._settings, self._model.context
         if not model.digest:
             raise Unavailable(f"{model.id}: expected the digest of its file from the kernel, found none")
-        if settings.lora or not settings.full_window:
-            raise Unavailable(f"{model.id}: a state with adapters, or of a part of a sliding window, is not moved")
+        if not settings.full_window:
+            raise Unavailable(f"{model.id}: a state of a part of a sliding window is not moved")
         layout = (
             f"model={model.digest} engine={_engine_digest()} k={settings.cache_type_k} v={settings.cache_type_v} "
             f"unified order={sys.byteorder}"
         )
+        if settings.lora:
+            assert model.path is not None
+            layout += f" lora={identity(model.path.parent, settings.lora, model.files)}"
         arithmetic = (
             f"threads={llama.llama_n_threads(context)} batch_threads={llama.llama_n_threads_batch(context)} "
             f"chunk={settings.prefill_chunk} exact={settings.exact_tokens} parallel={settings.parallel} "

@@ -16,7 +16,7 @@ emitted since the last flush leaves as one message.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -40,19 +40,29 @@ class Model:
 
     The file has no name in a sandbox: open it by ``byenatos_sdk.files.open_file(path)``. ``digest`` is the BLAKE2b-256
     of its content, in hex; two instances with equal digests have loaded the same bytes. ``preloaded`` is what
-    :meth:`Driver.preload` returned in the process that this one was forked from, else ``None``.
+    :meth:`Driver.preload` returned in the process that this one was forked from, else ``None``. ``files`` are the
+    further files that the operator named in the settings (``[permissions] file_settings``): their digests by path; a
+    name without a folder is that of a file beside the model's.
     """
 
-    __slots__ = ("digest", "id", "path", "preloaded", "settings")
+    __slots__ = ("digest", "files", "id", "path", "preloaded", "settings")
 
     def __init__(
-        self, id: str, path: Path | None, settings: dict[str, Any], *, digest: str = "", preloaded: object = None
+        self,
+        id: str,
+        path: Path | None,
+        settings: dict[str, Any],
+        *,
+        digest: str = "",
+        preloaded: object = None,
+        files: Mapping[str, str] | None = None,
     ) -> None:
         self.id = id
         self.path = path
         self.settings = settings
         self.digest = digest
         self.preloaded = preloaded
+        self.files = dict(files or {})
 
 
 class Call(Protocol):

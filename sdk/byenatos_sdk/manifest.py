@@ -66,7 +66,10 @@ class Plugin(_Strict, frozen=True):
 class Permissions(_Strict, frozen=True):
     """``[permissions]``: what the plugin *requests*; the operator's policy grants.
 
-    ``model_files`` are the patterns of the file names that it may be shown (``*.gguf``). ``memory_mib`` bounds private
+    ``model_files`` are the patterns of the file names that it may be shown (``*.gguf``). ``file_settings`` are keys of
+    ``[settings]`` by which the operator may name further files for a model: the value is a name, a table with the name
+    as its ``file``, or a list of those; what the manifest itself says there is granted to nobody. ``memory_mib`` bounds
+    private
     memory (0: no bound), ``threads`` is how many it wants. ``writable_code`` asks for memory that is written and then
     executed, which compilers at run time and closures of ctypes need and an attack likes. ``egress_socket`` asks that
     the broker be reached at ``byenatos_sdk.egress.SOCKET`` too, for libraries that take the path of a unix socket.
@@ -74,6 +77,7 @@ class Permissions(_Strict, frozen=True):
     """
 
     model_files: list[str] = field(default_factory=list)
+    file_settings: list[str] = field(default_factory=list)
     memory_mib: int = 0
     threads: int = 1
     writable_code: bool = False
@@ -246,6 +250,11 @@ def _check(manifest: Manifest, folder: Path, path: Path) -> None:
     for module in manifest.lifecycle.preload:
         if not _MODULE.fullmatch(module):
             raise ManifestError(f"{path}: lifecycle.preload: expected names of modules, found {module!r}")
+    if manifest.permissions.file_settings and not manifest.permissions.model_files:
+        raise ManifestError(f"{path}: permissions.file_settings: expected model_files beside it, found none")
+    for key in manifest.permissions.file_settings:
+        if key not in manifest.settings:
+            raise ManifestError(f"{path}: permissions.file_settings: expected keys of [settings], found {key!r}")
     if len(manifest.egress) > MOST_EGRESS:
         raise ManifestError(f"{path}: egress: expected at most {MOST_EGRESS} tables, found {len(manifest.egress)}")
     for number, egress in enumerate(manifest.egress):

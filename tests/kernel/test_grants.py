@@ -4,6 +4,7 @@ import pytest
 
 from byenatos_kernel.access import Access, DriverRules, Isolation
 from byenatos_kernel.grants import Grants
+from byenatos_kernel.model_files import ModelFile
 from byenatos_kernel.models import ModelEntry, PluginEntry
 from byenatos_kernel.profiles import Profiles
 from byenatos_kernel.shipped import shipped
@@ -71,3 +72,14 @@ def test_an_operator_who_says_so_requires_nothing():
 def test_a_profile_that_there_is_not_is_named():
     with pytest.raises(InvalidRequest, match="found 'moat'"):
         grant(DriverRules(profile="moat"))
+
+
+def test_what_belongs_to_a_models_file_is_granted_with_it(tmp_path):
+    for name in ("model", "adapter"):
+        (tmp_path / name).write_bytes(b"x")
+    entry = ModelEntry("one", "acme", tmp_path / "model")
+    entry.file = ModelFile(tmp_path / "model")
+    entry.file.further = (ModelFile(tmp_path / "adapter"),)
+    plugin = PluginEntry("acme", Path("/plugins/acme"), Manifest(Plugin("acme", "1", "a:B")))
+    grants = Grants(Access(), Profiles([shipped("policies") / "sandbox"]), Path("/scratch"))
+    assert grants.for_model(plugin, entry).files == (str(tmp_path / "model"), str(tmp_path / "adapter"))

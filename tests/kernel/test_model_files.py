@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
@@ -9,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 
 from byenatos_kernel import model_files
 from byenatos_kernel.database import Database
-from byenatos_kernel.model_files import Digests, ModelFile
-from byenatos_sdk.protocol.errors import Unavailable
+from byenatos_kernel.model_files import Digests, ModelFile, further_paths
+from byenatos_sdk.protocol.errors import InvalidRequest, Unavailable
 
 
 @pytest.fixture
@@ -96,3 +97,50 @@ def test_what_is_no_regular_file_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OSError, match="expected a regular file"):
         ModelFile(tmp_path / "pipe")
+
+
+def test_settings_name_further_files_in_three_ways_each_once_and_beside_the_model_unless_they_say():
+    named = {
+        "one": "a",
+        "list": ["b", {"file": "/elsewhere/c", "scale": 0.5}, {"file": "b"}, {"scale": 1}, 7, ""],
+        "table": {"file": "d"},
+        "unasked": "e",
+    }
+    found = further_paths(["one", "list", "table", "absent"], named, Path("/models"))
+    assert found == (
+        ("one", Path("/models/a")),
+        ("list", Path("/models/b")),
+        ("list", Path("/elsewhere/c")),
+        ("table", Path("/models/d")),
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [([str(number) for number in range(17)], "lora: expected at most 16 files, found 17"), ("a\0b", "lora: expected")],
+)
+def test_names_that_cannot_be_are_refused(value, message):
+    with pytest.raises(InvalidRequest, match=message):
+        further_paths(["lora"], {"lora": value}, Path("/models"))
+
+
+async def test_further_files_are_hashed_and_go_where_the_models_goes_and_a_change_of_one_is_one_of_it(
+    database, tmp_path
+):
+    model, further = ModelFile(written(tmp_path)), tmp_path / "further"
+    further.write_bytes(b"adapter")
+    await Digests(database).add_further(model, [("lora", further)])
+    [added] = model.further
+    assert added.digest == hashlib.blake2b(b"adapter", digest_size=32).hexdigest()
+    assert model.opened == {str(model.path): model.descriptor, str(further): added.descriptor}
+    assert model.intact
+    further.write_bytes(b"another adapter")
+    assert not model.intact
+
+
+async def test_a_further_file_that_is_not_there_is_refused_by_setting_and_path(database, tmp_path):
+    model = ModelFile(written(tmp_path))
+    with pytest.raises(InvalidRequest, match=f"lora: {tmp_path}/none: cannot be opened: No such file"):
+        await Digests(database).add_further(model, [("lora", tmp_path / "none")])
+    with pytest.raises(InvalidRequest, match=r"lora: .*: cannot be opened: expected a regular file"):
+        await Digests(database).add_further(model, [("lora", tmp_path)])

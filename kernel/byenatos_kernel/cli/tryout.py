@@ -131,6 +131,7 @@ def requests(home: Home, folder: Path, manifest: Manifest) -> tuple[Asked, ...]:
     ]
     for what, asked, granted in (
         ("model files", " ".join(wanted.model_files), bool(grant.files)),
+        ("files that settings name", " ".join(wanted.file_settings), bool(grant.files)),
         ("writable code", "yes" if wanted.writable_code else "", grant.writable_code),
         ("egress socket", "yes" if wanted.egress_socket else "", grant.egress_socket),
     ):

@@ -2,16 +2,18 @@
 
 import asyncio
 import math
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from lora_file import write_adapter
 
 from byenatos_sdk.driver import Model
-from byenatos_sdk.protocol.errors import ContextLengthExceeded, InvalidRequest
+from byenatos_sdk.protocol.errors import ContextLengthExceeded, InvalidRequest, Unavailable
 from byenatos_sdk.protocol.messages import InferenceRequest, Tool, system, user
+from llamacpp_adapters import identity
+from llamacpp_settings import Adapter
 
 pytestmark = pytest.mark.model
 
@@ -73,37 +75,12 @@ def test_tokens_are_counted_with_template_and_tools(load: Load, ask: Ask) -> Non
         assert counted == end.usage.input_tokens > 10
 
 
-def adapter(path: Path, size: float) -> None:
-    """Write a LoRA adapter of rank 2 for one matrix of SmolLM2's."""
-    width, rank = 576, 2
-
-    def text(value: str) -> bytes:
-        return struct.pack("<Q", len(value)) + value.encode()
-
-    values = {
-        "general.architecture": "llama",
-        "general.type": "adapter",
-        "adapter.type": "lora",
-    }
-    head = b"".join(text(key) + struct.pack("<I", 8) + text(value) for key, value in values.items())
-    head += text("adapter.lora.alpha") + struct.pack("<If", 6, 2.0)
-    tensors = {"lora_a": (width, rank), "lora_b": (rank, width)}
-    place = 0
-    for name, shape in tensors.items():
-        head += text(f"blk.0.attn_q.weight.{name}") + struct.pack("<IQQIQ", 2, *shape, 0, place)
-        place += width * rank * 4
-    data = b"GGUF" + struct.pack("<IQQ", 3, 2, 4) + head
-    data += b"\0" * (-len(data) % 32)
-    data += struct.pack(f"<{2 * width * rank}f", *(size * math.sin(at) for at in range(2 * width * rank)))
-    path.write_bytes(data)
-
-
 @pytest.fixture
 def folder(models: Path, tmp_path: Path) -> Path:
     """A folder with the model and two adapters."""
     (tmp_path / "m.gguf").symlink_to(models / "smollm2.gguf")
-    adapter(tmp_path / "small.gguf", 0.0)
-    adapter(tmp_path / "large.gguf", 1.0)
+    write_adapter(tmp_path / "small.gguf", 0.0)
+    write_adapter(tmp_path / "large.gguf", 1.0)
     return tmp_path
 
 
@@ -126,11 +103,35 @@ def test_adapters_beside_the_model_change_its_answers_by_their_scale(driver_clas
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("none.gguf", "none.gguf: cannot be opened: No such file or directory; an adapter lies beside its model"),
-        ("../m.gguf", "lora: expected the name of a file beside the model's"),
-        ("m.gguf", "lora: m.gguf: llama.cpp cannot load it"),
+        ("none.gguf", "lora: none.gguf: cannot be opened: No such file or directory"),
+        ("m.gguf", "lora: m.gguf: expected a LoRA adapter, found model"),
+        ("short.gguf", "lora: short.gguf: the file is truncated or damaged: expected at least 9"),
+        ("rubbish.gguf", "lora: rubbish.gguf: not a GGUF file"),
+        ("other.gguf", "lora: other.gguf: expected an adapter for llama, found one for gemma3"),
+        ("alora.gguf", "lora: alora.gguf: expected a LoRA adapter, found adapter alora"),
     ],
 )
 def test_an_adapter_that_is_none_is_refused(driver_class: Any, ask: Ask, folder: Path, name: str, message: str) -> None:
+    (folder / "short.gguf").write_bytes((folder / "large.gguf").read_bytes()[:-4])
+    (folder / "rubbish.gguf").write_bytes(b"rubbish")
+    write_adapter(folder / "other.gguf", 1.0, architecture="gemma3")
+    write_adapter(folder / "alora.gguf", 1.0, kind="alora")
     with pytest.raises(InvalidRequest, match=message):
         answer(driver_class, ask, folder, [name])
+
+
+def test_an_adapter_may_lie_elsewhere(driver_class: Any, ask: Ask, folder: Path, tmp_path_factory: Any) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "large.gguf"
+    (folder / "large.gguf").rename(elsewhere)
+    assert answer(driver_class, ask, folder, [str(elsewhere)]) != answer(driver_class, ask, folder, [])
+
+
+def test_the_adapters_and_their_scales_are_part_of_what_a_state_means() -> None:
+    folder = Path("/models")
+    digests = {"/models/a": "11", "/models/b": "22", "/elsewhere/a": "11"}
+    both = identity(folder, ["a", Adapter("b", 0.5)], digests)
+    assert both == identity(folder, ["/elsewhere/a", Adapter("b", 0.5)], digests)
+    others: list[list[Adapter | str]] = [["a"], ["a", "b"], [Adapter("a", 0.5), "b"]]
+    assert len({both, *(identity(folder, other, digests) for other in others)}) == 4
+    with pytest.raises(Unavailable, match="lora: c: expected the digest"):
+        identity(folder, ["c"], digests)

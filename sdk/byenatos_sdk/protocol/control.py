@@ -500,6 +500,7 @@ class LoadOrder(Value, frozen=True, omit_defaults=True):
     ``max_tokens`` and ``temperature`` are the operator's, for requests that name none. ``declared`` is what the
     plugin's manifest says of the model; it counts where the driver has nothing to say. ``strict`` counts for all
     requests. In the ``background`` others are not to be held up: the loop's executor has low priority while it loads.
+    ``files`` are the further files that the settings name, by path, with their digests.
     """
 
     model: str
@@ -511,6 +512,7 @@ class LoadOrder(Value, frozen=True, omit_defaults=True):
     declared: ModelSpecification | None = None
     strict: bool = False
     background: bool = False
+    files: dict[str, str] = {}
 
 
 class ProbeOrder(Value, frozen=True, omit_defaults=True):

@@ -183,7 +183,14 @@ class _Process:
             self._pump.flush()  # before the driver has the loop, perhaps for minutes
             with failing_to(self._fail_load, f"driver {config.driver!r} cannot load {order.model!r}"):
                 path = Path(order.path) if order.path else None
-                model = Model(order.model, path, order.settings, digest=order.digest, preloaded=preloaded(order))
+                model = Model(
+                    order.model,
+                    path,
+                    order.settings,
+                    digest=order.digest,
+                    preloaded=preloaded(order),
+                    files=order.files,
+                )
                 with background_load(self._loop) if order.background else nullcontext():
                     specification = await driver.start(model)
                 arena = Arena.inherited()

@@ -42,7 +42,9 @@ def preload(config: bytes) -> None:
     with failing_to(complain, f"driver {wanted.runtime.driver!r} cannot preload {order.model!r}"):
         driver = import_driver(wanted.runtime)
         path = Path(order.path) if order.path else None
-        _loaded.content = driver.preload(Model(order.model, path, order.settings, digest=order.digest))
+        _loaded.content = driver.preload(
+            Model(order.model, path, order.settings, digest=order.digest, files=order.files)
+        )
         _loaded.order = order
 
 

@@ -235,6 +235,7 @@ LATER = [
     ("value.ProbeOrder.2", control.ProbeOrder("/model", {"n_ctx": 4096})),
     ("value.LoadOrder.2", control.LoadOrder("m", digest="ab" * 32, declared=SPECIFICATION, strict=True)),
     ("value.LoadOrder.3", control.LoadOrder("m", background=True)),
+    ("value.LoadOrder.4", control.LoadOrder("m", "/model", files={"/adapter": "cd" * 32})),
     (
         "value.KernelStatus.2",
         control.KernelStatus(
