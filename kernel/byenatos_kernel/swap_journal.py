@@ -55,27 +55,34 @@ class SwapJournal:
 
     async def bind(self, slot: Slot) -> None:
         """Remember what a slot is bound to."""
-        await self._database.run(lambda connection: _write_slot(connection, slot))
+        row = _row(slot)
+        await self._database.run(lambda connection: _write_slot(connection, row))
 
     async def record(self, swap: Swap) -> None:
         """Write where a swap stands and, once it has switched, what its slot is bound to: together or not at all.
 
-        Before it has switched nothing has changed that a machine without power would have to remember.
+        Before it has switched nothing has changed that a machine without power would have to remember. What is written
+        is what is true now: by the time the database's thread gets to it, the next swap may have switched the slot.
         """
+        event, row = swap.event, _row(swap.bound) if swap.bound is not None else None
 
         def job(connection: sqlite3.Connection) -> None:
-            if swap.bound is not None:
-                _write_slot(connection, swap.bound)
-            _write_swap(connection, swap.event)
+            if row is not None:
+                _write_slot(connection, row)
+            _write_swap(connection, event)
 
-        await self._database.run(job, durable=swap.bound is not None)
+        await self._database.run(job, durable=row is not None)
 
 
-def _write_slot(connection: sqlite3.Connection, slot: Slot) -> None:
+def _row(slot: Slot) -> tuple[str, str, str]:
+    return slot.name, slot.model, slot.configured
+
+
+def _write_slot(connection: sqlite3.Connection, row: tuple[str, str, str]) -> None:
     connection.execute(
         "INSERT INTO slots VALUES (?, ?, ?) ON CONFLICT(name) DO UPDATE SET model=excluded.model, "
         "configured=excluded.configured",
-        (slot.name, slot.model, slot.configured),
+        row,
     )
 
 
