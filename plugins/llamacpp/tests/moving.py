@@ -112,8 +112,8 @@ class Mover:
         return call.text, before + resumed.text
 
 
-async def ended(call: Any) -> Any:
-    return await asyncio.to_thread(call.wait)
+async def ended(call: Any, ceiling_s: float = 120.0) -> Any:
+    return await asyncio.to_thread(call.wait, ceiling_s)
 
 
 async def said(call: Any, deltas: int) -> None:
