@@ -12,6 +12,7 @@ import msgspec
 
 from byenatos_kernel import __version__
 from byenatos_kernel.clients import ClientState
+from byenatos_kernel.failover import failure_of
 from byenatos_kernel.inquiries import INQUIRIES, Inquiries
 from byenatos_kernel.instances import Instance
 from byenatos_kernel.routes import Slot
@@ -163,7 +164,7 @@ class Control:
                 reply = encode(await self._methods[method](params))
             answer: Reply | Failure = Reply(reply)
         except ByenatosError as error:
-            answer = Failure(error.code, error.message, error.retry_after_s)
+            answer = failure_of(error)
         if client.calls.pop(number, None) is not None:
             self._bus.tell(client, number, answer)
 

@@ -7,7 +7,7 @@ unit became ready, when an instance was lost with streams on it, and when a unit
 import asyncio
 import socket
 import time
-from collections.abc import Callable, Collection, Container, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Sequence
 from contextlib import ExitStack
 from typing import Protocol
 
@@ -111,10 +111,18 @@ class DriverManager:
         mine = [unit for unit in self.units if unit.model.id == model and not unit.leaving and unit not in but]
         return min(mine, key=lambda unit: (unit.ready is None, unit.spare, not unit.bound), default=None)
 
+    def living(self, model: str, but: Collection[Unit] = ()) -> Unit | None:
+        """Like :meth:`find`; a unit of which nothing will come any more is forgotten, so that it can be loaded anew."""
+        unit = self.find(model, but)
+        if unit is not None and unit.dead:
+            self.drop(unit)
+            return None
+        return unit
+
     @property
     def full(self) -> bool:
         """Whether as many models are loaded as may be."""
-        return len(self._loaded()) >= self._most_models
+        return len(_counted(unit for unit in self.units if unit.sockets is None)) >= self._most_models
 
     def load(
         self,
@@ -153,9 +161,8 @@ class DriverManager:
         """
         models = [unit for unit in self.units if unit.sockets is None]
         units = [unit for unit in models if unit not in without]
-        loaded = {unit.model.id for unit in units if not (unit.leaving or unit.dead or unit.spare)}
         claims = [claimed for claimed in self.claims if claimed is not model]
-        loaded |= {claimed.id for claimed in claims}
+        loaded = _counted(units) | {claimed.id for claimed in claims}
         if model.id not in loaded and len(loaded) >= self._most_models + overlap:
             return (
                 f"{len(loaded)} models are loaded ({', '.join(sorted(loaded))}) and max_concurrent_models is "
@@ -327,11 +334,6 @@ class DriverManager:
 
     # ---- private -----------------------------------------------------------------------------------------------
 
-    def _loaded(self) -> set[str]:
-        """The models that are loaded and not on their way out."""
-        models = (unit for unit in self.units if unit.sockets is None)
-        return {unit.model.id for unit in models if not unit.leaving and not unit.dead}
-
     def _plan(self, unit: Unit, instance: Instance, crash: DriverCrashed) -> float | None:
         """Decide what follows a crash: schedule a restart and return its delay, or let the unit die."""
         if unit.leaving:
@@ -453,6 +455,11 @@ class DriverManager:
         instance.degraded_at = self._loop.time()
         if instance.state is InstanceState.READY:
             instance.advance(InstanceState.DEGRADED, detail)
+
+
+def _counted(units: Iterable[Unit]) -> set[str]:
+    """The models that count against ``max_concurrent_models``: not those on their way out, dead or spare."""
+    return {unit.model.id for unit in units if not (unit.leaving or unit.dead or unit.spare)}
 
 
 async def _first_gone(units: list[Unit]) -> None:

@@ -47,7 +47,7 @@ from byenatos_sdk.protocol.errors import (
 )
 from byenatos_sdk.protocol.messages import Failure
 
-__all__ = ["CRASH_MOVES", "Failover", "told"]
+__all__ = ["CRASH_MOVES", "Failover", "failure_of", "told"]
 
 CRASH_MOVES = 1
 """How often one stream is moved on because a driver died under it: a request that kills must not kill them all."""
@@ -94,10 +94,11 @@ class Failover:
         for stream in streams:
             if stream.trial is not None and stream.trial.failed(error):
                 continue
-            stream.instance = stream.trial = None
+            stream.end_trial()
+            stream.instance = None
             stream.state = StreamState.WAITING
             stream.crashes += 1
-            failure = _failure_of(error)
+            failure = failure_of(error)
             stream.refusals.append(Refusal(unit, failure))
             self._journals.left(stream)
             may_move = stream.crashes <= CRASH_MOVES and not stream.bound
@@ -120,7 +121,7 @@ class Failover:
         unit.waiting.clear()
         for stream in waiting:
             if stream.state is StreamState.WAITING:
-                failure = _failure_of(error)
+                failure = failure_of(error)
                 stream.refusals.append(Refusal(unit, failure))
                 refuge = self._places.refuge(stream, unit)
                 if refuge is None:
@@ -129,7 +130,7 @@ class Failover:
                 try:
                     self._places.place(stream, refuge)
                 except ByenatosError as reason:
-                    self._give_up(stream, _failure_of(reason))
+                    self._give_up(stream, failure_of(reason))
 
     def refused(self, stream: Stream, failure: Failure) -> bool:
         """The driver failed a stream: continue it elsewhere; return ``False`` if that cannot be done."""
@@ -139,7 +140,7 @@ class Failover:
 
     def stalled(self, stream: Stream, error: ByenatosError) -> bool:
         """Nothing comes from a stream's place: continue it elsewhere; return ``False`` if that cannot be done."""
-        return stream.state is StreamState.RUNNING and self._escape(stream, _failure_of(error), stop=True)
+        return stream.state is StreamState.RUNNING and self._escape(stream, failure_of(error), stop=True)
 
     def answered(self, stream: Stream) -> None:
         """A stream, which is still in its place, was answered: that place is not in trouble."""
@@ -164,9 +165,7 @@ class Failover:
         self._tell_left(stream, failure.code)
         self._places.detach(stream, stop=stop)
         self._journals.left(stream)
-        if stream.trial is not None:
-            stream.trial.end()
-            stream.trial = None
+        stream.end_trial()
         self._move(stream, refuge, instance.model.id, failure.code)
         return True
 
@@ -197,5 +196,6 @@ def _journaled(stream: Stream) -> bool:
     return stream.record is not None and bool(stream.record.pieces)
 
 
-def _failure_of(error: ByenatosError) -> Failure:
+def failure_of(error: ByenatosError) -> Failure:
+    """What a client is told of an error."""
     return Failure(error.code, error.message, error.retry_after_s)

@@ -62,7 +62,6 @@ from byenatos_kernel.self_test import self_test
 from byenatos_kernel.sequential import Sequential
 from byenatos_kernel.session_moves import SessionMoves
 from byenatos_kernel.session_states import SessionStates
-from byenatos_kernel.sessions import SessionStore
 from byenatos_kernel.suitability import Suitability
 from byenatos_kernel.swap_counts import SwapCounts
 from byenatos_kernel.swap_journal import SwapJournal
@@ -114,7 +113,7 @@ class HotSwapManager:
         self._endings = Endings(switchboard)
         self._transfers = Transfers(switchboard, routes, states, self._endings)
         self._sequential = Sequential(drivers, routes, switchboard, policy, self._announce, states)
-        self._suitability = Suitability(SessionStore(database), switchboard, policy)
+        self._suitability = Suitability(switchboard, policy)
         self._registry = registry
         self._drivers = drivers
         self._routes = routes
@@ -347,10 +346,7 @@ class HotSwapManager:
 
     def _running(self, model: ModelEntry, slot: Slot, avoid: Collection[Unit]) -> Unit | None:
         """The unit of a model that a slot can be swapped to as it is; a dead one makes way."""
-        running = self._drivers.find(model.id, but=avoid)
-        if running is not None and running.dead:
-            self._drivers.drop(running)
-            return None
+        running = self._drivers.living(model.id, but=avoid)
         return None if running is slot.unit else running
 
     async def _prepare(self, swap: Swap, slot: Slot, target: Unit) -> None:
@@ -450,7 +446,7 @@ class HotSwapManager:
         swap.advance(SwapState.ROLLED_BACK, detail=reason)
         for session in self._routes.homes.at(probation.kept, slot.name):
             self._routes.homes.leave(session)
-        self._switchboard.take_over(slot.name, probation.target, probation.kept, running=False)
+        self._switchboard.take_waiting(slot.name, probation.target, probation.kept)
         self._announce(swap)
         if reason != AS_ASKED:
             self.on_rolled_back(probation, reason)

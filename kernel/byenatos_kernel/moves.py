@@ -273,10 +273,8 @@ class Moves:
         partial, said = text[: stream.base], text[stream.base :]
         left_at = stream.progress
         self._places.enter(stream, instance, number)
-        if stream.trial is not None:
-            stream.trial.end()
+        stream.end_trial()
         trial = stream.trial = Trial(stream, undo, left_at)
-        stream.awaited = True
         try:
             instance.send(Resume(number, partial, said, progress, pieces), stream.body)
         except ByenatosError as error:

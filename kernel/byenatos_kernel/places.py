@@ -178,7 +178,7 @@ class Places:
         stream.model = instance.model.id
         stream.state = StreamState.RUNNING
         stream.progress = self._loop.time()
-        stream.entered = stream.total
+        stream.awaited = True
         instance.streams[number] = stream
 
     def why_waiting(self, stream: Stream) -> str:

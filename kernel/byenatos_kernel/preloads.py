@@ -102,7 +102,7 @@ class Preloads:
             NotFound, Unavailable, Overloaded: why it cannot be loaded.
         """
         entry = self._registry.model(named.name)
-        if self._drivers.find(entry.id) is None:
+        if self._drivers.living(entry.id) is None:
             await self._drivers.make_room(entry)
         unit = self._take(entry)
         self._by_hand.add(entry.id)
@@ -203,12 +203,7 @@ class Preloads:
 
     def _take(self, entry: ModelEntry) -> Unit:
         """Reserve the unit of a model, and load it if there is none."""
-        unit = self._drivers.find(entry.id)
-        if unit is not None and unit.dead:
-            self._drivers.drop(unit)
-            unit = None
-        if unit is None:
-            unit = self._drivers.load(entry)
+        unit = self._drivers.living(entry.id) or self._drivers.load(entry)
         unit.slots.add(PRELOADED)
         self._used[entry.id] = self._clock()
         return unit

@@ -114,10 +114,7 @@ class Sequential:
         try:
             if target is not None and target.leaving:
                 await target.gone.wait()
-            unit = self._drivers.find(model.id)
-            if unit is not None and unit.dead:
-                self._drivers.drop(unit)
-                unit = None
+            unit = self._drivers.living(model.id)
             if unit is None:
                 await self._drivers.make_room(model, overlap=1, patient=True)
                 unit = self._drivers.load(model, supervised=True, overlap=1, plugin=plugin)

@@ -9,7 +9,6 @@ import asyncio
 from contextlib import suppress
 
 from byenatos_kernel.drivers import DriverManager
-from byenatos_kernel.endings import Endings
 from byenatos_kernel.levels import reading_level
 from byenatos_kernel.registry import ModelRegistry
 from byenatos_kernel.routes import Routes, Slot
@@ -48,7 +47,7 @@ class SessionHomes:
         self._supply = supply
         self._switchboard = switchboard
         self._moves = moves
-        self._endings = Endings(switchboard)
+        self._endings = moves.endings
         self._loop = asyncio.get_running_loop()
 
     async def move(self, order: MoveOrder) -> SessionMove:

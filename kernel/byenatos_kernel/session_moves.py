@@ -71,7 +71,7 @@ class SessionMoves:
         self._switchboard = switchboard
         self._homes = routes.homes
         self._states = states
-        self._endings = endings
+        self.endings = endings
         self._loop = asyncio.get_running_loop()
 
     # ---- around a switch -----------------------------------------------------------------------------------------
@@ -125,7 +125,7 @@ class SessionMoves:
                 if idle is not None:
                     await self._homes.settled(idle)  # somebody else may be moving it
                     await self.move(swap, slot, idle, left, room)
-                elif not await self._endings.next(deadline):
+                elif not await self.endings.next(deadline):
                     break
         finally:  # also where the slot went back to the old unit meanwhile
             late = self._homes.at(left, slot.name)

@@ -62,7 +62,6 @@ class Stream:
     ``progress`` are loop times, and so is ``first_at``, when its first delta came (0: none has); a ``gap_s`` of 0 means
     no gap limit. ``epoch`` and ``model`` are those of the last instance that it was on.
 
-    ``entered`` is the ``total`` with which it came to its place.
     ``base`` is how many characters of the answer its present driver, or the one whose warm state that went on from, was
     begun with. ``awaited``: nothing has come from its present place yet. ``record`` is the journal of its warm state,
     ``trial`` a move that may still be undone. ``refusals`` are the places that failed it. ``departed``: the model that
@@ -81,7 +80,6 @@ class Stream:
         "deadline",
         "departed",
         "dirty",
-        "entered",
         "epoch",
         "event_lag",
         "events",
@@ -139,7 +137,6 @@ class Stream:
         self.deadline = 0.0
         self.gap_s = 0.0
         self.base = 0
-        self.entered = 0
         self.awaited = True
         self.epoch = 0
         self.model = ""
@@ -167,12 +164,18 @@ class Stream:
     @property
     def answered(self) -> bool:
         """Whether anything came from the place where it is."""
-        return self.total != self.entered
+        return not self.awaited
 
     @property
     def bound(self) -> bool:
         """Whether a tool call is out: what follows it must come from the same turn, so the stream is not moved."""
         return any(type(part) is ToolCall for part in self.parts)
+
+    def end_trial(self) -> None:
+        """Wherever the stream is on trial, if it is: it stays, or somebody else decides where it goes."""
+        if self.trial is not None:
+            self.trial.end()
+            self.trial = None
 
     def depart(self, source: str, reason: str) -> None:
         """The stream goes on at another model than ``source``, or at another process of it, which has other thoughts.

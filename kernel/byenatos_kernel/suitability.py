@@ -20,7 +20,6 @@ import msgspec
 from byenatos_kernel.instances import Instance
 from byenatos_kernel.models import ModelEntry
 from byenatos_kernel.routes import Slot
-from byenatos_kernel.sessions import SessionStore
 from byenatos_kernel.streams import Stream, StreamState
 from byenatos_kernel.swap_policy import SwapPolicy
 from byenatos_kernel.switchboard import Switchboard
@@ -62,8 +61,8 @@ _decode_count = msgspec.msgpack.Decoder(TokenCount).decode
 class Suitability:
     """Finds what stands against a swap."""
 
-    def __init__(self, sessions: SessionStore, switchboard: Switchboard, policy: Callable[[], SwapPolicy]) -> None:
-        self._sessions = sessions
+    def __init__(self, switchboard: Switchboard, policy: Callable[[], SwapPolicy]) -> None:
+        self._sessions = switchboard.turns.sessions
         self._switchboard = switchboard
         self._policy = policy
 

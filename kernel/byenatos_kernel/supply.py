@@ -141,11 +141,11 @@ class Supply:
         Raises:
             NotFound, Unavailable, Overloaded, InvalidRequest: why it cannot be loaded.
         """
-        unit = self._loaded(entry)
+        unit = self._drivers.living(entry.id)
         if unit is None:
             self._registry.plugin_for(entry)  # before anything makes room for it
             await self._drivers.make_room(entry)
-            unit = self._loaded(entry) or self._drivers.load(entry, supervised=supervised)
+            unit = self._drivers.living(entry.id) or self._drivers.load(entry, supervised=supervised)
         return unit
 
     # ---- private -----------------------------------------------------------------------------------------------
@@ -161,13 +161,6 @@ class Supply:
                 self.warnings.pop("fallback", None)
             except ByenatosError as error:
                 self.warnings["fallback"] = f"the fallback model {entry.id} is not loaded: {error.message}"
-
-    def _loaded(self, entry: ModelEntry) -> Unit | None:
-        unit = self._drivers.find(entry.id)
-        if unit is not None and unit.dead:
-            self._drivers.drop(unit)
-            return None
-        return unit
 
     async def _supply(self, slot: Slot, entry: ModelEntry) -> None:
         try:

@@ -15,14 +15,14 @@ while an assistant's turn is written it is STORING, which nothing interrupts.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Protocol
 
 import msgspec
 
 from byenatos_kernel import failover
 from byenatos_kernel.clients import ClientState
-from byenatos_kernel.failover import Failover
+from byenatos_kernel.failover import Failover, failure_of
 from byenatos_kernel.gaps import overdue
 from byenatos_kernel.instances import Instance
 from byenatos_kernel.journals import Journals
@@ -326,29 +326,12 @@ class Switchboard:
         """A number for a request of the kernel's own, which is no stream."""
         return self._places.reserve()
 
-    def take_over(
-        self, slot: str, source: Unit, target: Unit, *, running: bool, but: Collection[Stream] = ()
-    ) -> tuple[int, int]:
-        """Bring a slot's streams from ``source`` to ``target``; return how many running ones moved, and stayed.
-
-        Those that still wait always come along; running ones only if ``running``, at their token boundary, and not
-        those in ``but``.
-        """
-        waiting = [stream for stream in source.waiting if stream.slot == slot]
-        for stream in waiting:
+    def take_waiting(self, slot: str, source: Unit, target: Unit) -> None:
+        """Place what waits for a slot at ``source`` anew, at ``target``."""
+        for stream in [stream for stream in source.waiting if stream.slot == slot]:
             source.waiting.remove(stream)
             if stream.state is StreamState.WAITING:
                 self._queue(stream, target)
-        instance = source.instance
-        if instance is None:
-            return 0, 0
-        moved = 0
-        if running:
-            for stream in [stream for stream in instance.streams.values() if stream.slot == slot]:
-                if stream not in but and self.move_by_text(stream, target, "swap"):
-                    moved += 1
-            self._wire.schedule_flush()
-        return moved, len(instance.streams)
 
     def move_by_text(self, stream: Stream, target: Unit, reason: str, reading: Reading | None = None) -> Trial | None:
         """Continue a running stream at ``target``, with its text so far; return how it does there.
@@ -366,16 +349,13 @@ class Switchboard:
         Those that wait at ``source`` always come along; running ones only if ``running``, at their token boundary. Not
         those of which a tool call is out: what follows it must come from the same turn.
         """
-        for stream in [stream for stream in source.waiting if stream.slot == slot]:
-            source.waiting.remove(stream)
-            self._queue(stream, source)
+        self.take_waiting(slot, source, source)
         instance = source.instance
         if instance is None:
             return 0
         if running:
             for stream in [one for one in instance.streams.values() if one.slot == slot and not one.bound]:
-                if stream.trial is not None:
-                    stream.trial.end()  # it goes back to nowhere from the queue
+                stream.end_trial()  # it goes back to nowhere from the queue
                 self._places.detach(stream)
                 self._queue(stream, source)
         return len(instance.streams)
@@ -427,7 +407,7 @@ class Switchboard:
     def fail(self, stream: Stream, error: ByenatosError) -> None:
         """End a stream with an error, wherever it is."""
         self._places.detach(stream)
-        self._close(stream, Failure(error.code, error.message, error.retry_after_s, partial=stream.started))
+        self._close(stream, msgspec.structs.replace(failure_of(error), partial=stream.started))
 
     def _finish(self, stream: Stream, event: Finish) -> None:
         assert stream.instance is not None
@@ -461,9 +441,7 @@ class Switchboard:
         assert stream.state is not StreamState.ENDED
         stream.state = StreamState.ENDED
         self.live.discard(stream)
-        if stream.trial is not None:
-            stream.trial.end()
-            stream.trial = None
+        stream.end_trial()
         self.journals.ended(stream)
         if self._idle is not None and not self.live:
             self._idle.set()
@@ -509,7 +487,7 @@ class Switchboard:
         try:
             self._places.place(stream, unit)
         except ByenatosError as error:
-            self._give_up(stream, Failure(error.code, error.message, error.retry_after_s))
+            self._give_up(stream, failure_of(error))
 
     def _started(self, stream: Stream, instance: Instance) -> None:
         if stream.arrive(instance.model.id):

@@ -116,10 +116,8 @@ class TextMoves:
         if stream.state not in {StreamState.RUNNING, StreamState.WAITING}:
             trial.end()  # there was no place for it: it was told so
             return trial
-        if stream.trial is not None:
-            stream.trial.end()
+        stream.end_trial()
         stream.trial = trial
-        stream.awaited = True
         timer = self._loop.call_later(limit_s, _late, stream, trial, limit_s)
         trial.over.add_done_callback(lambda _: _over(stream, trial, timer))
         return trial

@@ -67,7 +67,7 @@ class Transfers:
         self._loop = asyncio.get_running_loop()
         self.sessions = SessionMoves(switchboard, routes, states, endings)
 
-    async def ahead(self, swap: Swap, source: Unit | None, target: Unit, lately_s: float = 3600.0) -> Copies:
+    async def ahead(self, swap: Swap, source: Unit | None, target: Unit, lately_s: float) -> Copies:
         """While the old still serves: give the target the state of what runs and of idle sessions, if it can read it.
 
         Whatever cannot be copied moves by text, as between any two models; what moves between its turns is left alone.
@@ -102,7 +102,7 @@ class Transfers:
         The old unit is reserved until :meth:`finish` is over.
         """
         left.slots.add(swap.reservation)
-        self._switchboard.take_over(slot.name, left, target, running=False)
+        self._switchboard.take_waiting(slot.name, left, target)
         if swap.request.strategy in BETWEEN_TURNS:
             self.sessions.stay(slot, left, copies.sessions)
         if left.instance is None:

@@ -1,5 +1,6 @@
 """``byenatos swap`` and ``byenatos swaps``: exchange the model of a slot and watch it, or read what was exchanged."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
@@ -72,18 +73,12 @@ def swap(
     with Client(home_of(context)) as client:
         if model is None:
             _show_back(client.swap_back(slot), as_json=as_json)
-        elif as_json:
-            client.swap(
-                slot,
-                model,
-                strategy=strategy,
-                until=until,
-                force=force,
-                keep_old_s=keep_old,
-                on_event=show_json_line,
-            )
+            return
+        order = SwapRequest(slot, model, strategy, until=until, force=force, keep_old_s=keep_old)
+        if as_json:
+            _carry_out(client, order, show_json_line)
         else:
-            show_swap(client, SwapRequest(slot, model, strategy, until=until, force=force, keep_old_s=keep_old))
+            show_swap(client, order)
 
 
 def show_swap(client: "Client", order: SwapRequest) -> SwapEvent:
@@ -108,17 +103,21 @@ def show_swap(client: "Client", order: SwapRequest) -> SwapEvent:
             if spinner is not None:
                 spinner.update(f"{order.slot}: {step.source or 'nothing'} → {order.model}")
 
-        last = client.swap(
-            order.slot,
-            order.model,
-            strategy=order.strategy,
-            until=order.until,
-            force=order.force,
-            keep_old_s=order.keep_old_s,
-            on_event=show_step,
-        )
+        last = _carry_out(client, order, show_step)
     say(printable(_summary(last)))
     return last
+
+
+def _carry_out(client: "Client", order: SwapRequest, on_event: Callable[[SwapEvent], None]) -> SwapEvent:
+    return client.swap(
+        order.slot,
+        order.model,
+        strategy=order.strategy,
+        until=order.until,
+        force=order.force,
+        keep_old_s=order.keep_old_s,
+        on_event=on_event,
+    )
 
 
 def _show_back(step: SwapEvent, *, as_json: bool) -> None:

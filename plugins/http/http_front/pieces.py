@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from byenatos_sdk.client import AsyncStream
 from byenatos_sdk.formats.contract import StreamEncoder
+from byenatos_sdk.formats.streams import failure_of
 from byenatos_sdk.protocol.answer import Answer, error_from
 from byenatos_sdk.protocol.errors import ByenatosError
 from byenatos_sdk.protocol.messages import Delta, Failure, InferenceResponse
@@ -72,7 +73,7 @@ class Pieces:
             return self._encoder.encode(deltas)
         except ByenatosError as error:
             self._failed = True
-            return self._encoder.encode([Failure(error.code, error.message, error.retry_after_s, partial=True)])
+            return self._encoder.encode([failure_of(error, partial=True)])
 
     @property
     def over(self) -> bool:
