@@ -127,7 +127,7 @@ def _comes(stream: Stream, request: SwapRequest) -> bool:
     if stream.state is StreamState.WAITING:
         return True
     running = stream.state is StreamState.RUNNING
-    return running and (stream.session is not None or (request.strategy == "immediate" and not stream.parts))
+    return running and (stream.session is not None or (request.strategy == "immediate" and not stream.bound))
 
 
 class _Limits:

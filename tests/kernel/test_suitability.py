@@ -17,6 +17,7 @@ from byenatos_sdk.protocol.messages import (
     Image,
     InferenceRequest,
     Message,
+    ReasoningDelta,
     SwapRequest,
     SwapState,
     Text,
@@ -151,6 +152,18 @@ async def test_a_running_answer_with_tools_counts_where_it_will_move(rig):
         await refused(kernel, "running request 1 uses tools, and b has none", strategy="immediate")
         assert kernel.terminal(number) is None
         await accepted(kernel, strategy="graceful")
+
+
+async def test_an_answer_that_has_only_thought_so_far_will_move_and_counts(rig):
+    async with rig(declared=TEXT_ONLY) as kernel:
+        await kernel.settle()
+        kernel.open("main", body=asking_for_tools())
+        await kernel.settle()
+        driver = kernel.driver("a")
+        (here,) = driver.streams
+        driver.tell(here, ReasoningDelta("hm"))
+        await kernel.settle()
+        await refused(kernel, "running request 1 uses tools, and b has none", strategy="immediate")
 
 
 async def test_the_running_turn_of_a_conversation_counts_wherever_it_ends(rig):
