@@ -43,6 +43,7 @@ class PluginVersions:
         self._in_use = in_use
         self._known: dict[str, dict[str, PluginVersion]] = {}
         self._on_trial: dict[str, str] = {}
+        self._pinned: dict[str, str] = {}
 
     def digests(self, plugins: Iterable[str]) -> set[str]:
         """What of these plugins must stay in the store."""
@@ -72,6 +73,9 @@ class PluginVersions:
 
     def choose(self, verdict: Verdict) -> Verdict:
         """What runs where a folder was verified as ``verdict``."""
+        pinned = self.find(verdict.id, self._pinned.get(verdict.id, ""))
+        if pinned is not None and not pinned.held:
+            return pinned.verdict
         instead = self.before(verdict.id, verdict.digest) if self.why_held(verdict) else None
         return instead or verdict
 
@@ -86,7 +90,8 @@ class PluginVersions:
         found = known.pop(verdict.digest, None)
         known[verdict.digest] = msgspec.structs.replace(found or PluginVersion(verdict), verdict=verdict)
         before = self.before(verdict.id, verdict.digest)
-        kept = {verdict.digest, before.digest if before is not None else "", *self._in_use()}
+        pinned = self._pinned.get(verdict.id, "")
+        kept = {verdict.digest, before.digest if before is not None else "", pinned, *self._in_use()}
         for digest in known.keys() - kept:
             del known[digest]
 
@@ -94,6 +99,10 @@ class PluginVersions:
         """Hold a version back, or with an empty ``reason`` let it run again."""
         found = self._known[plugin][digest]
         self._known[plugin][digest] = msgspec.structs.replace(found, held=reason, final=final)
+
+    def pin(self, plugin: str, digest: str) -> None:
+        """While all is exchanged for a version (empty: nothing is) it counts, whatever the folder is verified as."""
+        self._pinned[plugin] = digest
 
     def try_out(self, plugin: str, digest: str) -> None:
         """While a version is tried out (empty: none is) it counts, but for the next kernel, which holds it back."""

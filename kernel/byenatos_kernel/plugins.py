@@ -167,11 +167,17 @@ class PluginShelf:
         ``final``: until the folder's files change, whatever the operator says.
         """
         self.versions.hold(id, digest, reason, final=final)
-        for folder in self._known.values():
-            if folder.entry.id == id and folder.verdict is not None:
-                folder.entry = self._entry(folder, folder.verdict)
-        self._arrange()
+        self._choose(id)
         await self._write_versions(id)
+
+    def pin(self, id: str, digest: str) -> None:
+        """Have a version of a plugin count until another one is pinned, or none (empty), whatever comes meanwhile."""
+        self.versions.pin(id, digest)
+        for folder in self._known.values():
+            verdict = folder.verdict
+            if folder.entry.id == id and verdict is not None and not verdict.reason:
+                if self.versions.choose(verdict).digest != folder.entry.digest:
+                    self._choose(id)
 
     async def try_out(self, id: str, digest: str) -> None:
         """A version is being tried out (empty: none is): a kernel that dies meanwhile must not come back with it."""
@@ -239,6 +245,13 @@ class PluginShelf:
         """Publish the entries as they are now."""
         self.entries = {**{one.entry.id: one.entry for one in self._known.values()}, **self._unfit}
         self.on_change(self.entries)
+
+    def _choose(self, id: str) -> None:
+        """Say anew which version of a plugin counts."""
+        for folder in self._known.values():
+            if folder.entry.id == id and folder.verdict is not None:
+                folder.entry = self._entry(folder, folder.verdict)
+        self._arrange()
 
     # ---- verifying ---------------------------------------------------------------------------------------------
 
@@ -324,8 +337,8 @@ class PluginShelf:
                     (Path(verdict.environment),) if verdict.environment else ()
                 )
                 entry = PluginEntry(old.id, folder.path, manifest, verdict=verdict, stored=stored, imports=imports)
-        if verdict is not own:
-            entry.held = f"version {own.version} {self.versions.why_held(own)}; {verdict.version} runs instead"
+        if verdict is not own and (why := self.versions.why_held(own)):
+            entry.held = f"version {own.version} {why}; {verdict.version} runs instead"
         entry.declared = entry.manifest or old.declared
         _log(entry)
         return entry

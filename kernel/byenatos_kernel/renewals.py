@@ -23,9 +23,10 @@ from byenatos_kernel.probation import Probation
 from byenatos_kernel.registry import ModelRegistry
 from byenatos_kernel.routes import Routes
 from byenatos_kernel.supply import Supply
-from byenatos_kernel.units import Unit
+from byenatos_kernel.units import PRELOADED, Unit
+from byenatos_kernel.verdicts import Verdict
 from byenatos_sdk.protocol.control import DriverRequest, ReloadRequest, Renewal
-from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, NotFound, Unavailable
+from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, NotFound, Overloaded, Unavailable
 from byenatos_sdk.protocol.messages import SwapEvent, SwapRequest, SwapState, SwapStrategy
 
 __all__ = ["Renewals"]
@@ -91,7 +92,7 @@ class Renewals:
                 await self._renew(model, [one for one in self._drivers.units if one.model.id == model.id], work)
             except _Unfit as unfit:
                 raise unfit.error from None
-        return self._told(plugin, work)
+        return self._told(plugin.verdict, work)
 
     async def upgrade(self, request: DriverRequest) -> Renewal:
         """Exchange what runs of a driver for the version in its folder; one that was rolled back may run again.
@@ -115,18 +116,17 @@ class Renewals:
             work = _Work(request.strategy, f"upgrade of {plugin.id} to {plugin.verdict.version}")
             await self._shelf.try_out(plugin.id, plugin.digest)
             try:
-                await self._exchange(plugin.id, work)
+                await self._exchange(plugin.id, plugin.digest, work)
             except _Unfit as unfit:
-                await self._refuse(plugin, str(unfit))
+                version = await self._refuse(plugin, str(unfit))
                 raise Unavailable(
-                    f"{plugin.id} {plugin.verdict.version} is refused: {unfit}; "
-                    f"{self._plugin(plugin.id).verdict.version} runs as before"
+                    f"{plugin.id} {plugin.verdict.version} is refused: {unfit}; {version} runs as before"
                 ) from None
             finally:
                 await self._shelf.try_out(plugin.id, "")
-            if self._plugin(plugin.id).digest != plugin.digest:  # a slot went back while others were exchanged
-                raise Unavailable(f"{plugin.id}: {self._plugin(plugin.id).held}")
-            return self._told(plugin, work)
+            if why := self._shelf.versions.why_held(plugin.verdict):  # a slot went back while others were exchanged
+                raise Unavailable(f"{plugin.id}: version {plugin.verdict.version} {why}")
+            return self._told(plugin.verdict, work)
 
     async def roll_back(self, request: DriverRequest) -> Renewal:
         """Exchange what runs of a driver for the version before, and hold the present one back.
@@ -146,14 +146,14 @@ class Renewals:
             await self._shelf.hold(newer.id, newer.digest, "was rolled back by the operator")
             work = _Work(request.strategy, f"rollback of {newer.id} to {before.version}")
             try:
-                await self._exchange(newer.id, work)
+                await self._exchange(newer.id, before.digest, work)
             except _Unfit as unfit:
                 await self._shelf.hold(newer.id, newer.digest, "")
-                await self._restore(newer.id, work.strategy)
+                await self._restore(newer.verdict, work.strategy)
                 raise Unavailable(
                     f"{newer.id} {before.version} cannot serve: {unfit}; {newer.verdict.version} goes on"
                 ) from None
-            return self._told(self._plugin(newer.id), work)
+            return self._told(before, work)
 
     def rolled_back(self, probation: Probation, reason: str) -> None:
         """A slot went back by itself: if that was an upgrade of its driver, the newer version is refused for it."""
@@ -197,38 +197,50 @@ class Renewals:
             and model in {None, unit.model.id}
         ]  # fmt: skip
 
-    async def _refuse(self, plugin: PluginEntry, why: str) -> None:
-        """A version has shown that it cannot serve: go back to the one before, everywhere."""
+    async def _refuse(self, plugin: PluginEntry, why: str) -> str:
+        """A version has shown that it cannot serve: go back to the one before, everywhere; return which that is."""
         log.warning("%s %s is refused: %s", plugin.id, plugin.verdict.version, why)
         await self._shelf.hold(plugin.id, plugin.digest, f"is refused: {why}", final=True)
-        await self._restore(plugin.id, "graceful")
+        before = self._shelf.versions.before(plugin.id, plugin.digest) or self._plugin(plugin.id).verdict
+        await self._restore(before, "graceful")
+        return before.version
 
-    async def _restore(self, id: str, strategy: SwapStrategy) -> None:
-        """After a version was given up: exchange what runs of it, as far as that goes."""
-        work = _Work(strategy, f"rollback of {id} to {self._plugin(id).verdict.version}")
+    async def _restore(self, version: Verdict, strategy: SwapStrategy) -> None:
+        """After another version was given up: exchange what runs of it, as far as that goes."""
+        work = _Work(strategy, f"rollback of {version.id} to {version.version}")
         try:
-            await self._exchange(id, work)
+            await self._exchange(version.id, version.digest, work)
         except (_Unfit, ByenatosError) as error:
-            log.error("not all of %s went back to %s: %s", id, self._plugin(id).verdict.version, error)
+            log.error("not all of %s went back to %s: %s", version.id, version.version, error)
 
-    async def _exchange(self, id: str, work: _Work) -> None:
-        """Exchange all that runs another version of a driver than the one that counts."""
-        digest = self._plugin(id).digest
-        models = {unit.model.id: unit.model for unit in self._running(id) if unit.plugin.digest != digest}
-        for model in models.values():
-            if model.state == "available":
-                others = [unit for unit in self._drivers.units if unit.plugin.digest != digest]
-                await self._renew(model, [one for one in others if one.model.id == model.id], work)
+    async def _exchange(self, id: str, digest: str, work: _Work) -> None:
+        """Exchange all that runs another version of a driver than this one, which counts meanwhile."""
+        self._shelf.pin(id, digest)
+        try:
+            models = {unit.model.id: unit.model for unit in self._running(id) if unit.plugin.digest != digest}
+            for model in models.values():
+                if model.state == "available":
+                    others = [unit for unit in self._drivers.units if unit.plugin.digest != digest]
+                    await self._renew(model, [one for one in others if one.model.id == model.id], work)
+        finally:
+            self._shelf.pin(id, "")
 
     async def _renew(self, model: ModelEntry, old: list[Unit], work: _Work) -> None:
-        """Exchange the ``old`` units of a model, in every slot and where an operator keeps them."""
+        """Exchange the ``old`` units of a model, in every slot, and where an operator or the preloading keeps them."""
         avoid = set(old)
         work.models.append(model.id)
         for slot in list(self._routes.slots.values()):
             if slot.unit in avoid:
                 await self._swap(slot.name, model, avoid, work)
-        for unit in [unit for unit in old if unit.pinned and not unit.leaving]:
-            target = self._drivers.find(model.id, but=avoid) or self._drivers.load(model, overlap=1)
+        for unit in [unit for unit in old if (unit.pinned or PRELOADED in unit.slots) and not unit.leaving]:
+            try:
+                target = self._drivers.find(model.id, but=avoid) or self._drivers.load(model, overlap=1)
+            except Overloaded:
+                if unit.pinned:
+                    raise
+                unit.slots.discard(PRELOADED)  # nobody uses it: it may be preloaded again
+                self._drivers.release(unit)
+                continue
             target.slots.add(_RESERVATION)
             try:
                 await self._swaps.try_out(target)
@@ -255,9 +267,8 @@ class Renewals:
         work.slots.append(slot)
 
     @staticmethod
-    def _told(plugin: PluginEntry, work: _Work) -> Renewal:
-        verdict = plugin.verdict
-        return Renewal(plugin.id, verdict.version, verdict.digest, tuple(work.models), tuple(work.slots))
+    def _told(verdict: Verdict, work: _Work) -> Renewal:
+        return Renewal(verdict.id, verdict.version, verdict.digest, tuple(work.models), tuple(work.slots))
 
 
 class _Turn:

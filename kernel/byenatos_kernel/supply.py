@@ -63,8 +63,11 @@ class Supply:
                 await self._supply(default, chosen)
 
     def replaced(self, old: Unit, new: Unit) -> None:
-        """What an operator keeps loaded is another unit now, of the same model."""
-        old.pinned, new.pinned = False, True
+        """What an operator or the preloading keeps loaded is another unit now, of the same model."""
+        new.pinned, old.pinned = new.pinned or old.pinned, False
+        if PRELOADED in old.slots:
+            old.slots.discard(PRELOADED)
+            new.slots.add(PRELOADED)
         if self._fallback is old:
             self._fallback = new
         self._drivers.release(old)

@@ -6,7 +6,7 @@ from kernel_rig import text_of
 from byenatos_kernel import failover, stand_ins
 from byenatos_kernel.models import ModelEntry
 from byenatos_kernel.swap_policy import SlotRules, SwapPolicy, SwapRules
-from byenatos_sdk.protocol.control import LoadRequest
+from byenatos_sdk.protocol.control import LoadRequest, UnloadRequest
 from byenatos_sdk.protocol.errors import error_codes
 from byenatos_sdk.protocol.messages import (
     Failure,
@@ -397,4 +397,30 @@ async def test_while_a_models_process_restarts_no_smaller_model_is_loaded_for_th
         number = kernel.open("main")
         await kernel.settle()
         assert kernel.terminal(number) is None
+        assert loaded(kernel) == []
+
+
+async def test_a_slots_own_model_is_loaded_again_in_place_of_its_stand_in(rig):
+    async with rig({"main": "a"}, most_models=1) as kernel:
+        degrading(kernel, "b")
+        await kernel.settle()
+        await lost_for_good(kernel)
+        number, _, _ = await asked(kernel)
+        await finished(kernel, number)
+        assert loaded(kernel) == ["b"]
+        await kernel.supply.load(LoadRequest("a"))
+        await kernel.settle()
+        assert loaded(kernel) == ["a"]
+        assert slot(kernel).state == "ready"
+
+
+async def test_a_stand_in_that_is_unloaded_goes(rig):
+    async with rig({"main": "a"}) as kernel:
+        degrading(kernel, "b")
+        await kernel.settle()
+        await lost_for_good(kernel)
+        number, _, _ = await asked(kernel)
+        await finished(kernel, number)
+        kernel.supply.unload(UnloadRequest("b"))
+        await kernel.settle()
         assert loaded(kernel) == []

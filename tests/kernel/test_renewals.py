@@ -6,7 +6,8 @@ from unittest import mock
 import pytest
 from kernel_rig import Rig, manifest
 
-from byenatos_kernel.swap_policy import ProbationRules, SwapPolicy, SwapRules
+from byenatos_kernel.swap_policy import MemoryRules, ProbationRules, SwapPolicy, SwapRules
+from byenatos_kernel.units import PRELOADED
 from byenatos_sdk.protocol.control import DriverRequest, LoadRequest, ReloadRequest
 from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, NotFound, Unavailable
 from byenatos_sdk.protocol.messages import Finish, SwapRequest, SwapState
@@ -324,3 +325,88 @@ async def test_running_answers_outlive_an_upgrade_and_a_rollback(rig):
         await kernel.settle()
         assert kernel.terminal(number) == Finish(model="a")
         assert {event.state for event in await kernel.swaps.history()} == {SwapState.RETIRED}
+
+
+# ---- what nobody uses just now, and what comes meanwhile ---------------------------------------------------------
+
+
+async def preloaded(kernel, model):
+    """Load a model without a slot, as the preloading does."""
+    await kernel.settle()
+    unit = kernel.drivers.load(kernel.registry.model(model))
+    unit.slots.add(PRELOADED)
+    await kernel.settle()
+    return unit
+
+
+async def test_a_preloaded_model_is_exchanged_as_well_and_stays_preloaded(rig):
+    async with rig() as kernel:
+        old = await preloaded(kernel, "b")
+        await staged(kernel)
+        assert (await kernel.renewals.upgrade(UPGRADE)).models == ("a", "b")
+        await kernel.settle()
+        assert models(kernel) == ["a", "b"]
+        new = kernel.drivers.find("b")
+        assert new is not old
+        assert new.slots == {PRELOADED}
+        await kernel.swaps.swap(SwapRequest("main", "b"))
+        assert versions(kernel) == {"main": ("b", "2")}
+
+
+async def test_a_preloaded_model_is_reloaded(rig):
+    async with rig() as kernel:
+        old = await preloaded(kernel, "b")
+        await kernel.renewals.reload(ReloadRequest("b"))
+        await kernel.settle()
+        assert old.gone.is_set()
+        assert kernel.drivers.find("b").slots == {PRELOADED}
+
+
+async def test_a_preloaded_model_of_which_there_is_no_room_for_two_does_not_stop_an_upgrade(rig):
+    async with rig(memory_mib={"b": 300}) as kernel:
+        await preloaded(kernel, "b")
+        kernel.policy = SwapPolicy(SwapRules(keep_old_s=0.0), memory=MemoryRules(budget_mib=500))
+        await staged(kernel)
+        await kernel.renewals.upgrade(UPGRADE)
+        await kernel.settle()
+        assert versions(kernel) == {"main": ("a", "2")}
+        assert models(kernel) == ["a"]
+
+
+async def upgrade_while_the_third_is_staged(kernel):
+    """Begin to upgrade to the second version, and have the third one verified while the first model loads."""
+    await staged(kernel)
+    kernel.obedient = False
+    upgrade = asyncio.create_task(kernel.renewals.upgrade(UPGRADE))
+    await kernel.settle()
+    kernel.obedient = True
+    write(kernel, "3")
+    kernel.shelf.scan()
+    await kernel.shelf.verified()
+    return upgrade
+
+
+async def test_a_version_that_is_staged_during_an_upgrade_is_not_mixed_in(rig):
+    async with rig({"main": "a", "side": "b"}) as kernel:
+        upgrade = await upgrade_while_the_third_is_staged(kernel)
+        driver = kernel.driver("a")
+        driver.loaded()
+        await kernel.settle()
+        driver.feels("ok")
+        assert (await upgrade).version == "2"
+        await kernel.settle()
+        assert versions(kernel) == {"main": ("a", "2"), "side": ("b", "2")}
+        assert (await kernel.renewals.upgrade(UPGRADE)).version == "3"
+        await kernel.settle()
+        assert versions(kernel) == {"main": ("a", "3"), "side": ("b", "3")}
+
+
+async def test_a_version_that_is_staged_during_an_upgrade_is_not_taken_for_the_one_before(rig):
+    async with rig({"main": "a", "side": "b"}) as kernel:
+        upgrade = await upgrade_while_the_third_is_staged(kernel)
+        kernel.driver("a").load_fails()
+        with pytest.raises(Unavailable, match=r"scripted 2 is refused: .*; 1 runs as before"):
+            await upgrade
+        await kernel.settle()
+        assert versions(kernel) == {"main": ("a", "1"), "side": ("b", "1")}
+        assert (await kernel.renewals.upgrade(UPGRADE)).version == "3"
