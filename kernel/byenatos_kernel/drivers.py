@@ -75,6 +75,8 @@ class DriverManager:
     ) -> None:
         self.evictors: list[Callable[[], bool]] = []
         self.claims: list[ModelEntry] = []
+        self.not_needed: Callable[[ModelEntry], list[Unit]] = lambda _: []
+        """Which units nobody needs once there is room for a model, beside those that are kept in case."""
         self._budget = budget
         self.units: list[Unit] = []
         self.owner: UnitOwner | None = None
@@ -179,15 +181,16 @@ class DriverManager:
             kept_bytes=nurseries.idle_bytes if nurseries is not None else 0,
         )
 
-    def evictable(self) -> list[Unit]:
-        """The units that nobody needs, but somebody keeps in case: all their reservations say so.
+    def evictable(self, model: ModelEntry) -> list[Unit]:
+        """The units that make room for ``model``: those that somebody keeps in case, and those that it replaces.
 
         Reservations are the names in ``Unit.slots`` that stand in parentheses; those of such a unit begin with one of
         ``IN_CASE``. It is given up where its room is needed. What a swap keeps to be rolled back to does not count
         against ``max_concurrent_models``.
         """
         unneeded = [unit for unit in self.units if unit.slots and not (unit.pinned or unit.leaving)]
-        return [unit for unit in unneeded if all(name.startswith(IN_CASE) for name in unit.slots)]
+        in_case = [unit for unit in unneeded if all(name.startswith(IN_CASE) for name in unit.slots)]
+        return [*in_case, *self.not_needed(model)]
 
     async def make_room(
         self, model: ModelEntry, *, overlap: int = 0, patient: bool = False, without: Sequence[Unit] = ()
@@ -210,8 +213,8 @@ class DriverManager:
                 await _first_gone(stopping)
             elif nurseries is not None and await nurseries.end_idle():
                 continue
-            elif self.lack(model, overlap=overlap, without=[*without, *self.evictable()]) or not any(
-                evict() for evict in self.evictors
+            elif self.lack(model, overlap=overlap, without=[*without, *self.evictable(model)]) or not self._evict(
+                model
             ):
                 raise Overloaded(lack)
 
@@ -333,6 +336,16 @@ class DriverManager:
             )
 
     # ---- private -----------------------------------------------------------------------------------------------
+
+    def _evict(self, model: ModelEntry) -> bool:
+        """Let one unit go that makes room for ``model``; return whether there was one."""
+        if any(evict() for evict in self.evictors):
+            return True
+        for unit in self.not_needed(model)[:1]:
+            unit.slots.clear()
+            self.release(unit)
+            return True
+        return False
 
     def _plan(self, unit: Unit, instance: Instance, crash: DriverCrashed) -> float | None:
         """Decide what follows a crash: schedule a restart and return its delay, or let the unit die."""

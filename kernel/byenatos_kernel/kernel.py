@@ -168,6 +168,7 @@ class Kernel:
         self.places.way_back = self.swaps.probations.kept_by
         self.swaps.on_rolled_back = self.renewals.rolled_back
         self.places.stand_in = self.stand_ins.find
+        self.drivers.not_needed = self.stand_ins.not_needed
         self.shelf.in_use = lambda: {unit.plugin.digest for unit in self.drivers.units}
         self.registry.in_use = lambda model: any(unit.model.id == model for unit in self.drivers.units)
         self.registry.on_removed = self.supply.removed

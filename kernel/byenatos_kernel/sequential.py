@@ -148,7 +148,7 @@ class Sequential:
         if old.pinned or others:
             by = f"slot {', '.join(others)} needs" if others else "an operator loaded"
             raise Overloaded(f"{lack}. {old.model.id} cannot leave first: {by} it as well")
-        gone = [old, *(unit for unit in self._drivers.units if unit.leaving), *self._drivers.evictable()]
+        gone = [old, *(unit for unit in self._drivers.units if unit.leaving), *self._drivers.evictable(model)]
         if left := self._drivers.lack(model, overlap=1, without=gone):
             raise Overloaded(f"even without {old.model.id}: {left}")
         return old

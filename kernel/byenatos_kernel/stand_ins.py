@@ -2,17 +2,19 @@
 
 They are loaded when they are needed and there is room, and stay for as long as the slot's own model does not serve and
 :data:`KEPT_S` longer: what failed once fails again, and loading takes longer than waiting. One that could not be loaded
-is left alone for :data:`AGAIN_S`.
+is left alone for :data:`AGAIN_S`. Where room is needed, an idle one goes at once if its slot's own model serves again, or
+is what the room is needed for.
 """
 
 import asyncio
 from collections.abc import Callable, Collection
 
 from byenatos_kernel.drivers import DriverManager
+from byenatos_kernel.models import ModelEntry
 from byenatos_kernel.registry import ModelRegistry
 from byenatos_kernel.routes import Slot
 from byenatos_kernel.swap_policy import SwapPolicy
-from byenatos_kernel.units import Unit
+from byenatos_kernel.units import STANDS_IN, Unit
 from byenatos_sdk.protocol.errors import ByenatosError
 
 __all__ = ["StandIns"]
@@ -28,7 +30,7 @@ class StandIns:
         self._registry = registry
         self._drivers = drivers
         self._policy = policy
-        self._kept: dict[tuple[str, Unit], asyncio.TimerHandle] = {}
+        self._kept: dict[tuple[Slot, Unit], asyncio.TimerHandle] = {}
         self._not_before: dict[str, float] = {}
         self._loop = asyncio.get_running_loop()
 
@@ -52,6 +54,16 @@ class StandIns:
                 return unit
         return None
 
+    def not_needed(self, model: ModelEntry) -> list[Unit]:
+        """The idle units that only stand in for slots which are bound to ``model``, or whose own serves again."""
+        needed = [unit for slot, unit in self._kept if slot.model != model.id and not _serves(slot)]
+        return [
+            unit
+            for unit in dict.fromkeys(unit for _, unit in self._kept)
+            if unit not in needed and not (unit.pinned or unit.busy or unit.waiting or unit.leaving)
+            and all(name.startswith(STANDS_IN) for name in unit.slots)
+        ]  # fmt: skip
+
     def close(self) -> None:
         """Look after nothing any more."""
         for timer in self._kept.values():
@@ -71,15 +83,15 @@ class StandIns:
 
     def _keep(self, slot: Slot, unit: Unit) -> None:
         unit.slots.add(_mark(slot))
-        timer = self._kept.get((slot.name, unit))
+        timer = self._kept.get((slot, unit))
         if timer is not None:
             timer.cancel()
-        self._kept[slot.name, unit] = self._loop.call_later(KEPT_S, self._look, slot, unit)
+        self._kept[slot, unit] = self._loop.call_later(KEPT_S, self._look, slot, unit)
 
     def _look(self, slot: Slot, unit: Unit) -> None:
         """Let a stand-in go whose slot has its own model again."""
-        del self._kept[slot.name, unit]
-        if not unit.dead and (slot.unit is None or slot.unit.ready is None):
+        del self._kept[slot, unit]
+        if not (unit.dead or unit.leaving or _serves(slot)):
             self._keep(slot, unit)
             return
         unit.slots.discard(_mark(slot))
@@ -88,4 +100,9 @@ class StandIns:
 
 def _mark(slot: Slot) -> str:
     """What stands among a unit's slots while it stands in for one."""
-    return f"(stands in for {slot.name})"
+    return f"{STANDS_IN}{slot.name})"
+
+
+def _serves(slot: Slot) -> bool:
+    """Whether a slot's own unit does."""
+    return slot.unit is not None and slot.unit.ready is not None

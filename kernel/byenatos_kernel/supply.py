@@ -10,7 +10,7 @@ from byenatos_kernel.hotswap import HotSwapManager
 from byenatos_kernel.models import ModelEntry
 from byenatos_kernel.registry import ModelRegistry
 from byenatos_kernel.routes import Routes, Slot
-from byenatos_kernel.units import PRELOADED, Unit
+from byenatos_kernel.units import PRELOADED, STANDS_IN, Unit
 from byenatos_sdk.protocol.control import InstanceInfo, LoadRequest, UnloadRequest
 from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, NotFound
 
@@ -133,7 +133,7 @@ class Supply:
             pass
         for unit in units:
             unit.pinned = False
-            unit.slots.discard(PRELOADED)
+            unit.slots -= {name for name in unit.slots if name == PRELOADED or name.startswith(STANDS_IN)}
             self._routes.homes.clear(unit)
             self._drivers.release(unit)
         self._drivers.forget(units[0].model)

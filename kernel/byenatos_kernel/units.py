@@ -22,7 +22,7 @@ from byenatos_sandbox import Grant
 from byenatos_sdk.protocol.errors import ByenatosError, Overloaded, Unavailable
 from byenatos_sdk.protocol.messages import InstanceState
 
-__all__ = ["CRASH_LIMIT", "CRASH_WINDOW_S", "KEPT", "PRELOADED", "Unit"]
+__all__ = ["CRASH_LIMIT", "CRASH_WINDOW_S", "KEPT", "PRELOADED", "STANDS_IN", "Unit"]
 
 CRASH_LIMIT = 5
 CRASH_WINDOW_S = 300.0
@@ -33,6 +33,8 @@ PRELOADED = "(preloaded)"
 """What stands among a unit's slots while it is kept without one, for whoever will want it."""
 KEPT = "(kept by swap "
 """How the names begin that stand among a unit's slots while it is kept for nothing but a way back."""
+STANDS_IN = "(stands in for "
+"""How the names begin that stand among a unit's slots while it serves one that is not bound to it."""
 
 
 class Unit:

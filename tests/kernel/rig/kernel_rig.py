@@ -200,6 +200,7 @@ class Rig:
         self.places.fallback = self.supply.fallback
         self.places.way_back = self.swaps.probations.kept_by
         self.places.stand_in = self.stand_ins.find
+        self.drivers.not_needed = self.stand_ins.not_needed
         self.registry.in_use = lambda model: any(unit.model.id == model for unit in self.drivers.units)
         self.client = ClientState("uid:0", 0)
         self._numbers = itertools.count(1)
