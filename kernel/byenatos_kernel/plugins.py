@@ -175,9 +175,10 @@ class PluginShelf:
         self.versions.pin(id, digest)
         for folder in self._known.values():
             verdict = folder.verdict
-            if folder.entry.id == id and verdict is not None and not verdict.reason:
-                if self.versions.choose(verdict).digest != folder.entry.digest:
-                    self._choose(id)
+            if folder.entry.id != id or verdict is None or verdict.reason:
+                continue
+            if self.versions.choose(verdict).digest != folder.entry.digest:
+                self._choose(id)
 
     async def try_out(self, id: str, digest: str) -> None:
         """A version is being tried out (empty: none is): a kernel that dies meanwhile must not come back with it."""

@@ -2,8 +2,8 @@
 
 They are loaded when they are needed and there is room, and stay for as long as the slot's own model does not serve and
 :data:`KEPT_S` longer: what failed once fails again, and loading takes longer than waiting. One that could not be loaded
-is left alone for :data:`AGAIN_S`. Where room is needed, an idle one goes at once if its slot's own model serves again, or
-is what the room is needed for.
+is left alone for :data:`AGAIN_S`. Where room is needed, an idle one goes at once if its slot's own model serves again,
+or is what the room is needed for.
 """
 
 import asyncio

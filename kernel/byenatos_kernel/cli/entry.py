@@ -43,11 +43,12 @@ def _run(arguments: Sequence[str] | None) -> int:
 def _exit_code(error: Exception) -> int:
     from byenatos_kernel.access import AccessError
     from byenatos_kernel.config import ConfigError
+    from byenatos_kernel.swap_policy import SwapPolicyError
     from byenatos_sdk.client import KernelNotRunning
 
     if isinstance(error, KernelNotRunning):
         return EXIT_KERNEL
-    return EXIT_USAGE if isinstance(error, AccessError | ConfigError) else EXIT_FAILED
+    return EXIT_USAGE if isinstance(error, AccessError | ConfigError | SwapPolicyError) else EXIT_FAILED
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:

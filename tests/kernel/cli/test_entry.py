@@ -117,6 +117,16 @@ def test_a_bad_configuration_exits_with_2_and_names_the_file(run, tmp_path: Path
     assert str(path) in outcome.error
 
 
+@pytest.mark.parametrize("command", [("config", "check"), ("up", "--detach")])
+def test_bad_rules_for_swaps_exit_with_2_and_name_the_key(run, home, command):
+    home.policies.mkdir(parents=True)
+    (home.policies / "swap.toml").write_text("[swap]\nkeep_old = 3\n")
+    outcome = run(*command)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "swap.toml" in outcome.error
+    assert "keep_old" in outcome.error
+
+
 def test_a_configuration_that_was_named_must_be_there(run, tmp_path: Path):
     assert run("config", "check", str(tmp_path / "none.json")).code == 2
 
