@@ -234,7 +234,7 @@ class Renewals:
                 await self._swap(slot.name, model, avoid, work)
         for unit in [unit for unit in old if (unit.pinned or PRELOADED in unit.slots) and not unit.leaving]:
             try:
-                target = self._drivers.find(model.id, but=avoid) or self._drivers.load(model, overlap=1)
+                target = self._drivers.living(model.id, but=avoid) or self._drivers.load(model, overlap=1)
             except Overloaded:
                 if unit.pinned:
                     raise
