@@ -103,9 +103,7 @@ async def test_no_other_swap_waits_for_its_place_to_be_taken(rig):
         await kernel.settle()
         with pytest.raises(InvalidRequest, match="is being swapped to b"):
             await kernel.swaps.swap(SwapRequest("main", "c"))
-        kernel.driver("b").loaded()
-        await kernel.settle()
-        kernel.driver("b").feels("ok")
+        await kernel.comes_up("b")
         await first
 
 

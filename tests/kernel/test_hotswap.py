@@ -112,9 +112,7 @@ async def test_only_one_swap_at_a_time_per_slot(rig):
         await kernel.settle()
         with pytest.raises(InvalidRequest, match="is being swapped to b"):
             await kernel.swaps.swap(SwapRequest("main", "c"))
-        kernel.driver("b").loaded()
-        await kernel.settle()
-        kernel.driver("b").feels("ok")
+        await kernel.comes_up("b")
         assert (await first).target == "b"
 
 

@@ -83,9 +83,7 @@ async def test_what_a_model_will_take_counts_while_it_is_still_being_loaded(rig)
         await kernel.settle()
         with pytest.raises(Overloaded, match="40 MiB are left free on this machine; loaded: a"):
             await kernel.supply.load(LoadRequest("b"))
-        kernel.driver("a").loaded()
-        await kernel.settle()
-        kernel.driver("a").feels("ok")
+        await kernel.comes_up("a")
         await first
 
 

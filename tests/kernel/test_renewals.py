@@ -215,9 +215,7 @@ async def test_a_slot_that_is_being_swapped_stops_an_upgrade_and_refuses_nothing
         with pytest.raises(InvalidRequest, match="is being swapped to b"):
             await kernel.renewals.upgrade(UPGRADE)
         assert not kernel.registry.plugins["scripted"].held
-        kernel.driver("b").loaded()
-        await kernel.settle()
-        kernel.driver("b").feels("ok")
+        await kernel.comes_up("b")
         await swap
 
 
@@ -230,10 +228,7 @@ async def test_only_one_renewal_of_a_driver_at_a_time(rig):
         with pytest.raises(InvalidRequest, match="wait until that is over"):
             await kernel.renewals.roll_back(UPGRADE)
         first.cancel()  # whoever asked leaves; it comes to its end
-        driver = kernel.driver("a")
-        driver.loaded()
-        await kernel.settle()
-        driver.feels("ok")
+        await kernel.comes_up("a")
         await kernel.settle()
         assert versions(kernel) == {"main": ("a", "2")}
 
@@ -389,10 +384,7 @@ async def upgrade_while_the_third_is_staged(kernel):
 async def test_a_version_that_is_staged_during_an_upgrade_is_not_mixed_in(rig):
     async with rig({"main": "a", "side": "b"}) as kernel:
         upgrade = await upgrade_while_the_third_is_staged(kernel)
-        driver = kernel.driver("a")
-        driver.loaded()
-        await kernel.settle()
-        driver.feels("ok")
+        await kernel.comes_up("a")
         assert (await upgrade).version == "2"
         await kernel.settle()
         assert versions(kernel) == {"main": ("a", "2"), "side": ("b", "2")}

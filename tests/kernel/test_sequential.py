@@ -87,10 +87,7 @@ async def test_requests_wait_while_a_running_answer_ends_and_are_answered_in_ord
         assert kernel.terminal(first) == Finish(model="a")
         assert not old.alive
         assert steps[-1].detail == "a is gone; 12 requests wait"
-        new = kernel.driver("b")
-        new.loaded()
-        await kernel.settle()
-        new.feels("ok")
+        new = await kernel.comes_up("b")
         assert (await swap).detail == "12 requests waited"
         await kernel.settle()
         assert kernel.routes.slots["main"].info.waiting == 0
@@ -118,10 +115,7 @@ async def test_immediate_stops_what_runs_and_it_goes_on_before_what_came_later(r
         later = kernel.open("main")
         old.exit(0)
         await kernel.settle()
-        new = kernel.driver("b")
-        new.loaded()
-        await kernel.settle()
-        new.feels("ok")
+        new = await kernel.comes_up("b")
         event = await swap
         assert event.moved_streams == 1
         await kernel.settle()
@@ -403,9 +397,7 @@ async def test_nothing_else_is_bound_to_a_slot_while_its_requests_wait(rig):
         await kernel.settle()
         assert slot.queue is not None
         assert [driver.model for driver in kernel.alive] == ["c", "b"]
-        kernel.driver("b").loaded()
-        await kernel.settle()
-        kernel.driver("b").feels("ok")
+        await kernel.comes_up("b")
         assert (await swap).target == "b"
 
 

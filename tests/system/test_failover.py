@@ -6,6 +6,7 @@ And where a slot has nothing to degrade to, they end in a failure that says what
 import json
 
 import pytest
+from acme import ACCESS, ACME, tokens
 from kernel_process import KernelProcess, counting, numbers, slot_of, until, until_ready, write_config
 from mock_vendor import MockVendor, Script
 from plugin_folder import write_plugin
@@ -14,14 +15,6 @@ from byenatos_sdk.home import Home
 from byenatos_sdk.protocol.errors import ByenatosError
 from byenatos_sdk.protocol.messages import Failure, Finish, InstanceState, Moved, TextDelta
 
-ACME = """
-from byenatos_sdk.formats import openai_chat
-from byenatos_sdk.http import HTTPDriver
-
-class Plugin(HTTPDriver):
-    format = openai_chat
-    base_url = "https://api.acme.test/v1"
-"""
 MANIFEST = """
 [settings]
 attempts = 1
@@ -36,30 +29,10 @@ key = {secret = "acme", header = "authorization", prefix = "Bearer "}
 [[models]]
 id = "lonely"
 """
-ACCESS = """
-[plugins]
-unsigned = true
-[drivers.acme]
-network = ["api.acme.test:443"]
-ca = "{ca}"
-secrets = ["acme"]
-[secrets.acme]
-environment = "ACME_KEY"
-"""
 DEGRADING = """
 [slots.default]
 degrade_to = ["nothing", "echo"]
 """
-
-
-def event(delta):
-    choice = {"index": 0, "delta": {"content": delta}, "finish_reason": None}
-    chunk = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "acme", "choices": [choice]}
-    return b"data: " + json.dumps(chunk).encode() + b"\n\n"
-
-
-def tokens(count):
-    return [event(f"{number} ") for number in range(count)]
 
 
 def refusal(status, **headers):

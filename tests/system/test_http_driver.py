@@ -1,11 +1,11 @@
 """A vendor's driver of a few lines, in its sandbox, through the broker, against a vendor over TLS that misbehaves."""
 
 import asyncio
-import json
 
 import msgspec
 import psutil
 import pytest
+from acme import ACCESS, event, tokens
 from kernel_process import KernelProcess, counting, numbers, until_ready, write_config
 from mock_vendor import MockVendor, Script
 from plugin_folder import write_plugin
@@ -58,28 +58,6 @@ settings = {model = "acme", capabilities = {outputs = []}}
 id = "plain"
 settings = {model = "acme", stream = false}
 """
-
-ACCESS = """
-[plugins]
-unsigned = true
-[drivers.acme]
-network = ["api.acme.test:443"]
-ca = "{ca}"
-secrets = ["acme"]
-[secrets.acme]
-environment = "ACME_KEY"
-"""
-
-
-def event(delta=None, finish=None, **more):
-    choice = {"index": 0, "delta": {"content": delta} if delta is not None else {}, "finish_reason": finish}
-    chunk = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "acme", "choices": [choice], **more}
-    return b"data: " + json.dumps(chunk).encode() + b"\n\n"
-
-
-def tokens(count):
-    return [event(f"{number} ") for number in range(count)]
-
 
 END = [event(finish="stop"), b"data: [DONE]\n\n"]
 

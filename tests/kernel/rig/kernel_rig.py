@@ -263,6 +263,14 @@ class Rig:
         """The newest living driver of a model."""
         return [driver for driver in self.alive if driver.model == model][-1]
 
+    async def comes_up(self, model: str) -> ScriptedDriver:
+        """Have the newest driver of a model say, where drivers are not obedient, that it is loaded and feels well."""
+        driver = self.driver(model)
+        driver.loaded()
+        await self.settle()
+        driver.feels("ok")
+        return driver
+
     def instance(self, model: str) -> Instance:
         driver = self.driver(model)
         return next(one for one in self.drivers.instances if one.process is driver)
