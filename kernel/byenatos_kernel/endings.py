@@ -44,7 +44,8 @@ class Endings:
         return True
 
     def _ended(self, _: Stream, __: Terminal) -> None:
-        waiting, self._waiting = self._waiting, set()
-        for one in waiting:
-            if not one.done():
-                one.set_result(None)
+        if self._waiting:
+            waiting, self._waiting = self._waiting, set()
+            for one in waiting:
+                if not one.done():
+                    one.set_result(None)

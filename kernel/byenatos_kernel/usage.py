@@ -72,12 +72,26 @@ class UsageHistory:
         self._known = known
         self._wall = wall
         self._counted: Counter[tuple[str, Hour]] = Counter()
+        self._minute = -1.0
+        self._hour = Hour(0, 0)
 
     def ended(self, stream: Stream, _: Terminal) -> None:
         """Count a request for the model that served it, or that it wanted."""
         model = stream.model or (stream.target if self._known(stream.target) else "")
         if model:
-            self._counted[model, hour_of(self._wall())] += 1
+            self._counted[model, self._now()] += 1
+
+    def _now(self) -> Hour:
+        """The hour that it is. The calendar is asked once a minute and not for each request.
+
+        Hours of all time zones begin with a minute, and so do their changes to and from summer time.
+        """
+        now = self._wall()
+        minute = now // 60
+        if minute != self._minute:
+            self._minute = minute
+            self._hour = hour_of(now)
+        return self._hour
 
     async def write(self) -> None:
         """Write what was counted since, and forget what is too old.
