@@ -177,7 +177,7 @@ class Kernel:
         self.registry.on_scan = self._scanned
         self.rules.on_change = self._rules_changed
         self.switchboard.failover.on_left += [self.measurements.left, self.swaps.probations.left]
-        self.switchboard.on_opened.append(arrivals.opened)
+        self.switchboard.admissions.on_opened.append(arrivals.opened)
         self.switchboard.on_ended += [
             self.measurements.ended,
             self.swaps.probations.ended,

@@ -9,19 +9,20 @@ A stream that moves gets a new number on its new instance and loses the old one.
 stream under the old number: that is the whole of the epoch fence.
 
 What must stay true: nothing here awaits between reading a stream's place and changing it. The only awaits are around
-the store: while a user's turn is written the stream WAITs in no queue and its state is looked at again afterwards;
-while an assistant's turn is written it is STORING, which nothing interrupts.
+the store, before (see ``admissions``) and after: while an assistant's turn is written it is STORING, which nothing
+interrupts.
 """
 
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Protocol
 
 import msgspec
 
 from byenatos_kernel import failover
+from byenatos_kernel.admissions import Admissions
 from byenatos_kernel.clients import ClientState
+from byenatos_kernel.deliveries import Deliveries, Wire
 from byenatos_kernel.failover import Failover, failure_of
 from byenatos_kernel.gaps import overdue
 from byenatos_kernel.instances import Instance
@@ -30,7 +31,7 @@ from byenatos_kernel.moves import Moves
 from byenatos_kernel.places import Places
 from byenatos_kernel.routes import Routes
 from byenatos_kernel.session_states import SessionStates
-from byenatos_kernel.streams import JOIN_EVERY, Stream, StreamState
+from byenatos_kernel.streams import Stream, StreamState
 from byenatos_kernel.text_moves import Reading, TextMoves
 from byenatos_kernel.trials import Trial
 from byenatos_kernel.turns import Turns
@@ -39,67 +40,26 @@ from byenatos_kernel.warm import WarmState
 from byenatos_sdk.protocol.errors import (
     ByenatosError,
     Cancelled,
-    ClientTooSlow,
     DeadlineExceeded,
     Draining,
     DriverCrashed,
-    InvalidRequest,
-    Overloaded,
-    Unavailable,
     error_from_code,
-)
-from byenatos_sdk.protocol.frames import (
-    MOST_EVENTS,
-    DriverEvent,
-    Open,
-    count_events,
-    decode_driver_events,
 )
 from byenatos_sdk.protocol.messages import (
     Failure,
     Finish,
-    InferenceRequest,
-    Logprobs,
-    ReasoningDelta,
     Terminal,
-    ToolCallDelta,
 )
 
 __all__ = ["Switchboard"]
 
-LAG_LIMIT = 256 << 10
-"""Bytes of one stream that may wait for its client."""
-CLIENT_LAG_LIMIT = 16 << 20
-"""Bytes of all streams of one client that may wait for it."""
-STREAM_LIMIT = 4 << 20
-"""Bytes of one whole answer."""
-STREAMS_PER_CLIENT = 1024
-CLIENT_BODY_LIMIT = 64 << 20
-"""Bytes of the requests of one client that have not ended."""
-DEFAULT_TIMEOUT_S = 600.0
 SWEEP_S = 0.1
-_LONG_PIECE = 4096
-_CONTENT = (ReasoningDelta, ToolCallDelta, Logprobs)
-
-
-class Wire(Protocol):
-    """Where events leave for the clients; the bus."""
-
-    dirty: dict[ClientState, None]
-    flush_due: bool
-
-    def flush(self) -> None:
-        """Send what waits for the dirty clients."""
-
-    def schedule_flush(self) -> None:
-        """Flush at the end of this turn of the loop."""
 
 
 class Switchboard:
-    """Owns all streams. ``requests`` and ``deltas`` count since the start.
+    """Owns all streams: those that clients ``open``, with what drivers ``deliver`` of them.
 
-    Whoever is in ``on_opened`` is told of each stream whose request is complete (with a session: all of its turns) and
-    about to be placed, whoever is in ``on_ended`` of each stream whose terminal was queued.
+    Whoever is in ``on_ended`` is told of each stream whose terminal was queued.
     """
 
     def __init__(
@@ -112,10 +72,6 @@ class Switchboard:
         states: SessionStates | None = None,
     ) -> None:
         self.live: set[Stream] = set()
-        self.requests = 0
-        self.deltas = 0
-        self.draining = False
-        self.on_opened: list[Callable[[Stream], None]] = []
         self.on_ended: list[Callable[[Stream, Terminal], None]] = []
         self._routes = routes
         self._turns = turns
@@ -123,7 +79,11 @@ class Switchboard:
         self._places = places
         places.fail = self.fail
         warm = warm or WarmState()
-        self._states = states
+        self.admissions = Admissions(self.live, places, routes, turns, states, self.fail, self._spawn)
+        self.open = self.admissions.open
+        self.deliveries = Deliveries(wire, self._answered, self.fail)
+        self.deliver = self.deliveries.take
+        self._touch = self.deliveries.touch
         self.journals = Journals(warm)
         self.moves = Moves(warm, places, self._touch, self._move)
         self.text_moves = TextMoves(warm, places, self._move)
@@ -142,41 +102,6 @@ class Switchboard:
         return self._turns
 
     # ---- from clients ------------------------------------------------------------------------------------------
-
-    def open(self, client: ClientState, header: Open, body: bytes) -> None:
-        """Accept a request: from here on it ends in exactly one terminal."""
-        if header.id in client.streams or header.id in client.calls:
-            raise InvalidRequest(f"stream {header.id} is already running on this connection")
-        stream = Stream(client, header.id, header.target)
-        stream.body = body
-        stream.body_bytes = len(body)
-        client.body_bytes += stream.body_bytes
-        client.streams[header.id] = stream
-        self.live.add(stream)
-        self.requests += 1
-        now = self._loop.time()
-        stream.opened_at = stream.progress = now
-        stream.deadline = now + (header.timeout_ms / 1000 or DEFAULT_TIMEOUT_S)
-        stream.gap_s = header.gap_timeout_ms / 1000
-        try:
-            if self.draining:
-                raise Draining("the kernel is stopping and takes no new requests", retry_after_s=5.0)
-            if len(client.streams) > STREAMS_PER_CLIENT:
-                raise Overloaded(f"this connection has {STREAMS_PER_CLIENT} streams already; wait for one to end")
-            if client.body_bytes > CLIENT_BODY_LIMIT:
-                raise Overloaded(
-                    f"the running requests of this connection exceed {CLIENT_BODY_LIMIT >> 20} MiB; wait for one to end"
-                )
-            unit = self._resolve(stream, header.session)
-            if not header.timeout_ms and unit.model.timeout_s:
-                stream.deadline = now + unit.model.timeout_s
-            if header.session is None:
-                self._opened(stream)
-                self._places.place(stream, unit)
-            else:
-                self._spawn(self._open_session(stream, self._turns.claim(stream, header.session)))
-        except ByenatosError as error:
-            self.fail(stream, error)
 
     def cancel(self, client: ClientState, number: int) -> None:
         """Stop a stream on its client's word."""
@@ -208,99 +133,6 @@ class Switchboard:
             if stream.state is not StreamState.ENDED and stream.state is not StreamState.STORING:
                 stream.paused = False
                 self.fail(stream, error)
-
-    # ---- from drivers: the hot path ----------------------------------------------------------------------------
-
-    def deliver(self, instance: Instance, frames: list[bytes]) -> None:
-        """Take the events of one read of a driver's channel and pass them on."""
-        wire = self._wire
-        wire.flush_due = True  # below, whatever the frames hold
-        try:
-            self._take(instance, frames)
-        finally:
-            wire.flush()
-
-    def _take(self, instance: Instance, frames: list[bytes]) -> None:
-        """Sort the events of one read by stream and give each its text at once: the bookkeeping is the cost."""
-        streams = instance.streams
-        texts: dict[int, list[str]] = {}
-        try:
-            for frame in frames:
-                if len(frame) > MOST_EVENTS and count_events(frame) > MOST_EVENTS:
-                    raise msgspec.DecodeError(
-                        f"expected at most {MOST_EVENTS} events in a frame, found {count_events(frame)}"
-                    )
-                for number, event in decode_driver_events(frame):
-                    if type(event) is str:
-                        pieces = texts.get(number)
-                        if pieces is not None:
-                            pieces.append(event)
-                        elif number in streams:
-                            texts[number] = [event]
-                        elif number in instance.listeners:
-                            instance.event(number, event)
-                    else:
-                        if number in texts:
-                            self._add_text(instance, number, texts.pop(number))
-                        self._take_other(instance, number, event)
-        finally:  # what came before a frame that cannot be read counts
-            for number, pieces in texts.items():
-                self._add_text(instance, number, pieces)
-
-    def _add_text(self, instance: Instance, number: int, pieces: list[str]) -> None:
-        """Queue what one read brought of a stream's text."""
-        stream = instance.streams.get(number)
-        if stream is None:
-            return
-        text = pieces[0] if len(pieces) == 1 else "".join(pieces)
-        size = len(text)
-        client = stream.client
-        pending = stream.pending
-        pending.append(text)
-        self.deltas += len(pieces)
-        stream.total += size
-        stream.lag += size
-        client.lag += size
-        if not stream.dirty:
-            stream.progress = instance.last_seen
-            if stream.awaited:
-                self._heard(stream, instance.last_seen)
-            stream.dirty = True
-            client.dirty.append(stream)
-            self._wire.dirty[client] = None
-        elif len(pending) >= JOIN_EVERY:
-            stream.settle()
-        if size > _LONG_PIECE:
-            stream.settle()
-        if stream.lag > LAG_LIMIT or client.lag > CLIENT_LAG_LIMIT or stream.total > STREAM_LIMIT:
-            self._over_limit(stream)
-
-    def _take_other(self, instance: Instance, number: int, event: DriverEvent) -> None:
-        """Take any event but text."""
-        stream = instance.streams.get(number) if number else None
-        if stream is None:
-            instance.event(number, event)
-        elif type(event) is Finish:
-            self._finish(stream, event)
-        elif isinstance(event, _CONTENT):
-            self.deltas += 1
-            stream.progress = instance.last_seen
-            if stream.awaited:
-                self._heard(stream, instance.last_seen)
-            stream.add_event(event)
-            self._touch(stream)
-            if stream.lag > LAG_LIMIT or stream.client.lag > CLIENT_LAG_LIMIT or stream.total > STREAM_LIMIT:
-                self._over_limit(stream)
-        elif type(event) is Failure:
-            self._driver_failed(stream, event)
-
-    def _heard(self, stream: Stream, at: float) -> None:
-        """The first delta of a stream came at its present place."""
-        stream.awaited = False
-        if not stream.first_at:
-            stream.first_at = at
-        if stream.trial is not None:
-            stream.trial.heard(at)
 
     # ---- UnitOwner: what becomes of streams when drivers come and go --------------------------------------------
 
@@ -388,7 +220,7 @@ class Switchboard:
 
     async def drain(self, timeout_s: float) -> None:
         """Take no new requests, give the running ones ``timeout_s`` seconds, then end them and store their turns."""
-        self.draining = True
+        self.admissions.closed = True
         if self.live:
             self._idle = asyncio.Event()
             with contextlib.suppress(TimeoutError):
@@ -408,6 +240,13 @@ class Switchboard:
         """End a stream with an error, wherever it is."""
         self._places.detach(stream)
         self._close(stream, msgspec.structs.replace(failure_of(error), partial=stream.started))
+
+    def _answered(self, stream: Stream, event: Terminal) -> None:
+        """The driver has said its last word."""
+        if isinstance(event, Finish):
+            self._finish(stream, event)
+        else:
+            self._driver_failed(stream, event)
 
     def _finish(self, stream: Stream, event: Finish) -> None:
         assert stream.instance is not None
@@ -453,32 +292,6 @@ class Switchboard:
             told(stream, terminal)
         self._touch(stream)
 
-    def _over_limit(self, stream: Stream) -> None:
-        if stream.total > STREAM_LIMIT:
-            self.fail(stream, Overloaded(f"the answer is longer than {STREAM_LIMIT >> 20} MiB and was cut off here"))
-        else:
-            stream.discard()
-            stream.paused = False
-            self.fail(
-                stream,
-                ClientTooSlow(
-                    f"the client did not read: {LAG_LIMIT >> 10} KiB of this stream, or "
-                    f"{CLIENT_LAG_LIMIT >> 20} MiB of all its streams, were waiting for it"
-                ),
-            )
-
-    def _resolve(self, stream: Stream, session: str | None) -> Unit:
-        """The unit that a stream's target means, or what serves instead of a slot's model that is not loaded."""
-        try:
-            unit, stream.slot = self._routes.resolve_turn(stream.target, session)
-        except Unavailable:
-            instead = self._places.instead(stream.target)
-            if instead is None:
-                raise
-            stream.slot = stream.target
-            return instead
-        return unit
-
     # ---- moving ------------------------------------------------------------------------------------------------
 
     def _move(self, stream: Stream, unit: Unit, source: str, reason: str) -> None:
@@ -493,42 +306,6 @@ class Switchboard:
         if stream.arrive(instance.model.id):
             self._touch(stream)
         self.journals.started(stream, instance)
-
-    def _touch(self, stream: Stream) -> None:
-        """Have the stream's client flushed."""
-        client = stream.client
-        if not stream.dirty:
-            stream.dirty = True
-            client.dirty.append(stream)
-        self._wire.dirty[client] = None
-        self._wire.schedule_flush()
-
-    # ---- sessions ----------------------------------------------------------------------------------------------
-
-    async def _open_session(self, stream: Stream, request: InferenceRequest) -> None:
-        try:
-            await self._turns.begin(stream, request)
-            assert stream.session is not None
-            await self._routes.homes.settled(stream.session)
-            if stream.state is StreamState.WAITING:
-                await self._wake(stream, self._resolve(stream, stream.session))
-            if stream.state is StreamState.WAITING:
-                unit = self._resolve(stream, stream.session)
-                self._opened(stream)
-                self._places.place(stream, unit)
-        except ByenatosError as error:
-            if stream.state is StreamState.WAITING:
-                self.fail(stream, error)
-
-    def _opened(self, stream: Stream) -> None:
-        for told in self.on_opened:
-            told(stream)
-
-    async def _wake(self, stream: Stream, unit: Unit) -> None:
-        """Bring the state of a hibernated session back before its turn."""
-        session = stream.session
-        if self._states is not None and session is not None and self._states.asleep(session) and unit.ready is not None:
-            await self._states.wake_for_turn(unit.ready, session)
 
     async def _store(self, stream: Stream, terminal: Terminal) -> None:
         self._end(stream, await self._turns.finish(stream, terminal))

@@ -39,7 +39,7 @@ async def test_a_swap_waits_for_the_first_token_of_its_target(rig):
         driver.finish(number)
         assert (await swap).target == "b"
         assert kernel.measurements.latest("main") is None  # it is nobody's request
-        assert kernel.switchboard.requests == 0
+        assert kernel.switchboard.admissions.requests == 0
 
 
 @pytest.mark.parametrize("events", [[Finish(usage=Usage(3, 1))], [ReasoningDelta("hm"), Finish()],

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from kernel_rig import text_of
 
-from byenatos_kernel import switchboard
+from byenatos_kernel import admissions, deliveries
 from byenatos_kernel.clients import ClientState
 from byenatos_kernel.streams import StreamState
 from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest
@@ -86,7 +86,7 @@ async def test_a_client_that_does_not_read_loses_the_stream_and_nothing_else(rig
         other, _, _, elsewhere = await running(kernel)
         kernel.switchboard.pause(kernel.client, number, on=True)
         text = "\N{GRINNING FACE}" * size
-        for _ in range(switchboard.LAG_LIMIT // size + 2):
+        for _ in range(deliveries.LAG_LIMIT // size + 2):
             driver.tell(there, text)
             if len(driver.wire._out) > 100:
                 await kernel.settle(1)
@@ -105,7 +105,7 @@ async def test_an_answer_without_end_is_cut_off(rig, delta):
     async with rig() as kernel:
         await kernel.settle()
         number, _, driver, there = await running(kernel)
-        for _ in range(switchboard.STREAM_LIMIT // 60_000 + 1):
+        for _ in range(deliveries.STREAM_LIMIT // 60_000 + 1):
             driver.tell(there, delta)
             await kernel.settle(1)
         await kernel.settle()
@@ -261,7 +261,7 @@ async def test_a_number_in_use_breaks_the_protocol(rig):
 
 
 async def test_a_connection_has_so_many_streams_and_not_more(rig, monkeypatch):
-    monkeypatch.setattr(switchboard, "STREAMS_PER_CLIENT", 3)
+    monkeypatch.setattr(admissions, "STREAMS_PER_CLIENT", 3)
     async with rig() as kernel:
         await kernel.settle()
         numbers = [kernel.open("main") for _ in range(4)]
