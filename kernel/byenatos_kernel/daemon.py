@@ -11,6 +11,7 @@ import os
 import resource
 import signal
 import sys
+from contextlib import suppress
 
 from byenatos_kernel.access import Access, AccessError, read_access
 from byenatos_kernel.config import Config, ConfigError, read_config
@@ -85,13 +86,13 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"byenatos: {error.message}\n")
         return ALREADY_RUNNING
     _allow_descriptors()
-    import shutil
-
     from byenatos_sandbox import cgroup, missing_layers
+    from byenatos_sandbox.scratch import remove
 
     cgroup.sweep()  # a kernel that was killed could not tidy up
-    shutil.rmtree(home.scratch, ignore_errors=True)
-    home.scratch.mkdir(mode=0o700)
+    with suppress(OSError):
+        remove(home.scratch)
+    home.scratch.mkdir(mode=0o700, exist_ok=True)
     for sentence in config.not_in_force():
         log.warning("%s: %s", home.config, sentence)
     for sentence in (*access.warnings(), *missing_layers()):

@@ -21,7 +21,6 @@ import asyncio
 import importlib
 import os
 import selectors
-import shutil
 import signal
 import socket
 import sys
@@ -34,6 +33,7 @@ from msgspec import Struct
 
 from byenatos_sandbox import child, descriptors, memory, seccomp
 from byenatos_sandbox.root import SCRATCH
+from byenatos_sandbox.scratch import remove
 from byenatos_sandbox.spec import EGRESS
 
 __all__ = ["READY", "Preload", "serve"]
@@ -152,7 +152,7 @@ class _Forks:
             self._ahead[0].close()
             self._ahead = None
         with suppress(OSError):
-            shutil.rmtree(key.data)
+            remove(key.data)
 
 
 def _folder(pid: int) -> Path:

@@ -22,7 +22,6 @@ import socket
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from itertools import count
 from pathlib import Path
 
 import msgspec
@@ -39,6 +38,7 @@ from byenatos_sandbox.layers import KINDS
 from byenatos_sandbox.outlet import Outlet
 from byenatos_sandbox.output import printable
 from byenatos_sandbox.pidfd import exit_of
+from byenatos_sandbox.scratch import remove
 from byenatos_sandbox.spec import Report
 from byenatos_sandbox.template import Answer
 from byenatos_sandbox.templates import Template
@@ -421,26 +421,9 @@ def _tidy(scratch: Path, group: Group | None) -> None:
         threading.Thread(target=_tidy_slowly, args=(scratch, group), name="byenatos-scratch").start()
 
 
-def _empty(folder: Path) -> None:
-    """Remove what is in a folder, however deep it is nested: what is in its folders moves up until none is left."""
-    numbers = count()
-    while folders := [Path(entry.path) for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]:
-        for inner in folders:
-            inner.chmod(0o700)
-            for entry in list(inner.iterdir()):
-                if entry.is_dir() and not entry.is_symlink():
-                    entry.rename(folder / f"up-{next(numbers)}")
-                else:
-                    entry.unlink()
-            inner.rmdir()
-    for entry in folder.iterdir():
-        entry.unlink()
-
-
 def _tidy_slowly(scratch: Path, group: Group | None) -> None:
     with suppress(OSError):
-        _empty(scratch)
-        scratch.rmdir()
+        remove(scratch)
     if group is not None:
         pause = threading.Event()
         for _ in range(_GONE_TRIES):

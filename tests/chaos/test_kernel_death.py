@@ -1,6 +1,7 @@
 """Kernels that are killed, stopped, started twice or given what they cannot use."""
 
 import asyncio
+import os
 import resource
 import shutil
 import signal
@@ -185,6 +186,19 @@ def test_a_kernel_that_is_killed_again_and_again_while_it_starts_leaves_nothing_
     for _ in range(5):
         kernel = start_kernel(fallback="echo-two")
         assert kernel.kill() == []
+    assert start_kernel(fallback="echo-two").stop() == 0
+
+
+def test_what_a_killed_kernel_left_of_a_scratch_folder_does_not_keep_the_next_from_starting(start_kernel, home):
+    kernel = start_kernel(fallback="echo-two")
+    kernel.kill()
+    deep = os.open(home.scratch, os.O_PATH)
+    for _ in range(sys.getrecursionlimit()):  # as a driver could leave it
+        os.mkdir("deeper", dir_fd=deep)
+        inner = os.open("deeper", os.O_PATH, dir_fd=deep)
+        os.close(deep)
+        deep = inner
+    os.close(deep)
     assert start_kernel(fallback="echo-two").stop() == 0
 
 

@@ -245,8 +245,9 @@ async def inside(
     try:
         async with asyncio.timeout(CEILING_S):
             began = b""
-            while began != _ALIVE and (data := await loop.sock_recv(process.channel, len(_ALIVE) - len(began))):
-                began += data
+            with contextlib.suppress(ConnectionResetError):
+                while began != _ALIVE and (data := await loop.sock_recv(process.channel, len(_ALIVE) - len(began))):
+                    began += data
             if began != _ALIVE:
                 end = await process.exited
                 raise AssertionError(f"{name} never began: {end.describe()}: {process.output()}")

@@ -44,6 +44,14 @@ def count(channel, config):
 def leave(channel, config):
     os._exit(int(config))
 
+def nest(channel, config):
+    try:
+        while True:
+            os.mkdir("deeper")
+            os.chdir("deeper")
+    except OSError as error:
+        print(error.strerror, flush=True)
+
 def trip(channel, config):
     import ctypes
     ctypes.CDLL(None).ptrace(0, 0, 0, 0)
@@ -211,6 +219,25 @@ def test_scratch_folders_of_instances_that_ended_are_removed(grant, talk):
         return told
 
     assert asyncio.run(main())["folder"].startswith("/scratch/instance-")
+
+
+def test_folders_nested_without_end_do_not_end_a_template(grant, talk):
+    async def main():
+        templates = Templates()
+        nursery = nursery_of(grant, templates)
+        said = []
+        for _ in range(3):
+            process = launch(grant(without=frozenset()), entry="instance:nest", config=b"", nursery=nursery)
+            await talk.end(process)
+            said += process.output()
+            process.close()
+        alive = nursery.alive
+        nursery.close()
+        await talk.end(nursery.process)
+        templates.close()
+        return said, alive
+
+    assert asyncio.run(main()) == (["No space left on device"] * 3, True)
 
 
 HOSTILE = b"""
