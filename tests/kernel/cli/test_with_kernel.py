@@ -29,6 +29,7 @@ from byenatos_sdk.protocol.control import (
 from byenatos_sdk.protocol.messages import InferenceResponse, SessionInfo, SwapEvent, SwapState
 
 WITHIN_S = 30.0
+PRESSED_AGAIN_S = 3.0
 
 CONFIG = {
     "llm_driver_config": {"default_model": "echo"},
@@ -271,6 +272,12 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self._terminal, text.encode())
 
+    def leave_the_prompt(self) -> None:
+        """Press Ctrl-C, and again where Python did not hear it: just after a prompt is shown it waits for keys only."""
+        self.type("\x03")
+        while not select.select([self._terminal], [], [], PRESSED_AGAIN_S)[0]:
+            self.type("\x03")
+
     def leave(self) -> int:
         """Return the exit code."""
         code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
@@ -292,7 +299,7 @@ def test_ctrl_c_ends_an_answer_and_not_the_chat(home, ready):
     person.type("/model\n")
     person.until("endless: echo-two")
     person.until("endless> ")
-    person.type("\x03")
+    person.leave_the_prompt()
     person.until("continue with: byenatos chat --session ")
     assert person.leave() == 130
 
