@@ -237,6 +237,7 @@ class Control:
 
     async def _unload(self, request: Any) -> Empty:
         self._kernel.supply.unload(request)
+        await self._kernel.sessions.move_back(request.model)
         return Empty()
 
     async def _usage(self, _: Empty) -> UsageReport:

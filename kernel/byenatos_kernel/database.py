@@ -18,7 +18,7 @@ from byenatos_sdk.protocol.frames import UNREADABLE
 
 __all__ = ["Database"]
 
-VERSION = 7
+VERSION = 8
 _SCHEMA = """
 CREATE TABLE sessions (
     id TEXT PRIMARY KEY, slot TEXT NOT NULL, owner TEXT NOT NULL, created_at REAL NOT NULL, updated_at REAL NOT NULL
@@ -75,7 +75,13 @@ CREATE TABLE plugin_versions (
 ) STRICT;
 """
 """Since version 7."""
-_SINCE = (_SCHEMA, _PLUGINS, _DIGESTS, _NOTES, _OFFERS, _USAGE, _VERSIONS)
+_HOMES = """
+CREATE TABLE homes (
+    session TEXT PRIMARY KEY REFERENCES sessions(id) ON DELETE CASCADE, model TEXT NOT NULL
+) STRICT;
+"""
+"""Since version 8."""
+_SINCE = (_SCHEMA, _PLUGINS, _DIGESTS, _NOTES, _OFFERS, _USAGE, _VERSIONS, _HOMES)
 
 T = TypeVar("T")
 _Job = tuple[Callable[[sqlite3.Connection], object], asyncio.AbstractEventLoop, "asyncio.Future[object]", bool]

@@ -199,6 +199,7 @@ class Kernel:
         await self.offers.load()
         await self.registry.start()
         await self.supply.start()
+        await self.session_homes.start()
         self.bus.start()
         self.fronts.start()
         self.health.start()
@@ -250,9 +251,13 @@ class Kernel:
     # ---- private -----------------------------------------------------------------------------------------------
 
     def _judged(self, entry: ModelEntry) -> None:
-        task = asyncio.get_running_loop().create_task(self.supply.judged(entry))
+        task = asyncio.get_running_loop().create_task(self._give(entry))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _give(self, entry: ModelEntry) -> None:
+        await self.supply.judged(entry)
+        await self.session_homes.judged(entry)
 
     def _scanned(self, changed: set[str] | None) -> None:
         self.rules.look(changed)

@@ -1,15 +1,17 @@
 """Moves of single conversations by hand: to a model that answers them from then on, and back to their slot.
 
 A conversation that was moved has a home (``homes.py``), which keeps its model loaded; what its slot is swapped to makes
-no difference to it. It goes between two of its turns, or, if it is wanted *now*, in the middle of an answer. After a
-restart of the kernel it is answered by its slot again.
+no difference to it. It goes between two of its turns, or, if it is wanted *now*, in the middle of an answer. Where it
+was moved to outlives the kernel: the next one loads that model for it, as soon as the model is there.
 """
 
 import asyncio
+import logging
 from contextlib import suppress
 
 from byenatos_kernel.drivers import DriverManager
 from byenatos_kernel.levels import reading_level
+from byenatos_kernel.models import ModelEntry
 from byenatos_kernel.registry import ModelRegistry
 from byenatos_kernel.routes import Routes, Slot
 from byenatos_kernel.session_moves import SessionMoves
@@ -18,7 +20,7 @@ from byenatos_kernel.supply import Supply
 from byenatos_kernel.switchboard import Switchboard
 from byenatos_kernel.units import Unit
 from byenatos_sdk.protocol.control import MoveOrder
-from byenatos_sdk.protocol.errors import ByenatosError, DeadlineExceeded, InvalidRequest, Unavailable
+from byenatos_sdk.protocol.errors import ByenatosError, DeadlineExceeded, InvalidRequest, NotFound, Unavailable
 from byenatos_sdk.protocol.messages import SessionMove
 
 __all__ = ["SessionHomes"]
@@ -27,6 +29,8 @@ PATIENCE_S = 600.0
 """How long the answer to a turn is waited for before its conversation is moved."""
 
 REASON = "session_move"
+
+log = logging.getLogger("byenatos")
 
 
 class SessionHomes:
@@ -48,6 +52,8 @@ class SessionHomes:
         self._switchboard = switchboard
         self._moves = moves
         self._endings = moves.endings
+        self._sessions = switchboard.turns.sessions
+        self._awaited: dict[str, list[tuple[str, str]]] = {}
         self._loop = asyncio.get_running_loop()
 
     async def move(self, order: MoveOrder) -> SessionMove:
@@ -73,10 +79,12 @@ class SessionHomes:
         try:
             await unit.until_ready()
             moved = await self._bring(session, slot, unit, now=order.now)
-            if order.model:
-                left = self._routes.homes.keep(session, slot.name, unit)
-            else:
-                left = self._routes.homes.leave(session)
+            with self._routes.homes.moving(session):
+                await self._remember(session, order.model)
+                if order.model:
+                    left = self._routes.homes.keep(session, slot.name, unit)
+                else:
+                    left = self._routes.homes.leave(session)
         except ByenatosError:
             self._drivers.drop(unit)
             raise
@@ -87,11 +95,44 @@ class SessionHomes:
             self._drivers.release(left)
         return moved
 
+    async def start(self) -> None:
+        """Give conversations that were moved under an earlier kernel their models, those that are there."""
+        for session, slot, model in await self._sessions.moved():
+            self._awaited.setdefault(model, []).append((session, slot))
+        for model in list(self._awaited):
+            entry = self._registry.models.get(model)
+            if entry is not None:
+                await self.judged(entry)
+
+    async def judged(self, entry: ModelEntry) -> None:
+        """A model was found to be available or not: conversations that were moved to it may wait for it."""
+        if entry.state != "available":
+            return
+        for session, slot in self._awaited.pop(entry.id, ()):
+            try:
+                if slot in self._routes.slots and not self._routes.homes.kept(session):
+                    self._routes.homes.keep(session, slot, await self._supply.acquire(entry))
+            except ByenatosError as error:
+                log.warning("session %s is answered by its slot and not by %s: %s", session, entry.id, error.message)
+
     def leave(self, session: str) -> None:
         """Have a conversation answered by its slot again, as it is; the model that was kept for it may go."""
         left = self._routes.homes.leave(session)
         if left is not None:
             self._drivers.release(left)
+
+    async def _remember(self, session: str, model: str) -> None:
+        """Have the next kernel know where a conversation is; the move stands if that cannot be stored.
+
+        Raises:
+            NotFound: it was removed meanwhile.
+        """
+        try:
+            await self._sessions.move(session, model)
+        except NotFound:
+            raise
+        except ByenatosError as error:
+            log.warning("where session %s was moved to will not outlive this kernel: %s", session, error.message)
 
     async def _wanted(self, order: MoveOrder, slot: Slot) -> Unit:
         if order.model:

@@ -140,6 +140,27 @@ class SessionStore:
 
         return await self._database.run(job)
 
+    async def move(self, session: str, model: str) -> None:
+        """Remember the model that a conversation was moved to, empty: back to its slot's; raises ``NotFound``."""
+
+        def job(connection: sqlite3.Connection) -> None:
+            if not connection.execute("SELECT 1 FROM sessions WHERE id=?", (session,)).fetchone():
+                raise _missing(session)
+            connection.execute("DELETE FROM homes WHERE session=?", (session,))
+            if model:
+                connection.execute("INSERT INTO homes VALUES (?, ?)", (session, model))
+
+        await self._database.run(job)
+
+    async def moved(self) -> tuple[tuple[str, str, str], ...]:
+        """The conversations that were moved: each with its slot and the model that it was moved to."""
+        query = "SELECT session, slot, model FROM homes JOIN sessions ON session=id ORDER BY homes.rowid"
+        return await self._database.run(lambda connection: tuple(connection.execute(query)))
+
+    async def move_back(self, model: str) -> None:
+        """Forget that conversations were moved to ``model``."""
+        await self._database.run(lambda connection: connection.execute("DELETE FROM homes WHERE model=?", (model,)))
+
     async def remove(self, session: str) -> None:
         """Delete a session and its turns; raises ``NotFound``."""
 

@@ -1,6 +1,7 @@
 """Conversations that are moved by hand: they stay with their model until they are moved back."""
 
 import asyncio
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -149,3 +150,110 @@ async def test_what_cannot_be_moved_is_refused_and_leaves_nothing_behind(rig, ho
         await kernel.settle()
         assert [unit.model.id for unit in kernel.drivers.units] == ["a"]
         assert await turn(kernel) == "a"
+
+
+# ---- what outlives a kernel --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def next_kernel(rig, homes):
+    """A kernel on the same home after one under which conversations were moved; with what moves them."""
+
+    @asynccontextmanager
+    async def start(**options):
+        async with rig(**options) as kernel:
+            await kernel.settle()
+            moving = homes(kernel)
+            await moving.start()
+            await kernel.settle()
+            yield kernel, moving
+
+    return start
+
+
+async def test_a_conversation_is_where_it_was_moved_to_under_the_next_kernel_too(rig, homes, next_kernel):
+    async with rig() as kernel:
+        await kernel.settle()
+        await turn(kernel)
+        await turn(kernel, "another")
+        await homes(kernel).move(MoveOrder("s", "b"))
+    async with next_kernel() as (kernel, _):
+        assert kernel.routes.homes.kept("s") == "b"
+        assert await turn(kernel) == "b"
+        assert await turn(kernel, "another") == "a"
+
+
+async def test_one_that_was_moved_back_is_with_its_slot_under_the_next_kernel(rig, homes, next_kernel):
+    async with rig() as kernel:
+        await kernel.settle()
+        await turn(kernel)
+        await homes(kernel).move(MoveOrder("s", "b"))
+        await homes(kernel).move(MoveOrder("s"))
+    async with next_kernel() as (kernel, _):
+        assert [driver.model for driver in kernel.alive] == ["a"]
+        assert await turn(kernel) == "a"
+
+
+async def test_one_whose_model_is_not_there_waits_for_it(rig, homes, next_kernel):
+    async with rig() as kernel:
+        await kernel.settle()
+        await turn(kernel)
+        await homes(kernel).move(MoveOrder("s", "b"))
+    async with next_kernel() as (kernel, _):
+        kernel.kill()
+    async with rig() as kernel:
+        await kernel.settle()
+        entry = kernel.registry.models.pop("b")
+        moving = homes(kernel)
+        await moving.start()
+        assert await turn(kernel) == "a"
+        kernel.registry.models["b"] = entry
+        await moving.judged(entry)
+        await kernel.settle()
+        assert await turn(kernel) == "b"
+
+
+async def test_one_for_whose_model_there_is_no_room_is_answered_by_its_slot_and_that_is_said(
+    rig, homes, next_kernel, caplog
+):
+    async with rig() as kernel:
+        await kernel.settle()
+        await turn(kernel)
+        await homes(kernel).move(MoveOrder("s", "b"))
+    async with next_kernel(most_models=1) as (kernel, _):
+        assert await turn(kernel) == "a"
+    assert "session s is answered by its slot and not by b" in caplog.text
+
+
+async def test_a_conversation_that_is_removed_while_it_is_moved_keeps_no_model(rig, homes):
+    async with rig() as kernel:
+        await kernel.settle()
+        await turn(kernel)
+        moving = homes(kernel)
+        kernel.obedient = False
+        move = asyncio.create_task(moving.move(MoveOrder("s", "b")))
+        await kernel.settle()
+        await kernel.sessions.remove("s")
+        moving.leave("s")
+        kernel.driver("b").loaded()
+        with pytest.raises(NotFound):
+            await move
+        kernel.driver("b").obedient = True
+        await kernel.settle()
+        assert [unit.model.id for unit in kernel.drivers.units] == ["a"]
+
+
+async def test_a_move_that_cannot_be_stored_stands_while_the_kernel_lives_and_that_is_said(rig, homes, caplog):
+    async with rig() as kernel:
+        await kernel.settle()
+        await turn(kernel)
+        moving = homes(kernel)
+        kernel.obedient = False
+        move = asyncio.create_task(moving.move(MoveOrder("s", "b")))
+        await kernel.settle()
+        kernel.database.failing = True
+        kernel.driver("b").loaded()
+        await move
+        kernel.database.failing = False
+        assert kernel.routes.homes.kept("s") == "b"
+    assert "will not outlive this kernel: the disk is full" in caplog.text
