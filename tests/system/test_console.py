@@ -4,7 +4,7 @@ import json
 
 import httpx
 import pytest
-from browser import CHROMIUM, browsing
+from browser import browsing, needs_chromium
 from kernel_process import until, until_ready
 
 MODELS = {"endless": {"tokens": -1, "rate": 50}, "other": {"tokens": -1, "rate": 50}}
@@ -56,7 +56,7 @@ async def test_the_page_brings_nothing_from_elsewhere_and_may_run_nothing_else(c
             assert "innerHTML" not in answer.text, path
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+@needs_chromium
 async def test_a_person_talks_to_a_slot_and_swaps_it_in_the_middle_of_an_answer(console, tmp_path):
     async with browsing(tmp_path / "browser", await console()) as page:
         await page.until("document.querySelector('#slots .good')")
@@ -97,7 +97,7 @@ async def test_a_person_talks_to_a_slot_and_swaps_it_in_the_middle_of_an_answer(
         assert page.complaints == []
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+@needs_chromium
 async def test_a_person_swaps_by_keyboard_and_goes_back_to_what_is_kept(keeping, console, tmp_path):
     buttons = "[...document.querySelectorAll('#slots button')]"
     async with browsing(tmp_path / "browser", await console()) as page:
@@ -122,7 +122,7 @@ async def test_a_person_swaps_by_keyboard_and_goes_back_to_what_is_kept(keeping,
         assert page.complaints == []
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+@needs_chromium
 async def test_a_swap_that_waits_for_its_slot_to_be_idle_can_be_given_up(console, tmp_path):
     async with browsing(tmp_path / "browser", await console()) as page:
         await page.until("document.querySelector('#slots .good')")
@@ -140,7 +140,7 @@ async def test_a_swap_that_waits_for_its_slot_to_be_idle_can_be_given_up(console
         assert page.complaints == []
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+@needs_chromium
 async def test_triggers_and_moves_are_told_in_both_languages(console, tmp_path):
     fired = {"trigger": "slow", "slot": "default", "model": "small", "measure": "p95_latency_s", "reading": 9.5}
     events = [
@@ -168,7 +168,7 @@ async def test_triggers_and_moves_are_told_in_both_languages(console, tmp_path):
     assert told[1][4] == "2 带状态 · 1 按文本 · 最长停顿 40 ms"
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+@needs_chromium
 async def test_the_pages_parts_do_what_they_say(console, tmp_path):
     async with browsing(tmp_path / "browser", await console()) as page:
         await page.until("document.querySelector('#slots .good')")

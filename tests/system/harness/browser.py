@@ -9,7 +9,14 @@ import subprocess
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+needs_chromium = pytest.mark.skipif(
+    CHROMIUM is None and "BYENATOS_CI" not in os.environ,
+    reason="there is no Chromium on this machine (Debian, Ubuntu: apt install chromium)",
+)
+"""Where everything is to be tested, a missing browser is a failure."""
 _LOOK_AGAIN_S = 0.05
 _ABOVE = 10
 _AS_3_AND_4 = 'exec 3<&$1 4>&$2; shift 2; exec "$@"'
@@ -83,7 +90,7 @@ class Page:
 @asynccontextmanager
 async def browsing(folder: os.PathLike[str], url: str):
     """Open a page; ``folder`` is the browser's own."""
-    assert CHROMIUM is not None
+    assert CHROMIUM is not None, "expected a Chromium, found none; Debian, Ubuntu: apt install chromium"
     (theirs_in, out), (incoming, theirs_out) = os.pipe(), os.pipe()
     handed = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, _ABOVE) for descriptor in (theirs_in, theirs_out)]
     arguments = ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-pipe")
