@@ -3,6 +3,7 @@
 import pytest
 from kernel_process import numbers
 from tests.chaos.storm.oracle import Oracle
+from tests.chaos.storm.play import COUNTING
 
 from byenatos_sdk.protocol.control import Turn
 from byenatos_sdk.protocol.errors import InvalidRequest, Unavailable
@@ -11,7 +12,7 @@ from byenatos_sdk.protocol.messages import assistant, user
 
 @pytest.fixture
 def oracle():
-    return Oracle()
+    return Oracle(COUNTING)
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,16 @@
 """A short storm in the suite; `make chaos` is the long one."""
 
-from tests.chaos.storm.storm import MODELS, REFUGE, SLOTS, Storm
+from tests.chaos.storm.play import COUNTING
+from tests.chaos.storm.storm import STRATEGIES, Storm
 
 SEED = 20261127
 
 
 async def test_whatever_happens_every_answer_is_whole_or_fails_honestly_and_every_turn_is_kept_once(start_kernel, home):
-    models = {name: {} for name in (*MODELS, REFUGE)}
+    COUNTING.prepare(home)
 
     def start():
-        kernel = start_kernel(default="one", fallback=REFUGE, slots=SLOTS, models=models)
+        kernel = start_kernel(configured=False)
         kernels.append(kernel)
         return kernel
 
@@ -19,5 +20,6 @@ async def test_whatever_happens_every_answer_is_whole_or_fails_honestly_and_ever
     assert storm.oracle.wrong == [], f"seed {SEED}"
     assert storm.oracle.counts["answered"] > 200, storm.oracle.counts
     assert storm.oracle.counts["moves"] > 0, storm.oracle.counts
+    assert all(storm.deeds[f"{done} done"] for done in (*STRATEGIES, "upgrade")), storm.deeds
     kernels[-1].stop()
     assert len(list(home.scratch.iterdir())) == 0

@@ -11,10 +11,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "system" / "harness"))
 
-from kernel_process import KernelProcess, write_config
-from tests.chaos.storm.storm import MODELS, REFUGE, SLOTS, Storm
+from kernel_process import KernelProcess
+from tests.chaos.storm.play import COUNTING, REAL
+from tests.chaos.storm.storm import STRATEGIES, Storm
 
 from byenatos_sdk.home import Home
+
+ENOUGH = 50
+"""Among so many swaps there is one of each kind."""
 
 
 def main() -> int:
@@ -24,13 +28,15 @@ def main() -> int:
     parser.add_argument("--swaps", type=int, default=1000)
     parser.add_argument("--kills", type=int, default=1000, help="of drivers")
     parser.add_argument("--restarts", type=int, default=20, help="kills of the kernel")
+    parser.add_argument("--real", action="store_true", help="with SmolLM2 and Gemma, and fewer clients")
     options = parser.parse_args()
+    play = REAL if options.real else COUNTING
     seed = options.seed if options.seed is not None else secrets.randbelow(1 << 32)
     print(f"seed {seed}", flush=True)
     begin = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="byenatos-chaos-") as folder:
         home = Home(Path(folder) / "home")
-        write_config(home, default="one", fallback=REFUGE, slots=SLOTS, models={name: {} for name in (*MODELS, REFUGE)})
+        play.prepare(home)
         kernels: list[KernelProcess] = []
 
         def start() -> KernelProcess:
@@ -39,7 +45,13 @@ def main() -> int:
 
         async def storm() -> Storm:
             one = Storm(
-                start, seed, swaps=options.swaps, kills=options.kills, restarts=options.restarts, report=_report(begin)
+                start,
+                seed,
+                swaps=options.swaps,
+                kills=options.kills,
+                restarts=options.restarts,
+                play=play,
+                report=_report(begin),
             )
             await one.run()
             return one
@@ -54,6 +66,8 @@ def main() -> int:
                 except AssertionError as error:
                     wrong.append(str(error)[:4000])
         wrong += done.oracle.wrong
+        deeds = [f"{name} done" for name in (*STRATEGIES, *(("upgrade",) if play.plugin else ()))]
+        wrong += [f"{name}: never" for name in deeds if options.swaps >= ENOUGH and not done.deeds[name]]
     print(f"\n\ndone in {time.monotonic() - begin:.0f} s")
     for title, counts in (("deeds", done.deeds), ("streams", done.oracle.counts)):
         print(f"\n{title}")

@@ -8,7 +8,7 @@ much of it as there was when something failed.
 
 from collections import Counter
 
-from kernel_process import is_counted, numbers
+from tests.chaos.storm.play import Play
 
 from byenatos_sdk.protocol.control import Turn
 from byenatos_sdk.protocol.errors import (
@@ -35,9 +35,10 @@ class Asked:
 
 
 class Oracle:
-    """Collects what clients saw. ``wrong`` are sentences; an empty list means that all of it can be."""
+    """Collects what clients saw of a ``play``. ``wrong`` are sentences; an empty list means that all of it can be."""
 
-    def __init__(self) -> None:
+    def __init__(self, play: Play) -> None:
+        self._play = play
         self.wrong: list[str] = []
         self.counts: Counter[str] = Counter()
         self.turns: dict[str, list[Asked]] = {}
@@ -46,7 +47,7 @@ class Oracle:
         """A stream ended in a ``Finish``."""
         self.counts["answered"] += 1
         self.counts["moves"] += moves
-        if text != numbers(tokens):
+        if not self._play.whole(text, tokens):
             self.wrong.append(f"an answer of {tokens} tokens after {moves} moves: {_fault(text)}")
 
     def failed(self, error: ByenatosError, text: str) -> None:
@@ -54,13 +55,13 @@ class Oracle:
         self.counts[f"failed: {error.code}"] += 1
         if not isinstance(error, HONEST):
             self.wrong.append(f"a stream failed in a way that nothing here excuses: {error.code}: {error.message:.300}")
-        if not is_counted(text):
+        if not self._play.begun(text):
             self.wrong.append(f"a stream that failed ({error.code}): {_fault(text)}")
 
     def left(self, text: str) -> None:
         """A client left a stream early."""
         self.counts["left"] += 1
-        if not is_counted(text):
+        if not self._play.begun(text):
             self.wrong.append(f"a stream that was left: {_fault(text)}")
 
     def asks(self, session: str, tokens: int) -> Asked:
@@ -77,7 +78,7 @@ class Oracle:
             user = kept.pop(0) if kept and kept[0].message.text == asked.text else None
             answer = kept.pop(0) if user is not None and kept and kept[0].message.role == "assistant" else None
             if asked.answer is None:
-                if answer is not None and not is_counted(answer.message.text):
+                if answer is not None and not self._play.begun(answer.message.text):
                     self.wrong.append(f"{asked.text}: kept, though it failed: {_fault(answer.message.text)}")
             elif user is None:
                 self.wrong.append(f"{asked.text}: it was answered, and is not in the transcript at its place")

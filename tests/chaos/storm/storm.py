@@ -14,27 +14,24 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import get_args
 
-from kernel_process import KernelProcess, counting, until
+from kernel_process import KernelProcess, until
 from raw_client import RawClient
 from tests.chaos.storm.oracle import Oracle
+from tests.chaos.storm.play import COUNTING, Play
 
 from byenatos_sdk.client import AsyncClient
 from byenatos_sdk.protocol.control import InstanceInfo
 from byenatos_sdk.protocol.errors import ByenatosError
 from byenatos_sdk.protocol.messages import InstanceState, SwapStrategy
 
-__all__ = ["MODELS", "REFUGE", "SLOTS", "Storm"]
+__all__ = ["STRATEGIES", "Storm"]
 
-MODELS = ("one", "two", "three")
-REFUGE = "refuge"
-"""The fallback: it is not touched, so that there is always somewhere to go."""
-SLOTS = {"side": "two"}
-RATE = 150.0
 STRATEGIES: tuple[SwapStrategy, ...] = get_args(SwapStrategy)
-SWAP_WITHIN_S = 20.0
-IDLE_WITHIN_S = 2.0
-"""How long a ``background`` swap waits for its slot to be idle, which is busy most of the time."""
+SWAP_WITHIN_S = 30.0
+STAGED_WITHIN_S = 30.0
 SETTLE_S = 90.0
+UPGRADES = 25
+"""So many swaps of a slot for each exchange of the driver's version."""
 
 
 class Storm:
@@ -48,17 +45,21 @@ class Storm:
         swaps: int,
         kills: int,
         restarts: int,
-        streams: int = 64,
-        sessions: int = 16,
+        play: Play = COUNTING,
         report: Callable[[Counter[str]], None] = lambda _: None,
     ) -> None:
-        self.oracle = Oracle()
+        self.oracle = Oracle(play)
         self.deeds: Counter[str] = Counter()
         self._start = start
         self._chance = random.Random(seed)
-        self._planned = Counter({"swap": swaps, "kill": kills, "restart": restarts})
-        self._streams = streams
-        self._sessions = [f"talk {number}" for number in range(sessions)]
+        upgrades = max(1, swaps // UPGRADES) if play.plugin else 0
+        self._planned = Counter({"swap": swaps, "kill": kills, "restart": restarts, "upgrade": upgrades})
+        self._play = play
+        self._version = 1
+        self._asked = {slot: asyncio.Event() for slot in ("default", *play.slots)}
+        for asked in self._asked.values():
+            asked.set()
+        self._sessions = [f"talk {number}" for number in range(play.sessions)]
         self._report = report
         self._running = True
         self._kernel = start()
@@ -68,7 +69,7 @@ class Storm:
     async def run(self) -> None:
         """Storm until every planned deed is done, let everything settle, and have the oracle look at it."""
         async with asyncio.TaskGroup() as group:
-            for number in range(self._streams):
+            for number in range(self._play.streams):
                 group.create_task(self._ask(random.Random(self._chance.random()), number))
             for session in self._sessions:
                 group.create_task(self._talk(random.Random(self._chance.random()), session))
@@ -90,9 +91,10 @@ class Storm:
                         await self._ask_once(client, chance, number)
 
     async def _ask_once(self, client: AsyncClient, chance: random.Random, number: int) -> None:
-        tokens = chance.randrange(5, 90)
+        tokens = self._play.length(chance)
         model = "side" if number % 4 == 3 else "default"
-        stream = client.stream("count", model=model, extra=counting(tokens, RATE))
+        await self._asked[model].wait()
+        stream = client.stream("Count as far as you can.", model=model, **self._play.asks(tokens))
         try:
             if chance.random() < 0.1:
                 with suppress(StopAsyncIteration):
@@ -116,12 +118,13 @@ class Storm:
             with suppress(ByenatosError):
                 async with self._kernel.client() as client:
                     while (self._running or not asked) and self._up.is_set():
-                        await self._take_turn(client, session, chance.randrange(5, 60))
+                        await self._take_turn(client, session, self._play.length(chance))
                         asked = True
 
     async def _take_turn(self, client: AsyncClient, session: str, tokens: int) -> None:
+        await self._asked["default"].wait()
         asked = self.oracle.asks(session, tokens)
-        stream = client.session(session).stream(asked.text, extra=counting(tokens, RATE))
+        stream = client.session(session).stream(asked.text, **self._play.asks(tokens))
         try:
             answer = await stream.response()
         except ByenatosError as error:
@@ -138,6 +141,7 @@ class Storm:
             "swap": self._swap,
             "kill": self._kill,
             "restart": self._restart,
+            "upgrade": self._upgrade,
             "halt": self._halt,
             "flood": self._flood,
         }
@@ -155,20 +159,41 @@ class Storm:
             self._running = False
 
     async def _swap(self) -> None:
-        slot = self._chance.choice(("default", *SLOTS))
-        model = self._chance.choice(MODELS)
+        slot = self._chance.choice(("default", *self._play.slots))
+        model = self._chance.choice(self._play.models)
         strategy = self._chance.choice(STRATEGIES)
         keep_old_s = self._chance.choice((0.0, 0.0, 0.3))
-        async with self._kernel.client("swapper") as client:
-            try:
-                async with asyncio.timeout(IDLE_WITHIN_S if strategy == "background" else SWAP_WITHIN_S):
-                    await client.swap(slot, model, strategy=strategy, keep_old_s=keep_old_s)
-            except TimeoutError:  # a slot that is never idle: what waits for that gives way to the next swap
-                self.deeds[f"{strategy} did not come to pass"] += 1
-            except ByenatosError:
-                self.deeds[f"{strategy} failed"] += 1
-                raise
-            self.deeds[strategy] += 1
+        if strategy == "background":
+            self._asked[slot].clear()  # nobody asks for a while, so that the slot falls idle
+        try:
+            async with self._kernel.client("swapper") as client, asyncio.timeout(SWAP_WITHIN_S):
+                await client.swap(slot, model, strategy=strategy, keep_old_s=keep_old_s)
+        except TimeoutError:
+            self.oracle.wrong.append(f"a swap of {slot} to {model} by {strategy} took more than {SWAP_WITHIN_S:g} s")
+        except ByenatosError:
+            self.deeds[f"{strategy} failed"] += 1
+            raise
+        else:
+            self.deeds[f"{strategy} done"] += 1
+        finally:
+            self._asked[slot].set()
+
+    async def _upgrade(self) -> None:
+        """Bring a new version of the driver and exchange all that runs of it; sometimes go back."""
+        self._version += 1
+        self._play.stage(self._kernel.home, self._version)
+        plugin, version = self._play.plugin, str(self._version)
+        async with self._kernel.client("upgrader") as client:
+            async with asyncio.timeout(STAGED_WITHIN_S):
+                await until(
+                    client,
+                    lambda status: any(one.id == plugin and one.version == version for one in status.plugins),
+                )
+            await client.upgrade_driver(plugin, strategy="immediate")
+            self.deeds["upgrade done"] += 1
+            if self._chance.random() < 0.5:
+                await client.roll_back_driver(plugin, strategy="immediate")
+                self.deeds["rollback done"] += 1
 
     async def _kill(self) -> None:
         victim = await self._victim()
@@ -193,7 +218,7 @@ class Storm:
         found = [
             one
             for one in status.instances
-            if one.model in MODELS and one.pid and one.state in {InstanceState.READY, InstanceState.DRAINING}
+            if one.model in self._play.models and one.pid and one.state in {InstanceState.READY, InstanceState.DRAINING}
         ]
         return self._chance.choice(found) if found else None
 

@@ -31,7 +31,11 @@ ASK_EVERY = 11
 """Turns between two requests that come in while a swap runs."""
 MOST_ASKED = 4
 BOOT_ROUNDS = 30
+MOST_TURNS = 160
+"""More than any way has; one that a fault keeps from going on is waited for no longer."""
 CALM_ROUNDS = 120
+PATIENT_ROUNDS = 12
+"""After them nobody waits for a kept model to be let go: it is."""
 SLOTS = {"main": "a", "side": "b"}
 
 
@@ -87,7 +91,7 @@ class World:
         """Go the way with a fault at a turn, until all is over; return after how many turns it was."""
         self.wanted = asyncio.ensure_future(self._go(way))
         turn = 0
-        while not self.wanted.done() and turn < 400:
+        while not self.wanted.done() and turn < MOST_TURNS:
             if turn == at:
                 await self._happen(fault)
             if turn % SPEAK_EVERY == 0:
@@ -235,7 +239,9 @@ class World:
         kernel = self.kernel
         kernel.database.failing = False
         self.refuses.clear()
-        for _ in range(CALM_ROUNDS):
+        for done in range(CALM_ROUNDS):
+            if done == PATIENT_ROUNDS:
+                kernel.swaps.close()
             for unit in list(kernel.drivers.units):
                 if unit.restart is not None:
                     unit.restart.cancel()
@@ -249,16 +255,7 @@ class World:
                     driver.exit(0)
             self._speak()
             await kernel.settle(1)
-            if self._over():
-                break
-        kernel.swaps.close()
-        for _ in range(CALM_ROUNDS):
-            self._speak()
-            for driver in kernel.alive:
-                if driver.drained and not driver.streams:
-                    driver.exit(0)
-            await kernel.settle(1)
-            if self._over() and not kernel.swaps._tasks:
+            if done >= PATIENT_ROUNDS and self._over():
                 break
 
     def _over(self) -> bool:
@@ -266,7 +263,8 @@ class World:
         idle = not any(driver.streams or driver.load for driver in self.kernel.alive)
         units = [slot.unit for slot in self.kernel.routes.slots.values() if slot.unit is not None]
         idle = idle and all(unit.ready or unit.dead for unit in units)
-        return done and idle and not self.kernel.switchboard.live and not self.kernel.renewals._tasks
+        busy = (self.kernel.switchboard.live, self.kernel.renewals._tasks, self.kernel.swaps._tasks)
+        return done and idle and not any(busy)
 
     async def judge(self) -> list[str]:
         """What cannot be, in sentences."""
