@@ -18,7 +18,7 @@ INSTALLED := $(VENV)/.installed
 BYENATOS := $(VENV)/bin/byenatos
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint bench chaos test-models clean
+.PHONY: help up test lint bench chaos pictures test-models clean
 
 help:
 	@echo 'make up     set everything up, pull two small models, start the kernel and chat'
@@ -26,7 +26,9 @@ help:
 	@echo 'make test   run the tests, those with real models too'
 	@echo 'make lint   ruff, import-linter, mypy'
 	@echo 'make bench  measure the data path'
-	@echo 'make chaos  swap, kill, halt and restart under load, a thousand times (SEED=, SWAPS=, KILLS=, RESTARTS=)'
+	@echo 'make chaos  swap, kill, halt and restart under load, a thousand times (SEED=, SWAPS=, KILLS=, RESTARTS=;'
+	@echo '            REAL=1: with two real models)'
+	@echo 'make pictures  take the pictures of the console that the README shows (needs chromium)'
 	@echo 'make clean  remove what the above made in this folder'
 
 # On a terminal the kernel starts before the second model arrives, so that the first one, which follows instructions,
@@ -55,9 +57,12 @@ bench: $(INSTALLED) test-models
 SWAPS ?= 1000
 KILLS ?= 1000
 RESTARTS ?= 20
-chaos: $(INSTALLED)
+chaos: $(INSTALLED) $(if $(REAL),test-models)
 	@$(VENV)/bin/python -m tests.chaos.storm --swaps $(SWAPS) --kills $(KILLS) --restarts $(RESTARTS) \
-		$(if $(SEED),--seed $(SEED))
+		$(if $(SEED),--seed $(SEED)) $(if $(REAL),--real)
+
+pictures: $(INSTALLED) test-models
+	@BYENATOS_PICTURES=$(CURDIR)/tests/system/pictures $(VENV)/bin/python -m pytest tests/system/test_pictures.py
 
 test-models: $(INSTALLED)
 	@for model in $(MODELS); do \

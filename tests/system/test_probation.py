@@ -1,6 +1,7 @@
 """Probation in real kernels: what is kept, what leads back, and what a killed kernel comes back with."""
 
 import asyncio
+import math
 
 import pytest
 from kernel_process import (
@@ -50,6 +51,15 @@ def keeping(home: Home) -> Home:
 
 def is_step(event, state):
     return isinstance(event, SwapAdvanced) and event.swap.state is state
+
+
+@pytest.mark.parametrize("keep_old_s", [math.inf, math.nan, -1.0])
+async def test_an_old_model_cannot_be_kept_for_ever(start_kernel, keep_old_s):
+    async with start_kernel().client() as client:
+        await until_ready(client)
+        with pytest.raises(InvalidRequest, match="keep_old_s"):
+            await client.swap("default", "echo-two", keep_old_s=keep_old_s)
+        assert slot_of(await client.status()).model == "echo"
 
 
 async def test_the_old_model_stays_warm_after_a_swap_and_the_slot_can_be_rolled_back(start_kernel, keeping):

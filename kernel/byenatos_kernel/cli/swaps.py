@@ -19,7 +19,7 @@ from byenatos_kernel.cli.screen import (
     show_table,
 )
 from byenatos_sdk.protocol.errors import NotFound
-from byenatos_sdk.protocol.messages import SessionMove, SwapEvent, SwapRequest
+from byenatos_sdk.protocol.messages import MOST_KEPT_S, SessionMove, SwapEvent, SwapRequest
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -57,6 +57,7 @@ def swap(
             "--keep-old",
             metavar="SECONDS",
             min=0,
+            max=MOST_KEPT_S,
             help="How long the old model is kept to go back to. Default: keep_old_s in policies/swap.toml.",
         ),
     ] = None,

@@ -6,11 +6,12 @@ in exactly one terminal, :class:`Finish` or :class:`Failure`; a stream without a
 """
 
 from enum import Enum
-from typing import Any, Literal, TypeAlias, dataclass_transform
+from typing import Annotated, Any, Literal, TypeAlias, dataclass_transform
 
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 __all__ = [
+    "MOST_KEPT_S",
     "MOST_SESSION_MOVES",
     "Audio",
     "Delta",
@@ -459,6 +460,10 @@ class ModelHealthStatus(Value, frozen=True, omit_defaults=True):
     metrics: dict[str, float] = {}
 
 
+MOST_KEPT_S = 1e7
+"""The longest time for which an old instance can be kept, about four months."""
+
+
 class SwapRequest(Value, frozen=True, omit_defaults=True):
     """Bind ``slot`` to ``model``.
 
@@ -477,7 +482,7 @@ class SwapRequest(Value, frozen=True, omit_defaults=True):
     reason: str = "manual"
     until: Literal["switched", "retired"] = "switched"
     force: bool = False
-    keep_old_s: float | None = None
+    keep_old_s: Annotated[float, Meta(ge=0, le=MOST_KEPT_S)] | None = None
 
 
 class SessionMove(Value, frozen=True, omit_defaults=True):

@@ -83,6 +83,7 @@ def test_stopping_without_a_kernel_says_so_in_json(run):
         ("swap", "default"),
         ("chat", "--new", "--session", "a"),
         ("swap", "a", "b", "-s", "c"),
+        ("swap", "a", "b", "--keep-old", "inf"),
     ],
     ids=" ".join,
 )

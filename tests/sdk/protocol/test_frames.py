@@ -26,6 +26,8 @@ def values(info):
             return st.lists(values(item), max_size=LITTLE).map(tuple)
         case msgspec.inspect.TupleType(items):
             return st.tuples(*map(values, items))
+        case msgspec.inspect.FloatType(ge=least, le=most) if most is not None:
+            return st.floats(least, most)
         case msgspec.inspect.ListType(item_type=item):
             return st.lists(values(item), max_size=LITTLE)
         case msgspec.inspect.FrozenSetType(item_type=item):
