@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -12,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from kernel_rig import Rig, text_of
 
 from byenatos_kernel.streams import StreamState
-from byenatos_kernel.swap_policy import MemoryRules, QueueRules, SwapPolicy
+from byenatos_kernel.swap_policy import MemoryRules, ProbationRules, QueueRules, SwapPolicy, SwapRules
 from byenatos_kernel.swaps import ENDED, TRANSITIONS
 from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, NotFound, Unavailable
 from byenatos_sdk.protocol.messages import Failure, Finish, Moved, SwapRequest, SwapState
@@ -204,20 +205,29 @@ class Swaps(RuleBasedStateMachine):
     async def _boot(self) -> None:
         fallback = None if self.narrow else "c"
         self.kernel = Rig(self.folder, SLOTS, fallback=fallback, memory_mib=dict.fromkeys("abc", 40))
-        if self.narrow:
-            self.kernel.policy = SwapPolicy(self.kernel.policy.swap, MemoryRules(ROOM_FOR_TWO), QueueRules(3))
+        self.kernel.policy = SwapPolicy(
+            SwapRules(keep_old_s=600.0 if self.keeping else 0.0),
+            MemoryRules(ROOM_FOR_TWO) if self.narrow else MemoryRules(),
+            QueueRules(3) if self.narrow else QueueRules(),
+            ProbationRules(least_requests=2),
+        )
         self.kernel.ignore_time()
         self.kernel.obedient = False
         self.journal_failed = False
+        self.turned_back = 0
         self.streams: dict[int, str] = {}
         self.swaps: list[asyncio.Task] = []
         self.steps: dict[int, list[SwapState]] = {}
         await self.kernel.start()
 
-    @initialize(serving=st.booleans(), narrow=st.booleans())
-    def boot(self, serving, narrow) -> None:
-        """``narrow``: there is room for the models of the two slots and no other, so that swaps are sequential."""
+    @initialize(serving=st.booleans(), narrow=st.booleans(), keeping=st.booleans())
+    def boot(self, serving, narrow, keeping) -> None:
+        """``narrow``: there is room for the models of the two slots and no other, so that swaps are sequential.
+
+        ``keeping``: an old model is kept after a switch, and the slot goes back to it if the new one fails.
+        """
         self.narrow = narrow
+        self.keeping = keeping
         self.allowed = {slot: [(0, model)] for slot, model in SLOTS.items()}
         self.do(self._boot())
         if serving:
@@ -242,19 +252,27 @@ class Swaps(RuleBasedStateMachine):
         kernel = self.kernel
         slot = kernel.routes.slots.get(request.slot)
         before = slot.unit if slot else None
+        turned_back = self.turned_back
 
         def observe(event) -> None:
             steps = self.steps.setdefault(event.id, [])
             if event.mode == "sequential" and steps[-1] is event.state is SwapState.VALIDATED:
                 return  # the old model leaves
+            if self.keeping and steps and steps[-1] is event.state is SwapState.DRAINING:
+                return  # it is known by now what the move cost
             assert event.state in (TRANSITIONS[steps[-1]] if steps else {SwapState.REQUESTED})
             steps.append(event.state)
             if SwapState.SWITCHED not in steps:
                 returned = event.mode == "sequential" and event.state is SwapState.FAILED
-                assert slot.unit is before or returned, "the slot changed before the switch"
+                went_back = self.turned_back != turned_back  # by the swap before, while this one began
+                assert slot.unit is before or returned or went_back, "the slot changed before the switch"
             elif event.state is SwapState.SWITCHED:
                 assert slot.model == request.model
                 self.allowed[request.slot].append((event.id, request.model))
+            elif event.state is SwapState.ROLLED_BACK:
+                self.turned_back += 1
+                assert slot.model == event.source
+                self.allowed[request.slot].append((event.id, event.source))
 
         async def ask() -> None:
             try:
@@ -339,6 +357,24 @@ class Swaps(RuleBasedStateMachine):
                         self.settle()
         self.speak_all()
 
+    @rule(slot=st.sampled_from(["main", "side"]))
+    @precondition(lambda self: self.keeping)
+    def go_back(self, slot) -> None:
+        async def ask() -> None:
+            with suppress(ByenatosError):
+                await self.kernel.swaps.back(slot)
+
+        async def work() -> None:
+            self.swaps.append(asyncio.create_task(ask()))
+            await asyncio.sleep(0)
+
+        self.do(work())
+
+    @rule()
+    @precondition(lambda self: self.keeping)
+    def let_a_kept_model_go(self) -> None:
+        self._now(self.kernel.swaps.give_up_kept)
+
     @rule(which=pick, on=st.booleans())
     @precondition(lambda self: self.streams)
     def pause(self, which, on) -> None:
@@ -374,7 +410,7 @@ class Swaps(RuleBasedStateMachine):
 
         self._now(work)
 
-    @rule(which=pick, what=st.sampled_from(["say", "say", "say", "finish", "fail"]))
+    @rule(which=pick, what=st.sampled_from(["say", "say", "say", "finish", "fail", "break_down"]))
     @precondition(lambda self: any(driver.streams for driver in self.kernel.alive))
     def speak(self, which, what) -> None:
         pairs = [(driver, number) for driver in self.kernel.alive for number in driver.streams]
@@ -488,6 +524,7 @@ class Swaps(RuleBasedStateMachine):
             kernel.switchboard.pause(kernel.client, number, on=False)
         for _ in range(40):
             self._restart()
+            kernel.swaps.give_up_kept()
             for driver in kernel.alive:
                 driver.obedient = True
                 if driver.load:

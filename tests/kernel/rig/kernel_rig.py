@@ -107,6 +107,8 @@ class FailingDatabase(Database):
         if not self.in_step or self._thread is None:
             return await super().run(job, durable=durable)
         await asyncio.sleep(0)
+        if self._thread is None:  # closed meanwhile, which it says
+            return await super().run(job, durable=durable)
         outcome = _Outcome()
         self._jobs.put((job, outcome, None, durable))
         outcome.known.wait()
