@@ -55,22 +55,22 @@ from byenatos_kernel.endings import Endings
 from byenatos_kernel.instances import Instance
 from byenatos_kernel.measurements import Measurements
 from byenatos_kernel.models import ModelEntry
-from byenatos_kernel.probation import Probation, Probations
 from byenatos_kernel.registry import ModelRegistry
+from byenatos_kernel.rollbacks import Rollbacks
 from byenatos_kernel.routes import Routes, Slot
 from byenatos_kernel.self_test import self_test
 from byenatos_kernel.sequential import Sequential
 from byenatos_kernel.session_moves import SessionMoves
 from byenatos_kernel.session_states import SessionStates
 from byenatos_kernel.suitability import Suitability
-from byenatos_kernel.swap_counts import SwapCounts
 from byenatos_kernel.swap_journal import SwapJournal
+from byenatos_kernel.swap_notes import SwapNotes
 from byenatos_kernel.swap_policy import SwapPolicy
 from byenatos_kernel.swaps import ENDED, TRANSITIONS, Swap
 from byenatos_kernel.switchboard import Switchboard
 from byenatos_kernel.transfers import Copies, Transfers, running_at
 from byenatos_kernel.units import Unit
-from byenatos_sdk.protocol.control import Event, SwapAdvanced
+from byenatos_sdk.protocol.control import Event
 from byenatos_sdk.protocol.errors import (
     ByenatosError,
     Cancelled,
@@ -83,9 +83,6 @@ from byenatos_sdk.protocol.frames import UNREADABLE
 from byenatos_sdk.protocol.messages import ModelHealthStatus, SwapEvent, SwapRequest, SwapState
 
 __all__ = ["HotSwapManager"]
-
-AS_ASKED = "as asked for"
-"""Why a slot went back, if nothing was wrong."""
 
 log = logging.getLogger("byenatos")
 
@@ -108,21 +105,20 @@ class HotSwapManager:
         *,
         measurements: Measurements,
     ) -> None:
-        self.counts = SwapCounts()
         self._journal = SwapJournal(database)
+        self._notes = SwapNotes(self._journal, publish)
+        self.counts = self._notes.counts
         self._endings = Endings(switchboard)
         self._transfers = Transfers(switchboard, routes, states, self._endings)
-        self._sequential = Sequential(drivers, routes, switchboard, policy, self._announce, states)
+        self._sequential = Sequential(drivers, routes, switchboard, policy, self._notes.announce, states)
         self._suitability = Suitability(switchboard, policy)
         self._registry = registry
         self._drivers = drivers
         self._routes = routes
         self._switchboard = switchboard
-        self._publish = publish
-        self.on_rolled_back: Callable[[Probation, str], None] = lambda _probation, _reason: None
-        """Who is told that a slot went back by itself."""
         self._policy = policy
-        self.probations = Probations(drivers, measurements, policy, self._turn_back)
+        self.rollbacks = Rollbacks(drivers, routes, switchboard, self._transfers, self._notes, policy, measurements)
+        self.probations = self.rollbacks.probations
         self._next = 1
         self._tasks: set[asyncio.Task[None]] = set()
         self._current: dict[str, Swap] = {}
@@ -166,7 +162,7 @@ class HotSwapManager:
         if name not in self._routes.slots:
             self._routes.resolve(name)
             raise InvalidRequest(f"{name!r} is a model, not a slot; `byenatos slots` lists the slots")
-        swap = self.probations.roll_back(name, AS_ASKED).swap
+        swap = self.rollbacks.back(name)
         await asyncio.wait({swap.ended})
         return swap.event
 
@@ -285,9 +281,9 @@ class HotSwapManager:
         """Take a swap through its states, one arrow after the other."""
         target: Unit | None = None
         try:
-            await self._note(swap, slot)
+            await self._notes.note(swap, slot)
             target = await self._validate(swap, slot)
-            await self._note(swap, slot)
+            await self._notes.note(swap, slot)
             if target is None:
                 await self._until_idle(swap, slot)
                 target = await self._sequential.exchange(swap, slot, self._registry.model(swap.request.model))
@@ -300,7 +296,7 @@ class HotSwapManager:
             self._forget(swap, slot)
             swap.advance(SwapState.FAILED, detail=error.message)
             try:
-                await self._note(swap, None)
+                await self._notes.note(swap)
             finally:
                 for future in (swap.switched, swap.ended):
                     future.set_exception(error)
@@ -352,10 +348,10 @@ class HotSwapManager:
     async def _prepare(self, swap: Swap, slot: Slot, target: Unit) -> None:
         """Validated -> preparing -> prepared: the target is loaded and says that it is well."""
         swap.advance(SwapState.PREPARING)
-        await self._note(swap, slot)
+        await self._notes.note(swap, slot)
         await swap.unless_given_up(self.try_out(target))
         swap.advance(SwapState.PREPARED)
-        await self._note(swap, slot)
+        await self._notes.note(swap, slot)
 
     async def _copy_ahead(self, swap: Swap, slot: Slot, target: Unit) -> Copies:
         """Copy what can be copied while the old unit serves; ``background`` waits here until the slot is idle.
@@ -395,7 +391,7 @@ class HotSwapManager:
         swap.advance(SwapState.SWITCHED, moved=moved, draining=stayed)
         slot.swap = swap.event
         swap.bound = slot
-        self._announce(swap)
+        self._notes.announce(swap)
         try:
             await self._journal.record(swap)
         except ByenatosError as error:
@@ -409,7 +405,7 @@ class HotSwapManager:
         await self._transfers.finish(swap, slot, left, copies)
         kept = self.probations.of(swap, slot) is not None
         if kept and swap.event.state is SwapState.DRAINING and swap.event.sessions != before:
-            await self._note(swap, None)
+            await self._notes.note(swap)
 
     async def _drain(self, swap: Swap, slot: Slot, left: Unit | None, moving: asyncio.Task[None] | None) -> None:
         """Switched -> draining -> retired: the old unit goes once nothing needs it, not even as the way back."""
@@ -421,14 +417,14 @@ class HotSwapManager:
         swap.advance(SwapState.DRAINING, detail=detail, draining=draining)
         if probation is not None:
             self.probations.judge(probation)
-        await self._note(swap, None)
+        await self._notes.note(swap)
         back = probation is not None and bool(await probation.verdict)
         if moving is not None:
             if back:
                 moving.cancel()
             await asyncio.wait({moving})
         if probation is not None and back:
-            await self._bring_back(probation)
+            await self.rollbacks.bring_back(probation)
             return
         if kept:
             swap.event = msgspec.structs.replace(swap.event, detail=swap.event.detail.replace(detail, said))
@@ -437,62 +433,7 @@ class HotSwapManager:
             await left.gone.wait()
         swap.advance(SwapState.RETIRED)
         self._registry.forget_removed()
-        await self._note(swap, None)
-
-    def _turn_back(self, probation: Probation, reason: str) -> None:
-        """Draining -> rolled back: the one assignment, as in a switch. What runs at the new unit follows."""
-        swap, slot = probation.swap, probation.slot
-        self._routes.bind(slot, probation.kept)
-        swap.advance(SwapState.ROLLED_BACK, detail=reason)
-        for session in self._routes.homes.at(probation.kept, slot.name):
-            self._routes.homes.leave(session)
-        self._switchboard.take_waiting(slot.name, probation.target, probation.kept)
-        self._announce(swap)
-        if reason != AS_ASKED:
-            self.on_rolled_back(probation, reason)
-
-    async def _bring_back(self, probation: Probation) -> None:
-        """After the slot is bound to the old unit again: record that, and bring back what runs at the new one."""
-        swap, slot, kept, target = probation.swap, probation.slot, probation.kept, probation.target
-        await self._record(swap)
-        way = Swap(swap.event.id, SwapRequest(slot.name, kept.model.id, "immediate"), target.model.id)
-        copies = await self._transfers.ahead(way, target, kept, self._policy().swap.live_session_s)
-        if slot.unit is kept:
-            moved, _ = self._transfers.take_over(way, slot, target, kept, copies)
-            way.event = msgspec.structs.replace(way.event, moved_streams=moved)
-            await self._transfers.behind(way, kept, copies)
-            self._transfers.settle(copies)
-            await self._transfers.finish(way, slot, target, copies)
-        else:  # it was swapped again meanwhile: what runs at the new unit ends there
-            self._transfers.abandon(copies)
-        self.probations.let_go(probation)
-        self._drivers.release(target)
-        event = way.event
-        swap.event = msgspec.structs.replace(
-            swap.event, moved_streams=event.moved_streams, warm_streams=event.warm_streams
-        )
-        await self._record(swap)
-
-    async def _note(self, swap: Swap, slot: Slot | None) -> None:
-        """Publish and journal where the swap stands."""
-        if slot is not None:
-            slot.swap = swap.event
-        self._announce(swap)
-        await self._record(swap)
-
-    async def _record(self, swap: Swap) -> None:
-        """Journal where the swap stands; from ``switched`` on that may fail, and the next step tries again."""
-        try:
-            await self._journal.record(swap)
-        except ByenatosError:
-            if TRANSITIONS[swap.event.state] >= {SwapState.FAILED}:
-                raise
-
-    def _announce(self, swap: Swap) -> None:
-        self.counts.advanced(swap)
-        self._publish(SwapAdvanced(swap.event.at, swap.event))
-        if swap.observe is not None:
-            swap.observe(swap.event)
+        await self._notes.note(swap)
 
 
 async def _check_health(instance: Instance) -> None:

@@ -166,7 +166,7 @@ class Kernel:
         self.drivers.evictors += [self.swaps.give_up_kept, self.preloads.give_up]
         self.places.fallback = self.supply.fallback
         self.places.way_back = self.swaps.probations.kept_by
-        self.swaps.on_rolled_back = self.renewals.rolled_back
+        self.swaps.rollbacks.on_rolled_back = self.renewals.rolled_back
         self.places.stand_in = self.stand_ins.find
         self.drivers.not_needed = self.stand_ins.not_needed
         self.shelf.in_use = lambda: {unit.plugin.digest for unit in self.drivers.units}

@@ -195,7 +195,7 @@ class Rig:
         self.switchboard.failover.on_left.append(self.swaps.probations.left)
         self.supply = Supply(self.registry, self.drivers, self.routes, self.swaps, fallback)
         self.renewals = Renewals(self.registry, self.drivers, self.routes, self.swaps, self.supply)
-        self.swaps.on_rolled_back = self.renewals.rolled_back
+        self.swaps.rollbacks.on_rolled_back = self.renewals.rolled_back
         self.shelf.in_use = lambda: {unit.plugin.digest for unit in self.drivers.units}
         self.stand_ins = StandIns(self.registry, self.drivers, lambda: self.policy)
         self.drivers.owner = self.switchboard
