@@ -89,8 +89,10 @@ class Sequential:
         try:
             await swap.unless_given_up(old.gone.wait())
             self._tell(swap, slot, f"{old.model.id} is gone; {len(slot.queue)} requests wait")
-            await self._drivers.make_room(model, overlap=1, patient=True)
-            target = self._drivers.load(model, overlap=1)
+            target = self._drivers.living(model.id, but=swap.avoid)  # another slot may have been swapped to it
+            if target is None:
+                await self._drivers.make_room(model, overlap=1, patient=True)
+                target = self._drivers.living(model.id, but=swap.avoid) or self._drivers.load(model, overlap=1)
         finally:
             self._drivers.claims.remove(model)
         target.slots.add(swap.reservation)

@@ -157,3 +157,8 @@ def test_whatever_happens_during_a_swap_nothing_is_lost_and_nothing_stays(way):
 def test_whatever_happens_at_any_turn_of_a_swap_nothing_is_lost_and_nothing_stays(way, fault):
     for at in range(gone(way, fault, NEVER)):
         gone(way, fault, at)
+
+
+def test_a_slot_joins_a_model_that_was_loaded_for_another_slot_while_its_old_one_left():
+    for at in range(20, 48):  # it was once taken for lost when that happened in one of four turns
+        gone("graceful, one after the other", World.side_is_swapped, at)
