@@ -19,7 +19,7 @@ from byenatos_sdk.protocol.control import DriverRequest, LoadRequest, MoveOrder,
 from byenatos_sdk.protocol.messages import SwapRequest
 
 NEVER = -1
-SHARE = 17
+SHARE = 23
 """Which part of the turns is tried by default; each fault begins at another one."""
 
 
