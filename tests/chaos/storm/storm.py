@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import get_args
 
-from kernel_process import KernelProcess, until
+from kernel_process import KernelProcess, until, until_ready
 from raw_client import RawClient
 from tests.chaos.storm.oracle import Oracle
 from tests.chaos.storm.play import COUNTING, Play
@@ -68,6 +68,9 @@ class Storm:
 
     async def run(self) -> None:
         """Storm until every planned deed is done, let everything settle, and have the oracle look at it."""
+        async with self._kernel.client() as client:
+            for slot in self._asked:
+                await until_ready(client, slot)
         async with asyncio.TaskGroup() as group:
             for number in range(self._play.streams):
                 group.create_task(self._ask(random.Random(self._chance.random()), number))
