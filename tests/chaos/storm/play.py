@@ -39,7 +39,10 @@ features = ["continue"]
 
 
 class Play(Struct, frozen=True):
-    """``plugin``: whose versions are exchanged, empty: none. ``tokens``: the fewest and the most of an answer."""
+    """``plugin``: whose versions are exchanged, empty: none. ``tokens``: the fewest and the most of an answer.
+
+    ``patience_s``: how long a swap may take; in the background a model is loaded by what others leave of a processor.
+    """
 
     models: tuple[str, ...]
     slots: dict[str, str]
@@ -48,6 +51,7 @@ class Play(Struct, frozen=True):
     tokens: tuple[int, int]
     plugin: str = ""
     real: bool = False
+    patience_s: float = 30.0
 
     def prepare(self, home: Home) -> None:
         """Write the configuration and bring what the home needs."""
@@ -94,4 +98,4 @@ class Play(Struct, frozen=True):
 
 
 COUNTING = Play(("one", "two", "three"), {"side": "two"}, 64, 16, (5, 90), PLUGIN)
-REAL = Play(("smollm2", "gemma-3-270m"), {"side": "gemma-3-270m"}, 6, 4, (5, 40), real=True)
+REAL = Play(("smollm2", "gemma-3-270m"), {"side": "gemma-3-270m"}, 6, 4, (5, 40), real=True, patience_s=180.0)

@@ -27,7 +27,6 @@ from byenatos_sdk.protocol.messages import InstanceState, SwapStrategy
 __all__ = ["STRATEGIES", "Storm"]
 
 STRATEGIES: tuple[SwapStrategy, ...] = get_args(SwapStrategy)
-SWAP_WITHIN_S = 30.0
 STAGED_WITHIN_S = 30.0
 SETTLE_S = 90.0
 UPGRADES = 25
@@ -68,9 +67,7 @@ class Storm:
 
     async def run(self) -> None:
         """Storm until every planned deed is done, let everything settle, and have the oracle look at it."""
-        async with self._kernel.client() as client:
-            for slot in self._asked:
-                await until_ready(client, slot)
+        await self._served()
         async with asyncio.TaskGroup() as group:
             for number in range(self._play.streams):
                 group.create_task(self._ask(random.Random(self._chance.random()), number))
@@ -81,6 +78,11 @@ class Storm:
             await until(client, lambda status: status.streams == 0)
             for session in self._sessions:
                 self.oracle.check_transcript(session, (await client.transcript(session)).turns)
+
+    async def _served(self) -> None:
+        """Wait until the slots serve."""
+        async with self._kernel.client() as client:
+            await until_ready(client, *self._asked)
 
     # ---- clients -----------------------------------------------------------------------------------------------
 
@@ -169,10 +171,10 @@ class Storm:
         if strategy == "background":
             self._asked[slot].clear()  # nobody asks for a while, so that the slot falls idle
         try:
-            async with self._kernel.client("swapper") as client, asyncio.timeout(SWAP_WITHIN_S):
+            async with self._kernel.client("swapper") as client, asyncio.timeout(self._play.patience_s):
                 await client.swap(slot, model, strategy=strategy, keep_old_s=keep_old_s)
         except TimeoutError:
-            self.oracle.wrong.append(f"a swap of {slot} to {model} by {strategy} took more than {SWAP_WITHIN_S:g} s")
+            self.oracle.wrong.append(f"a swap of {slot} to {model} by {strategy} did not come to its end")
         except ByenatosError:
             self.deeds[f"{strategy} failed"] += 1
             raise
@@ -246,3 +248,4 @@ class Storm:
         self._kernel = await asyncio.to_thread(self._start)
         self.deeds["seconds without a kernel"] += round(time.monotonic() - begin)
         self._up.set()
+        await self._served()
