@@ -28,7 +28,7 @@ help:
 	@echo 'make bench  measure the data path'
 	@echo 'make chaos  swap, kill, halt and restart under load, a thousand times (SEED=, SWAPS=, KILLS=, RESTARTS=;'
 	@echo '            REAL=1: with two real models)'
-	@echo 'make pictures  take the pictures of the console that the README shows (needs chromium)'
+	@echo 'make pictures  take the pictures of the console that the README shows (needs chromium and a Chinese font)'
 	@echo 'make clean  remove what the above made in this folder'
 
 # On a terminal the kernel starts before the second model arrives, so that the first one, which follows instructions,

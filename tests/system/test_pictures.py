@@ -1,4 +1,7 @@
-"""Pictures of the console for the README, of two real models: what a person sees in the middle of a swap."""
+"""Pictures of the console for the README, of two real models: what a person sees in the middle of a swap.
+
+The one in Chinese needs a font for it (Debian, Ubuntu: fonts-wqy-microhei).
+"""
 
 import base64
 import os
@@ -16,7 +19,7 @@ SWAP = """(() => {
     [model.value, how.value] = ["gemma-3-270m", "immediate"];
     model.form.requestSubmit();
 })()"""
-WIDTH, HEIGHT = 1280, 900
+WIDTH, HEIGHT = 1180, 1280
 
 
 @pytest.mark.model
@@ -43,10 +46,11 @@ async def test_the_console_has_its_picture_taken(start_kernel, home, smollm2, tm
         await page.evaluate("document.getElementById('prompt').focus()")
         await page.write(QUESTION)
         await page.press("Enter", "\r")
-        await page.until("document.querySelectorAll('.turn span')[1]?.textContent.length > 300")
+        await page.until("document.querySelectorAll('.turn span')[1]?.textContent.length > 200")
         await page.evaluate(SWAP)
         await page.until("document.querySelector('.moved')")
         said = "document.querySelectorAll('.turn span')[2]?.textContent.length > 100"
         await page.until(f"{said} || document.getElementById('stop').hidden")
+        await page.evaluate("document.activeElement.blur(), scrollTo(0, 0)")
         taken = await page.call("Page.captureScreenshot", format="png")
     (Path(str(PICTURES)) / f"console-{scheme}.png").write_bytes(base64.b64decode(taken["data"]))

@@ -99,7 +99,7 @@ export class Api {
     }
   }
 
-  // Yield the pieces of text of an answer; throws if it broke off, also if its end never came.
+  // Yield an answer's pieces: its text, and where it moved to. Throws if it broke off, also if its end never came.
   async *ask(slot, session, text, signal) {
     const body = { model: slot, stream: true, messages: [{ role: "user", content: text }] };
     const headers = { "x-byenatos-session": session };
@@ -108,8 +108,9 @@ export class Api {
       if (data === "[DONE]") return;
       const said = JSON.parse(data);
       if (said.error) throw new ApiError(0, said.error.message);
-      const piece = said.choices?.[0]?.delta?.content;
-      if (piece) yield piece;
+      const text = said.choices?.[0]?.delta?.content ?? "";
+      const moved = said.byenatos?.moved ?? null;
+      if (text || moved) yield { text, moved };
     }
     throw new ApiError(0, "the answer broke off");
   }

@@ -51,20 +51,18 @@ export class Chat {
     find("prompt").focus();
   }
 
-  // A slot was switched: say so where an answer runs at it.
-  switched(step) {
-    if (this.#running === null || step.slot !== find("chat-slot").value || !step.moved_streams) return;
-    const where = { from: step.source, to: step.target };
-    find("turns").append(make("p", { class: "moved" }, this.#say("moved", where)));
-    this.#head = this.#turn(step.target, "");
-  }
-
   #turn(who, text) {
     const words = make("span", {}, text);
     const turn = make("div", { class: "turn" }, make("b", {}, who), words);
     find("turns").append(turn);
     this.#scroll();
     return words;
+  }
+
+  // The answer goes on at another model.
+  #moved(where) {
+    find("turns").append(make("p", { class: "moved" }, this.#say("moved", where)));
+    this.#head = this.#turn(where.to, "");
   }
 
   #scroll() {
@@ -92,8 +90,10 @@ export class Chat {
     let note = "";
     try {
       for await (const piece of this.#api.ask(slot, this.#session, text, running.signal)) {
+        if (piece.moved) this.#moved(piece.moved);
+        if (!piece.text) continue;
         first ||= performance.now() - asked;
-        this.#head.append(piece);
+        this.#head.append(piece.text);
         this.#scroll();
       }
       note = this.#say("first", { ms: Math.round(first) });

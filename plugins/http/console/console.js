@@ -76,10 +76,7 @@ function show(sessions, traffic) {
 
 function happened({ name, data }) {
   const said = JSON.parse(data);
-  if (name === "swap_advanced") {
-    slots.advanced(said.swap);
-    if (said.swap.state === "switched") chat.switched(said.swap);
-  }
+  if (name === "swap_advanced") slots.advanced(said.swap);
   const events = find("events");
   const about = make("span", { class: "quiet" }, `${time(said.at)} ${say(name)} `);
   events.prepend(make("li", {}, about, eventText(name, said, say)));

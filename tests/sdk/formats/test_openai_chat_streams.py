@@ -21,6 +21,7 @@ from byenatos_sdk.protocol.messages import (
     Failure,
     Finish,
     Logprobs,
+    Moved,
     ReasoningDelta,
     TextDelta,
     TokenLogprob,
@@ -190,6 +191,17 @@ def test_usage_comes_only_if_it_was_asked_for(replay):
     assert read_stream(replay, openai_chat, deltas)["usage"] == 3
     assert read_stream(replay, openai_chat, deltas, WITHOUT_USAGE)["usage"] is None
     assert b"usage" not in openai_chat.stream_encoder(WITHOUT_USAGE).encode(deltas)
+
+
+def test_a_move_is_told_in_a_chunk_that_says_nothing_and_openai_s_client_reads_past_it(replay):
+    deltas = [TextDelta("Par"), Moved("a", "b", "swap"), TextDelta("is"), Finish()]
+    raw = openai_chat.stream_encoder(REPLY).encode(deltas)
+    replay.stream(raw)
+    chunks = list(client(replay).chat.completions.create(model="m", messages=[], stream=True))
+    assert "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices) == "Paris"
+    moves = [chunk.model_extra["byenatos"] for chunk in chunks if "byenatos" in chunk.model_extra]
+    assert moves == [{"moved": {"from": "a", "to": "b", "reason": "swap"}}]
+    assert "".join(one.text for one in laws.decoded(openai_chat, [raw]) if isinstance(one, TextDelta)) == "Paris"
 
 
 def test_openai_s_client_raises_for_a_stream_that_fails(replay):

@@ -23,6 +23,7 @@ from byenatos_sdk.protocol.messages import (
     Failure,
     Finish,
     Logprobs,
+    Moved,
     ReasoningDelta,
     TextDelta,
     ToolCallDelta,
@@ -155,11 +156,20 @@ class StreamEncoder:
                 one.offset += sum(len(token.token) for token in delta.tokens)
                 empty: dict[str, Any] = {"text": ""} if self._raw else {"delta": {"content": ""}}
                 written.append(self._chunk({"index": one.index, **empty, "logprobs": said, "finish_reason": None}))
+            case Moved():
+                if not self._raw:
+                    written.append(self._moved(one, delta))
             case Finish():
                 self._finish(one, delta.reason, delta, written)
             case Failure():
                 self._over = True
                 written.append(event(json_body({"error": error_object(delta.code, delta.message)})))
+
+    def _moved(self, one: _Choice, moved: Moved) -> bytes:
+        """A chunk that says nothing, with a field that clients of this format do not know: where the answer goes on."""
+        said = {"moved": {"from": moved.source, "to": moved.target, "reason": moved.reason}}
+        nothing = self._chunk({"index": one.index, "delta": {}, "finish_reason": None})
+        return nothing.removesuffix(b"}\n\n") + b',"byenatos":' + json_body(said) + b"}\n\n"
 
     def _finish(self, one: _Choice, word: str, finish: Finish, written: list[bytes]) -> None:
         one.ended = True
