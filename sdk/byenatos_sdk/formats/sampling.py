@@ -12,6 +12,9 @@ from byenatos_sdk.protocol.messages import Sampling
 
 __all__ = ["fit_sampling"]
 
+_WHOLE = frozenset({"top_k", "max_tokens", "seed", "logprobs"})
+"""Parameters that are whole numbers; of the others one may be written without a fraction, and is clamped to one."""
+
 Lose = Callable[[str, Action, str], None]
 
 
@@ -36,9 +39,12 @@ def fit_sampling(sampling: Sampling, to: Capabilities, lose: Lose) -> tuple[Samp
             changes[name] = {} if name == "logit_bias" else None
         elif name == "logit_bias":
             changes[name] = {token: _clamped(name, bias, limit, to, lose) for token, bias in value.items()}
+        elif name == "top_k" and value == 0 and limit.low is not None and limit.low > 0:
+            lose(name, "dropped", f"{to.format} cannot switch it off")
+            changes[name] = None
         elif value != limit.omit_at:
             clamped = _clamped(name, value, limit, to, lose)
-            changes[name] = int(clamped) if isinstance(value, int) else clamped
+            changes[name] = int(clamped) if name in _WHOLE else clamped
     return replace(sampling, **changes), cut
 
 
