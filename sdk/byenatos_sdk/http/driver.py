@@ -174,6 +174,8 @@ class HTTPDriver(Driver):
             found = spoken.decode_embedding_response(await self.vendor.fetch(wire, spoken))
             if len(found.vectors) != len(part.inputs):
                 raise UpstreamFailed(f"expected {len(part.inputs)} vectors, found {len(found.vectors)}")
+            if not all(found.vectors):
+                raise UpstreamFailed("expected numbers in every vector, found one without any")
             vectors += found.vectors
             usage = found.usage if usage is None else added(usage, found.usage)
         return EmbeddingResponse(tuple(vectors), self.vendor_model, usage or Usage())
