@@ -47,11 +47,13 @@ class HeldBack:
     """What is held back of one request."""
 
     def __init__(self) -> None:
-        self._name = f"byenatos-held-{token_hex(16)}-"  # nobody can write one of these into a conversation
+        self._name = ""
         self._data: list[bytes] = []
 
     def mark(self, data: bytes) -> str:
         """Hold ``data`` back and return the text that stands for its base64."""
+        if not self._data:
+            self._name = f"byenatos-held-{token_hex(16)}-"  # nobody can write one of these into a conversation
         self._data.append(data)
         return f"{self._name}{len(self._data) - 1:08d}"
 
