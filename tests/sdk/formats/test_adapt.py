@@ -100,6 +100,11 @@ def test_a_top_k_that_is_off_is_not_clamped_to_the_one_likeliest_token():
     assert (result.request.sampling.top_k, lost(result)) == (None, [("top_k", "dropped")])
 
 
+def test_many_biases_out_of_range_are_one_loss():
+    result = adapted("openai_chat", sampling=Sampling(logit_bias={1: 200, 2: -150, 3: 5}))
+    assert (result.request.sampling.logit_bias, lost(result)) == ({1: 100, 2: -100, 3: 5}, [("logit_bias", "clamped")])
+
+
 def test_whole_numbers_stay_whole():
     result = adapted("hunyuan", sampling=Sampling(seed=0))
     assert (result.request.sampling.seed, lost(result)) == (1, [("seed", "clamped")])
