@@ -4,6 +4,7 @@ import base64
 import binascii
 import re
 
+from byenatos_sdk.formats.uploads import mark_of
 from byenatos_sdk.protocol.errors import InvalidRequest
 
 __all__ = ["data_url", "from_base64", "media_type_of", "parse_data_url", "to_base64"]
@@ -24,8 +25,8 @@ _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?(?:;[\w.+-]+=[^;,]*)*(;base64)
 
 
 def to_base64(data: bytes) -> str:
-    """Encode ``data`` in base64's standard alphabet."""
-    return base64.b64encode(data).decode("ascii")
+    """Encode ``data`` in base64's standard alphabet; large data may be held back until it is sent (``uploads``)."""
+    return mark_of(data) or base64.b64encode(data).decode("ascii")
 
 
 def from_base64(text: str, where: str) -> bytes:

@@ -12,6 +12,9 @@ from byenatos_sdk.protocol.messages import Sampling
 
 __all__ = ["fit_sampling"]
 
+_WHOLE = frozenset({"top_k", "max_tokens", "seed", "logprobs"})
+"""Parameters that are whole numbers; of the others one may be written without a fraction, and is clamped to one."""
+
 Lose = Callable[[str, Action, str], None]
 
 
@@ -35,10 +38,13 @@ def fit_sampling(sampling: Sampling, to: Capabilities, lose: Lose) -> tuple[Samp
             lose(name, "dropped", f"{to.format} has no such parameter")
             changes[name] = {} if name == "logit_bias" else None
         elif name == "logit_bias":
-            changes[name] = {token: _clamped(name, bias, limit, to, lose) for token, bias in value.items()}
+            changes[name] = _clamped_biases(value, limit, to, lose)
+        elif name == "top_k" and value == 0 and limit.low is not None and limit.low > 0:
+            lose(name, "dropped", f"{to.format} cannot switch it off")
+            changes[name] = None
         elif value != limit.omit_at:
             clamped = _clamped(name, value, limit, to, lose)
-            changes[name] = int(clamped) if isinstance(value, int) else clamped
+            changes[name] = int(clamped) if name in _WHOLE else clamped
     return replace(sampling, **changes), cut
 
 
@@ -58,6 +64,18 @@ def _clamped(name: str, value: float, limit: Limit, to: Capabilities, lose: Lose
         clamped = limit.high - (limit.step if limit.high_open else 0)
     if clamped != value:
         lose(name, "clamped", f"{to.format} takes {_range(limit)}, found {value:g}")
+    return clamped
+
+
+def _clamped_biases(biases: dict[int, float], limit: Limit, to: Capabilities, lose: Lose) -> dict[int, float]:
+    """Clamp the bias of every token; the first that is out of range is told for all."""
+    told: list[tuple[str, Action, str]] = []
+    clamped = {
+        token: _clamped("logit_bias", bias, limit, to, lambda *loss: told.append(loss))
+        for token, bias in biases.items()
+    }
+    for loss in told[:1]:
+        lose(*loss)
     return clamped
 
 

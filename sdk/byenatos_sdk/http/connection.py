@@ -3,23 +3,28 @@
 Closing is how an answer is cancelled: the broker hears of it in the same turn of its loop and breaks the exchange with
 the vendor off. What nobody reads is bounded: beyond ``HIGH_WATER`` the connection is not read either, so that a vendor
 who is faster than the application slows down. What goes up is bounded too: a large request, with images in it, is
-written in pieces as fast as the broker takes them, and copied nowhere on its way.
+written in pieces as fast as the broker takes them, and copied nowhere on its way: what is held back of it
+(``formats.uploads``) is put into base64 as it leaves.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+from byenatos_sdk.formats.uploads import PIECE, Upload
 from byenatos_sdk.http.framing import MAX_HEAD, Body, Head, Violation, body_of, read_head
 
 __all__ = ["Closed", "Connection"]
 
 HIGH_WATER = 256 << 10
-PIECE = 256 << 10
-"""Bytes of a request that are written at once, and that may wait to be sent."""
-_NOTHING = memoryview(b"")  # an empty part of a body would hold all of it
 DRAIN_S = 1.0
 DRAIN_BYTES = 64 << 10
 """What may come after the end of an answer that was read as far as it mattered, before the connection is given up."""
+
+
+def _pieces(body: bytes) -> Iterator[memoryview]:
+    view = memoryview(body)
+    for at in range(0, len(view), PIECE):
+        yield view[at : at + PIECE]
 
 
 class Closed(ConnectionError):
@@ -39,7 +44,8 @@ class Connection(asyncio.Protocol):
         self._on_free = on_free
         self._on_gone = on_gone
         self._transport: asyncio.Transport | None = None
-        self._unsent = _NOTHING
+        self._unsent: Iterator[bytes | memoryview] = iter(())
+        self._left = 0  # bytes that it will yield
         self._full = False
         self._head: Head | None = None
         self._body: Body | None = None
@@ -84,7 +90,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """The connection is gone."""
         self._cancel_timers()
-        self._unsent = _NOTHING
+        self._unsent, self._left = iter(()), 0
         if self._body is not None:
             self._body.closed()
         self._fail(Closed(str(error or "the connection ended"), begun=self._head is not None))
@@ -97,7 +103,7 @@ class Connection(asyncio.Protocol):
         """Whether a request may be sent now."""
         return not self._busy and self._error is None and self._transport is not None
 
-    def send(self, head: bytes, body: bytes = b"") -> None:
+    def send(self, head: bytes, body: bytes | Upload = b"") -> None:
         """Send a request; what does not leave at once follows while the answer is awaited."""
         assert self.usable
         assert self._transport is not None
@@ -105,9 +111,12 @@ class Connection(asyncio.Protocol):
         self._head = self._body = None
         self._content.clear()
         self._held = 0
-        first = min(len(body), PIECE)
-        self._transport.write(head + body[:first])
-        self._unsent = memoryview(body)[first:] or _NOTHING
+        if isinstance(body, bytes) and len(body) <= PIECE:
+            self._transport.write(head + body)
+            return
+        self._transport.write(head)
+        self._unsent = _pieces(body) if isinstance(body, bytes) else body.pieces()
+        self._left = len(body)
         self._push()
 
     async def head(self, due: float) -> Head:
@@ -171,8 +180,11 @@ class Connection(asyncio.Protocol):
 
     def _push(self) -> None:
         """Write what is left of the request, as long as the broker keeps up."""
-        while self._unsent and not self._full and self._transport is not None and not self._transport.is_closing():
-            piece, self._unsent = self._unsent[:PIECE], self._unsent[PIECE:] or _NOTHING
+        while self._left and not self._full and self._transport is not None and not self._transport.is_closing():
+            piece = next(self._unsent)
+            self._left -= len(piece)
+            if not self._left:
+                self._unsent = iter(())  # it holds all of the body
             self._transport.write(piece)
 
     def _take(self, data: bytes) -> None:
@@ -208,7 +220,7 @@ class Connection(asyncio.Protocol):
         """Another request may follow."""
         assert self._head is not None
         self._cancel_timers()
-        if self._head.headers.get("connection", "").lower() == "close" or self._error is not None or self._unsent:
+        if self._head.headers.get("connection", "").lower() == "close" or self._error is not None or self._left:
             self.abort()  # of what was not sent the broker would make the next request
             return
         self._busy = False

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from byenatos_sdk.driver import Driver, Model
 from byenatos_sdk.formats.capabilities import Capabilities
 from byenatos_sdk.formats.contract import EmbeddingFormat, Format, ModelListFormat, TokenCountFormat, offers
+from byenatos_sdk.formats.uploads import held_back
 from byenatos_sdk.http.schema import SchemaCheck, added, check_of
 from byenatos_sdk.http.settings import HTTPSettings, capabilities_of, settings_of
 from byenatos_sdk.http.vendor import Vendor
@@ -110,11 +111,12 @@ class HTTPDriver(Driver):
         return replace(request, model=self.vendor_model, extra=extra, sampling=sampling)
 
     async def _answer(self, request: InferenceRequest, due: float) -> AsyncGenerator[str | Delta, None]:
-        encoded = self.spoken.encode_request(
-            request, stream=self.options.stream, strict=request.strict, capabilities=self.capabilities
-        )
-        opened = await self.vendor.open(encoded, self.spoken, due)
-        del encoded  # nothing of it is sent again: images would be held as long as the answer takes
+        with held_back() as held:
+            encoded = self.spoken.encode_request(
+                request, stream=self.options.stream, strict=request.strict, capabilities=self.capabilities
+            )
+        opened = await self.vendor.open(encoded, self.spoken, due, held)
+        del encoded, held  # nothing of it is sent again: images would be held as long as the answer takes
         try:
             for delta in opened.first:
                 yield delta
@@ -172,6 +174,8 @@ class HTTPDriver(Driver):
             found = spoken.decode_embedding_response(await self.vendor.fetch(wire, spoken))
             if len(found.vectors) != len(part.inputs):
                 raise UpstreamFailed(f"expected {len(part.inputs)} vectors, found {len(found.vectors)}")
+            if not all(found.vectors):
+                raise UpstreamFailed("expected numbers in every vector, found one without any")
             vectors += found.vectors
             usage = found.usage if usage is None else added(usage, found.usage)
         return EmbeddingResponse(tuple(vectors), self.vendor_model, usage or Usage())

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from byenatos_sdk.formats.contract import Format
 from byenatos_sdk.formats.failures import body_of
+from byenatos_sdk.formats.uploads import HeldBack
 from byenatos_sdk.formats.wire import MAX_BODY, Encoded, WireRequest, WireResponse
 from byenatos_sdk.http.answer import Answer, Shape
 from byenatos_sdk.http.connection import Connection
@@ -110,8 +111,8 @@ class Vendor:
                 self._went_well()
                 return answer
 
-    async def open(self, encoded: Encoded, format: Format, due: float) -> Opened:
-        """Send a request and return its answer as soon as it has begun.
+    async def open(self, encoded: Encoded, format: Format, due: float, held: HeldBack | None = None) -> Opened:
+        """Send a request and return its answer as soon as it has begun. ``held``: what was held back of it.
 
         Raises:
             ByenatosError: what the vendor or the broker says instead.
@@ -119,7 +120,7 @@ class Vendor:
         retries = Retries(self._settings.attempts, self._settings.most_wait_s, due)
         while True:
             try:
-                opened = await self._try(encoded, format, due)
+                opened = await self._try(encoded, format, due, held)
             except ByenatosError as error:
                 await self._again(retries, error)
             else:
@@ -128,8 +129,8 @@ class Vendor:
 
     # ---- one try -----------------------------------------------------------------------------------------------
 
-    async def _try(self, encoded: Encoded, format: Format, due: float) -> Opened:
-        connection = await self._send(encoded.wire, due)
+    async def _try(self, encoded: Encoded, format: Format, due: float, held: HeldBack | None) -> Opened:
+        connection = await self._send(encoded.wire, due, held)
         try:
             head = await self._head(connection, format, min(due, self._loop.time() + self._settings.first_s))
             shape = Shape(encoded)
@@ -146,9 +147,10 @@ class Vendor:
             connection.drop()
             raise
 
-    async def _send(self, wire: WireRequest, due: float) -> Connection:
+    async def _send(self, wire: WireRequest, due: float, held: HeldBack | None = None) -> Connection:
         """Send a request on a connection of the pool."""
-        head = self._request_head(wire)
+        body = wire.body if held is None else held.body(wire.body)
+        head = self._request_head(wire, len(body))
         self.requests += 1
         try:
             connection = await self._pool.get(min(due, self._loop.time() + self._settings.connect_s))
@@ -156,7 +158,7 @@ class Vendor:
             raise Unavailable(f"no connection to the broker is free within {self._settings.connect_s:g} s") from None
         except OSError as error:
             raise Unavailable(f"the broker cannot be reached: {error.strerror or error}") from None
-        connection.send(head, wire.body)
+        connection.send(head, body)
         return connection
 
     async def _head(self, connection: Connection, format: Format, due: float) -> Head:
@@ -197,14 +199,14 @@ class Vendor:
             raise UpstreamFailed(f"the connection broke in the middle of the answer: {error}") from None
         return b"".join(pieces)
 
-    def _request_head(self, wire: WireRequest) -> bytes:
+    def _request_head(self, wire: WireRequest, size: int) -> bytes:
         headers = self._headers
         if wire.headers or wire.body:
             headers = {**headers, **wire.headers}
         if wire.body:
             headers.setdefault("content-type", "application/json")
         if wire.body or wire.method == "POST":
-            headers = {**headers, "content-length": str(len(wire.body))}
+            headers = {**headers, "content-length": str(size)}
         path = wire.path if wire.path.startswith("/") else f"/{wire.path}"
         lines = [
             f"{wire.method} {self._prefix}{path} HTTP/1.1",

@@ -49,6 +49,7 @@ __all__ = [
     "error_code",
     "finish_of",
     "load",
+    "load_all",
     "pieces",
     "request_of",
     "response_of",
@@ -93,6 +94,11 @@ def _all(vendor: str) -> tuple[Case, ...]:
 def load(vendor: str, *kinds: str) -> list[Case]:
     """Return the cases in ``cases/<vendor>.json``, of these kinds only if any are named."""
     return [case for case in _all(vendor) if not kinds or case.kind in kinds]
+
+
+def load_all(vendor: str, *kinds: str) -> list[Case]:
+    """Return a vendor's cases, those that were given and our own (``cases/<vendor>_own.json``)."""
+    return load(vendor, *kinds) + (load(f"{vendor}_own", *kinds) if (_FOLDER / f"{vendor}_own.json").exists() else [])
 
 
 # ---- wire forms ------------------------------------------------------------------------------------------------

@@ -79,6 +79,7 @@ def test_strict_refuses_instead_and_names_the_parameter():
         ("anthropic_messages", 1.5, 1.0),
         ("openai_chat", 2.5, 2.0),
         ("dashscope", 2.0, 1.99),
+        ("dashscope", 2, 1.99),
         ("huggingface_tgi", -1.0, 0.01),
     ],
 )
@@ -92,6 +93,16 @@ def test_a_value_out_of_range_is_clamped_and_told(to, given, taken):
 def test_a_value_that_is_said_by_leaving_it_out_is_no_loss():
     result = adapted("huggingface_tgi", sampling=Sampling(temperature=0, top_p=1.0))
     assert (result.request.sampling, result.losses) == (Sampling(temperature=0, top_p=1.0), ())
+
+
+def test_a_top_k_that_is_off_is_not_clamped_to_the_one_likeliest_token():
+    result = adapted("gemini", sampling=Sampling(top_k=0))
+    assert (result.request.sampling.top_k, lost(result)) == (None, [("top_k", "dropped")])
+
+
+def test_many_biases_out_of_range_are_one_loss():
+    result = adapted("openai_chat", sampling=Sampling(logit_bias={1: 200, 2: -150, 3: 5}))
+    assert (result.request.sampling.logit_bias, lost(result)) == ({1: 100, 2: -100, 3: 5}, [("logit_bias", "clamped")])
 
 
 def test_whole_numbers_stay_whole():

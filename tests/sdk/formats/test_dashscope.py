@@ -533,6 +533,7 @@ def test_a_request_for_embeddings_survives_both_ways():
         (b'{"code": "DataInspectionFailed", "message": "x"}', 200, ContentFiltered),
         (b"<html>", 200, UpstreamFailed),
         (b'{"output": {"embeddings": [{"embedding": ["x"]}]}}', 200, UpstreamFailed),
+        (b'{"output": {"embeddings": [{"sparse_embedding": [{"index": 1, "value": 0.5}]}]}}', 200, UpstreamFailed),
     ],
 )
 def test_vectors_that_are_none_are_refused(body, status, error):

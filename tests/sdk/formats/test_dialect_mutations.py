@@ -24,7 +24,7 @@ FORMATS = {
 
 
 def _cases(*kinds):
-    found = [(speaker, case) for vendor, speaker in FORMATS.items() for case in cases.load(vendor, *kinds)]
+    found = [(speaker, case) for vendor, speaker in FORMATS.items() for case in cases.load_all(vendor, *kinds)]
     return st.sampled_from(found)
 
 

@@ -1,7 +1,7 @@
 import base64
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from byenatos_sdk.formats.media import data_url, from_base64, media_type_of, parse_data_url, to_base64
@@ -9,6 +9,7 @@ from byenatos_sdk.protocol.errors import InvalidRequest
 
 
 @given(st.binary(max_size=40))
+@settings(deadline=None)
 def test_base64_is_read_in_both_alphabets_with_and_without_padding(data):
     for text in (to_base64(data), base64.urlsafe_b64encode(data).decode()):
         assert from_base64(text, "x") == data
@@ -17,6 +18,7 @@ def test_base64_is_read_in_both_alphabets_with_and_without_padding(data):
 
 
 @given(st.binary(max_size=40), st.sampled_from(["image/png", "image/svg+xml", "audio/x-wav"]))
+@settings(deadline=None)
 def test_a_data_address_is_read_as_it_was_written(data, media_type):
     assert parse_data_url(data_url(media_type, data), "x") == (media_type, data)
 

@@ -276,6 +276,11 @@ def test_embeddings_go_in_as_many_requests_as_it_takes(broker, run):
         broker.queue(vectors(1.0))
         with pytest.raises(UpstreamFailed, match="expected 2 vectors, found 1"):
             await driver.embed(EmbeddingRequest(("a", "b")))
+
+        empty = b'{"data": [{"index": 0, "embedding": []}], "model": "e"}'
+        broker.queue(answered("application/json", empty))
+        with pytest.raises(UpstreamFailed, match="expected numbers in every vector"):
+            await driver.embed(EmbeddingRequest(("a",)))
         await driver.stop()
 
     run(main())

@@ -63,8 +63,8 @@ def decode_embedding_response(wire: WireResponse) -> EmbeddingResponse:
         for at, one in enumerate(body.need_inner("output").objects("embeddings")):
             index = one.whole("text_index")
             numbers = one.items("embedding")
-            if not all(isinstance(number, int | float) for number in numbers):
-                raise one.wrong("embedding", "a list of numbers")
+            if not numbers or not all(isinstance(number, int | float) for number in numbers):
+                raise one.wrong("embedding", "a list of numbers (of a sparse vector alone there is none)")
             vectors[at if index is None else index] = tuple(float(number) for number in numbers)
     except InvalidRequest as error:
         raise UpstreamFailed(f"answer: {error.message}", vendor_status=wire.status) from None

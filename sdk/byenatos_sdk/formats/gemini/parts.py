@@ -233,7 +233,7 @@ def answer_deltas(raw: bytes, position: int, response_id: str) -> Iterable[Delta
     signature, source, redacted = signed(part.thought_signature)
     call = part.function_call
     if call is not None:
-        arguments = arguments_text(bytes(call.args) or b"{}")
+        arguments = arguments_text(b"{}" if bytes(call.args) in (b"", b"null") else bytes(call.args))
         yield ToolCallDelta(_call_id(call, position, response_id), call.name, arguments, signature)
     elif part.text is not None and part.thought:
         if part.text or signature is not None:

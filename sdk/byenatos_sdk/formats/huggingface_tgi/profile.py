@@ -28,7 +28,8 @@ _CHAT_NAMES = {"max_tokens": "max_tokens", "logprobs": "top_logprobs"}
 def as_chat(body: dict[str, Any]) -> dict[str, Any]:
     """Put an answer of ``/generate``, or an event of its stream, into OpenAI's form; another body stays as it is.
 
-    Tokens of control (``special``) are no text. The last event repeats the whole text: that is not read again.
+    Tokens of control (``special``) are no text. The last event repeats the whole text: that is not read again, but
+    says that this was the last where nobody asked for details.
     """
     token, details = body.get("token"), body.get("details")
     if not isinstance(token, dict) and not isinstance(body.get("generated_text"), str):
@@ -41,7 +42,8 @@ def as_chat(body: dict[str, Any]) -> dict[str, Any]:
         tokens, tops = [token], [body.get("top_tokens")]
     if isinstance(tops, list) and any(tops):
         choice["logprobs"] = {"content": _logprobs(tokens, tops)}
-    choice["finish_reason"] = details.get("finish_reason")
+    ended = "stop" if isinstance(token, dict) and isinstance(body.get("generated_text"), str) else None
+    choice["finish_reason"] = details.get("finish_reason") or ended
     usage = {"prompt_tokens": details.get("input_length"), "completion_tokens": details.get("generated_tokens")}
     prefill = details.get("prefill")
     if isinstance(prefill, list) and prefill:
