@@ -1,4 +1,4 @@
-"""What is asked of a model beside an answer: vectors, how many tokens a request has, what its vendor offers.
+"""What is asked of a model beside an answer: vectors, tokens and how many a request has, what its vendor offers.
 
 The way is that of a request: a slot or a model leads to a unit, and the driver's instance is asked. What is asked and
 what comes back are passed on unread; only whom it is for, and for how long, is looked at.
@@ -18,7 +18,13 @@ from byenatos_sdk.protocol.messages import Value
 
 __all__ = ["INQUIRIES", "Inquiries"]
 
-INQUIRIES = {"embed": "embed", "count_tokens": "count_tokens", "vendor_models": "models"}
+INQUIRIES = {
+    "embed": "embed",
+    "count_tokens": "count_tokens",
+    "tokenize": "tokenize",
+    "detokenize": "detokenize",
+    "vendor_models": "models",
+}
 """The control methods that a driver answers, and what they are called there."""
 
 DEFAULT_TIMEOUT_S = 600.0

@@ -18,6 +18,7 @@ from byenatos_sdk.protocol.control import ProbeResult
 from byenatos_sdk.protocol.errors import InvalidRequest, Unavailable
 from byenatos_sdk.protocol.messages import (
     Delta,
+    DetokenizeRequest,
     EmbeddingRequest,
     EmbeddingResponse,
     Failure,
@@ -27,6 +28,8 @@ from byenatos_sdk.protocol.messages import (
     ModelSpecification,
     TextDelta,
     TokenCount,
+    TokenizeRequest,
+    Tokens,
     Usage,
 )
 from llamacpp_probe import probe_file, read_model
@@ -118,6 +121,14 @@ class LlamaCpp(LlamaWarmState, Driver):
     async def count_tokens(self, request: InferenceRequest) -> TokenCount:
         """Count the tokens of the prompt that the model's chat template makes of a request."""
         return TokenCount(await asyncio.to_thread(self._running().count_tokens, request))
+
+    async def tokenize(self, request: TokenizeRequest) -> Tokens:
+        """Split a text into the model's tokens."""
+        return await asyncio.to_thread(self._running().tokenize, request)
+
+    async def detokenize(self, request: DetokenizeRequest) -> Tokens:
+        """Say what tokens stand for."""
+        return await asyncio.to_thread(self._running().detokenize, request)
 
     def _running(self) -> "Engine":
         if self._engine is None:

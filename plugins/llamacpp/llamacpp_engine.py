@@ -31,7 +31,7 @@ from concurrent.futures import Future
 
 from byenatos_sdk.driver import Call
 from byenatos_sdk.protocol.errors import Draining, Overloaded, Unavailable
-from byenatos_sdk.protocol.messages import InferenceRequest
+from byenatos_sdk.protocol.messages import DetokenizeRequest, InferenceRequest, TokenizeRequest, Tokens
 from llamacpp_abort import Abort
 from llamacpp_chat import ChatTemplate
 from llamacpp_embedding_job import EmbeddingJob
@@ -88,6 +88,17 @@ class Engine:
     def count_tokens(self, request: InferenceRequest) -> int:
         """Return how many tokens the prompt of ``request`` comes to; from any thread."""
         return count_tokens(request, self._model, self._template)
+
+    def tokenize(self, request: TokenizeRequest) -> Tokens:
+        """Split a text; from any thread."""
+        return self._spelled(self._model.split(request.text, special=request.special, begin=request.begin))
+
+    def detokenize(self, request: DetokenizeRequest) -> Tokens:
+        """Spell tokens; from any thread. Raises ``InvalidRequest`` for those that do not exist."""
+        return self._spelled(request.ids)
+
+    def _spelled(self, ids: Sequence[int]) -> Tokens:
+        return Tokens(tuple(ids), tuple(self._model.spell(ids)))
 
     def embed(self, texts: Sequence[str]) -> Future[object]:
         """Compute a vector for each of ``texts``, a batch between two steps; from any thread.

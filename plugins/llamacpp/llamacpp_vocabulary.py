@@ -1,13 +1,16 @@
 """The vocabulary of a loaded model: text to tokens and back, over llama.cpp's C interface."""
 
 import ctypes
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from byenatos_sdk.protocol.errors import InvalidRequest
 from llamacpp_library import llama
 
 __all__ = ["Vocabulary"]
+
+_PIECE = 256
+"""Bytes of most tokens; there may be longer ones."""
 
 
 class Vocabulary:
@@ -17,7 +20,7 @@ class Vocabulary:
         self._model = weights
         self.vocab: Any = llama.llama_model_get_vocab(weights)
         self.vocabulary = llama.llama_vocab_n_tokens(self.vocab)
-        self._buffer = ctypes.create_string_buffer(256)
+        self._buffer = ctypes.create_string_buffer(_PIECE)
 
     @property
     def chat_template(self) -> str:
@@ -47,6 +50,23 @@ class Vocabulary:
         if llama.llama_vocab_get_add_bos(self.vocab) and tokens[:1] != [bos]:
             tokens.insert(0, bos)
         return tokens
+
+    def split(self, text: str, *, special: bool, begin: bool) -> list[int]:
+        """Return the tokens of ``text`` as it stands; with ``begin`` behind a BOS, if the model wants one.
+
+        The names of control tokens in it stand for these if they are ``special``.
+        """
+        tokens = self._split(text.encode(errors="replace"), special=special)
+        wanted = begin and llama.llama_vocab_get_add_bos(self.vocab)
+        return [llama.llama_vocab_bos(self.vocab), *tokens] if wanted else tokens
+
+    def spell(self, tokens: Sequence[int]) -> list[bytes]:
+        """Return what each of ``tokens`` stands for, control tokens by their names; raises ``InvalidRequest``."""
+        for token in tokens:
+            if not 0 <= token < self.vocabulary:
+                raise InvalidRequest(f"expected tokens from 0 to {self.vocabulary - 1}, found {token}")
+        buffer = ctypes.create_string_buffer(_PIECE)  # not the engine's, whose thread this need not be
+        return [self._piece(token, special=True, buffer=buffer) for token in tokens]
 
     def tokens_of(self, text: str) -> list[int]:
         """Return tokens that stand for exactly the bytes of ``text``, none of them special.
@@ -95,9 +115,11 @@ class Vocabulary:
     def _token_text(self, token: int) -> str:
         return self._piece(token, special=True).decode(errors="replace") if token >= 0 else ""
 
-    def _piece(self, token: int, *, special: bool) -> bytes:
-        length = llama.llama_token_to_piece(self.vocab, token, self._buffer, len(self._buffer), 0, special)
+    def _piece(self, token: int, *, special: bool, buffer: Any = None) -> bytes:
+        if buffer is None:
+            buffer = self._buffer
+        length = llama.llama_token_to_piece(self.vocab, token, buffer, len(buffer), 0, special)
         if length < 0:
-            self._buffer = ctypes.create_string_buffer(-length)
-            length = llama.llama_token_to_piece(self.vocab, token, self._buffer, -length, 0, special)
-        return self._buffer.raw[:length]
+            buffer = ctypes.create_string_buffer(-length)
+            length = llama.llama_token_to_piece(self.vocab, token, buffer, -length, 0, special)
+        return bytes(buffer.raw[:length])

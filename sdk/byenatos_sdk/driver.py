@@ -24,12 +24,15 @@ from byenatos_sdk.protocol.control import ProbeResult
 from byenatos_sdk.protocol.errors import Unsupported
 from byenatos_sdk.protocol.messages import (
     Delta,
+    DetokenizeRequest,
     EmbeddingRequest,
     EmbeddingResponse,
     InferenceRequest,
     ModelHealthStatus,
     ModelSpecification,
     TokenCount,
+    TokenizeRequest,
+    Tokens,
 )
 
 __all__ = ["Call", "Driver", "Model"]
@@ -170,6 +173,23 @@ class Driver(ABC):
             Unsupported: it cannot be said without asking for the answer.
         """
         raise Unsupported(f"{type(self).__name__} counts no tokens; name a model whose driver does")
+
+    async def tokenize(self, request: TokenizeRequest) -> Tokens:
+        """Split a text into the model's tokens.
+
+        Raises:
+            Unsupported: the driver does not know them.
+        """
+        raise Unsupported(f"{type(self).__name__} does not know its model's tokens; name a model whose driver does")
+
+    async def detokenize(self, request: DetokenizeRequest) -> Tokens:
+        """Say what the model's tokens stand for.
+
+        Raises:
+            Unsupported: the driver does not know them.
+            InvalidRequest: there is no such token.
+        """
+        raise Unsupported(f"{type(self).__name__} does not know its model's tokens; name a model whose driver does")
 
     async def models(self) -> list[ModelSpecification]:
         """List the models that the vendor offers, by the vendor's own names.

@@ -17,7 +17,14 @@ from byenatos_sdk.protocol.errors import (
     Unsupported,
 )
 from byenatos_sdk.protocol.frames import MAX_REPLY, Reply, encode
-from byenatos_sdk.protocol.messages import EmbeddingRequest, Failure, InferenceRequest, user
+from byenatos_sdk.protocol.messages import (
+    DetokenizeRequest,
+    EmbeddingRequest,
+    Failure,
+    InferenceRequest,
+    TokenizeRequest,
+    user,
+)
 
 
 @pytest.fixture
@@ -58,6 +65,19 @@ async def test_an_inquiry_goes_to_the_slots_driver_and_the_answer_comes_back_unr
         assert one.driver.calls[-1][1:] == ("models", b"")
         one.driver.tell(one.driver.calls[-1][0], Reply(b"list"))
         assert await task == b"list"
+
+
+@pytest.mark.parametrize(
+    ("method", "order"),
+    [("tokenize", TokenizeRequest("a text", "main")), ("detokenize", DetokenizeRequest((1, 2), "main"))],
+)
+async def test_tokens_are_asked_of_the_driver(asking, method, order):
+    async with asking as one:
+        task = await one.begin(method, order)
+        number, called, body = one.driver.calls[-1]
+        assert (called, body) == (method, encode(order))
+        one.driver.tell(number, Reply(b"tokens"))
+        assert await task == b"tokens"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The kernel's own API over HTTP, its document, its metrics, and what Hugging Face's and llama.cpp's servers have."""
 
 import asyncio
+import itertools
 import json
 import re
 from contextlib import asynccontextmanager
@@ -409,7 +410,7 @@ async def test_llama_cpp_s_completions_and_state_are_read_by_its_own_format(kern
         assert [model.id for model in info[0]] == ["default"]
 
 
-async def test_tokens_are_refused_in_the_words_of_the_server_that_was_meant(kernel):
+async def test_tokens_that_a_driver_does_not_know_are_refused_in_the_words_of_the_server_that_was_meant(kernel):
     async with speaking(kernel) as http:
         for path, body in (("/tokenize", {"content": "x"}), ("/detokenize", {"tokens": [1]})):
             answer = await http.post(path, json=body)
@@ -445,6 +446,23 @@ async def test_a_real_model_is_continued_and_described_in_both_servers_ways(star
         assert generated["details"]["generated_tokens"] == 6
         assert generated["details"]["finish_reason"] == "length"
         asked = {"prompt": prompt, "n_predict": 6, "temperature": 0}
+        split = (await http.post("/tokenize", json={"content": prompt})).json()["tokens"]
+        assert 4 <= len(split) <= 8
+        assert (await http.post("/detokenize", json={"tokens": split})).json() == {"content": prompt}
+        pieces = (await http.post("/tokenize", json={"content": "Straße 😀", "with_pieces": True})).json()["tokens"]
+        said = b"".join(
+            one["piece"].encode() if isinstance(one["piece"], str) else bytes(one["piece"]) for one in pieces
+        )
+        assert said.decode() == "Straße 😀"
+        placed = (await http.post("/tokenize", json={"inputs": "Straße 😀!"})).json()
+        assert [placed[0]["start"], placed[-1]["start"], placed[-1]["stop"]] == [0, 8, 9]
+        assert all(one["stop"] == other["start"] for one, other in itertools.pairwise(placed))
+        special = {"content": "<|im_end|>"}
+        assert len((await http.post("/tokenize", json=special)).json()["tokens"]) == 1
+        assert len((await http.post("/tokenize", json=special | {"parse_special": False})).json()["tokens"]) > 1
+        wrong = await http.post("/detokenize", json={"tokens": [-1]})
+        assert (wrong.status_code, "found -1" in wrong.text) == (400, True)
+        assert (await http.post("/tokenize", json={"content": 7})).status_code == 400
         completed = (await http.post("/completion", json=asked)).json()
         assert "Paris" in completed["content"]
         assert completed["stop_type"] == "limit"

@@ -1,13 +1,18 @@
 """llama.cpp's server: its own completions, its counts and its state; its chats are OpenAI's.
 
 What it shares with Hugging Face's TGI is told apart by the body: ``/tokenize`` is asked about ``inputs`` there and
-``content`` here. The kernel's drivers count tokens and do not show them, so that both are refused with what to do
-instead. ``/health`` looks the same in both.
+``content`` here. Tokens are known by drivers of local models only; the others refuse. ``/health`` looks the same in
+both.
 """
 
+from typing import Annotated, Any
+
+import msgspec
+
 from byenatos_sdk.formats import huggingface_tgi, llamacpp_server
-from byenatos_sdk.formats.wire import read_object
+from byenatos_sdk.formats.wire import read_as, read_object
 from byenatos_sdk.protocol.errors import NotFound, Unavailable, Unsupported
+from byenatos_sdk.protocol.messages import Tokens
 from http_front.exchange import Request, Response, json_response, of_wire
 from http_front.huggingface import main_model
 from http_front.metrics import is_ready
@@ -18,7 +23,33 @@ __all__ = ["LlamaCpp"]
 
 BUILD = "byenatos"
 """What stands where a server of llama.cpp's names its build."""
-_COUNTED = "tokens are not shown here; /v1/chat/completions/input_tokens counts them"
+
+
+class _Tokenize(msgspec.Struct, frozen=True):
+    """What llama.cpp's server is asked; ``model`` is a slot or a model here."""
+
+    content: str
+    add_special: bool = False
+    parse_special: bool = True
+    with_pieces: bool = False
+    model: str = ""
+
+
+class _Detokenize(msgspec.Struct, frozen=True):
+    tokens: Annotated[tuple[int, ...], msgspec.Meta(max_length=1 << 20)]
+    model: str = ""
+
+
+class _Inputs(msgspec.Struct, frozen=True):
+    """What text-generation-inference is asked."""
+
+    inputs: str
+    add_special_tokens: bool = True
+
+
+_tokenize = msgspec.json.Decoder(_Tokenize)
+_detokenize = msgspec.json.Decoder(_Detokenize)
+_inputs = msgspec.json.Decoder(_Inputs)
 
 
 class LlamaCpp:
@@ -62,14 +93,67 @@ class LlamaCpp:
         return of_wire(llamacpp_server.encode_slots([(listed[slot.name], slot.streams) for slot in slots]))
 
     async def _tokenize(self, request: Request) -> Response:
-        if "inputs" in read_object(request.body):
-            return of_wire(huggingface_tgi.encode_error(Unsupported(f"tokenize: {_COUNTED}")))
-        return _unsupported(f"tokenize: {_COUNTED}")
+        generation = "inputs" in read_object(request.body)
+        try:
+            return await (self._split_inputs(request) if generation else self._split_content(request))
+        except Unsupported as error:
+            return of_wire(huggingface_tgi.encode_error(error)) if generation else _unsupported(error)
 
-    async def _detokenize(self, _: Request) -> Response:
-        return _unsupported("detokenize: ids of tokens are not read here; send texts")
+    async def _split_inputs(self, request: Request) -> Response:
+        asked = read_as(_inputs, request.body)
+        model = _model(request, "")
+        found = await self._verbs.kernel.tokenize(asked.inputs, model=model, begin=asked.add_special_tokens)
+        return json_response(_with_places(found, asked.inputs))
+
+    async def _split_content(self, request: Request) -> Response:
+        asked = read_as(_tokenize, request.body)
+        found = await self._verbs.kernel.tokenize(
+            asked.content, model=_model(request, asked.model), special=asked.parse_special, begin=asked.add_special
+        )
+        if not asked.with_pieces:
+            return json_response({"tokens": found.ids})
+        pieces = [{"id": one, "piece": _piece(piece)} for one, piece in zip(found.ids, found.pieces, strict=True)]
+        return json_response({"tokens": pieces})
+
+    async def _detokenize(self, request: Request) -> Response:
+        asked = read_as(_detokenize, request.body)
+        try:
+            found = await self._verbs.kernel.detokenize(asked.tokens, model=_model(request, asked.model))
+        except Unsupported as error:
+            return _unsupported(error)
+        return json_response({"content": found.text})
 
 
-def _unsupported(message: str) -> Response:
-    """Refuse what the server has and the kernel has not, as a server that was started without it does."""
-    return json_response({"error": {"code": 501, "message": message, "type": "not_supported_error"}}, 501)
+def _unsupported(error: Unsupported) -> Response:
+    """Refuse what the server has and the model's driver has not, as a server that was started without it does."""
+    return json_response({"error": {"code": 501, "message": error.message, "type": "not_supported_error"}}, 501)
+
+
+def _model(request: Request, named: str) -> str:
+    return request.check_model(request.headers.get("x-byenatos-slot") or named or "default")
+
+
+def _piece(piece: bytes) -> str | list[int]:
+    """A piece as llama.cpp's server says it: a text or, where it is a part of a character, its bytes."""
+    try:
+        return piece.decode()
+    except UnicodeDecodeError:
+        return list(piece)
+
+
+def _with_places(found: Tokens, text: str) -> list[dict[str, Any]]:
+    """Tokens as text-generation-inference says them: with where each stands in the text, in characters.
+
+    What a model puts before a text, such as a token for its beginning or a space, is not in it.
+    """
+    data = text.encode(errors="replace")
+    at = place = 0
+    said: list[dict[str, Any]] = []
+    for number, piece in zip(found.ids, found.pieces, strict=True):
+        here = piece if data.startswith(piece, at) else piece.removeprefix(b" ")
+        size = len(here) if data.startswith(here, at) else 0
+        begun = place
+        place += sum(byte & 0xC0 != 0x80 for byte in data[at : at + size])
+        at += size
+        said.append({"id": number, "text": piece.decode("utf-8", "replace"), "start": begun, "stop": place})
+    return said

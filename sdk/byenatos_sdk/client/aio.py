@@ -47,6 +47,7 @@ from byenatos_sdk.protocol.control import (
 )
 from byenatos_sdk.protocol.errors import Unavailable
 from byenatos_sdk.protocol.messages import (
+    DetokenizeRequest,
     EmbeddingResponse,
     InferenceResponse,
     Message,
@@ -57,6 +58,8 @@ from byenatos_sdk.protocol.messages import (
     SwapRequest,
     SwapStrategy,
     TokenCount,
+    TokenizeRequest,
+    Tokens,
 )
 
 __all__ = ["AsyncClient", "AsyncSession"]
@@ -201,6 +204,31 @@ class AsyncClient:
             Unsupported: the model's driver cannot count.
         """
         return await self._call("count_tokens", build_request(prompt, options), TokenCount)
+
+    async def tokenize(
+        self,
+        text: str,
+        *,
+        model: str = "default",
+        special: bool = True,
+        begin: bool = False,
+        timeout_s: float | None = None,
+    ) -> Tokens:
+        """Split a text into the tokens of ``model``, a slot or a model; see ``TokenizeRequest``.
+
+        Raises:
+            Unsupported: the model's driver does not know them.
+        """
+        return await self._call("tokenize", TokenizeRequest(text, model, special, begin, timeout_s), Tokens)
+
+    async def detokenize(self, ids: Sequence[int], *, model: str = "default", timeout_s: float | None = None) -> Tokens:
+        """Say what tokens of ``model``, a slot or a model, stand for: the ``text`` of what is returned.
+
+        Raises:
+            InvalidRequest: there is no such token.
+            Unsupported: the model's driver does not know them.
+        """
+        return await self._call("detokenize", DetokenizeRequest(tuple(ids), model, timeout_s), Tokens)
 
     # ---- control -----------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, TypeAlias
 from msgspec import Struct
 
 from byenatos_sdk.protocol.messages import (
+    DetokenizeRequest,
     EmbeddingRequest,
     EmbeddingResponse,
     InferenceRequest,
@@ -23,6 +24,8 @@ from byenatos_sdk.protocol.messages import (
     SwapRequest,
     SwapStrategy,
     TokenCount,
+    TokenizeRequest,
+    Tokens,
     Value,
 )
 
@@ -477,6 +480,8 @@ METHODS: Final[dict[str, tuple[type[Struct], Any]]] = {
     "session_keep": (KeepOrder, Empty),
     "embed": (EmbeddingRequest, EmbeddingResponse),
     "count_tokens": (InferenceRequest, TokenCount),
+    "tokenize": (TokenizeRequest, Tokens),
+    "detokenize": (DetokenizeRequest, Tokens),
     "vendor_models": (Named, list[ModelSpecification]),
     "refresh_models": (RefreshRequest, list[ListRefreshed]),
     "session_move": (MoveOrder, SessionMove),
@@ -534,6 +539,8 @@ DRIVER_METHODS: Final[dict[str, tuple[type[Struct], Any]]] = {
     "health": (Empty, ModelHealthStatus),
     "embed": (EmbeddingRequest, EmbeddingResponse),
     "count_tokens": (InferenceRequest, TokenCount),
+    "tokenize": (TokenizeRequest, Tokens),
+    "detokenize": (DetokenizeRequest, Tokens),
     "models": (Empty, list[ModelSpecification]),
 }
 """Every method of a driver that the kernel calls, with the type of its parameters and of its result."""

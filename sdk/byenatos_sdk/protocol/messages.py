@@ -15,6 +15,7 @@ __all__ = [
     "MOST_SESSION_MOVES",
     "Audio",
     "Delta",
+    "DetokenizeRequest",
     "Effort",
     "EmbeddingRequest",
     "EmbeddingResponse",
@@ -49,6 +50,8 @@ __all__ = [
     "TextDelta",
     "TokenCount",
     "TokenLogprob",
+    "TokenizeRequest",
+    "Tokens",
     "Tool",
     "ToolCall",
     "ToolCallDelta",
@@ -403,6 +406,40 @@ class TokenCount(Value, frozen=True):
 
     input_tokens: int
     model: str = ""
+
+
+class TokenizeRequest(Value, frozen=True, omit_defaults=True):
+    """Split a ``text`` into the tokens of ``model``, a slot or a model.
+
+    ``special``: the names of special tokens in it stand for these. ``begin``: put before it what the model wants at the
+    beginning of a text.
+    """
+
+    text: str
+    model: str = "default"
+    special: bool = True
+    begin: bool = False
+    timeout_s: float | None = None
+
+
+class DetokenizeRequest(Value, frozen=True, omit_defaults=True):
+    """Join tokens of ``model``, a slot or a model, to a text."""
+
+    ids: tuple[int, ...]
+    model: str = "default"
+    timeout_s: float | None = None
+
+
+class Tokens(Value, frozen=True):
+    """Tokens by their number in the vocabulary, and the bytes that each stands for: together they are ``text``."""
+
+    ids: tuple[int, ...]
+    pieces: tuple[bytes, ...]
+
+    @property
+    def text(self) -> str:
+        """What they say; bytes that are no UTF-8 are replaced."""
+        return b"".join(self.pieces).decode("utf-8", "replace")
 
 
 class InferenceResponse(Value, frozen=True):

@@ -57,6 +57,9 @@ VALUES = [
     messages.EmbeddingRequest(("a", "b"), "embedder", 256, {"truncate": True}),
     messages.EmbeddingResponse(((0.5, -0.25),), "embedder", messages.Usage(3, 0)),
     messages.TokenCount(12, "m"),
+    messages.TokenizeRequest("Hello", "m", special=False, begin=True, timeout_s=2.5),
+    messages.DetokenizeRequest((1, 70_000), "m", 2.5),
+    messages.Tokens((1, 70_000), (b"<s>", b"\xf0\x9f")),
     messages.Sampling(0.7, 0.9, 40, 0.05, 128, ("\n",), 42, 0.1, 0.2, 1.1, {5: -1.5}, 3),
     messages.InferenceRequest(
         (MESSAGE, messages.assistant("Half an")),
