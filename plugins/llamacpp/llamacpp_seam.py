@@ -6,9 +6,13 @@ with the constraint that they reproduce the text that is there: the likeliest to
 beginning. If the word was whole, that is the token that was there, and nothing has changed but one step more; if it was
 cut, it is ``" France"``, of which ``"ance"`` is new. Text that is there is never changed and never sent twice.
 
+That one step more is mostly saved: what was taken back is computed along with what comes before it, as a guess, and the
+choices are made one after the other from its logits for as long as they agree with it.
+
 The choice is always the likeliest: the seam is no place for chance, and an answer that was greedy so far stays so.
 """
 
+from collections.abc import Sequence
 from typing import Self
 
 from llamacpp_model import LlamaModel
@@ -20,12 +24,16 @@ MAX_TOKENS = 8
 
 
 class Seam:
-    """The end of a partial answer, to be reproduced. ``left`` is what is still missing; ``tokens`` come before it."""
+    """The end of a partial answer, to be reproduced. ``left`` is what is still missing; ``tokens`` come before it.
 
-    def __init__(self, model: LlamaModel, tokens: list[int], left: bytes) -> None:
+    ``guess``: the tokens that it probably becomes.
+    """
+
+    def __init__(self, model: LlamaModel, tokens: list[int], left: bytes, guess: Sequence[int] = ()) -> None:
         self._model = model
         self.tokens = tokens
         self.left = left
+        self.guess = guess
 
     @classmethod
     def behind(cls, model: LlamaModel, whole: list[int]) -> Self:
@@ -40,7 +48,7 @@ class Seam:
             tokens.pop()
             if not _continues_a_word(piece):
                 break
-        return cls(model, tokens, left)
+        return cls(model, tokens, left, whole[len(tokens) :])
 
     def choose(self, index: int) -> int:
         """Choose the next token from the logits at ``index``.

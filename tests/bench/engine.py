@@ -2,9 +2,9 @@
 
 The servers are llama.cpp's own and llama-cpp-python's (``pip install 'byenatos[bench]'``; left out, and said so, where
 that is not installed). Each side is a process with the model loaded, run in turns with the others: the driver is called
-as the runtime calls it, a server over HTTP on this machine, as its clients do. All generate greedily, to the same number
-of tokens, without an end. A chat's prompt is read anew each time. The figure for the long prompt is the longest gap
-between two tokens of chats that run while one arrives.
+as the runtime calls it, a server over HTTP on this machine, as its clients do. All generate greedily, to the same
+number of tokens, without an end. A chat's prompt is read anew each time. The figure for the long prompt is the longest
+gap between two tokens of chats that run while one arrives.
 """
 
 import importlib.util
