@@ -1,8 +1,8 @@
 """The engine: one thread, one context, all answers together, one step at a time.
 
 A step is up to two batches: first the next token of every running answer, then a piece of the prompt that has waited
-longest, with those of other short ones (``llamacpp_plan``). So a long prompt delays a running answer by one piece, never
-by its whole length, and whoever cancels is gone after a step (or in the middle of a long one, see ``llamacpp_abort``).
+longest, with those of short ones (``llamacpp_plan``). So a long prompt delays a running answer by one piece, never
+by its whole length, and whoever cancels is gone after a step (or amid a long one, see ``llamacpp_abort``).
 
 Room (``llamacpp_room``). If a step does not fit, the engine first forgets what finished conversations left behind (kept
 so that their next turn need not be read again), the oldest first; then it suspends the youngest running answer: its
