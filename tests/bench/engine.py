@@ -48,6 +48,7 @@ def measure(*, quick: bool) -> Section:
                     best[name, chats] = {
                         "rate": max(kept["rate"], found["rate"]),
                         "spread": min(kept["spread"], found["spread"]),
+                        "cpu": min(kept["cpu"], found["cpu"]),
                     }
         gap = sides[OURS].ask({"long": 1200 if quick else 6000})
     finally:
@@ -59,28 +60,29 @@ def measure(*, quick: bool) -> Section:
 def _section(best: dict[tuple[str, int], dict[str, float]], gap: dict[str, float], missing: list[str]) -> Section:
     rows: list[tuple[str | float, ...]] = []
     figures = []
+    others = {SERVER: "llama.cpp's server's", PYTHON: "llama_cpp.server's"}
     for chats in CHATS:
-        ours, server, python = best[OURS, chats], best[SERVER, chats], best.get((PYTHON, chats))
-        ratio = ours["rate"] / server["rate"]
-        row = (chats, ours["rate"], server["rate"], ratio, ours["spread"], server["spread"])
-        figures.append(
-            Figure(f"engine: tokens of {chats} chats, of llama.cpp's server's", ratio, "x", 1.0, at_most=False)
-        )
-        if python is None:
-            rows.append((*row, "-", "-", "-"))
-            continue
-        ratio = ours["rate"] / python["rate"]
-        rows.append((*row, python["rate"], ratio, python["spread"]))
-        if chats > 1:
-            figures.append(
-                Figure(f"engine: tokens of {chats} chats, of llama_cpp.server's", ratio, "x", 1.0, at_most=False)
-            )
+        row: tuple[str | float, ...] = (chats, *best[OURS, chats].values())
+        for name, whose in others.items():
+            other = best.get((name, chats))
+            if other is None:
+                row += ("-",) * 4
+                continue
+            ratio = best[OURS, chats]["rate"] / other["rate"]
+            row += (*other.values(), ratio)
+            if name == SERVER or chats > 1:
+                figures.append(Figure(f"engine: tokens of {chats} chats, of {whose}", ratio, "x", 1.0, at_most=False))
+        rows.append(row)
     figures.append(Figure("engine: slowest of 8 chats, of the fastest's time", best[OURS, 8]["spread"], "x", 2.0))
     figures.append(Figure("engine: longest gap while a long prompt is read", gap["gap"], "x", 1.0))
-    title = f"engine: SmolLM2, {TOKENS} tokens a chat, greedy; tokens a second of all chats, slowest to fastest chat"
+    title = (
+        f"engine: SmolLM2, {TOKENS} tokens a chat, greedy: driver, llama.cpp's server, llama_cpp.server; tokens a\n"
+        "second of all chats, slowest to fastest chat, CPU time a token (llama.cpp's server: that of its clients, too)"
+    )
     if missing:
         title += f"\n(without llama_cpp.server, which needs byenatos[bench]: {', '.join(missing)} not installed)"
-    columns = ("chats", "driver/s", "server/s", "ratio", "driver", "server", "llama_cpp.server/s", "ratio", "spread")
+    each = ("spread", "CPU ms")
+    columns = ("chats", "driver/s", *each, "server/s", *each, "ratio", "python/s", *each, "ratio")
     gaps = Table(
         "engine: a long prompt arrives while 4 chats run (ms); the bound is three tokens and one piece of prompt",
         ("prompt tokens", "a token", "a piece", "longest gap", "of the bound"),

@@ -2,8 +2,10 @@
 
 import http.client
 import json
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from tests.bench.engine_chats import figures, prompt
@@ -11,16 +13,22 @@ from tests.bench.engine_chats import figures, prompt
 __all__ = ["chat_all"]
 
 
-def chat_all(address: str, order: dict[str, Any], **more: Any) -> dict[str, float]:
-    """Have as many chats at once as ``order`` says; ``more`` goes into each request."""
+def chat_all(address: str, pid: int, order: dict[str, Any], **more: Any) -> dict[str, float]:
+    """Have as many chats at once as ``order`` says, of the server that ``pid`` is; ``more`` goes into each request."""
 
     def chat(number: int) -> float:
         return _answer(address, prompt(number, order["round"]), order["tokens"], more)
 
     with ThreadPoolExecutor(order["chats"]) as threads:
-        begin = time.perf_counter()
+        begin, cpu_s = time.perf_counter(), _cpu_s(pid)
         ends = list(threads.map(chat, range(order["chats"])))
-    return figures(order["tokens"], begin, ends)
+    return figures(order["tokens"], begin, ends, _cpu_s(pid) - cpu_s)
+
+
+def _cpu_s(pid: int) -> float:
+    """CPU time of a process, that of threads that have ended included."""
+    fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _answer(address: str, text: str, tokens: int, more: dict[str, Any]) -> float:

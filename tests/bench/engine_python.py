@@ -37,7 +37,7 @@ def main() -> None:
         _until_listening(server, port)
         print(json.dumps({}), flush=True)
         for line in sys.stdin:
-            found = chat_all(f"127.0.0.1:{port}", json.loads(line), logit_bias={END: -100.0})
+            found = chat_all(f"127.0.0.1:{port}", server.pid, json.loads(line), logit_bias={END: -100.0})
             print(json.dumps(found), flush=True)
     finally:
         server.kill()

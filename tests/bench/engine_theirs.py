@@ -22,7 +22,9 @@ def main() -> None:
     with os.fdopen(out, "w", buffering=1) as answers:
         answers.write("{}\n")
         for line in sys.stdin:
-            found = chat_all(address, json.loads(line), ignore_eos=True, stream_options={"include_usage": True})
+            found = chat_all(
+                address, os.getpid(), json.loads(line), ignore_eos=True, stream_options={"include_usage": True}
+            )
             answers.write(json.dumps(found) + "\n")
 
 
