@@ -34,9 +34,6 @@ _CACHE_TYPES: dict[CacheType, int] = {
     "q4_0": llama.GGML_TYPE_Q4_0,
 }
 
-LIKELIEST = 64
-"""How many tokens to look at before sorting all."""
-
 
 class NoRoom(Exception):
     """llama.cpp found no room in the context for a batch; the context is as it was before."""
@@ -167,10 +164,9 @@ class LlamaModel(Vocabulary):
         if code:
             raise RuntimeError(f"llama_decode failed with code {code}: {log.last_error()}")
 
-    def by_likelihood(self, index: int) -> Iterator[int]:
-        """Yield all tokens, the likeliest first, from the logits at ``index`` of the last step."""
-        for count in (LIKELIEST, self.vocabulary):
-            yield from (token for token, _ in likeliest(self.context, index, count))
+    def by_likelihood(self, index: int, count: int) -> Iterator[int]:
+        """Yield ``count`` tokens, the likeliest first, from the logits at ``index`` of the last step."""
+        yield from (token for token, _ in likeliest(self.context, index, count))
 
     def keep(self, sequence: int, count: int) -> int:
         """Forget all but the first ``count`` tokens of ``sequence``; return how many could really be kept.
