@@ -1,8 +1,8 @@
 """The engine: one thread, one context, all answers together, one step at a time.
 
-A step is up to two batches: first the next token of every running answer, then a piece of one prompt that is read, the
-one that has waited longest. So a long prompt delays a running answer by one piece, never by its whole length, and
-whoever cancels is gone after a step (or in the middle of a long one, see ``llamacpp_abort``).
+A step is up to two batches: first the next token of every running answer, then a piece of the prompt that has waited
+longest, with those of short ones (``llamacpp_plan``). So a long prompt delays a running answer by one piece, never
+by its whole length, and whoever cancels is gone after a step (or amid a long one, see ``llamacpp_abort``).
 
 Room (``llamacpp_room``). If a step does not fit, the engine first forgets what finished conversations left behind (kept
 so that their next turn need not be read again), the oldest first; then it suspends the youngest running answer: its
@@ -37,7 +37,7 @@ from llamacpp_chat import ChatTemplate
 from llamacpp_embedding_job import EmbeddingJob
 from llamacpp_jobs import AGAIN, Jobs
 from llamacpp_model import Aborted, Entry, LlamaModel, NoRoom
-from llamacpp_plan import plan_answers, plan_prompt
+from llamacpp_plan import plan_answers, plan_prompts
 from llamacpp_queue import Queue
 from llamacpp_request import count_tokens
 from llamacpp_room import HeldSequence, Room
@@ -242,10 +242,21 @@ class Engine:
 
     def _step(self) -> bool:
         """Compute the next tokens of the running answers, then a piece of a prompt; return whether there was any."""
+        self._share()
         answered = self._compute(lambda: plan_answers(self._running))
-        read = self._compute(lambda: plan_prompt(self._running, self._settings, self.steps, answered=answered))
+        read = self._compute(lambda: plan_prompts(self._running, self._settings, self.steps, answered=answered))
         self.steps += answered or read
         return answered or read
+
+    def _share(self) -> None:
+        """Have prompts that begin as others do hold what these have read already."""
+        for sequence in self._running:
+            stream = sequence.stream
+            if stream is None or stream.repeatable or stream.frozen or len(stream.tokens) - len(sequence.tokens) < 2:
+                continue
+            shared = self._room.share(sequence, stream.tokens)
+            if not stream.answer_tokens:
+                stream.cached_tokens += shared
 
     def _compute(self, plan: Callable[[], list[Entry]]) -> bool:
         """Compute one batch; return whether there was anything to compute."""
@@ -272,14 +283,22 @@ class Engine:
             return True
         finally:
             self._stepped = []
+        wrong: dict[HeldSequence, int] = {}
         call: Call | None = None
         for index, (entry, sequence) in enumerate(zip(entries, places, strict=True)):
+            end, stream = len(sequence.tokens), sequence.stream
             sequence.tokens.append(entry.token)
-            if entry.sampled and sequence.stream is not None:
-                call = sequence.stream.call
-                if not sequence.stream.advance(index):
-                    self._release(sequence)
-                    self._running.remove(sequence)
+            if not entry.sampled or stream is None or sequence in wrong:
+                continue
+            if stream.tokens[end : end + 1] != [entry.token]:
+                wrong[sequence] = end  # it was guessed
+                continue
+            call = stream.call
+            if not stream.advance(index):
+                self._release(sequence)
+                self._running.remove(sequence)
+        for sequence, end in wrong.items():
+            self._room.keep(sequence, end)
         if call is not None:
             call.flush()  # what the whole batch emitted leaves as one message
         return True

@@ -34,9 +34,6 @@ _CACHE_TYPES: dict[CacheType, int] = {
     "q4_0": llama.GGML_TYPE_Q4_0,
 }
 
-LIKELIEST = 64
-"""How many tokens to look at before sorting all."""
-
 
 class NoRoom(Exception):
     """llama.cpp found no room in the context for a batch; the context is as it was before."""
@@ -91,6 +88,7 @@ class LlamaModel(Vocabulary):
         wanted = settings.n_ctx or trained
         self._settings = settings
         self._embedder: Embedder | None = None
+        self._scratch = settings.parallel
         self._batch_size = max(settings.prefill_chunk, MAX_ROWS)
         context = llama.llama_context_default_params()
         context.n_ctx = min(wanted, trained) if trained > 0 else wanted
@@ -166,10 +164,9 @@ class LlamaModel(Vocabulary):
         if code:
             raise RuntimeError(f"llama_decode failed with code {code}: {log.last_error()}")
 
-    def by_likelihood(self, index: int) -> Iterator[int]:
-        """Yield all tokens, the likeliest first, from the logits at ``index`` of the last step."""
-        for count in (LIKELIEST, self.vocabulary):
-            yield from (token for token, _ in likeliest(self.context, index, count))
+    def by_likelihood(self, index: int, count: int) -> Iterator[int]:
+        """Yield ``count`` tokens, the likeliest first, from the logits at ``index`` of the last step."""
+        yield from (token for token, _ in likeliest(self.context, index, count))
 
     def keep(self, sequence: int, count: int) -> int:
         """Forget all but the first ``count`` tokens of ``sequence``; return how many could really be kept.
@@ -198,23 +195,42 @@ class LlamaModel(Vocabulary):
         """Empty all sequences."""
         llama.llama_memory_clear(self._memory, False)
 
-    def save(self, sequence: int) -> bytearray | None:
-        """Return what the context holds of ``sequence``, for :meth:`restore`; ``None`` if there is no memory for it."""
-        size = llama.llama_state_seq_get_size(self.context, sequence)
+    def save(self, sequence: int, start: int = 0) -> bytearray | None:
+        """Return what the context holds of ``sequence`` from ``start`` on; ``None`` if there is no memory for it."""
+        if start:
+            llama.llama_memory_seq_cp(self._memory, sequence, self._scratch, start, -1)
+            sequence = self._scratch
         try:
+            size = llama.llama_state_seq_get_size(self.context, sequence)
             data = bytearray(size)
+            place = (ctypes.c_uint8 * size).from_buffer(data)
+            written = llama.llama_state_seq_get_data(self.context, place, size, sequence)
         except MemoryError:
             return None
-        place = (ctypes.c_uint8 * size).from_buffer(data)
-        written = llama.llama_state_seq_get_data(self.context, place, size, sequence)
+        finally:
+            llama.llama_memory_seq_rm(self._memory, self._scratch, -1, -1)
         if written != size:
             raise RuntimeError(f"llama.cpp wrote {written} bytes of a state where it had announced {size}")
         return data
 
-    def restore(self, sequence: int, data: bytearray) -> bool:
-        """Put back into the empty ``sequence`` what :meth:`save` returned; return whether it fits."""
+    def restore(self, sequence: int, data: bytearray, start: int = 0) -> bool:
+        """Put what :meth:`save` returned behind the ``start`` tokens that ``sequence`` has; return whether it fits."""
+        target = self._scratch if start else sequence  # llama.cpp empties it first
         place = (ctypes.c_uint8 * len(data)).from_buffer(data)
-        return bool(llama.llama_state_seq_set_data(self.context, place, len(data), sequence) == len(data))
+        fits = bool(llama.llama_state_seq_set_data(self.context, place, len(data), target) == len(data))
+        if start:
+            llama.llama_memory_seq_cp(self._memory, self._scratch, sequence, -1, -1)
+            llama.llama_memory_seq_rm(self._memory, self._scratch, -1, -1)
+        return fits
+
+    @property
+    def shares(self) -> bool:
+        """Whether several sequences can hold the same cells."""
+        return self.has_ranges and (self._settings.full_window or not self._window)
+
+    def share(self, source: int, target: int, start: int, stop: int) -> None:
+        """Have ``target`` hold the positions from ``start`` to ``stop`` of ``source``, in the same cells."""
+        llama.llama_memory_seq_cp(self._memory, source, target, start, stop)
 
     def measure_threads(self) -> None:
         """Find out how many threads generate a token fastest, unless the operator said. The context is empty after."""

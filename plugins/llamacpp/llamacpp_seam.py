@@ -6,26 +6,37 @@ with the constraint that they reproduce the text that is there: the likeliest to
 beginning. If the word was whole, that is the token that was there, and nothing has changed but one step more; if it was
 cut, it is ``" France"``, of which ``"ance"`` is new. Text that is there is never changed and never sent twice.
 
+That one step more is mostly saved: what was taken back is computed along with what comes before it, as a guess, and the
+choices are made one after the other from its logits for as long as they agree with it.
+
 The choice is always the likeliest: the seam is no place for chance, and an answer that was greedy so far stays so.
 """
 
+from collections.abc import Sequence
 from typing import Self
 
 from llamacpp_model import LlamaModel
 
 __all__ = ["Seam"]
 
+LIKELIEST = (64, 512)
+"""How many of the likeliest tokens are looked at."""
+
 MAX_TOKENS = 8
 """How many tokens are taken back at most."""
 
 
 class Seam:
-    """The end of a partial answer, to be reproduced. ``left`` is what is still missing; ``tokens`` come before it."""
+    """The end of a partial answer, to be reproduced. ``left`` is what is still missing; ``tokens`` come before it.
 
-    def __init__(self, model: LlamaModel, tokens: list[int], left: bytes) -> None:
+    ``guess``: the tokens that it probably becomes, those that were taken back; none once another was chosen.
+    """
+
+    def __init__(self, model: LlamaModel, tokens: list[int], left: bytes, guess: Sequence[int] = ()) -> None:
         self._model = model
         self.tokens = tokens
         self.left = left
+        self.guess = list(guess)
 
     @classmethod
     def behind(cls, model: LlamaModel, whole: list[int]) -> Self:
@@ -40,18 +51,30 @@ class Seam:
             tokens.pop()
             if not _continues_a_word(piece):
                 break
-        return cls(model, tokens, left)
+        return cls(model, tokens, left, whole[len(tokens) :])
 
     def choose(self, index: int) -> int:
         """Choose the next token from the logits at ``index``.
 
-        At first the token that was taken back fits; later on, any vocabulary with single bytes has one that does.
+        What was taken back fits, too, and is chosen if none of the likelier ones does: looking at a whole vocabulary
+        takes a third of a second. Where something else was chosen before, any vocabulary with single bytes has one.
         """
-        for token in self._model.by_likelihood(index):
-            piece = self._model.piece(token)
-            if piece and (piece.startswith(self.left) or self.left.startswith(piece)):
+        for count in LIKELIEST:
+            for token in self._model.by_likelihood(index, count):
+                if self._fits(token):
+                    return token
+        if self.guess:
+            return self.guess[0]
+        for token in self._model.by_likelihood(index, self._model.vocabulary):
+            if self._fits(token):
                 return token
         raise RuntimeError(f"expected a token that begins {self.left!r}, found none in the vocabulary")
+
+    def _fits(self, token: int) -> bool:
+        """Whether a token reproduces the text, by no less of it than what was taken back: letters are no words."""
+        piece = self._model.piece(token)
+        least = len(self._model.piece(self.guess[0])) if self.guess else 1
+        return piece.startswith(self.left) or (len(piece) >= least and self.left.startswith(piece))
 
     def new(self, token: int) -> bytes:
         """Return the bytes that ``token`` would add to the text."""
@@ -59,6 +82,7 @@ class Seam:
 
     def take(self, token: int) -> bytes:
         """Go on by ``token``; return the bytes that it adds to the text."""
+        self.guess = self.guess[1:] if self.guess[:1] == [token] else []
         piece = self._model.piece(token)
         new, self.left = piece[len(self.left) :], self.left[len(piece) :]
         return new

@@ -142,6 +142,13 @@ class Stream:
         self.answer_tokens += len(tokens) - 1
         return self._grow(b"".join(map(self._piece, tokens)))
 
+    @property
+    def ahead(self) -> Sequence[int]:
+        """What the first tokens of the answer will probably be, while none is chosen; nothing where that is unknown."""
+        if self._seam is None or len(self.tokens) > self.opening.begin or self.repeatable or not self._model.shares:
+            return ()
+        return self._seam.guess
+
     def progress(self, held: int) -> Progress:
         """What an instance needs that has the first ``held`` of the tokens in its context."""
         return Progress(self.opening, self._seed, self.cached_tokens, self.tokens[held:], self._logprobs.waiting)

@@ -10,7 +10,8 @@ def prompt(chat: int, number: int) -> str:
     return f"In round {number}, tell me about {_SUBJECTS[chat]}. Take your time and explain it well."
 
 
-def figures(tokens: int, begin: float, ends: list[float]) -> dict[str, float]:
-    """Return tokens a second of all chats, and the slowest chat's time by the fastest's."""
+def figures(tokens: int, begin: float, ends: list[float], cpu_s: float) -> dict[str, float]:
+    """Return tokens a second of all chats, the slowest chat's time by the fastest's, and CPU time a token (ms)."""
     times = [end - begin for end in ends]
-    return {"rate": tokens * len(ends) / max(times), "spread": max(times) / min(times)}
+    count = tokens * len(ends)
+    return {"rate": count / max(times), "spread": max(times) / min(times), "cpu": cpu_s * 1000 / count}

@@ -58,14 +58,14 @@ def main() -> None:
 
 def _chats(driver: LlamaCpp, order: dict[str, Any]) -> dict[str, float]:
     calls = [_Call(prompt(chat, order["round"]), order["tokens"]) for chat in range(order["chats"])]
-    begin = time.perf_counter()
+    begin, cpu = time.perf_counter(), time.process_time()
     for call in calls:
         driver.serve(call)
     for call in calls:
         call.ended.wait()
         assert isinstance(call.end, Finish)
         assert call.end.usage.output_tokens == order["tokens"]
-    return figures(order["tokens"], begin, [call.times[-1] for call in calls])
+    return figures(order["tokens"], begin, [call.times[-1] for call in calls], time.process_time() - cpu)
 
 
 def _long(driver: LlamaCpp, tokens: int) -> dict[str, float]:

@@ -74,6 +74,24 @@ def test_a_greedy_answer_goes_on_in_the_same_words_wherever_it_is_cut(load: Load
         assert whole.text[:place] + rest.text == whole.text
 
 
+@pytest.mark.parametrize("partial", ["The capital of", "The capital of Fr"])
+def test_the_last_word_of_a_partial_answer_costs_no_step_of_its_own(
+    load: Load, ask: Ask, monkeypatch: pytest.MonkeyPatch, partial: str
+) -> None:
+    driver = load("smollm2")
+    batches: list[int] = []
+    decode = driver._engine._model.decode
+
+    def record(entries: list[Any]) -> None:
+        batches.append(len(entries))
+        decode(entries)
+
+    ask(driver, CAPITAL, max_tokens=1, **GREEDY).wait()  # the question is read
+    monkeypatch.setattr(driver._engine._model, "decode", record)
+    ask(driver, CAPITAL, assistant(partial), max_tokens=4, **GREEDY).wait()
+    assert len(batches) == 4
+
+
 def test_another_model_goes_on_where_one_was_cut(load: Load, ask: Ask) -> None:
     first = ask(load("smollm2"), LONG, max_tokens=40, **GREEDY)
     assert first.wait().reason == "length"
@@ -173,6 +191,7 @@ def test_a_cancelled_prompt_is_left_in_the_middle_of_a_step(
     from llamacpp_model import Aborted
 
     driver = load("smollm2", n_ctx=2048, prefill_chunk=1536, exact_tokens=0, parallel=2)
+    driver._engine.between_steps(lambda: None).result(60)  # behind the first step, which it takes by itself
     steps: list[type] = []
     decode = driver._engine._model.decode
     begun = threading.Event()
@@ -232,11 +251,11 @@ def test_the_same_seed_gives_the_same_answer_and_another_another(load: Load, ask
 
 @pytest.mark.parametrize("name", ["smollm2", "gemma-3-270m"])
 def test_the_next_turn_of_a_conversation_does_not_read_the_first_again(load: Load, ask: Ask, name: str) -> None:
-    driver = load(name)
-    begun = "A computer"  # else it may begin with line breaks, which the transcript does not keep
-    first = ask(driver, LONG, assistant(begun), max_tokens=30, **GREEDY)
+    driver, question = load(name), user("Say how radios work, in three paragraphs.")
+    begun = "A radio"  # else it may begin with line breaks, which the transcript does not keep
+    first = ask(driver, question, assistant(begun), max_tokens=30, **GREEDY)
     before = first.wait().usage
-    second = ask(driver, LONG, assistant(begun + first.text), user("And a phone?"), max_tokens=5, **GREEDY)
+    second = ask(driver, question, assistant(begun + first.text), user("And a phone?"), max_tokens=5, **GREEDY)
     assert second.wait().usage.cached_tokens > before.input_tokens
 
 

@@ -63,7 +63,7 @@ def test_an_answer_whose_context_could_not_be_kept_is_read_again(
     load: Load, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver = load("smollm2", n_ctx=256, parallel=5)
-    monkeypatch.setattr(driver._engine._model, "save", lambda sequence: None)
+    monkeypatch.setattr(driver._engine._model, "save", lambda *_: None)
     sampling, _ = WAYS["greedy"]
     calls = [ask(driver, STORY, **sampling | {"max_tokens": 80}) for _ in range(3)]
     assert [call.wait().usage.output_tokens for call in calls] == [80] * 3
