@@ -394,13 +394,7 @@ class Swaps(RuleBasedStateMachine):
 
     @rule()
     def let_back_off_pass(self) -> None:
-        self._now(self._restart)
-
-    def _restart(self) -> None:
-        for unit in list(self.kernel.drivers.units):
-            if unit.restart is not None:
-                unit.restart.cancel()
-                self.kernel.drivers._restart(unit)
+        self._now(self.kernel.pass_back_offs)
 
     @rule(where=st.sampled_from(["main", "side", "a", "c", "nowhere"]), in_session=st.booleans())
     def open(self, where, in_session) -> None:
@@ -523,17 +517,12 @@ class Swaps(RuleBasedStateMachine):
         for number in self.streams:
             kernel.switchboard.pause(kernel.client, number, on=False)
         for _ in range(40):
-            self._restart()
+            kernel.pass_back_offs()
             kernel.swaps.give_up_kept()
             for driver in kernel.alive:
-                driver.obedient = True
-                if driver.load:
-                    driver.loaded()
-                driver.feels("ok")
                 for number in list(driver.streams):
                     driver.finish(number)
-                if driver.drained:
-                    driver.exit(0)
+            kernel.everybody_obeys()
             await kernel.settle(2)
             if not kernel.switchboard.live and all(swap.done() for swap in self.swaps) and not kernel.swaps._tasks:
                 break

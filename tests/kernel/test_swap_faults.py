@@ -38,7 +38,8 @@ async def to_one_that_fails(world: World) -> None:
     newest = world.newest
     if newest is not None and newest.model == "c":
         world.refuses.add(newest)
-    await asyncio.wait(world.kernel.swaps._tasks) if world.kernel.swaps._tasks else None
+    if world.kernel.swaps._tasks:
+        await asyncio.wait(world.kernel.swaps._tasks)
 
 
 async def reload(world: World) -> None:
@@ -73,13 +74,13 @@ async def load_into_the_slot(world: World) -> None:
 
 
 async def move_a_session(world: World) -> None:
-    await world.homes.move(MoveOrder("talk", "c"))
-    await world.homes.move(MoveOrder("talk"))
+    await world.kernel.session_homes.move(MoveOrder("talk", "c"))
+    await world.kernel.session_homes.move(MoveOrder("talk"))
 
 
 async def move_a_running_session(world: World) -> None:
-    await world.homes.move(MoveOrder("talk", "c", now=True))
-    await world.homes.move(MoveOrder("talk"))
+    await world.kernel.session_homes.move(MoveOrder("talk", "c", now=True))
+    await world.kernel.session_homes.move(MoveOrder("talk"))
 
 
 STRATEGIES = ("graceful", "immediate", "session_aware", "background")

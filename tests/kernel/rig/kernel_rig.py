@@ -28,6 +28,7 @@ from byenatos_kernel.profiles import Profiles
 from byenatos_kernel.registry import ModelRegistry
 from byenatos_kernel.renewals import Renewals
 from byenatos_kernel.routes import Routes
+from byenatos_kernel.session_homes import SessionHomes
 from byenatos_kernel.sessions import SessionStore
 from byenatos_kernel.shipped import shipped
 from byenatos_kernel.stand_ins import StandIns
@@ -197,6 +198,9 @@ class Rig:
         self.renewals = Renewals(self.registry, self.drivers, self.routes, self.swaps, self.supply)
         self.swaps.rollbacks.on_rolled_back = self.renewals.rolled_back
         self.shelf.in_use = lambda: {unit.plugin.digest for unit in self.drivers.units}
+        self.session_homes = SessionHomes(
+            self.registry, self.drivers, self.routes, self.supply, self.switchboard, self.swaps.conversations
+        )
         self.stand_ins = StandIns(self.registry, self.drivers, lambda: self.policy)
         self.drivers.owner = self.switchboard
         self.places.fallback = self.supply.fallback
@@ -272,6 +276,23 @@ class Rig:
         await self.settle()
         driver.feels("ok")
         return driver
+
+    def everybody_obeys(self) -> None:
+        """Have every driver do what it is asked: load, be well, leave once it was told to and has nothing to say."""
+        for driver in self.alive:
+            driver.obedient = True
+            if driver.load:
+                driver.loaded()
+            driver.feels("ok")
+            if driver.drained and not driver.streams:
+                driver.exit(0)
+
+    def pass_back_offs(self) -> None:
+        """Have every process start again that waits for its time to do so."""
+        for unit in list(self.drivers.units):
+            if unit.restart is not None:
+                unit.restart.cancel()
+                self.drivers._restart(unit)
 
     def instance(self, model: str) -> Instance:
         driver = self.driver(model)

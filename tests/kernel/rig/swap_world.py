@@ -14,7 +14,6 @@ from kernel_rig import Rig, text_of
 from scripted_driver import ScriptedDriver
 
 from byenatos_kernel.clients import ClientState
-from byenatos_kernel.session_homes import SessionHomes
 from byenatos_kernel.swap_policy import MemoryRules, ProbationRules, SwapPolicy, SwapRules
 from byenatos_kernel.swaps import ENDED, TRANSITIONS
 from byenatos_sdk.protocol.control import SwapAdvanced
@@ -55,7 +54,6 @@ class World:
         self.others: list[asyncio.Task[Any]] = []
         self.refuses: set[ScriptedDriver] = set()
         self.disk_full = False
-        self.restarted = False
         self.kernel: Rig
 
     async def start(self) -> None:
@@ -77,15 +75,7 @@ class World:
             if all(slot.unit is not None and slot.unit.ready for slot in slots):
                 break
             await self.kernel.settle(1)
-        self.homes = SessionHomes(
-            self.kernel.registry,
-            self.kernel.drivers,
-            self.kernel.routes,
-            self.kernel.supply,
-            self.kernel.switchboard,
-            self.kernel.swaps.conversations,
-        )
-        await self.homes.start()
+        await self.kernel.session_homes.start()
 
     async def run(self, way: Callable[["World"], Awaitable[Any]], fault: Callable[["World"], Any], at: int) -> int:
         """Go the way with a fault at a turn, until all is over; return after how many turns it was."""
@@ -213,7 +203,7 @@ class World:
 
     async def _remove(self, session: str) -> None:
         await self.kernel.sessions.remove(session)
-        self.homes.leave(session)
+        self.kernel.session_homes.leave(session)
 
     def disk_is_full(self) -> None:
         self.kernel.database.failing = True
@@ -229,7 +219,6 @@ class World:
         await asyncio.sleep(0)
         self.asked.clear()
         self.refuses.clear()
-        self.restarted = True
         await self._boot()
 
     # ---- the end -----------------------------------------------------------------------------------------------
@@ -242,17 +231,8 @@ class World:
         for done in range(CALM_ROUNDS):
             if done == PATIENT_ROUNDS:
                 kernel.swaps.close()
-            for unit in list(kernel.drivers.units):
-                if unit.restart is not None:
-                    unit.restart.cancel()
-                    kernel.drivers._restart(unit)
-            for driver in kernel.alive:
-                driver.obedient = True
-                if driver.load:
-                    driver.loaded()
-                driver.feels("ok")
-                if driver.drained and not driver.streams:
-                    driver.exit(0)
+            kernel.pass_back_offs()
+            kernel.everybody_obeys()
             self._speak()
             await kernel.settle(1)
             if done >= PATIENT_ROUNDS and self._over():
