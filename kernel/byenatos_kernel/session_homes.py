@@ -53,7 +53,7 @@ class SessionHomes:
         self._moves = moves
         self._endings = moves.endings
         self._sessions = switchboard.turns.sessions
-        self._awaited: dict[str, list[tuple[str, str]]] = {}
+        self._awaited: set[str] = set()  # models to which conversations were moved under an earlier kernel
         self._loop = asyncio.get_running_loop()
 
     async def move(self, order: MoveOrder) -> SessionMove:
@@ -97,20 +97,20 @@ class SessionHomes:
 
     async def start(self) -> None:
         """Give conversations that were moved under an earlier kernel their models, those that are there."""
-        for session, slot, model in await self._sessions.moved():
-            self._awaited.setdefault(model, []).append((session, slot))
-        for model in list(self._awaited):
+        self._awaited = {model for _, _, model in await self._sessions.moved()}
+        for model in sorted(self._awaited):
             entry = self._registry.models.get(model)
             if entry is not None:
                 await self.judged(entry)
 
     async def judged(self, entry: ModelEntry) -> None:
         """A model was found to be available or not: conversations that were moved to it may wait for it."""
-        if entry.state != "available":
+        if entry.state != "available" or entry.id not in self._awaited:
             return
-        for session, slot in self._awaited.pop(entry.id, ()):
+        self._awaited.discard(entry.id)
+        for session, slot, model in await self._sessions.moved():  # since the start some were moved on, or removed
             try:
-                if slot in self._routes.slots and not self._routes.homes.kept(session):
+                if model == entry.id and slot in self._routes.slots and not self._routes.homes.kept(session):
                     self._routes.homes.keep(session, slot, await self._supply.acquire(entry))
             except ByenatosError as error:
                 log.warning("session %s is answered by its slot and not by %s: %s", session, entry.id, error.message)
