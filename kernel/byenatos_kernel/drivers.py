@@ -156,6 +156,28 @@ class DriverManager:
         self._start(unit)
         return unit
 
+    async def obtain(
+        self,
+        model: ModelEntry,
+        *,
+        but: Collection[Unit] = (),
+        overlap: int = 0,
+        patient: bool = False,
+        supervised: bool = False,
+        plugin: PluginEntry | None = None,
+    ) -> Unit:
+        """The unit that serves ``model``, none of ``but``; it is loaded, once there is room, if nothing does.
+
+        Raises:
+            Overloaded, NotFound, Unavailable, InvalidRequest: as :meth:`make_room` and :meth:`load`.
+        """
+        unit = self.living(model.id, but)
+        if unit is None:
+            self._registry.plugin_for(model)  # before anything makes room for it
+            await self.make_room(model, overlap=overlap, patient=patient)
+            unit = self.living(model.id, but)  # somebody else may have loaded it meanwhile
+        return unit or self.load(model, supervised=supervised, overlap=overlap, plugin=plugin)
+
     def lack(self, model: ModelEntry, *, overlap: int = 0, without: Container[Unit] = ()) -> str:
         """Say why there is no room for one more process of ``model``; empty if there is.
 

@@ -154,7 +154,7 @@ class Kernel:
         self.offers = Offers(self.database, self.registry, self.drivers)
         self.stand_ins = StandIns(self.registry, self.drivers, lambda: self.policy.value)
         self.session_homes = SessionHomes(
-            self.registry, self.drivers, self.routes, self.supply, self.switchboard, self.swaps.conversations
+            self.registry, self.drivers, self.routes, self.switchboard, self.swaps.conversations
         )
         self.fronts = FrontManager(config.fronts, access.clients, self.drivers, self.bus)
         self.health = HealthWatch(self.drivers, config.driver.health_check_interval)

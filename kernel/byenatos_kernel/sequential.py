@@ -89,10 +89,7 @@ class Sequential:
         try:
             await swap.unless_given_up(old.gone.wait())
             self._tell(swap, slot, f"{old.model.id} is gone; {len(slot.queue)} requests wait")
-            target = self._drivers.living(model.id, but=swap.avoid)  # another slot may have been swapped to it
-            if target is None:
-                await self._drivers.make_room(model, overlap=1, patient=True)
-                target = self._drivers.living(model.id, but=swap.avoid) or self._drivers.load(model, overlap=1)
+            target = await self._drivers.obtain(model, but=swap.avoid, overlap=1, patient=True)
         finally:
             self._drivers.claims.remove(model)
         target.slots.add(swap.reservation)
@@ -116,10 +113,7 @@ class Sequential:
         try:
             if target is not None and target.leaving:
                 await target.gone.wait()
-            unit = self._drivers.living(model.id)
-            if unit is None:
-                await self._drivers.make_room(model, overlap=1, patient=True)
-                unit = self._drivers.load(model, supervised=True, overlap=1, plugin=plugin)
+            unit = await self._drivers.obtain(model, overlap=1, patient=True, supervised=True, plugin=plugin)
         except ByenatosError as second:
             self.give_up(
                 slot, Unavailable(f"{error.message}; {model.id} cannot be loaded again either: {second.message}")

@@ -16,7 +16,6 @@ from byenatos_kernel.registry import ModelRegistry
 from byenatos_kernel.routes import Routes, Slot
 from byenatos_kernel.session_moves import SessionMoves
 from byenatos_kernel.streams import Stream, StreamState
-from byenatos_kernel.supply import Supply
 from byenatos_kernel.switchboard import Switchboard
 from byenatos_kernel.units import Unit
 from byenatos_sdk.protocol.control import MoveOrder
@@ -41,14 +40,12 @@ class SessionHomes:
         registry: ModelRegistry,
         drivers: DriverManager,
         routes: Routes,
-        supply: Supply,
         switchboard: Switchboard,
         moves: SessionMoves,
     ) -> None:
         self._registry = registry
         self._drivers = drivers
         self._routes = routes
-        self._supply = supply
         self._switchboard = switchboard
         self._moves = moves
         self._endings = moves.endings
@@ -111,7 +108,7 @@ class SessionHomes:
         for session, slot, model in await self._sessions.moved():  # since the start some were moved on, or removed
             try:
                 if model == entry.id and slot in self._routes.slots and not self._routes.homes.kept(session):
-                    self._routes.homes.keep(session, slot, await self._supply.acquire(entry))
+                    self._routes.homes.keep(session, slot, await self._drivers.obtain(entry))
             except ByenatosError as error:
                 log.warning("session %s is answered by its slot and not by %s: %s", session, entry.id, error.message)
 
@@ -136,7 +133,7 @@ class SessionHomes:
 
     async def _wanted(self, order: MoveOrder, slot: Slot) -> Unit:
         if order.model:
-            return await self._supply.acquire(self._registry.model(order.model))
+            return await self._drivers.obtain(self._registry.model(order.model))
         if slot.unit is None:
             raise Unavailable(f"slot {slot.name!r}: {slot.model or 'nothing'} is not loaded")
         return slot.unit

@@ -97,7 +97,7 @@ class Supply:
             )
         if request.slot is not None and (not request.slot or len(request.slot) > 64 or not request.slot.isprintable()):
             raise InvalidRequest("expected a slot name of 1 to 64 printable characters")
-        unit = await self.acquire(entry, supervised=False)
+        unit = await self._drivers.obtain(entry)
         unit.pinned = True
         try:
             instance = await self._swaps.try_out(unit)
@@ -138,19 +138,6 @@ class Supply:
             self._drivers.release(unit)
         self._drivers.forget(units[0].model)
 
-    async def acquire(self, entry: ModelEntry, *, supervised: bool = False) -> Unit:
-        """The unit of a model; it is loaded, once there is room, if nothing serves it.
-
-        Raises:
-            NotFound, Unavailable, Overloaded, InvalidRequest: why it cannot be loaded.
-        """
-        unit = self._drivers.living(entry.id)
-        if unit is None:
-            self._registry.plugin_for(entry)  # before anything makes room for it
-            await self._drivers.make_room(entry)
-            unit = self._drivers.living(entry.id) or self._drivers.load(entry, supervised=supervised)
-        return unit
-
     # ---- private -----------------------------------------------------------------------------------------------
 
     async def _give(self, entry: ModelEntry) -> None:
@@ -159,7 +146,7 @@ class Supply:
                 await self._supply(slot, entry)
         if entry.id == self._fallback_model and self.fallback() is None:
             try:
-                self._fallback = await self.acquire(entry, supervised=True)
+                self._fallback = await self._drivers.obtain(entry, supervised=True)
                 self._fallback.pinned = True
                 self.warnings.pop("fallback", None)
             except ByenatosError as error:
@@ -167,7 +154,7 @@ class Supply:
 
     async def _supply(self, slot: Slot, entry: ModelEntry) -> None:
         try:
-            unit = await self.acquire(entry, supervised=True)
+            unit = await self._drivers.obtain(entry, supervised=True)
             if slot.unserved:
                 await self._swaps.bind(slot, unit)
             else:

@@ -6,7 +6,6 @@ from unittest import mock
 import pytest
 from kernel_rig import manifest, text_of
 
-from byenatos_kernel.session_homes import SessionHomes
 from byenatos_kernel.swap_policy import MemoryRules, SwapPolicy, SwapRules
 from byenatos_sdk.protocol.control import DriverRequest, MoveOrder
 from byenatos_sdk.protocol.errors import ByenatosError, Cancelled, Unavailable
@@ -29,20 +28,12 @@ async def test_a_conversation_with_a_home_of_its_own_does_not_wait_for_its_slots
     async with rig(memory_mib=ROOM_FOR_ONE) as kernel:
         await kernel.settle()
         narrow(kernel, 120)
-        by_hand = SessionHomes(
-            kernel.registry,
-            kernel.drivers,
-            kernel.routes,
-            kernel.supply,
-            kernel.switchboard,
-            kernel.swaps.conversations,
-        )
         number = kernel.open("main", session="s")
         await kernel.settle()
         old = kernel.driver("a")
         old.finish(*old.streams)
         await kernel.settle()
-        await by_hand.move(MoveOrder("s", "c"))
+        await kernel.session_homes.move(MoveOrder("s", "c"))
         kernel.open("main")  # it keeps the old model there
         await kernel.settle()
         swap = await begun(kernel)

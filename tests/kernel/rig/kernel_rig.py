@@ -199,7 +199,7 @@ class Rig:
         self.swaps.rollbacks.on_rolled_back = self.renewals.rolled_back
         self.shelf.in_use = lambda: {unit.plugin.digest for unit in self.drivers.units}
         self.session_homes = SessionHomes(
-            self.registry, self.drivers, self.routes, self.supply, self.switchboard, self.swaps.conversations
+            self.registry, self.drivers, self.routes, self.switchboard, self.swaps.conversations
         )
         self.stand_ins = StandIns(self.registry, self.drivers, lambda: self.policy)
         self.drivers.owner = self.switchboard
