@@ -23,7 +23,10 @@ _PLAIN = PIECE // 4 * 3
 
 
 class Upload:
-    """A body whose large parts are not yet in base64; ``len`` is what it comes to."""
+    """A body to be sent in pieces. ``parts`` are texts and, behind each, what is not yet in base64, if anything is.
+
+    ``len`` is what it comes to.
+    """
 
     def __init__(self, parts: list[tuple[bytes, bytes | None]]) -> None:
         self._parts = parts
@@ -32,15 +35,17 @@ class Upload:
     def __len__(self) -> int:
         return self._size
 
-    def pieces(self) -> Iterator[bytes]:
+    def pieces(self) -> Iterator[bytes | memoryview]:
         """Yield the body."""
         for text, data in self._parts:
-            for at in range(0, len(text), PIECE):
-                yield text[at : at + PIECE]
-            if data is not None:
-                view = memoryview(data)
-                for at in range(0, len(view), _PLAIN):
-                    yield binascii.b2a_base64(view[at : at + _PLAIN], newline=False)
+            yield from _cut(text, PIECE)
+            for piece in _cut(data or b"", _PLAIN):
+                yield binascii.b2a_base64(piece, newline=False)
+
+
+def _cut(data: bytes, size: int) -> Iterator[memoryview]:
+    view = memoryview(data)
+    return (view[at : at + size] for at in range(0, len(view), size))
 
 
 class HeldBack:

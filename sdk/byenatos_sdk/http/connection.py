@@ -21,12 +21,6 @@ DRAIN_BYTES = 64 << 10
 """What may come after the end of an answer that was read as far as it mattered, before the connection is given up."""
 
 
-def _pieces(body: bytes) -> Iterator[memoryview]:
-    view = memoryview(body)
-    for at in range(0, len(view), PIECE):
-        yield view[at : at + PIECE]
-
-
 class Closed(ConnectionError):
     """The connection ended before the answer did. ``begun``: some of the answer had come."""
 
@@ -115,7 +109,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(head + body)
             return
         self._transport.write(head)
-        self._unsent = _pieces(body) if isinstance(body, bytes) else body.pieces()
+        self._unsent = (Upload([(body, None)]) if isinstance(body, bytes) else body).pieces()
         self._left = len(body)
         self._push()
 
