@@ -90,9 +90,10 @@ def main(arguments: list[str] | None = None) -> int:
     from byenatos_sandbox.scratch import remove
 
     cgroup.sweep()  # a kernel that was killed could not tidy up
-    with suppress(OSError):
-        remove(home.scratch)
     home.scratch.mkdir(mode=0o700, exist_ok=True)
+    for left in home.scratch.iterdir():
+        with suppress(OSError):
+            remove(left)
     for sentence in config.not_in_force():
         log.warning("%s: %s", home.config, sentence)
     for sentence in (*access.warnings(), *missing_layers()):

@@ -8,15 +8,22 @@ from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
-__all__ = ["empty", "remove"]
+__all__ = ["remove"]
 
 
-def empty(folder: Path) -> None:
-    """Remove what is in a folder, however deep it is nested: what is in its folders moves up until none is left.
+def remove(folder: Path) -> None:
+    """Remove a folder with all that is in it; one that is not there is removed.
 
     Raises:
         OSError: something in it cannot be removed.
     """
+    if folder.exists():
+        _empty(folder)
+        folder.rmdir()
+
+
+def _empty(folder: Path) -> None:
+    """Remove what is in a folder, however deep it is nested: what is in its folders moves up until none is left."""
     unused = os.urandom(8).hex()  # a driver could have taken a name that it can guess
     numbers = count()
     _unlock(folder)
@@ -32,17 +39,6 @@ def empty(folder: Path) -> None:
             inner.rmdir()
     for entry in folder.iterdir():
         entry.unlink()
-
-
-def remove(folder: Path) -> None:
-    """Remove a folder with all that is in it; one that is not there is removed.
-
-    Raises:
-        OSError: something in it cannot be removed.
-    """
-    if folder.exists():
-        empty(folder)
-        folder.rmdir()
 
 
 def _unlock(folder: Path) -> None:

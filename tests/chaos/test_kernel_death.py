@@ -1,7 +1,6 @@
 """Kernels that are killed, stopped, started twice or given what they cannot use."""
 
 import asyncio
-import os
 import resource
 import shutil
 import signal
@@ -24,6 +23,7 @@ from kernel_process import (
     write_config,
 )
 from plugin_folder import write_plugin
+from tests.sandbox.nested_folders import nest
 
 from byenatos_sdk.client import KernelNotRunning
 from byenatos_sdk.home import Home
@@ -192,13 +192,7 @@ def test_a_kernel_that_is_killed_again_and_again_while_it_starts_leaves_nothing_
 def test_what_a_killed_kernel_left_of_a_scratch_folder_does_not_keep_the_next_from_starting(start_kernel, home):
     kernel = start_kernel(fallback="echo-two")
     kernel.kill()
-    deep = os.open(home.scratch, os.O_PATH)
-    for _ in range(sys.getrecursionlimit()):  # as a driver could leave it
-        os.mkdir("deeper", dir_fd=deep)
-        inner = os.open("deeper", os.O_PATH, dir_fd=deep)
-        os.close(deep)
-        deep = inner
-    os.close(deep)
+    nest(home.scratch, sys.getrecursionlimit())
     assert start_kernel(fallback="echo-two").stop() == 0
 
 

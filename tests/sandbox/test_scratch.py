@@ -1,8 +1,7 @@
 """What drivers leave behind is removed, whatever they have done so that it should not be."""
 
-import os
-
 import pytest
+from tests.sandbox.nested_folders import nest
 
 from byenatos_sandbox.scratch import remove
 
@@ -15,18 +14,6 @@ def scratch(tmp_path):
     folder = tmp_path / "scratch"
     folder.mkdir()
     return folder
-
-
-def nest(folder, depth):
-    """Make folders in folders, with a file in the last; each is only reached from the one before."""
-    here = os.open(folder, os.O_PATH)
-    for _ in range(depth):
-        os.mkdir("deeper", dir_fd=here)
-        inner = os.open("deeper", os.O_PATH, dir_fd=here)
-        os.close(here)
-        here = inner
-    os.close(os.open("file", os.O_WRONLY | os.O_CREAT, dir_fd=here))
-    os.close(here)
 
 
 def test_a_folder_is_removed_however_deep_it_is_nested(scratch):
