@@ -12,6 +12,7 @@ from msgspec import Meta, Struct, field
 from byenatos_kernel.toml_file import read_toml
 from byenatos_kernel.trigger_rules import Trigger, check_trigger
 from byenatos_sdk.protocol.errors import InvalidRequest
+from byenatos_sdk.protocol.messages import KeptSeconds
 
 __all__ = [
     "MemoryRules",
@@ -46,7 +47,7 @@ class SwapRules(_Strict, frozen=True):
     ``live_session_s``: a conversation in which something was said within that time must fit the target of a swap.
     """
 
-    keep_old_s: _Seconds = 30.0
+    keep_old_s: KeptSeconds = 30.0
     live_session_s: _Seconds = 3600.0
 
 
@@ -81,7 +82,7 @@ class SlotRules(_Strict, frozen=True):
     """
 
     degrade_to: tuple[_Name, ...] = ()
-    keep_old_s: _Seconds | None = None
+    keep_old_s: KeptSeconds | None = None
 
 
 class PreloadRules(_Strict, frozen=True):

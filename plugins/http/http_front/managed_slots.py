@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Annotated, Literal
+from typing import Literal
 
 import msgspec
 
@@ -11,7 +11,7 @@ from byenatos_sdk.formats.sse import event
 from byenatos_sdk.formats.wire import json_body, read_as
 from byenatos_sdk.protocol.control import SlotInfo, TriggerInfo
 from byenatos_sdk.protocol.errors import ByenatosError
-from byenatos_sdk.protocol.messages import MOST_KEPT_S, SwapEvent, SwapStrategy, Value
+from byenatos_sdk.protocol.messages import KeptSeconds, SwapEvent, SwapStrategy, Value
 from http_front.exchange import Request, Response, Stream, json_response
 from http_front.happenings import COMMENT, KEEP_ALIVE_S, UNBUFFERED, failed
 from http_front.operations import SSE, get, one_called, post
@@ -31,7 +31,7 @@ class SwapOrder(Value, frozen=True, omit_defaults=True, forbid_unknown_fields=Tr
     reason: str = "manual"
     until: Literal["switched", "retired"] = "switched"
     force: bool = False
-    keep_old_s: Annotated[float, msgspec.Meta(ge=0, le=MOST_KEPT_S)] | None = None
+    keep_old_s: KeptSeconds | None = None
 
 
 _swap_order = msgspec.json.Decoder(SwapOrder)

@@ -27,6 +27,7 @@ __all__ = [
     "InferenceRequest",
     "InferenceResponse",
     "InstanceState",
+    "KeptSeconds",
     "Logprobs",
     "Message",
     "ModelHealthStatus",
@@ -499,6 +500,7 @@ class ModelHealthStatus(Value, frozen=True, omit_defaults=True):
 
 MOST_KEPT_S = 1e7
 """The longest time for which an old instance can be kept, about four months."""
+KeptSeconds: TypeAlias = Annotated[float, Meta(ge=0, le=MOST_KEPT_S)]
 
 
 class SwapRequest(Value, frozen=True, omit_defaults=True):
@@ -519,7 +521,7 @@ class SwapRequest(Value, frozen=True, omit_defaults=True):
     reason: str = "manual"
     until: Literal["switched", "retired"] = "switched"
     force: bool = False
-    keep_old_s: Annotated[float, Meta(ge=0, le=MOST_KEPT_S)] | None = None
+    keep_old_s: KeptSeconds | None = None
 
 
 class SessionMove(Value, frozen=True, omit_defaults=True):
