@@ -209,6 +209,7 @@ class Kernel:
         log.info("kernel %s serves %s (pid %d)", __version__, self.home.endpoint, os.getpid())
         await self._stopping.wait()
         await self._close()
+        signal.set_wakeup_fd(-1)  # the loop closes what this names before it lets go of it: a child may end in between
 
     def stop(self) -> None:
         """Drain and stop."""
