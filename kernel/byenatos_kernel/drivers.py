@@ -84,6 +84,8 @@ class DriverManager:
         """Who is told that a process of a unit died unexpectedly, before its streams are given another place."""
         self.egress: Egress | None = None
         self.on_ready: Callable[[Unit], None] = lambda _: None
+        self.on_room: Callable[[], None] = lambda: None
+        """Is told whenever a unit is gone, and with it what it took of the memory and of the models' number."""
         self._registry = registry
         self._grants = grants
         self._publish = publish
@@ -455,6 +457,8 @@ class DriverManager:
             assert unit.error is not None
             self.owner.unit_died(unit, unit.error)
         unit.gone.set()
+        if not self._closing:
+            self.on_room()
 
     def drop(self, unit: Unit) -> None:
         """Forget a dead unit, so that its model may be loaded anew."""

@@ -162,6 +162,7 @@ class Kernel:
         self.drivers.owner = self.switchboard
         self.drivers.egress = self.egress
         self.drivers.on_ready = self.offers.ready
+        self.drivers.on_room = self.supply.room_made
         self.offers.used = lambda model: self.registry.in_use(model) or bool(self.routes.bound_to(model))
         self.drivers.evictors += [self.swaps.give_up_kept, self.preloads.give_up]
         self.places.fallback = self.supply.fallback

@@ -22,10 +22,10 @@ class Slot:
 
     ``stand_in`` is the last unit to which a request went that this one could not serve. ``trouble`` says which request
     it failed last, until it has answered another. While it has a ``queue``, a sequential swap is under way, and its
-    requests wait in that.
+    requests wait in that. A ``crowded`` one is not served because there was no room for its model.
     """
 
-    __slots__ = ("configured", "detail", "model", "name", "queue", "stand_in", "swap", "trouble", "unit")
+    __slots__ = ("configured", "crowded", "detail", "model", "name", "queue", "stand_in", "swap", "trouble", "unit")
 
     def __init__(self, name: str, model: str, configured: str) -> None:
         self.name = name
@@ -37,6 +37,7 @@ class Slot:
         self.queue: SlotQueue | None = None
         self.detail = ""
         self.trouble = ""
+        self.crowded = False
 
     @property
     def unserved(self) -> bool:
@@ -153,6 +154,7 @@ class Routes:
         slot.trouble = ""
         slot.model = unit.model.id
         slot.detail = ""
+        slot.crowded = False
         unit.slots.add(slot.name)
         for other in self.slots.values():
             if other.model == unit.model.id and other.unit is not None and other.unserved:

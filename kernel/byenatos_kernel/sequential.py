@@ -115,6 +115,7 @@ class Sequential:
                 await target.gone.wait()
             unit = await self._drivers.obtain(model, overlap=1, patient=True, supervised=True, plugin=plugin)
         except ByenatosError as second:
+            slot.crowded = isinstance(second, Overloaded)
             self.give_up(
                 slot, Unavailable(f"{error.message}; {model.id} cannot be loaded again either: {second.message}")
             )

@@ -3,7 +3,11 @@
 A model may appear after the slot that wants it (its file is still being checked, or is dropped in later). An empty
 ``default`` slot takes a model file that turns out to be usable: drop a file in and it works. Where several are there at
 once, all are checked before one is chosen: one with a chat template before a base model, then by name.
+
+What there was no room for is tried again whenever something has left.
 """
+
+import asyncio
 
 from byenatos_kernel.drivers import DriverManager
 from byenatos_kernel.hotswap import HotSwapManager
@@ -12,7 +16,7 @@ from byenatos_kernel.registry import ModelRegistry
 from byenatos_kernel.routes import Routes, Slot
 from byenatos_kernel.units import PRELOADED, STANDS_IN, Unit
 from byenatos_sdk.protocol.control import InstanceInfo, LoadRequest, UnloadRequest
-from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, NotFound
+from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, NotFound, Overloaded
 
 __all__ = ["Supply"]
 
@@ -35,6 +39,9 @@ class Supply:
         self._swaps = swaps
         self._fallback_model = fallback_model
         self._fallback: Unit | None = None
+        self._fallback_crowded = False
+        self._room_made = False
+        self._trying: asyncio.Task[None] | None = None
 
     def fallback(self) -> Unit | None:
         """The unit of ``fallback_model``, if it is loaded or on its way."""
@@ -81,6 +88,14 @@ class Supply:
                 self._routes.homes.clear(unit)
             self._drivers.release(unit)
         self._drivers.forget(entry)
+
+    def room_made(self) -> None:
+        """Something has left: try again what there was no room for."""
+        self._room_made = True
+        if self._trying is None and (
+            self._fallback_crowded or any(slot.crowded for slot in self._routes.slots.values())
+        ):
+            self._trying = asyncio.get_running_loop().create_task(self._try_again())
 
     async def load(self, request: LoadRequest) -> InstanceInfo:
         """Load a model, keep it loaded, and bind a new slot to it if one is named.
@@ -145,12 +160,7 @@ class Supply:
             if slot.model == entry.id and slot.unserved:
                 await self._supply(slot, entry)
         if entry.id == self._fallback_model and self.fallback() is None:
-            try:
-                self._fallback = await self._drivers.obtain(entry, supervised=True)
-                self._fallback.pinned = True
-                self.warnings.pop("fallback", None)
-            except ByenatosError as error:
-                self.warnings["fallback"] = f"the fallback model {entry.id} is not loaded: {error.message}"
+            await self._supply_fallback(entry)
 
     async def _supply(self, slot: Slot, entry: ModelEntry) -> None:
         try:
@@ -161,6 +171,32 @@ class Supply:
                 self._drivers.release(unit)
         except ByenatosError as error:
             slot.detail = error.message
+            slot.crowded = isinstance(error, Overloaded)
+
+    async def _supply_fallback(self, entry: ModelEntry) -> None:
+        try:
+            self._fallback = await self._drivers.obtain(entry, supervised=True)
+            self._fallback.pinned = True
+            self._fallback_crowded = False
+            self.warnings.pop("fallback", None)
+        except ByenatosError as error:
+            self._fallback_crowded = isinstance(error, Overloaded)
+            self.warnings["fallback"] = f"the fallback model {entry.id} is not loaded: {error.message}"
+
+    async def _try_again(self) -> None:
+        """Supply what is crowded, until nothing more has left meanwhile."""
+        try:
+            while self._room_made:
+                self._room_made = False
+                wanted = {slot.model for slot in self._routes.slots.values() if slot.crowded}
+                if self._fallback_crowded and self._fallback_model is not None:
+                    wanted.add(self._fallback_model)
+                for model in sorted(wanted):
+                    entry = self._registry.models.get(model)
+                    if entry is not None and entry.state == "available":
+                        await self._give(entry)
+        finally:
+            self._trying = None
 
 
 def _preference(model: ModelEntry) -> tuple[bool, str]:

@@ -203,6 +203,7 @@ class Rig:
         )
         self.stand_ins = StandIns(self.registry, self.drivers, lambda: self.policy)
         self.drivers.owner = self.switchboard
+        self.drivers.on_room = self.supply.room_made
         self.places.fallback = self.supply.fallback
         self.places.way_back = self.swaps.probations.kept_by
         self.places.stand_in = self.stand_ins.find
