@@ -31,8 +31,8 @@ from byenatos_sdk.protocol.errors import ByenatosError, DeadlineExceeded, Unavai
 __all__ = ["Reading", "TextMoves"]
 
 ROUNDS = 6
-CLOSE = 32
-"""Characters that may be unread when an answer is cut over: about eight tokens."""
+CLOSE = 12
+"""Characters that may be unread when an answer is cut over: about three tokens."""
 
 ROUND_S = 60.0
 """How long one round may take."""
