@@ -15,6 +15,7 @@ from contextlib import suppress
 
 from byenatos_kernel.access import Access, AccessError, read_access
 from byenatos_kernel.config import Config, ConfigError, read_config
+from byenatos_kernel.log_lines import LogLines
 from byenatos_kernel.shipped import access_file, swap_file
 from byenatos_kernel.swap_policy import SwapPolicy, SwapPolicyError, read_swap_policy
 from byenatos_sdk.home import Home
@@ -57,11 +58,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.attached and not _attach(options.attached):
         return 0
-    logging.basicConfig(
-        level=logging.DEBUG if options.verbose else logging.INFO,
-        format="%(asctime)s %(levelname)s %(message)s",
-        stream=sys.stderr,
-    )
+    output = logging.StreamHandler()
+    output.setFormatter(LogLines())
+    logging.basicConfig(level=logging.DEBUG if options.verbose else logging.INFO, handlers=[output])
     logging.getLogger("watchfiles").setLevel(logging.WARNING)
     home = Home(options.home)
     try:

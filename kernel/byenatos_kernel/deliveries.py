@@ -11,6 +11,7 @@ from typing import Protocol
 import msgspec
 
 from byenatos_kernel.clients import ClientState
+from byenatos_kernel.hearsay import bounded_terminal
 from byenatos_kernel.instances import Instance
 from byenatos_kernel.streams import JOIN_EVERY, Stream
 from byenatos_sdk.protocol.errors import ByenatosError, ClientTooSlow, Overloaded
@@ -111,6 +112,8 @@ class Deliveries:
             return
         text = pieces[0] if len(pieces) == 1 else "".join(pieces)
         size = len(text)
+        if not size:
+            instance.stray(len(pieces))  # what has no size would be counted by no limit
         client = stream.client
         pending = stream.pending
         pending.append(text)
@@ -138,7 +141,7 @@ class Deliveries:
         if stream is None:
             instance.event(number, event)
         elif type(event) is Finish or type(event) is Failure:
-            self._terminal(stream, event)
+            self._terminal(stream, bounded_terminal(event))
         elif isinstance(event, _CONTENT):
             self.deltas += 1
             stream.progress = instance.last_seen

@@ -5,6 +5,7 @@ import asyncio
 import msgspec
 
 from byenatos_kernel.drivers import DriverManager
+from byenatos_kernel.hearsay import bounded_health
 from byenatos_kernel.instances import Instance
 from byenatos_sdk.protocol.errors import ByenatosError
 from byenatos_sdk.protocol.frames import UNREADABLE
@@ -40,7 +41,8 @@ class HealthWatch:
 
     async def _check(self, instance: Instance) -> None:
         try:
-            instance.health = _decode(await instance.call("health", timeout_s=max(self._interval_s, 1.0)))
+            said = await instance.call("health", timeout_s=max(self._interval_s, 1.0))
+            instance.health = bounded_health(_decode(said))
         except (ByenatosError, *UNREADABLE) as error:
             instance.health = ModelHealthStatus("degraded", f"the health check failed: {error}")
         if instance.health.status != "ok":

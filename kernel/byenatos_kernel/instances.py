@@ -13,6 +13,7 @@ from typing import Protocol
 
 import msgspec
 
+from byenatos_kernel.hearsay import bounded_specification, shortened
 from byenatos_kernel.link import DriverLink
 from byenatos_kernel.model_files import ModelFile
 from byenatos_kernel.models import ModelEntry, PluginEntry
@@ -227,9 +228,7 @@ class Instance(DriverLink):
         if listener is not None:
             listener(event)
             return
-        self.strays += 1
-        if self.strays > MOST_STRAYS:
-            self.fail(f"sent more than {MOST_STRAYS} events in a moment that belong to no stream")
+        if not self.stray():
             return
         if type(event) is Beat:
             self.loop_age_s = event.loop_age_ms / 1000
@@ -237,6 +236,14 @@ class Instance(DriverLink):
             self._loading(event)
         else:
             super()._event(number, event)
+
+    def stray(self, count: int = 1) -> bool:
+        """Count events that bring no answer on; return whether they are still few."""
+        self.strays += count
+        if self.strays > MOST_STRAYS:
+            self.fail(f"sent more than {MOST_STRAYS} events in a moment that belong to no stream, or say nothing")
+            return False
+        return True
 
     def _loading(self, event: Imported | Ready | Failure) -> None:
         if isinstance(event, Imported):
@@ -246,12 +253,12 @@ class Instance(DriverLink):
             self.expect("loading the model", self.manifest.lifecycle.start_timeout_s)
         elif isinstance(event, Ready):
             self.reached()
-            self.specification = _decode_specification(event.body)
+            self.specification = bounded_specification(_decode_specification(event.body))
             self.advance(InstanceState.READY)
             self._owner.instance_ready(self)
         else:
-            self.error = error_from_code(event.code, event.message)
-            self.fail(f"could not load the model: {event.message}")
+            self.error = error_from_code(event.code, shortened(event.message))
+            self.fail(f"could not load the model: {self.error.message}")
 
     def _lost(self, reason: str) -> None:
         if self.process is not None and self.process.refusal is not None:

@@ -16,6 +16,7 @@ import msgspec
 from byenatos_kernel.arena import Arena
 from byenatos_kernel.channel import Channel, ChannelFull
 from byenatos_kernel.egress import EgressPort
+from byenatos_kernel.hearsay import bounded_failure
 from byenatos_kernel.model_files import ModelFile
 from byenatos_kernel.models import PluginEntry
 from byenatos_kernel.nurseries import Nurseries
@@ -271,7 +272,8 @@ class DriverLink:
             future = self._calls.get(number)
             if future is not None and not future.done():
                 if isinstance(event, Failure):
-                    future.set_exception(error_from_code(event.code, event.message, retry_after_s=event.retry_after_s))
+                    said = bounded_failure(event)
+                    future.set_exception(error_from_code(said.code, said.message, retry_after_s=said.retry_after_s))
                 else:
                     self._replied(number, event, future)
         elif isinstance(event, DriverHello) and not self._welcomed.done():

@@ -9,6 +9,9 @@ The budget is ``[memory] budget_mib`` of ``swap.toml``; what is loaded counts ag
 Without one, the machine's free memory counts, within the limits of control groups. That figure holds the weights of
 running models to be free, since the system could drop them, and does not know yet what a model that is being loaded
 will take: both are subtracted. Layers that go to a GPU count as if they stayed: the figure is then too large.
+
+What a driver says is a word: of a model that runs no more counts than the size of its files and the memory that its
+processes are granted.
 """
 
 from collections.abc import Callable, Iterable
@@ -66,7 +69,7 @@ class MemoryBudget:
         the units in ``gone`` hold now is counted as free, and what the models in ``claims`` will take as taken.
         """
         need = MemoryNeed.of(model)
-        loaded = [(unit, MemoryNeed.of(unit.model)) for unit in units]
+        loaded = [(unit, _held(unit)) for unit in units]
         weights = {unit.model.id: one.shared for unit, one in loaded}
         wanted = need.private + (0 if model.id in weights else need.shared)
         if not wanted:
@@ -78,7 +81,7 @@ class MemoryBudget:
             left, of_what = budget - taken, f"of the {_mib(budget)} of [memory] budget_mib in swap.toml"
         else:
             coming = sum(one.private for unit, one in loaded if unit.ready is None and not unit.leaving)
-            freed = sum(MemoryNeed.of(unit.model).private for unit in gone if unit.ready is not None)
+            freed = sum(_held(unit).private for unit in gone if unit.ready is not None)
             left, of_what = self._free() + freed - sum(weights.values()) - coming - claimed, "free on this machine"
         if wanted <= left:
             return ""
@@ -86,6 +89,14 @@ class MemoryBudget:
         return (
             f"{model.id} takes {_mib(wanted)} of memory, and {_mib(max(left, 0))} are left {of_what}; loaded: {shown}"
         )
+
+
+def _held(unit: Unit) -> MemoryNeed:
+    """What a unit is said to take, and no more than it can: else a driver's word could keep all others out."""
+    said, file = MemoryNeed.of(unit.model), unit.model.file
+    weights = sum(one.identity[2] for one in (file, *file.further)) if file is not None else 0
+    granted = unit.grant.memory_mib * _MIB
+    return MemoryNeed(min(said.shared, weights), min(said.private, granted) if granted else said.private)
 
 
 def _mib(count: int) -> str:

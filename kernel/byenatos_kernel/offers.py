@@ -11,7 +11,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -194,7 +194,7 @@ async def _list_of(instance: Instance) -> list[ModelSpecification]:
 
 def _within_bounds(offered: ModelSpecification, driver: str) -> ModelSpecification | None:
     """Return a description as it is kept; ``None`` if its name or its settings are not to be had."""
-    if not 0 < len(offered.id) <= LONGEST_ID or not offered.id.isprintable():
+    if not 0 < len(offered.id) <= LONGEST_ID or not offered.id.isprintable() or not _is_plain(offered.settings):
         return None
     plain = ModelSpecification(
         offered.id,
@@ -207,6 +207,14 @@ def _within_bounds(offered: ModelSpecification, driver: str) -> ModelSpecificati
     if len(encode(plain)) > MOST_BYTES:
         plain = replace(plain, name="", features=frozenset())
     return plain if len(encode(plain)) <= MOST_BYTES else None
+
+
+def _is_plain(settings: dict[str, Any]) -> bool:
+    """Whether settings are what JSON has: what else msgpack may carry could be shown to nobody."""
+    try:
+        return bool(msgspec.json.decode(msgspec.json.encode(settings)) == settings)
+    except (TypeError, *UNREADABLE):
+        return False
 
 
 def _read(connection: sqlite3.Connection) -> dict[str, dict[str, Offer]]:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from byenatos_kernel.grants import Grants
+from byenatos_kernel.hearsay import bounded_specification, shortened
 from byenatos_kernel.link import DriverLink
 from byenatos_kernel.model_files import ModelFile
 from byenatos_kernel.models import PluginEntry
@@ -53,8 +54,8 @@ class Prober:
                 if takes(plugin, path.name):
                     result = await self._ask(plugin, file, settings(plugin))
                     if result.specification is not None:
-                        return Verdict(plugin.id, result.specification)
-                    reasons.append(f"{plugin.id}: {result.reason}")
+                        return Verdict(plugin.id, bounded_specification(result.specification))
+                    reasons.append(f"{plugin.id}: {shortened(result.reason)}")
         if not reasons:
             patterns = sorted(
                 f"{plugin.id} takes {', '.join(plugin.manifest.permissions.model_files)}"

@@ -36,6 +36,9 @@ LATEST = 64
 BEHIND_S = 300.0
 """How long conversations that are being answered are waited for."""
 
+_DIGITS = 9
+"""Of a number that a driver says in words: no more are believed."""
+
 READ_AHEAD_S = 60.0
 """How long conversations are read ahead after a swap, at most."""
 
@@ -48,7 +51,8 @@ class Room:
     def __init__(self, target: Instance | None) -> None:
         found = target.specification if target is not None else None
         sequences = found.metadata.get("sequences", "") if found is not None else ""
-        self.sessions = max(int(sequences) - 1, 1) if sequences.isascii() and sequences.isdigit() else LATEST
+        known = sequences.isascii() and sequences.isdigit() and len(sequences) <= _DIGITS
+        self.sessions = max(int(sequences) - 1, 1) if known else LATEST
         self.positions = found.context_length if found is not None and found.context_length else 1 << 62
 
     @property

@@ -174,3 +174,12 @@ async def test_a_refused_model_is_refused_for_its_own_reason_and_evicts_nothing(
         with pytest.raises(Unavailable, match="c is refused"):
             await kernel.supply.load(LoadRequest("c"))
         assert kept.ready
+
+
+async def test_a_driver_that_says_that_it_takes_everything_keeps_nobody_out(rig):
+    async with rig({"main": "a"}, memory_mib={"b": 50}) as kernel:
+        await kernel.settle()
+        said = ModelSpecification("a", size_bytes=1 << 50, memory_bytes=(1 << 50) + MIB)
+        kernel.registry.model("a").specification = said
+        kernel.free_bytes = 60 * MIB
+        assert (await kernel.supply.load(LoadRequest("b"))).model == "b"

@@ -3,7 +3,7 @@
 import typer
 
 from byenatos_kernel.cli.options import JsonOption, home_of
-from byenatos_kernel.cli.screen import moment, printable, say, show_json_line
+from byenatos_kernel.cli.screen import moment, one_line, say, show_json_line
 from byenatos_sdk.protocol.control import (
     DriverFailed,
     DriverRestarting,
@@ -27,7 +27,7 @@ def events(context: typer.Context, *, as_json: JsonOption = False) -> None:
             if as_json:
                 show_json_line(event)
             else:
-                say(f"{moment(event.at)}  {printable(_describe(event))}")
+                say(f"{moment(event.at)}  {one_line(_describe(event))}")
 
 
 def describe_swap(step: SwapEvent) -> str:

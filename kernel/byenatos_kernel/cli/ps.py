@@ -6,7 +6,7 @@ import typer
 from msgspec import Struct
 
 from byenatos_kernel.cli.options import JsonOption, home_of
-from byenatos_kernel.cli.screen import megabytes, printable, say, show_json, show_table
+from byenatos_kernel.cli.screen import megabytes, one_line, say, show_json, show_table
 from byenatos_sdk.protocol.control import InstanceInfo
 
 __all__ = ["HELP", "Entry", "ps"]
@@ -55,10 +55,10 @@ def ps(context: typer.Context, *, as_json: JsonOption = False) -> None:
     )  # fmt: skip
     for one in found:
         for kind, got in one.instance.open.items():
-            say(printable(f"note: {one.instance.driver}/{one.instance.model}: {kind} is open: {got}"))
+            say(one_line(f"note: {one.instance.driver}/{one.instance.model}: {kind} is open: {got}"))
     for warning in status.warnings:
         if "uncontained" in warning:
-            say(printable(f"note: {warning}"))
+            say(one_line(f"note: {warning}"))
 
 
 def _look_at(instance: InstanceInfo) -> Entry:

@@ -1,7 +1,8 @@
 """What a command prints: for people on a terminal, for people behind a pipe, and for programs.
 
 On a terminal there is colour; in a pipe there are plain lines, never cut to a width. Text that came from a model or a
-driver passes :func:`printable` first: an answer must not be able to move the cursor or retitle a window.
+driver passes :func:`printable` first: an answer must not be able to move the cursor, retitle a window or have words
+read in another order than they have; and :func:`one_line` where it must not look like a line of ours.
 """
 
 import json
@@ -20,6 +21,7 @@ __all__ = [
     "is_terminal",
     "megabytes",
     "moment",
+    "one_line",
     "printable",
     "say",
     "show_json",
@@ -28,7 +30,10 @@ __all__ = [
     "write",
 ]
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_ORDER = "\\u202a-\\u202e\\u2066-\\u2069"
+_CONTROL = re.compile(rf"[\x00-\x08\x0b-\x1f\x7f-\x9f{_ORDER}]")
+_LINE_ENDS = re.compile(r"\s*[\n\u2028\u2029]\s*")
+_NOT_ESCAPED_BY_JSON = re.compile(rf"[\x7f-\x9f{_ORDER}]")
 
 
 def is_terminal() -> bool:
@@ -37,8 +42,13 @@ def is_terminal() -> bool:
 
 
 def printable(text: str) -> str:
-    """Take the control characters out of ``text``, except tab and newline."""
+    """Take the control characters out of ``text``, except tab and newline, and what turns the order of letters."""
     return _CONTROL.sub("", text)
+
+
+def one_line(text: str) -> str:
+    """Return what is :func:`printable` of ``text``, in one line."""
+    return _LINE_ENDS.sub(" ", printable(text))
 
 
 def write(text: str) -> None:
@@ -66,17 +76,23 @@ def dim(text: str) -> str:
 
 def show_json(value: Any) -> None:
     """Print one JSON document."""
-    say(json.dumps(msgspec.to_builtins(value), indent=2, ensure_ascii=False))
+    say(_json(value, indent=2))
 
 
 def show_json_line(value: Any) -> None:
     """Print one line of JSON: for commands that print many."""
-    say(json.dumps(msgspec.to_builtins(value), ensure_ascii=False))
+    say(_json(value))
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    """Write JSON that is readable in every script, and moves nothing on a terminal."""
+    text = json.dumps(msgspec.to_builtins(value), indent=indent, ensure_ascii=False)
+    return _NOT_ESCAPED_BY_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print rows under their headings."""
-    cells = [[printable(cell) for cell in row] for row in rows]
+    cells = [[one_line(cell) for cell in row] for row in rows]
     if is_terminal():
         _show_rich_table(columns, cells)
         return

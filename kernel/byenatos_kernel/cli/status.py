@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import typer
 
 from byenatos_kernel.cli.options import JsonOption, home_of
-from byenatos_kernel.cli.screen import megabytes, printable, say, show_json, show_table
+from byenatos_kernel.cli.screen import megabytes, one_line, say, show_json, show_table
 from byenatos_sdk.protocol.control import KernelStatus, PluginInfo, SlotInfo
 
 __all__ = ["show_slots", "slots", "status"]
@@ -66,7 +66,7 @@ def _show_status(found: KernelStatus) -> None:
         f"{found.streams} streams, {found.requests} requests, {found.deltas} deltas"
     )
     for warning in found.warnings:
-        say(f"  note: {printable(warning)}")
+        say(f"  note: {one_line(warning)}")
     say()
     show_slots(found.slots)
     if found.instances:
