@@ -197,6 +197,7 @@ def _lock_in(spec: Spec, *, user: int, group: int, control_group: Group | None) 
             prctl(_PR_SET_MDWE, _REFUSE_EXEC_GAIN)
     if "landlock" in spec.layers:
         landlock.restrict(_rules(spec, scratch))
+    _let_go_of_folders(spec)
     prctl(_PR_SET_DUMPABLE, 0)
     prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     spec.limits.bound_descriptors()
@@ -241,6 +242,18 @@ def _folders(spec: Spec) -> tuple[str, ...]:
     """The granted folders: they are found by their names. A granted file has none here, it is open already."""
     opened = enumerate(spec.files, FILES)
     return tuple(path for number, path in opened if stat.S_ISDIR(os.fstat(number).st_mode))
+
+
+def _let_go_of_folders(spec: Spec) -> None:
+    """Put nothing in the place of each granted folder's descriptor, which is that of a folder outside.
+
+    From there one could go up and ask of any path whether it exists, which neither a root nor Landlock prevents.
+    """
+    for number in range(FILES, FILES + len(spec.files)):
+        if stat.S_ISDIR(os.fstat(number).st_mode):
+            nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            os.dup2(nothing, number, inheritable=False)
+            os.close(nothing)
 
 
 def _readable(spec: Spec) -> list[str]:

@@ -35,11 +35,11 @@ class Grant(Struct, frozen=True):
 
     ``name`` stands in messages (``llamacpp/smollm2``). ``plugin`` is the folder of the driver's code, ``imports`` are
     further folders to import from, and ``files`` are the model files, all to read. A file is open in the process from
-    the start and has no name there; a folder has its own. ``devices`` are device nodes, which
-    are a way into their drivers in the system's kernel. ``memory_mib`` bounds private memory (0: no bound); mapped
-    model files do not count. ``tasks`` bounds threads, ``processors`` CPU time (0: no bound), ``scratch_mib`` what is
-    written. ``open_files`` bounds descriptors, those of ``files`` among them. ``writable_code`` allows memory that is
-    written and executed, which libraries with closures or compilers need.
+    the start and has no name there; a folder has its own name, and in the place of its descriptor is nothing.
+    ``devices`` are device nodes, which are a way into their drivers in the system's kernel. ``memory_mib`` bounds
+    private memory (0: no bound); mapped model files do not count. ``tasks`` bounds threads, ``processors`` CPU time (0:
+    no bound), ``scratch_mib`` what is written. ``open_files`` bounds descriptors, those of ``files`` among them.
+    ``writable_code`` allows memory that is written and executed, which libraries with closures or compilers need.
 
     ``arena_mib`` is the size of the memory that it shares with the launching process (0: none).
 

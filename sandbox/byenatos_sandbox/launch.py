@@ -280,8 +280,7 @@ class _Launch:
             pipes = undo.enter_context(ExitStack())
             stdout, stdout_end = _pipe(pipes, childs)
             stderr, stderr_end = _pipe(pipes, childs)
-            stdin = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-            childs.callback(os.close, stdin)
+            stdin = self._nothing(childs)
             setup, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             undo.callback(setup.close)
             childs.callback(its.close)
@@ -397,6 +396,14 @@ class _Launch:
         mode = os.fstat(descriptor).st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise OSError(errno.EINVAL, f"files: expected a regular file or a folder at {path}, found something else")
+        if stat.S_ISDIR(mode) and self._nursery is not None:  # its template has it, by its name; see `child.py`
+            return self._nothing(childs)
+        return descriptor
+
+    @staticmethod
+    def _nothing(childs: ExitStack) -> int:
+        descriptor = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        childs.callback(os.close, descriptor)
         return descriptor
 
 

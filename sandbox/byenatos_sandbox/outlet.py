@@ -1,7 +1,8 @@
 """One process's way out by ``socket``: a call is answered with a stream to the broker, so many calls a second.
 
 The event loop that answers is the kernel's own. So a driver that asks without end is made to wait, in its own call, and
-slows itself only.
+slows itself only. No more wait than may: a call can be taken back, by a signal, and asked again, and what was taken
+back is not told.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ __all__ = ["Outlet"]
 AT_ONCE = 64
 A_SECOND = 64.0
 """A driver may have 64 connections at a time; whoever opens more than that each second does not keep them."""
+MOST_WAITING = 256
 
 
 class Outlet:
@@ -31,8 +33,13 @@ class Outlet:
     def answer(self, listener: Listener, call: Call) -> None:
         """Answer a call of ``socket`` for a unix stream, now or when its turn comes."""
         now = self._loop.time()
-        self._room = min(float(AT_ONCE), self._room + (now - self._at) * A_SECOND) - 1
+        self._room = min(float(AT_ONCE), self._room + (now - self._at) * A_SECOND)
         self._at = now
+        if self._room < -MOST_WAITING:
+            with suppress(OSError):  # the caller is gone
+                listener.refuse(call, errno.EAGAIN)
+            return
+        self._room -= 1
         if self._room >= 0:
             self._hand(listener, call)
         else:

@@ -16,7 +16,7 @@ exploit of an honest driver; a hostile one has other ways to run code of its own
 scratch folder for one.
 
 What honest libraries miss: ``shutil.copy`` and its kin end in ``PermissionError``, for they set modes and times
-(``copyfile`` works), and ``multiprocessing`` has no shared memory.
+(``copyfile`` works), ``multiprocessing`` has no shared memory, and locks on parts of files keep nobody out.
 
 A grant may have the *egress socket*, for libraries that reach their vendor by a unix socket only. Neither ``socket``
 nor ``connect`` is let through for that: ``socket`` for a unix stream is told to the launching process, which answers it
@@ -57,18 +57,17 @@ def _names(text: str) -> list[str]:
 _ALLOWED: Final = _names("""
     read write pread64 pwrite64 readv writev preadv pwritev pwritev2 lseek close close_range dup dup2
     dup3 stat fstat lstat newfstatat statx access faccessat faccessat2 readlink readlinkat getcwd chdir fchdir
-    getdents64 fsync fdatasync ftruncate fallocate flock umask fadvise64 rename renameat renameat2 mkdir mkdirat
+    getdents64 fsync fdatasync ftruncate fallocate flock umask rename renameat renameat2 mkdir mkdirat
     rmdir unlink unlinkat statfs fstatfs munmap mremap brk msync mlock munlock mlock2 futex rt_sigaction
     rt_sigprocmask rt_sigreturn sigaltstack rt_sigtimedwait rt_sigpending rt_sigsuspend restart_syscall pause
     poll ppoll select pselect6 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2 eventfd
-    eventfd2 timerfd_create timerfd_settime timerfd_gettime signalfd signalfd4 pipe pipe2 clock_gettime
+    eventfd2 timerfd_create timerfd_settime timerfd_gettime signalfd signalfd4 pipe clock_gettime
     clock_getres clock_nanosleep nanosleep gettimeofday time times getrusage getitimer setitimer alarm
     timer_create timer_settime timer_gettime timer_delete timer_getoverrun getpid gettid getppid getuid geteuid
     getgid getegid getresuid getresgid getgroups getpgid getpgrp getsid getcpu capget sched_yield
     sched_getaffinity sched_getparam sched_getscheduler sched_get_priority_max sched_get_priority_min
     sched_rr_get_interval getpriority getrlimit exit exit_group set_tid_address set_robust_list rseq membarrier
-    getrandom sysinfo uname wait4 waitid sendto recvfrom sendmsg recvmsg sendmmsg recvmmsg shutdown getsockopt
-    getsockname getpeername accept accept4
+    getrandom sysinfo uname wait4 waitid shutdown getsockname getpeername accept accept4
 """)
 
 _FATAL: Final = _names("""
@@ -99,21 +98,29 @@ _UNIX, _STREAM, _SEQUENCED = 1, 1, 5
 _SOCKET_TYPE_FLAGS = 0o2000000 | 0o4000  # SOCK_CLOEXEC, SOCK_NONBLOCK
 _WRITE_EXECUTE, _EXECUTE, _SHARED_ANONYMOUS = 2 | 4, 4, 0x01 | 0x20
 _IOCTLS = [0x541B, 0x5421, 0x5451, 0x5450, 0x5401, 0x5413]  # FIONREAD FIONBIO FIOCLEX FIONCLEX TCGETS TIOCGWINSZ
-_FCNTLS = [0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1032, 1034]  # no owner and no signal of a descriptor
+_FCNTLS = [0, 1, 2, 3, 4, 5, 36, 1030, 1032, 1034]  # no owner, no signal and no lease of a descriptor
+_LOCK, _LOCK_AND_WAIT, _DESCRIPTORS_LOCK, _DESCRIPTORS_LOCK_AND_WAIT = 6, 7, 37, 38
 _PRCTLS = [15, 16, 0x53564D41, 3, 21, 23, 39]  # thread and memory names; what may be asked and changes nothing
 _SOCKET_OPTIONS = [2, 7, 8, 9, 13, 20, 21]  # REUSEADDR SNDBUF RCVBUF KEEPALIVE LINGER RCVTIMEO SNDTIMEO
+_ASKED_OF_SOCKETS = [*_SOCKET_OPTIONS, 3, 4, 17, 30, 38, 39]  # TYPE ERROR PEERCRED ACCEPTCONN PROTOCOL DOMAIN
+_ODD_MESSAGES = 0x1 | 0x2000  # MSG_OOB, MSG_ERRQUEUE
+_OF_FLAGS = {"sendto": 3, "recvfrom": 3, "sendmsg": 2, "recvmsg": 2, "sendmmsg": 3, "recvmmsg": 3}
+"""The calls that send and receive, and which argument their flags are."""
 _ARCHITECTURE_PRCTLS = [0x1002, 0x1003, 0x1021, 0x1022, 0x1023]  # thread-local storage; the use of AMX
 _ACCESS, _NEITHER = 0o3, 0o3
 _ACCESS_AND_TRUNCATE, _READ_AND_TRUNCATE = 0o3 | 0o1000, 0o1000
 _LOWEST_PRIORITY = 19
 _GROWS_DOWN, _HUGE_PAGES = 0x100, 0x40000
 _LONG_AS_AGREED: Final = [2 + len(EGRESS_SOCKET), 2 + len(EGRESS_SOCKET) + 1]  # without and with the NUL behind it
-_WITHOUT_WAITING, _MERGEABLE = 8, 12  # RWF_NOWAIT, MADV_MERGEABLE
+_WITHOUT_WAITING, _MERGEABLE, _COLD, _PAGE_OUT = 8, 12, 20, 21  # RWF_NOWAIT, MADV_*
+_NOT_NEEDED = 4  # POSIX_FADV_DONTNEED
+_NOTIFICATION_PIPE = 0x80
+_ALL_BITS = 0xFFFFFFFF
 
 _OWN_PID = 0x7FFFFFFF  # a number that no process has
 
 _SET_MODE_FILTER, _GET_ACTION_AVAILABLE = 1, 2
-_NEW_LISTENER = 1 << 3
+_NEW_LISTENER, _NOT_TAKEN_BACK = 1 << 3, 1 << 5  # the second is WAIT_KILLABLE_RECV of Linux 5.19
 
 
 def program(
@@ -181,14 +188,32 @@ def _build(
         ),
         # to read what needs no waiting is to learn what others have read, as by mincore
         "preadv2": no_bits(5, _WITHOUT_WAITING, failing(errno.EOPNOTSUPP)),
-        # so is to have memory merged with equal memory of others
-        "madvise": not_equal(2, 0xFFFFFFFF, _MERGEABLE, failing(errno.EINVAL)),
+        # so is to have memory merged with equal memory of others; and to take from the memory what others read makes
+        # them wait for it, and tells when they have read it again
+        "madvise": _none_of(2, dict.fromkeys((_MERGEABLE, _COLD, _PAGE_OUT), failing(errno.EINVAL))),
+        "fadvise64": _none_of(3, {_NOT_NEEDED: _EPERM}),
         "ioctl": one_of(1, _IOCTLS, failing(errno.ENOTTY)),
-        "fcntl": one_of(1, _FCNTLS, _EPERM),
+        # locks on parts of a file are memory of the system's that no limit counts. Within a process those of POSIX mean
+        # nothing and nobody else is there to be kept out: it is said that they are held. Those of a descriptor are
+        # unknown, as before Linux 3.15
+        "fcntl": _none_of(
+            1,
+            dict.fromkeys((_LOCK, _LOCK_AND_WAIT), failing(0))
+            | dict.fromkeys((_DESCRIPTORS_LOCK, _DESCRIPTORS_LOCK_AND_WAIT), failing(errno.EINVAL)),
+            one_of(1, _FCNTLS, _EPERM),
+        ),
         "prctl": one_of(0, _PRCTLS, _EPERM),
         # what concerns another level than sockets is said to be done: a front's loop asks its connections not to wait
         # for more to send, which they have from the listening socket
         "setsockopt": one_of(1, [1], failing(0), one_of(2, _SOCKET_OPTIONS, failing(errno.ENOPROTOOPT))),
+        # not who is at the other end: a descriptor of that process, and the groups that it is in
+        "getsockopt": one_of(
+            1, [1], failing(errno.ENOPROTOOPT), one_of(2, _ASKED_OF_SOCKETS, failing(errno.ENOPROTOOPT))
+        ),
+        # nobody sends out of turn, and the code for it has let others out of their sandboxes (CVE-2025-38236)
+        **{name: no_bits(flags, _ODD_MESSAGES, failing(errno.EOPNOTSUPP)) for name, flags in _OF_FLAGS.items()},
+        # the system would write to it, of keys and mounts (CVE-2022-0995)
+        "pipe2": no_bits(1, _NOTIFICATION_PIPE, failing(errno.EINVAL)),
         # libzmq ends the process where it may not ask for the default: it is told that this was done
         "sched_setscheduler": one_of(1, [0], _EPERM, failing(0)),
         # a thread may step back, itself only and as far as possible: a model that is loaded in the background
@@ -224,6 +249,13 @@ def _build(
         architecture=AUDIT_ARCHITECTURES[machine],
         x32=machine == "x86_64",
     )
+
+
+def _none_of(argument: int, refused: Mapping[int, int], then: Verdict = ALLOW) -> Verdict:
+    """Check that an argument is none of some values, each of which has a verdict of its own."""
+    for value, verdict in refused.items():
+        then = not_equal(argument, _ALL_BITS, value, verdict, then)
+    return then
 
 
 def _kinds(*kinds: int) -> list[int]:
@@ -272,6 +304,9 @@ def install(
     """
     whole = partial(program, pid, writable_code=writable_code, forks=forks, more=more)
     if tells and egress_socket:
+        # otherwise a signal takes back what was told, to be told again: as often as a timer ends
+        with suppress(OSError):
+            return _load(whole(fatal=TELL, egress_socket=TELL), _NEW_LISTENER | _NOT_TAKEN_BACK)
         return _load(whole(fatal=TELL, egress_socket=TELL), _NEW_LISTENER)
     if tells:
         with suppress(OSError):

@@ -66,6 +66,8 @@ class Prey:
         self.orders = f"orders-{secrets.token_hex(16)}"
         folder.mkdir()
         (folder.parent / "neighbour").mkdir()
+        self.granted_folder = folder.parent / "shelf"
+        self.granted_folder.mkdir()
         self.secret, self.victim, self.granted = folder / "secret", folder / "victim", folder / "granted"
         self.neighbour, self.link = folder.parent / "neighbour" / "notes", folder / "link"
         self.link.symlink_to("where it leads")
@@ -133,6 +135,7 @@ class Prey:
             "secret": str(self.secret),
             "victim": str(self.victim),
             "granted": str(self.granted),
+            "granted_folder": str(self.granted_folder),
             "neighbour": str(self.neighbour),
             "neighbours_folder": str(self.neighbour.parent),
             "link": str(self.link),
@@ -173,6 +176,8 @@ class Prey:
                 found.append(f"{path.name} has another mode")
         if (names := set(os.listdir(self._folder))) != self._names:
             found.append(f"files outside: {names ^ self._names}")
+        if planted := os.listdir(self.granted_folder):
+            found.append(f"files in the granted folder: {planted}")
         if self.neighbour.read_text() != "another's":
             found.append("the neighbour's notes are not what they were")
         assert self._batch is not None
@@ -200,7 +205,7 @@ def grant_for(name: str, prey: Prey, scratch: Path, **fields: Any) -> Grant:
     return Grant(
         f"attack/{name}",
         plugin=str(HERE),
-        files=(str(prey.granted),),
+        files=(str(prey.granted), str(prey.granted_folder)),
         memory_mib=_MEMORY_MIB,
         scratch_mib=_SCRATCH_MIB,
         open_files=_OPEN_FILES,

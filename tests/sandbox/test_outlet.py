@@ -10,7 +10,7 @@ import pytest
 
 from byenatos_sandbox import LaunchError, launch
 from byenatos_sandbox.layers import missing
-from byenatos_sandbox.outlet import A_SECOND, AT_ONCE, Outlet
+from byenatos_sandbox.outlet import A_SECOND, AT_ONCE, MOST_WAITING, Outlet
 from byenatos_sandbox.seccomp import EGRESS_SOCKET
 from byenatos_sdk.egress import SOCKET
 
@@ -125,6 +125,7 @@ class Listening:
 
     def __init__(self, loop):
         self.at = []
+        self.refused = []
         self._loop = loop
 
     def fileno(self):
@@ -132,6 +133,9 @@ class Listening:
 
     def hand(self, call, descriptor, *, close_on_exec):
         self.at.append(self._loop.time())
+
+    def refuse(self, call, error):
+        self.refused.append(error)
 
 
 class Called:
@@ -158,5 +162,34 @@ def test_who_asks_without_end_waits(monkeypatch):
         monkeypatch.undo()
         assert len(listening.at) == AT_ONCE
         assert later == pytest.approx([number / A_SECOND for number in range(1, 11)])
+
+    asyncio.run(scenario())
+
+
+def test_no_more_calls_wait_than_may(monkeypatch):
+    """Whoever takes calls back and asks again has each of them remembered until its turn comes."""
+
+    async def scenario():
+        loop = asyncio.get_running_loop()
+        now, later = [100.0], []
+        monkeypatch.setattr(loop, "time", lambda: now[0])
+        monkeypatch.setattr(loop, "call_later", lambda delay, *_: later.append(delay))
+
+        def dial():
+            ours, its = socket.socketpair()
+            ours.close()
+            return its
+
+        listening, outlet = Listening(loop), Outlet(dial)
+        for _ in range(AT_ONCE + 10 * MOST_WAITING):
+            outlet.answer(listening, Called)
+        assert len(later) <= MOST_WAITING + 1
+        assert set(listening.refused) == {errno.EAGAIN}
+        assert len(listening.at) + len(later) + len(listening.refused) == AT_ONCE + 10 * MOST_WAITING
+        now[0] += 2 * (MOST_WAITING + AT_ONCE) / A_SECOND
+        listening.refused.clear()
+        outlet.answer(listening, Called)
+        assert listening.refused == [], "it is answered again once there is room"
+        monkeypatch.undo()
 
     asyncio.run(scenario())

@@ -87,6 +87,13 @@ def test_a_granted_folder_is_found_through_links_too(grant, talk, tmp_path):
     assert look(grant, talk, {"paths": [path]}, files=(folder,))["read"][path] == "weights"
 
 
+def test_there_is_nothing_in_the_place_of_a_granted_folders_descriptor(grant, talk, tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("weights")
+    known = look(grant, talk, {"descriptors": [5, 6]}, files=(str(tmp_path / "folder"), str(tmp_path / "file")))
+    assert known["descriptors"] == {"5": "", "6": "weights"}
+
+
 def test_a_granted_file_is_open_as_a_descriptor_whoever_may_read_it(grant, talk, tmp_path):
     private = tmp_path / "private"
     private.write_text("weights")

@@ -1,6 +1,7 @@
 """All attacks: to import a category is to list its attacks."""
 
 from attacks import (  # noqa: F401 - each lists its own
+    descriptors,
     execution,
     exhaustion,
     files,

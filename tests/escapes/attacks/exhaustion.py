@@ -32,13 +32,13 @@ def _touch(address: int, mib: int) -> str:
     return f"{mib} MiB"
 
 
-def _map(length: int, flags: int, descriptor: int = -1) -> int:
+def _map(length: int, flags: int, descriptor: int = -1, protection: int = mmap.PROT_READ | mmap.PROT_WRITE) -> int:
     libc().mmap.restype = ctypes.c_void_p
     libc().mmap.argtypes = (
         *(ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int),
         *(ctypes.c_int, ctypes.c_int, ctypes.c_long),
     )
-    address = libc().mmap(None, length, mmap.PROT_READ | mmap.PROT_WRITE, flags, descriptor, 0)
+    address = libc().mmap(None, length, protection, flags, descriptor, 0)
     if address == ctypes.c_void_p(-1).value:
         check(-1)
     return address
@@ -124,6 +124,19 @@ def fills_memory_with_the_tables_of_its_pages(prey):
     for place in range(address, address + length, 2 * _MIB):
         ctypes.c_char.from_address(place).value  # noqa: B018 - reading is the attack
     return f"{mib} MiB"
+
+
+@attack("limits", "cgroup")
+def writes_to_copies_of_a_file_of_its_own(prey):
+    # mapped only to be read: what is private is counted once it may be written
+    each = 48
+    file = os.open("zeros", os.O_RDWR | os.O_CREAT, 0o600)
+    os.ftruncate(file, each * _MIB)
+    for _ in range(_more_than_granted(prey) // each + 1):
+        address = _map(each * _MIB, mmap.MAP_PRIVATE, file, mmap.PROT_READ)
+        call("mprotect", address, each * _MIB, mmap.PROT_READ | mmap.PROT_WRITE)
+        _touch(address, each)
+    return "all of them"
 
 
 @attack("limits", needs="a control that is allowed to lock as much")

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import signal
 import struct
 
 from attacks.registry import attack, call, check, granted, libc
@@ -167,3 +168,35 @@ def has_its_calls_dispatched_by_itself(prey):
     on = libc().prctl(59, 1, ctypes.c_ulong(0), ctypes.c_ulong(1 << 47), ctypes.byref(selector))
     check(on)  # PR_SET_SYSCALL_USER_DISPATCH
     return check(libc().prctl(59, 0, 0, 0, 0))
+
+
+@attack("seccomp")
+def outlives_a_call_that_is_fatal(prey):
+    signal.signal(signal.SIGSYS, lambda *_: None)
+    return call("ptrace", 0, 0, 0, 0) or "traced by its parent"  # PTRACE_TRACEME
+
+
+@attack("seccomp", needs="a system from Linux 6.8 on")
+def lists_mounts_by_a_newer_way(prey):
+    request = struct.pack("IIQQ", 24, 0, 0xFFFFFFFFFFFFFFFF, 0)  # LSMT_ROOT
+    return call("listmount", request, (ctypes.c_uint64 * 64)(), 64, 0) or "none"
+
+
+@attack("seccomp", "process", needs="it takes CAP_WAKE_ALARM, which no driver's process has")
+def wakes_the_machine(prey):
+    return call("timerfd_create", 9, 0)  # CLOCK_BOOTTIME_ALARM
+
+
+@attack("seccomp", needs="a system that can merge equal pages, from Linux 6.4 on")
+def has_all_of_its_memory_merged(prey):
+    return check(libc().prctl(67, 1, 0, 0, 0)) or "merged if it is equal"  # PR_SET_MEMORY_MERGE
+
+
+@attack("seccomp", needs="a processor with two threads a core, and a system that can share them out")
+def has_its_core_for_itself(prey):
+    return check(libc().prctl(62, 1, 0, 0, 0)) or "nobody else's threads run beside it"  # PR_SCHED_CORE_CREATE
+
+
+@attack("seccomp", needs="a processor whose protection can be switched")
+def is_protected_less_against_speculation(prey):
+    return check(libc().prctl(53, 0, 2, 0, 0)) or "less"  # PR_SET_SPECULATION_CTRL: stores may be bypassed

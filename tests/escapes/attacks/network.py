@@ -4,6 +4,7 @@ import array
 import contextlib
 import ctypes
 import os
+import signal
 import socket
 import struct
 import threading
@@ -13,6 +14,7 @@ from pathlib import Path
 from attacks.registry import Stopped, attack, call
 
 _MULTIPATH_TCP, _SCTP = 262, 132
+_OFTEN = 1000
 
 
 @attack("seccomp", "namespaces", "landlock")
@@ -145,6 +147,22 @@ def asks_for_more_sockets_than_anybody_needs(prey):
         if time.monotonic() > prey["began"] + 1.5:
             return _nothing()
     return "they come without end"
+
+
+@attack("seccomp")
+def asks_for_sockets_and_takes_it_back(prey):
+    # whoever answers must not have to remember what was asked and given up, nor hear of it a thousand times a second
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+    asked, until = 0, time.monotonic() + 1.5
+    while asked < _OFTEN and time.monotonic() < until:
+        asked += 1
+        with contextlib.suppress(InterruptedError):
+            socket.socket(socket.AF_UNIX).close()
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    if asked < _OFTEN:
+        raise Stopped(f"heard {asked} times")
+    return asked
 
 
 @attack("seccomp", "private root")
