@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 MAX_MANIFEST = 256 << 10
+LONGEST_NAME = 256
 _ID = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 MOST_EGRESS = 32
 _HOST = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
@@ -237,6 +238,12 @@ def _check(manifest: Manifest, folder: Path, path: Path) -> None:
         raise ManifestError(f"{path}: plugin.id: expected lower-case letters, digits, - and _, found {plugin.id!r}")
     if plugin.id != folder.name:
         raise ManifestError(f"{path}: plugin.id: expected {folder.name!r}, the folder's name, found {plugin.id!r}")
+    names = [("plugin.version", plugin.version), ("plugin.publisher", plugin.publisher)]
+    names += [(f"models[{number}].id", model.id) for number, model in enumerate(manifest.models)]
+    for key, name in names:  # they are shown beside what is ours to say
+        if not name.isprintable() or len(name) > LONGEST_NAME:
+            wanted = f"at most {LONGEST_NAME} characters, all of which can be seen"
+            raise ManifestError(f"{path}: {key}: expected {wanted}, found {name!r:.100}")
     if not _ENTRY.fullmatch(plugin.entry):
         raise ManifestError(f"{path}: plugin.entry: expected 'module:Class', found {plugin.entry!r}")
     if not set(plugin.protocol) & set(MAJORS):

@@ -1,0 +1,27 @@
+"""Names in a manifest, which commands and logs show."""
+
+import json
+
+import pytest
+
+from byenatos_sdk.manifest import LONGEST_NAME, ManifestError, parse_manifest
+
+
+def manifest(version="1", publisher="acme", model="m"):
+    plugin = (
+        f'[plugin]\nid = "acme"\nversion = {json.dumps(version)}\npublisher = {json.dumps(publisher)}\nentry = "a:B"\n'
+    )
+    return f"{plugin}[[models]]\nid = {json.dumps(model)}\n".encode()
+
+
+@pytest.mark.parametrize("key", ["version", "publisher", "model"])
+@pytest.mark.parametrize("name", ["1\n2026-01-01 INFO", "1\x1b[2J", "1\u202e2", "1\x9b2J", "1" * (LONGEST_NAME + 1)])
+def test_a_name_that_would_look_like_something_else_is_refused(tmp_path, key, name):
+    with pytest.raises(ManifestError, match="all of which can be seen") as refused:
+        parse_manifest(manifest(**{key: name}), tmp_path / "acme")
+    assert refused.value.message.isprintable()
+
+
+def test_names_in_any_script_are_names(tmp_path):
+    found = parse_manifest(manifest("1.0 β", "Müller & Söhne", "通义千问"), tmp_path / "acme")
+    assert (found.plugin.version, found.models[0].id) == ("1.0 β", "通义千问")
