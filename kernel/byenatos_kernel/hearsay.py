@@ -20,7 +20,8 @@ LONGEST_SENTENCE = 8192
 """Characters of what went wrong: vendors send pages."""
 MOST_WORDS = 256
 LONGEST_WAIT_S = 1e7
-LARGEST = 1 << 53
+LARGEST_BITS = 53
+LARGEST = 1 << LARGEST_BITS
 """What every reader of JSON takes for a whole number."""
 
 
@@ -80,6 +81,12 @@ def shortened(text: str) -> str:
 
 
 def _bounded_finish(said: Finish) -> Finish:
+    usage = said.usage
+    figures = (usage.input_tokens or 0) | (usage.output_tokens or 0) | usage.cached_tokens
+    figures |= usage.cache_write_tokens | usage.reasoning_tokens
+    short = len(said.model) <= LONGEST_WORD and len(said.detail) <= LONGEST_WORD
+    if short and not figures >> LARGEST_BITS and not said.adapted and said.stop_sequence is None:
+        return said  # every request ends here: none of the figures has a sign or a bit too many
     return replace(
         said,
         usage=_bounded_usage(said.usage),
