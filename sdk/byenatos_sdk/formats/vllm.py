@@ -100,6 +100,7 @@ PROFILE = Profile(
     continue_fields={"add_generation_prompt": False, "continue_final_message": True},
     stop_reason=True,
     context_field="max_model_len",
+    failures={"abort": UpstreamFailed},
     kinds={
         "AuthenticationError": Unauthenticated,
         "BadRequestError": InvalidRequest,

@@ -141,12 +141,19 @@ def test_errors_of_old_and_new_servers(status, body, code):
     assert vllm.decode_error(WireResponse(json_body(body), status)).code == code
 
 
-def test_an_aborted_answer_says_so():
+def test_an_answer_that_the_server_aborted_has_failed():
     body = {"choices": [{"message": {"content": "x"}, "finish_reason": "abort"}]}
+    with pytest.raises(UpstreamFailed, match="ended the answer: abort"):
+        vllm.decode_response(WireResponse(json_body(body)))
 
-    found = vllm.decode_response(WireResponse(json_body(body)))
+    chunks = [
+        {"choices": [{"index": 0, "delta": {"content": "x"}}]},
+        {"choices": [{"index": 0, "delta": {}, "finish_reason": "abort"}]},
+    ]
+    *said, end = laws.decoded(vllm, [b"data: " + json_body(chunk) + b"\n\n" for chunk in chunks])
 
-    assert (found.reason, found.detail) == ("stop", "abort")
+    assert said == [TextDelta("x")]
+    assert (end.code, end.partial) == ("upstream_failed", True)
 
 
 def test_raw_text_with_every_parameter_comes_back():
