@@ -6,6 +6,7 @@ here: a stream that its client does not read, or that has no end, is cut off.
 """
 
 from collections.abc import Callable
+from time import thread_time
 from typing import Protocol
 
 import msgspec
@@ -64,8 +65,10 @@ class Deliveries:
         """Take the events of one read of a driver's channel and pass them on."""
         wire = self._wire
         wire.flush_due = True  # below, whatever the frames hold
+        began, strays = thread_time(), instance.strays
         try:
-            self._take(instance, frames)
+            if self._take(instance, frames) or instance.strays != strays:
+                instance.waste(thread_time() - began)
         finally:
             wire.flush()
 
@@ -78,9 +81,13 @@ class Deliveries:
         self._wire.dirty[client] = None
         self._wire.schedule_flush()
 
-    def _take(self, instance: Instance, frames: list[bytes]) -> None:
-        """Sort the events of one read by stream and give each its text at once: the bookkeeping is the cost."""
+    def _take(self, instance: Instance, frames: list[bytes]) -> bool:
+        """Sort the events of one read by stream and give each its text at once: the bookkeeping is the cost.
+
+        Return whether there was text for nobody.
+        """
         streams = instance.streams
+        for_nobody = False
         texts: dict[int, list[str]] = {}
         try:
             for frame in frames:
@@ -97,6 +104,8 @@ class Deliveries:
                             texts[number] = [event]
                         elif number in instance.listeners:
                             instance.event(number, event)
+                        else:
+                            for_nobody = True
                     else:
                         if number in texts:
                             self._add_text(instance, number, texts.pop(number))
@@ -104,6 +113,7 @@ class Deliveries:
         finally:  # what came before a frame that cannot be read counts
             for number, pieces in texts.items():
                 self._add_text(instance, number, pieces)
+        return for_nobody
 
     def _add_text(self, instance: Instance, number: int, pieces: list[str]) -> None:
         """Queue what one read brought of a stream's text."""

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from byenatos_kernel.egress import Egress
 from byenatos_kernel.grants import Grants
-from byenatos_kernel.instances import Instance
+from byenatos_kernel.instances import FORGIVEN, Instance
 from byenatos_kernel.link import quoted
 from byenatos_kernel.memory_budget import MemoryBudget
 from byenatos_kernel.models import ModelEntry, PluginEntry
@@ -475,6 +475,7 @@ class DriverManager:
         self._sweep_timer = self._loop.call_later(SWEEP_S, self._sweep)
         for instance in self.instances:
             instance.strays = 0
+            instance.wasted_s *= 1 - FORGIVEN
             if not (instance.serving or instance.state is InstanceState.DRAINING):
                 continue
             if late > SWEEP_S:

@@ -52,6 +52,7 @@ import msgspec
 from byenatos_kernel.database import Database
 from byenatos_kernel.drivers import DriverManager
 from byenatos_kernel.endings import Endings
+from byenatos_kernel.hearsay import shortened
 from byenatos_kernel.instances import Instance
 from byenatos_kernel.measurements import Measurements
 from byenatos_kernel.models import ModelEntry
@@ -443,4 +444,6 @@ async def _check_health(instance: Instance) -> None:
     except UNREADABLE as error:
         raise Unavailable(f"{instance.model.id} gave no proper answer to how it feels: {error}") from None
     if health.status == "down":
-        raise Unavailable(f"{instance.model.id} says that it is down: {health.detail or 'it does not say why'}")
+        raise Unavailable(
+            f"{instance.model.id} says that it is down: {shortened(health.detail) or 'it does not say why'}"
+        )

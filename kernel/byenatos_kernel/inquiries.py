@@ -13,7 +13,7 @@ from byenatos_kernel.routes import Routes
 from byenatos_kernel.sessions import SessionStore
 from byenatos_sdk.protocol.control import Named
 from byenatos_sdk.protocol.errors import DeadlineExceeded, InvalidRequest
-from byenatos_sdk.protocol.frames import UNREADABLE, decode_request, encode
+from byenatos_sdk.protocol.frames import MAX_REPLY, UNREADABLE, decode_request, encode
 from byenatos_sdk.protocol.messages import Value
 
 __all__ = ["INQUIRIES", "Inquiries"]
@@ -73,7 +73,7 @@ class Inquiries:
         try:
             async with asyncio.timeout(limit_s):
                 instance = await self._instance(address.model)
-                return await instance.call(INQUIRIES[method], body, timeout_s=None)
+                return await instance.call(INQUIRIES[method], body, timeout_s=None, most=MAX_REPLY)
         except TimeoutError:
             raise DeadlineExceeded(f"{method}: {unit.model.id} did not answer within {limit_s:g} s") from None
 

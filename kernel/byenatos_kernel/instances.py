@@ -14,7 +14,7 @@ from typing import Protocol
 import msgspec
 
 from byenatos_kernel.hearsay import bounded_specification, shortened
-from byenatos_kernel.link import DriverLink
+from byenatos_kernel.link import SHORT_REPLY, DriverLink
 from byenatos_kernel.model_files import ModelFile
 from byenatos_kernel.models import ModelEntry, PluginEntry
 from byenatos_kernel.nurseries import Nurseries
@@ -25,7 +25,7 @@ from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, Overload
 from byenatos_sdk.protocol.frames import UNREADABLE, Beat, Drain, DriverEvent, Imported, Load, Ready, encode
 from byenatos_sdk.protocol.messages import Failure, InstanceState, ModelHealthStatus, ModelSpecification
 
-__all__ = ["TRANSITIONS", "Instance", "InstanceOwner"]
+__all__ = ["FORGIVEN", "TRANSITIONS", "Instance", "InstanceOwner"]
 
 TRANSITIONS: dict[InstanceState, frozenset[InstanceState]] = {
     InstanceState.DISCOVERED: frozenset({InstanceState.VERIFIED, InstanceState.FAILED}),
@@ -41,6 +41,11 @@ TRANSITIONS: dict[InstanceState, frozenset[InstanceState]] = {
 
 MOST_STRAYS = 4096
 """Events without a stream between two sweeps: beats, replies, and what was on its way when streams were stopped."""
+
+MOST_WASTED_S = 0.25
+FORGIVEN = 0.1
+"""The share of it that each sweep forgives, so that whoever takes a quarter of the kernel's time for nothing is ended
+within seconds, and what was on its way when many streams were stopped at once ends nobody."""
 
 log = logging.getLogger("byenatos")
 
@@ -91,6 +96,7 @@ class Instance(DriverLink):
         self.loop_age_s = 0.0
         self.degraded_at = 0.0
         self.strays = 0
+        self.wasted_s = 0.0
         self.health = ModelHealthStatus()
         self._imported = False
         self._order = LoadOrder(model.id)
@@ -245,6 +251,12 @@ class Instance(DriverLink):
             return False
         return True
 
+    def waste(self, time_s: float) -> None:
+        """Count the kernel's time that went into what brought no answer on; the sweep forgives it little by little."""
+        self.wasted_s += time_s
+        if self.wasted_s > MOST_WASTED_S:
+            self.fail("sent so much that belongs to no stream that the kernel had little time for others")
+
     def _loading(self, event: Imported | Ready | Failure) -> None:
         if isinstance(event, Imported):
             if self._imported:
@@ -253,6 +265,9 @@ class Instance(DriverLink):
             self.expect("loading the model", self.manifest.lifecycle.start_timeout_s)
         elif isinstance(event, Ready):
             self.reached()
+            if len(event.body) > SHORT_REPLY:
+                self.fail(f"described its model in {len(event.body)} bytes, of {SHORT_REPLY} that it may have")
+                return
             self.specification = bounded_specification(_decode_specification(event.body))
             self.advance(InstanceState.READY)
             self._owner.instance_ready(self)

@@ -22,7 +22,7 @@ from byenatos_kernel.models import PluginEntry
 from byenatos_kernel.nurseries import Nurseries
 from byenatos_sandbox import Grant, LaunchError, Nursery, Process, launch
 from byenatos_sdk.protocol.control import LoadOrder
-from byenatos_sdk.protocol.errors import DriverCrashed, Overloaded, error_from_code
+from byenatos_sdk.protocol.errors import DriverCrashed, Overloaded, Unavailable, error_from_code
 from byenatos_sdk.protocol.frames import (
     MAX_REPLY,
     MOST_EVENTS,
@@ -45,11 +45,14 @@ from byenatos_sdk.protocol.messages import Failure
 from byenatos_sdk.protocol.versions import DRIVER_FEATURES, negotiate
 from byenatos_sdk.runtime_config import PreloadConfig, RuntimeConfig, encode_config
 
-__all__ = ["HEARTBEAT_S", "DriverLink", "quoted"]
+__all__ = ["HEARTBEAT_S", "SHORT_REPLY", "DriverLink", "quoted"]
 
 HEARTBEAT_S = 0.1
 HELLO_TIMEOUT_S = 10.0
 CLOSED_GRACE_S = 1.0
+SHORT_REPLY = 64 << 10
+"""Bytes of an answer that the kernel reads itself: a few bytes can stand for many of its memory, and for a while of its
+time. What it passes on unread may have :data:`~byenatos_sdk.protocol.frames.MAX_REPLY`."""
 _ENTRY = "byenatos_sdk.runtime:run"
 
 
@@ -228,11 +231,21 @@ class DriverLink:
             self.channel.flush()
 
     async def call(
-        self, method: str, params: msgspec.Struct | bytes | None = None, *, timeout_s: float | None = 10.0
+        self,
+        method: str,
+        params: msgspec.Struct | bytes | None = None,
+        *,
+        timeout_s: float | None = 10.0,
+        most: int = SHORT_REPLY,
     ) -> bytes:
-        """Call a driver method and return the reply's body; raises the driver's error, or ``DriverCrashed``.
+        """Call a driver method and return the reply's body, of at most ``most`` bytes.
 
         A call that is not waited for any longer is stopped at the driver.
+
+        Raises:
+            DriverCrashed: the process is gone, or does not answer in time.
+            Unavailable: the answer is longer.
+            ByenatosError: the driver's own error.
         """
         if self._gone:
             raise DriverCrashed(f"{self.grant.name} {self.reason}")
@@ -243,7 +256,7 @@ class DriverLink:
         try:
             body = params if isinstance(params, bytes) else encode(params) if params is not None else b""
             self.send(DriverCall(number, method), body)
-            return await asyncio.wait_for(future, timeout_s)
+            reply = await asyncio.wait_for(future, timeout_s)
         except TimeoutError:
             self._stop_call(number)
             raise DriverCrashed(f"{self.grant.name} did not answer {method!r} within {timeout_s:g} s") from None
@@ -253,6 +266,11 @@ class DriverLink:
         finally:
             self._calls.pop(number, None)
             self._pieces.pop(number, None)
+        if len(reply) > most:
+            raise Unavailable(
+                f"{self.grant.name} answered {method!r} with {len(reply)} bytes, of {most} that it may have"
+            )
+        return reply
 
     # ---- what subclasses override ------------------------------------------------------------------------------
 

@@ -25,8 +25,8 @@ from byenatos_kernel.registry import ModelRegistry
 from byenatos_kernel.units import Unit
 from byenatos_sdk.protocol.control import ListRefreshed, RefreshRequest
 from byenatos_sdk.protocol.errors import ByenatosError, DeadlineExceeded, NotFound, Unavailable, Unsupported
-from byenatos_sdk.protocol.frames import UNREADABLE, encode
-from byenatos_sdk.protocol.messages import ModelSpecification
+from byenatos_sdk.protocol.frames import MAX_REPLY, UNREADABLE, encode
+from byenatos_sdk.protocol.messages import ModelSpecification, Value
 
 __all__ = ["Offers"]
 
@@ -41,8 +41,21 @@ TIMEOUT_S = 60.0
 SETTING = "refresh_models"
 """The setting that has a driver's list refreshed when its first instance is ready."""
 
-_List = Annotated[list[ModelSpecification], Meta(max_length=MOST_LISTED)]
-_decoder: msgspec.msgpack.Decoder[list[ModelSpecification]] = msgspec.msgpack.Decoder(_List)
+LONGEST_DESCRIPTION = 64 << 10
+"""Bytes of one in a list that is read at all."""
+MOST_VALUES = 64
+"""In one model's settings, and of its features: a byte on the wire can be sixty of memory."""
+
+
+class _Named(Value, frozen=True):
+    """What is read of a description that is too long: the rest is passed over."""
+
+    id: str
+
+
+_List = Annotated[list[msgspec.Raw], Meta(max_length=MOST_LISTED)]
+_decode_list: Callable[[bytes], list[msgspec.Raw]] = msgspec.msgpack.Decoder(_List).decode
+_decode_name = msgspec.msgpack.Decoder(_Named).decode
 _decode_one = msgspec.msgpack.Decoder(ModelSpecification).decode
 
 
@@ -136,16 +149,15 @@ class Offers:
         mine = [unit for unit in self._drivers.units if unit.plugin.id == driver and not unit.leaving]
         units = [unit for unit in mine if _answers(unit)] or [unit for unit in mine if unit.starting][:1]
         started = None if units else self._start(driver)
-        found: dict[str, ModelSpecification] = {}
+        found: dict[str, ModelSpecification | None] = {}
         try:
             for unit in units if started is None else [started]:
-                for one in await _list_of(await unit.until_ready()):
-                    found.setdefault(one.id, one)
+                for name, one in await _list_of(await unit.until_ready(), driver):
+                    found.setdefault(name, one)
         finally:
             if started is not None:
                 self._drivers.release(started)
-        known = (_within_bounds(one, driver) for one in islice(found.values(), 2 * MOST_MODELS))
-        return [one for one in known if one is not None], len(found)
+        return [one for one in islice(found.values(), 2 * MOST_MODELS) if one is not None], len(found)
 
     def _start(self, driver: str) -> Unit:
         """Load a model of a driver's for the time of a question."""
@@ -182,14 +194,25 @@ def _answers(unit: Unit) -> bool:
     return unit.ready is not None and unit.sockets is None and not unit.leaving
 
 
-async def _list_of(instance: Instance) -> list[ModelSpecification]:
+async def _list_of(instance: Instance, driver: str) -> list[tuple[str, ModelSpecification | None]]:
+    """Ask for a list; return each name with what can be kept of its description, if anything can."""
     try:
         async with asyncio.timeout(TIMEOUT_S):
-            return _decoder.decode(await instance.call("models", timeout_s=None))
+            listed = _decode_list(await instance.call("models", timeout_s=None, most=MAX_REPLY))
+            # one after the other, and each cut at once: all of them as they came may be very much in memory
+            return [_taken_in(one, driver) for one in listed]
     except TimeoutError:
         raise DeadlineExceeded(f"{instance.model.id}: no list of models within {TIMEOUT_S:g} s") from None
     except UNREADABLE as error:
         raise Unavailable(f"{instance.model.id}: expected a list of models, found something else: {error}") from None
+
+
+def _taken_in(listed: msgspec.Raw, driver: str) -> tuple[str, ModelSpecification | None]:
+    data = bytes(listed)
+    if len(data) > LONGEST_DESCRIPTION:
+        return _decode_name(data).id[:LONGEST_ID], None
+    found = _decode_one(data)
+    return found.id[:LONGEST_ID], _within_bounds(found, driver)
 
 
 def _within_bounds(offered: ModelSpecification, driver: str) -> ModelSpecification | None:
@@ -201,7 +224,7 @@ def _within_bounds(offered: ModelSpecification, driver: str) -> ModelSpecificati
         driver,
         offered.name[:LONGEST_ID],
         context_length=max(0, min(offered.context_length, 1 << 40)),
-        features=offered.features,
+        features=offered.features if len(offered.features) <= MOST_VALUES else frozenset(),
         settings=offered.settings,
     )
     if len(encode(plain)) > MOST_BYTES:
@@ -210,7 +233,13 @@ def _within_bounds(offered: ModelSpecification, driver: str) -> ModelSpecificati
 
 
 def _is_plain(settings: dict[str, Any]) -> bool:
-    """Whether settings are what JSON has: what else msgpack may carry could be shown to nobody."""
+    """Whether settings are few, and what JSON has: what else msgpack may carry could be shown to nobody."""
+    waiting: list[Any] = [settings]
+    for count, one in enumerate(waiting):
+        if count > MOST_VALUES:
+            return False
+        if isinstance(one, dict | list | tuple):
+            waiting += islice(one.values() if isinstance(one, dict) else one, MOST_VALUES + 1)
     try:
         return bool(msgspec.json.decode(msgspec.json.encode(settings)) == settings)
     except (TypeError, *UNREADABLE):

@@ -36,6 +36,8 @@ __all__ = ["Kept", "WarmState", "arena_of", "seen"]
 
 INLINE_BYTES = 256 << 10
 PROGRESS_BYTES = 1 << 20
+PIECE_BYTES = PROGRESS_BYTES + (4 << 10)
+HOLDINGS_BYTES = 1 << 20
 PATIENCE_S = 60.0
 REACH_S = 3600.0
 _SHARE_OF_MEMORY = 8
@@ -100,7 +102,7 @@ class WarmState:
 
     async def holdings(self, instance: Instance) -> list[Holding]:
         """The idle sessions that an instance holds state of."""
-        return _read(_decode_holdings, await instance.call("holdings"))
+        return _read(_decode_holdings, await instance.call("holdings", most=HOLDINGS_BYTES))
 
     async def reach(self, instance: Instance, subject: SubjectId, position: int, timeout_s: float = REACH_S) -> int:
         """Wait until the subject's state goes to ``position``; raises ``NotFound`` once it has none any more."""
@@ -145,7 +147,7 @@ class WarmState:
         part = await arena.take()
         order = Export(subject, start, part.offset, part.size)
         method = "freeze" if freeze else "export"
-        body = await self._alone(arena, part, instance.call(method, order, timeout_s=PATIENCE_S))
+        body = await self._alone(arena, part, instance.call(method, order, timeout_s=PATIENCE_S, most=PIECE_BYTES))
         try:
             piece = _read(_decode_piece, body)
             if piece.start != start or piece.stop < start or (piece.stop == start) != (piece.size == 0):

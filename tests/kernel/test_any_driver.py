@@ -72,7 +72,7 @@ SAID = some.lists(some.tuples(some.sampled_from(["stream", "instance", "call", "
 
 @pytest.mark.filterwarnings("error")
 @given(SAID)
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_a_driver_says_its_neighbour_answers_and_all_can_be_shown(rig, run, said):
     async def scenario() -> None:
         async with rig({"main": "a", "other": "b"}) as kernel:

@@ -17,9 +17,19 @@ from byenatos_kernel.hearsay import (
     bounded_terminal,
 )
 from byenatos_kernel.instances import MOST_STRAYS
-from byenatos_sdk.protocol.errors import ByenatosError
-from byenatos_sdk.protocol.frames import MOST_EVENTS, Ready, encode
-from byenatos_sdk.protocol.messages import Failure, Finish, InstanceState, ModelHealthStatus, ModelSpecification, Usage
+from byenatos_kernel.link import SHORT_REPLY
+from byenatos_sdk.protocol.errors import ByenatosError, Unavailable
+from byenatos_sdk.protocol.frames import MOST_EVENTS, Ready, Reply, encode
+from byenatos_sdk.protocol.messages import (
+    Failure,
+    Finish,
+    InstanceState,
+    Logprobs,
+    ModelHealthStatus,
+    ModelSpecification,
+    TokenLogprob,
+    Usage,
+)
 
 ANSWERED = Finish(
     usage=Usage(3, 5, 1, 1, 2), detail="stop_sequence", stop_sequence="\n", adapted=("top_k was left out",)
@@ -156,3 +166,59 @@ async def test_some_deltas_may_say_nothing(rig):
         await kernel.settle()
         assert driver.alive
         assert kernel.terminal(number) == Finish(model="a")
+
+
+async def test_an_answer_that_would_fill_the_kernels_memory_is_not_read(rig):
+    async with rig() as kernel:
+        await kernel.settle()
+        driver, instance = kernel.driver("a"), kernel.instance("a")
+        driver.obedient = False
+        call = asyncio.create_task(instance.call("health", timeout_s=None))
+        await kernel.settle()
+        number = driver.calls[-1][0] if driver.calls else driver.health_calls[-1]
+        driver.tell(number, Reply(bytes(SHORT_REPLY), True), Reply(b"x"))
+        await kernel.settle()
+        with pytest.raises(Unavailable, match=f"answered 'health' with {SHORT_REPLY + 1} bytes, of {SHORT_REPLY}"):
+            await call
+        assert driver.alive
+
+
+async def test_a_description_that_would_fill_the_kernels_memory_is_not_read(rig):
+    async with rig({}) as kernel:
+        kernel.obedient = False
+        kernel.drivers.load(kernel.registry.model("b"))
+        await kernel.settle()
+        instance = kernel.instance("b")
+        said = b"\x82\xa2id\xa1b\xa8settings\x81\xa1a\xdd" + SHORT_REPLY.to_bytes(4, "big") + b"\x90" * SHORT_REPLY
+        kernel.driver("b").tell(0, Ready(said))
+        await kernel.settle()
+        assert instance.state is InstanceState.FAILED
+        assert instance.reason.startswith("described its model in")
+
+
+@pytest.mark.parametrize("events", [["x"] * MOST_EVENTS, [Logprobs((TokenLogprob("", 0.0),) * 60_000)]])
+async def test_what_is_for_nobody_takes_little_of_the_kernels_time(rig, events):
+    async with rig() as kernel:
+        kernel.ignore_time()  # which forgives; how much time the kernel gets here, beside the driver, is chance
+        await kernel.settle()
+        number = kernel.open("main")
+        await kernel.settle()
+        driver, instance = kernel.driver("a"), kernel.instance("a")
+        frame = encode([(4711, event) for event in events])
+        while driver.alive:
+            driver.send_raw(frame)
+            await kernel.settle(1)
+        await kernel.settle()
+        assert not driver.alive
+        assert "the kernel had little time for others" in instance.reason
+        assert kernel.terminal(number).code == "driver_crashed"
+
+
+async def test_what_was_on_its_way_when_streams_were_stopped_ends_nobody(rig):
+    async with rig() as kernel:
+        await kernel.settle()
+        driver = kernel.driver("a")
+        for _ in range(4):
+            driver.tell(4711, *["a word of an answer that was stopped "] * MOST_EVENTS)
+        await kernel.settle()
+        assert driver.alive

@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -175,6 +176,20 @@ async def test_a_list_without_end_is_cut_and_odd_entries_are_left_out(refreshing
         assert report.left_out == 5
         assert not one.registry.model("wordy").declared.features
         assert not one.registry.model("m1").declared.metadata
+
+
+async def test_what_would_take_much_memory_or_could_be_shown_to_nobody_is_left_out(refreshing):
+    async with refreshing() as one:
+        odd = [
+            {"id": "long", "settings": {"x": [[]] * 70_000}},
+            {"id": "many", "settings": {"x": [[]] * 70}},
+            {"id": "deep", "settings": {"x": [[[[1] * 20] * 2] * 2] * 2}},
+            {"id": "no JSON", "settings": {"x": msgspec.msgpack.Ext(5, b"x")}},
+            {"id": "bytes", "settings": {"x": b"x"}},
+        ]
+        report = await one.refresh(Reply(encode([*odd, {"id": "good", "settings": {"base": {"url": ["x", 1, None]}}}])))
+        assert report.added == ("good",)
+        assert report.left_out == len(odd)
 
 
 @pytest.mark.parametrize("reply", [Reply(b"\xc1"), Reply(encode([{"id": 1}])), Reply(encode([{"id": "x"}] * 10_001))])

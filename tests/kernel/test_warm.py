@@ -31,7 +31,7 @@ class Peer:
         self.calls = []
         self._answer = answer
 
-    async def call(self, method, params=None, *, timeout_s=10.0):
+    async def call(self, method, params=None, *, timeout_s=10.0, most=0):
         self.calls.append((method, params))
         answer = self._answer(method, params)
         if asyncio.iscoroutine(answer):
