@@ -28,6 +28,7 @@ CLIENT_LAG_LIMIT = 16 << 20
 STREAM_LIMIT = 4 << 20
 """Bytes of one whole answer."""
 _LONG_PIECE = 4096
+_FEW = 8
 _CONTENT = (ReasoningDelta, ToolCallDelta, Logprobs)
 
 
@@ -65,9 +66,11 @@ class Deliveries:
         """Take the events of one read of a driver's channel and pass them on."""
         wire = self._wire
         wire.flush_due = True  # below, whatever the frames hold
-        began, strays = thread_time(), instance.strays
+        # a call of the system, which the few words of one step of an engine are not worth
+        began = thread_time() if len(frames) > _FEW or len(frames[0]) > _LONG_PIECE else 0.0
+        strays = instance.strays
         try:
-            if self._take(instance, frames) or instance.strays != strays:
+            if (self._take(instance, frames) or instance.strays != strays) and began:
                 instance.waste(thread_time() - began)
         finally:
             wire.flush()

@@ -16,7 +16,7 @@ exploit of an honest driver; a hostile one has other ways to run code of its own
 scratch folder for one.
 
 What honest libraries miss: ``shutil.copy`` and its kin end in ``PermissionError``, for they set modes and times
-(``copyfile`` works), ``multiprocessing`` has no shared memory, and locks on parts of files keep nobody out.
+(``copyfile`` works), ``multiprocessing`` has no shared memory, and locks on files keep nobody out.
 
 A grant may have the *egress socket*, for libraries that reach their vendor by a unix socket only. Neither ``socket``
 nor ``connect`` is let through for that: ``socket`` for a unix stream is told to the launching process, which answers it
@@ -57,7 +57,7 @@ def _names(text: str) -> list[str]:
 _ALLOWED: Final = _names("""
     read write pread64 pwrite64 readv writev preadv pwritev pwritev2 lseek close close_range dup dup2
     dup3 stat fstat lstat newfstatat statx access faccessat faccessat2 readlink readlinkat getcwd chdir fchdir
-    getdents64 fsync fdatasync ftruncate fallocate flock umask rename renameat renameat2 mkdir mkdirat
+    getdents64 fsync fdatasync ftruncate fallocate umask rename renameat renameat2 mkdir mkdirat
     rmdir unlink unlinkat statfs fstatfs munmap mremap brk msync mlock munlock mlock2 futex rt_sigaction
     rt_sigprocmask rt_sigreturn sigaltstack rt_sigtimedwait rt_sigpending rt_sigsuspend restart_syscall pause
     poll ppoll select pselect6 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2 eventfd
@@ -193,9 +193,11 @@ def _build(
         "madvise": _none_of(2, dict.fromkeys((_MERGEABLE, _COLD, _PAGE_OUT), failing(errno.EINVAL))),
         "fadvise64": _none_of(3, {_NOT_NEEDED: _EPERM}),
         "ioctl": one_of(1, _IOCTLS, failing(errno.ENOTTY)),
-        # locks on parts of a file are memory of the system's that no limit counts. Within a process those of POSIX mean
-        # nothing and nobody else is there to be kept out: it is said that they are held. Those of a descriptor are
-        # unknown, as before Linux 3.15
+        # a lock on a file that others have open as well, be it a library's, is a way to tell them something: from a
+        # driver that reads what it may not pass on to one that has a network. Locks on parts of files are memory of
+        # the system's, too, that no limit counts. Nobody else is there to be kept out of what is a driver's own, so it
+        # is said that they are held; those of a descriptor are unknown, as before Linux 3.15
+        "flock": failing(0),
         "fcntl": _none_of(
             1,
             dict.fromkeys((_LOCK, _LOCK_AND_WAIT), failing(0))

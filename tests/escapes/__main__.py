@@ -34,8 +34,8 @@ What stops an attack is any *one* of those named:
 {stoppers}
 
 What is not stopped, and therefore not here: to measure time and what the processor's caches share; to ask for the load
-of the machine and its memory (`sysinfo`); to lock a granted file for reading or as a whole (`flock`), which harms only
-those who lock it too; to use what input and output a disk can do.
+of the machine and its memory (`sysinfo`), and how full the disk is that its libraries lie on (`statfs`); to use what
+input and output a disk can do.
 
 This file is written by `python -m tests.escapes`.
 """

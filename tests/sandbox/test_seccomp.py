@@ -77,6 +77,7 @@ CALLS = [
     ("fcntl", (5, 6), failing(0)),
     ("fcntl", (5, 7), failing(0)),
     ("fcntl", (5, 37), failing(errno.EINVAL)),
+    ("flock", (5, 2), failing(0)),
     ("fcntl", (5, 1024), EPERM),
     ("fcntl", (5, 1031), EPERM),
     ("getsockopt", (3, 1, 4), ALLOW),

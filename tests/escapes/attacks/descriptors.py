@@ -87,6 +87,18 @@ def locks_parts_of_files_without_end_for_descriptors(prey):
 
 
 @attack("seccomp")
+def tells_others_something_by_a_lock(prey):
+    # of a file that every driver may read: who has it locked is one bit, a hundred thousand times a second
+    with open(os.__file__) as one, open(os.__file__) as other:
+        fcntl.flock(one, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return "told"
+    raise Stopped("told that it was done, and it was not")
+
+
+@attack("seccomp")
 def drops_what_others_have_in_memory(prey):
     return os.posix_fadvise(granted(prey), 0, 0, os.POSIX_FADV_DONTNEED) or "dropped"
 
