@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+from contextlib import closing
 
 import pytest
 
@@ -123,7 +124,8 @@ def test_a_file_of_another_version_is_refused_and_left_alone(tmp_path):
     connection.close()
     with pytest.raises(Unavailable, match=f"expected version {VERSION}, found {VERSION + 1}"):
         Database(path).open()
-    assert sqlite3.connect(path).execute("PRAGMA user_version").fetchone() == (VERSION + 1,)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (VERSION + 1,)
 
 
 @pytest.mark.parametrize(

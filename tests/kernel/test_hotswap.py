@@ -190,7 +190,7 @@ class Swaps(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         memory = Path("/dev/shm")
-        self.folder = Path(tempfile.mkdtemp(prefix="byenatos-swaps-", dir=memory if memory.is_dir() else None))
+        self.folder = Path(tempfile.mkdtemp(prefix="hypothesis-swaps-", dir=memory if memory.is_dir() else None))
         self.loop = asyncio.new_event_loop()
         self.escaped: list[object] = []
         self.loop.set_exception_handler(lambda _, context: self.escaped.append(context))
@@ -253,9 +253,10 @@ class Swaps(RuleBasedStateMachine):
         slot = kernel.routes.slots.get(request.slot)
         before = slot.unit if slot else None
         turned_back = self.turned_back
+        heard = self.steps  # of this kernel, also where it is killed and says its last word while the next one starts
 
         def observe(event) -> None:
-            steps = self.steps.setdefault(event.id, [])
+            steps = heard.setdefault(event.id, [])
             if event.mode == "sequential" and steps[-1] is event.state is SwapState.VALIDATED:
                 return  # the old model leaves
             if self.keeping and steps and steps[-1] is event.state is SwapState.DRAINING:

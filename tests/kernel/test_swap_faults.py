@@ -120,7 +120,7 @@ FAULTS: tuple[Callable[[World], Any], ...] = (
 def gone(way: str, fault: Callable[[World], Any], at: int) -> int:
     """Go a way with a fault at a turn; return how many turns it had. What cannot be is an assertion."""
     memory = Path("/dev/shm")
-    folder = Path(tempfile.mkdtemp(prefix="byenatos-faults-", dir=memory if memory.is_dir() else None))
+    folder = Path(tempfile.mkdtemp(prefix="swap-faults-", dir=memory if memory.is_dir() else None))
     escaped: list[Any] = []
     walk, options = WAYS[way]
 

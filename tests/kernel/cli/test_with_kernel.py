@@ -9,6 +9,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -343,8 +344,8 @@ def test_a_kernel_that_ends_at_once_is_reported_with_its_last_words(tmp_path: Pa
     other = Home(tmp_path / "other")
     other.create()
     other.database.write_bytes(b"this is no database" * 1000)
-    with pytest.raises(sqlite3.DatabaseError):
-        sqlite3.connect(other.database).execute("SELECT * FROM sqlite_master")
+    with closing(sqlite3.connect(other.database)) as connection, pytest.raises(sqlite3.DatabaseError):
+        connection.execute("SELECT * FROM sqlite_master")
     outcome = run("--home", str(other.path), "up", "--detach")
     assert outcome.code == 1
     assert "ended at once" in outcome.error

@@ -30,6 +30,8 @@ from byenatos_sdk.protocol.messages import (
 )
 from byenatos_sdk.protocol.tc3 import sign
 
+pytestmark = pytest.mark.filterwarnings("ignore:datetime.datetime.utcfromtimestamp:DeprecationWarning")  # the client
+
 REPLY = Reply("req-1", "m", 1763800000)
 TOOL = {"Type": "function", "Function": {"Name": "f", "Description": "d", "Parameters": '{"type":"object"}'}}
 
