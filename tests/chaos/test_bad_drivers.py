@@ -63,6 +63,10 @@ DEEDS = {
         "wire.sendall(b'\\x00\\x09' + b'\\x91\\x92\\x01\\x94\\x04\\xa1a\\xa1b\\xa0')"
     ),
     "beats without end": "while True: wire.sendall((b'\\x00\\x07' + b'\\x91\\x92\\x00\\x93\\x23\\x00\\x00') * 4096)",
+    "words for nobody without end": (
+        "body = b'\\xdd' + struct.pack('>I', 4096) + b'\\x92\\xcd\\xff\\xff\\xa1x' * 4096\n"
+        "        while True: wire.sendall(b'\\x02' + struct.pack('>Q', len(body)) + body)"
+    ),
     "rubbish": "wire.sendall(os.urandom(1 << 20))",
 }
 
