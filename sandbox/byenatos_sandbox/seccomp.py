@@ -57,8 +57,8 @@ def _names(text: str) -> list[str]:
 _ALLOWED: Final = _names("""
     read write pread64 pwrite64 readv writev preadv pwritev pwritev2 lseek close close_range dup dup2
     dup3 stat fstat lstat newfstatat statx access faccessat faccessat2 readlink readlinkat getcwd chdir fchdir
-    getdents64 fsync fdatasync ftruncate fallocate umask rename renameat renameat2 mkdir mkdirat
-    rmdir unlink unlinkat statfs fstatfs munmap mremap brk msync mlock munlock mlock2 futex rt_sigaction
+    getdents64 ftruncate fallocate umask rename renameat renameat2 mkdir mkdirat
+    rmdir unlink unlinkat statfs fstatfs munmap mremap brk mlock munlock mlock2 futex rt_sigaction
     rt_sigprocmask rt_sigreturn sigaltstack rt_sigtimedwait rt_sigpending rt_sigsuspend restart_syscall pause
     poll ppoll select pselect6 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2 eventfd
     eventfd2 timerfd_create timerfd_settime timerfd_gettime signalfd signalfd4 pipe clock_gettime
@@ -192,6 +192,8 @@ def _build(
         # them wait for it, and tells when they have read it again
         "madvise": _none_of(2, dict.fromkeys((_MERGEABLE, _COLD, _PAGE_OUT), failing(errno.EINVAL))),
         "fadvise64": _none_of(3, {_NOT_NEEDED: _EPERM}),
+        # what a driver writes ends with it; for a library's file, which was not changed, each would flush the disk
+        **dict.fromkeys(("fsync", "fdatasync", "msync"), failing(0)),
         "ioctl": one_of(1, _IOCTLS, failing(errno.ENOTTY)),
         # a lock on a file that others have open as well, be it a library's, is a way to tell them something: from a
         # driver that reads what it may not pass on to one that has a network. Locks on parts of files are memory of

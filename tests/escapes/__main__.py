@@ -34,8 +34,9 @@ What stops an attack is any *one* of those named:
 {stoppers}
 
 What is not stopped, and therefore not here: to measure time and what the processor's caches share; to ask for the load
-of the machine and its memory (`sysinfo`), and how full the disk is that its libraries lie on (`statfs`); to use what
-input and output a disk can do.
+of the machine and its memory (`sysinfo`), and how full the disk is that its libraries lie on (`statfs`); to read as
+fast as a disk can; and, where there are no control groups, to have the system remember which names do not exist, in
+memory that it gives back when it runs short.
 
 This file is written by `python -m tests.escapes`.
 """

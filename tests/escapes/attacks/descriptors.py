@@ -18,6 +18,7 @@ _LOCK, _FIND_LOCK_OF_OTHERS, _LOCK_FOR_THE_DESCRIPTOR = 6, 36, 37
 _LOCK_STRUCT = struct.Struct("hhqqi4x")
 _NOTIFICATION_PIPE = 0x80
 _COLD, _PAGE_OUT = 20, 21
+_NOTHING_OPEN = (1 << 31) - 1
 _FILES, _LOCKS_EACH = 40, 500
 _OTHERS_WAIT = 45
 """Seconds for which whoever wants to write to a file waits for the end of a lease on it."""
@@ -96,6 +97,20 @@ def tells_others_something_by_a_lock(prey):
         except BlockingIOError:
             return "told"
     raise Stopped("told that it was done, and it was not")
+
+
+@attack("seccomp")
+def has_the_disk_flush_what_it_holds(prey):
+    # by a file of others that was not even changed: thousands of times, and everybody's disk is slow
+    try:
+        os.fsync(_NOTHING_OPEN)
+    except OSError as error:
+        if error.errno != errno.EBADF:
+            raise
+    else:
+        raise Stopped("told that it was done, and it was not")
+    with open(os.__file__) as library:
+        return os.fsync(library.fileno()) or "flushed"
 
 
 @attack("seccomp")
