@@ -268,7 +268,9 @@ class Instance(DriverLink):
             if len(event.body) > SHORT_REPLY:
                 self.fail(f"described its model in {len(event.body)} bytes, of {SHORT_REPLY} that it may have")
                 return
-            self.specification = bounded_specification(_decode_specification(event.body))
+            found = bounded_specification(_decode_specification(event.body))
+            # under another name it would stand for somebody else's in whatever lists models
+            self.specification = msgspec.structs.replace(found, id=self.model.id, driver=self.manifest.plugin.id)
             self.advance(InstanceState.READY)
             self._owner.instance_ready(self)
         else:

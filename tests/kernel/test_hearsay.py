@@ -127,6 +127,19 @@ async def test_a_description_that_no_reader_could_read_does_not_reach_one(rig):
         json.dumps(msgspec.to_builtins(unit.model.info(1, ())))
 
 
+async def test_a_driver_describes_its_own_model_and_nobody_elses(rig):
+    async with rig({"main": "a"}) as kernel:
+        await kernel.settle()
+        kernel.obedient = False
+        unit = kernel.drivers.load(kernel.registry.model("b"))
+        await kernel.settle()
+        kernel.driver("b").tell(0, Ready(encode(ModelSpecification("a", driver="somebody", name="A"))))
+        instance = await unit.until_ready()
+        found = instance.specification
+        assert (found.id, found.driver, found.name) == ("b", "scripted", "A")
+        assert unit.model.info(1, ()).specification.id == "b"
+
+
 async def test_a_table_that_is_its_own_key_costs_the_driver_its_life_and_nothing_else(rig):
     async with rig({}) as kernel:
         kernel.obedient = False
