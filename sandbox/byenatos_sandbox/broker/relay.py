@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from byenatos_sandbox.broker.audit import Entry
 from byenatos_sandbox.broker.bodies import CHUNKED
 from byenatos_sandbox.broker.framing import Request
-from byenatos_sandbox.broker.keys import Header, forwarded, inject
+from byenatos_sandbox.broker.keys import Header, forwarded, inject, own_query
 from byenatos_sandbox.broker.messages import Rule
 from byenatos_sandbox.broker.policy import DEFAULT_PORTS, match
 from byenatos_sandbox.broker.redact import Redactor
@@ -86,10 +86,10 @@ class Relay:
         if self._request.length > rule.max_request_mib << 20:
             raise Refused(413, f"the request is larger than {rule.max_request_mib} MiB (max_request_mib)")
         headers = forwarded(self._request.headers, rule.key)
-        target = self._request.target
+        target = own_query(self._request.target, rule.key)
         if rule.key is not None and rule.key.scheme:
             async with self._port.signing:
-                await self._sign(rule, headers)
+                await self._sign(rule, target, headers)
             return
         # a short body may come just after its head: with it, it is one write
         body = await self._whole(AT_ONCE) if 0 <= self._request.length <= AT_ONCE else None
@@ -98,20 +98,20 @@ class Relay:
             target, headers = inject(rule, value, self._method, target, headers, b"")
         await self._exchange(rule, target, headers, body)
 
-    async def _sign(self, rule: Rule, headers: list[Header]) -> None:
+    async def _sign(self, rule: Rule, target: bytes, headers: list[Header]) -> None:
         """Take the whole request in, for the key to sign."""
         assert rule.key is not None
         most = min(rule.max_request_mib << 20, MAX_SIGNED)
         with self._port.room.hold(most if self._request.length == CHUNKED else min(self._request.length, most)):
             body = await self._whole(most)
-            await self._send_signed(rule, headers, body)
+            await self._send_signed(rule, target, headers, body)
 
-    async def _send_signed(self, rule: Rule, headers: list[Header], body: bytes) -> None:
+    async def _send_signed(self, rule: Rule, target: bytes, headers: list[Header], body: bytes) -> None:
         assert rule.key is not None
         value = await self._port.vault.key(rule.key.secret)
         headers = [one for one in headers if one[0] != b"content-length"]
         headers.append((b"content-length", str(len(body)).encode()))
-        target, headers = inject(rule, value, self._method, self._request.target, headers, body)
+        target, headers = inject(rule, value, self._method, target, headers, body)
         await self._exchange(rule, target, headers, body)
 
     async def _exchange(self, rule: Rule, target: bytes, headers: list[Header], body: bytes | None) -> None:

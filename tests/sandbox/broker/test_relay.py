@@ -35,6 +35,44 @@ async def test_what_the_driver_says_of_itself_and_of_keys_is_dropped(tmp_path):
         assert known["accept-encoding"] == "identity"
 
 
+async def test_credentials_in_either_spelling_and_in_the_query_are_dropped(tmp_path):
+    named = (
+        "x_api_key Authorization_ ocp-apim-subscription-key x_forwarded_for x-forwarded-prefix x-real_ip range if-range"
+    )
+    headers = "".join(f"{name}: 7\r\n" for name in (f"{named} content_length transfer_encoding").split())
+    async with Vendor() as vendor, Broker(tmp_path, rule(vendor)) as broker:
+        await broker.get(
+            "/v1/x?alt=sse&key=mine&a;b=1&%61pi_key=mine&KEY=mine&x=1;access_token=mine&$key", headers=headers
+        )
+        assert vendor.calls[0].target == "/v1/x?alt=sse&a;b=1&x=1"
+        assert set(vendor.calls[0].headers) == {"host", "authorization", "accept-encoding", "authorization_"}
+        await broker.get("/v1/x?k%65yword=1&a=key&monkey=2;3")
+        assert vendor.calls[1].target == "/v1/x?k%65yword=1&a=key&monkey=2;3"
+
+
+@pytest.mark.parametrize(
+    ("target", "header"),
+    [
+        ("/v1/x", "X-HTTP-Method-Override: DELETE"),
+        ("/v1/x", "x_http_method_override: DELETE"),
+        ("/v1/x", "X-HTTP-Method: DELETE"),
+        ("/v1/x", "X-Original-URL: /v1/keys"),
+        ("/v1/x", "X-Rewrite-URL: /v1/keys"),
+        ("/v1/x?$httpMethod=DELETE", "x: y"),
+        ("/v1/x?a=1&%24httpMethod=DELETE", "x: y"),
+        ("/v1/x?a=1;_method=DELETE", "x: y"),
+        ("/v1/x?$httpHeaders=authorization%3Amine", "x: y"),
+    ],
+)
+async def test_a_request_that_asks_to_be_taken_for_another_is_refused_and_audited(tmp_path, target, header):
+    async with Vendor() as vendor, Broker(tmp_path, rule(vendor)) as broker:
+        answer = await broker.get(target, method="POST", headers=f"{header}\r\n")
+        assert answer.status == 403
+        assert "than the request's own" in answer.body.decode()
+        assert vendor.calls == []
+        assert "than the request's own" in (await broker.audited())[0]["refused"]
+
+
 async def test_a_key_can_go_into_the_query_where_it_replaces_the_drivers(tmp_path):
     key = Key("vendor", query="key")
     async with Vendor() as vendor, Broker(tmp_path, rule(vendor, key=key)) as broker:
