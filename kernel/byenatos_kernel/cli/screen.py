@@ -32,6 +32,7 @@ __all__ = [
 
 _ORDER = "\\u202a-\\u202e\\u2066-\\u2069"
 _CONTROL = re.compile(rf"[\x00-\x08\x0b-\x1f\x7f-\x9f{_ORDER}]")
+_NEXT_LINE = re.compile(r"[\n\u2028\u2029](?=\S)")
 _LINE_ENDS = re.compile(r"\s*[\n\u2028\u2029]\s*")
 _NOT_ESCAPED_BY_JSON = re.compile(rf"[\x7f-\x9f{_ORDER}]")
 
@@ -63,9 +64,10 @@ def say(text: str = "") -> None:
 
 
 def complain(text: str) -> None:
-    """Print what went wrong, and what to do, to standard error."""
+    """Print what went wrong, and what to do, to standard error; only its first line stands at the margin."""
+    shown = _NEXT_LINE.sub("\n  ", printable(text))
     sys.stdout.flush()
-    sys.stderr.write(f"byenatos: {printable(text)}\n")
+    sys.stderr.write(f"byenatos: {shown}\n")
     sys.stderr.flush()
 
 

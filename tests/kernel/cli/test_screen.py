@@ -3,7 +3,7 @@
 import json
 
 from byenatos_kernel.cli.meter import LineMeter
-from byenatos_kernel.cli.screen import megabytes, one_line, printable, show_json, show_json_line, show_table
+from byenatos_kernel.cli.screen import complain, megabytes, one_line, printable, show_json, show_json_line, show_table
 
 
 def test_control_characters_of_a_model_do_not_reach_a_terminal():
@@ -21,6 +21,16 @@ def test_what_must_be_one_line_is():
 def test_a_driver_cannot_make_a_row_of_its_own(capsys):
     show_table(("model", "detail"), [("bad", "oops\ngood  full"), ("b", "-")])
     assert capsys.readouterr().out.splitlines() == ["MODEL  DETAIL", "bad    oops good  full", "b      -"]
+
+
+def test_only_the_first_line_of_a_complaint_stands_at_the_margin(capsys):
+    complain("bad is refused: a\nbyenatos: all is well\u2028byenatos: yes\n  | its words")
+    assert capsys.readouterr().err.splitlines() == [
+        "byenatos: bad is refused: a",
+        "  byenatos: all is well",
+        "  byenatos: yes",
+        "  | its words",
+    ]
 
 
 def test_json_moves_nothing_on_a_terminal_and_says_what_was_said(capsys):
