@@ -19,7 +19,7 @@ LONGEST_WORD = 256
 LONGEST_SENTENCE = 8192
 """Characters of what went wrong: vendors send pages."""
 MOST_WORDS = 256
-LONGEST_WAIT_S = 1e7
+LONGEST_WAIT_S = 1e10
 LARGEST_BITS = 53
 LARGEST = 1 << LARGEST_BITS
 """What every reader of JSON takes for a whole number."""
