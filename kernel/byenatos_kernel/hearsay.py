@@ -7,14 +7,17 @@ passes as it is.
 """
 
 import math
+import re
 from itertools import islice
 
 from msgspec.structs import replace
 
+from byenatos_sdk.protocol.errors import ByenatosError
 from byenatos_sdk.protocol.messages import Failure, Finish, ModelHealthStatus, ModelSpecification, Terminal, Usage
 
 __all__ = ["bounded_failure", "bounded_health", "bounded_specification", "bounded_terminal", "shortened"]
 
+_CODE = re.compile(r"[a-z0-9_]{1,64}")
 LONGEST_WORD = 256
 LONGEST_SENTENCE = 8192
 """Characters of what went wrong: vendors send pages."""
@@ -36,11 +39,12 @@ def bounded_failure(said: Failure) -> Failure:
     """Return how a driver says that something went wrong."""
     wait_s = said.retry_after_s
     known = wait_s is None or 0 <= wait_s <= LONGEST_WAIT_S  # which no NaN is
-    if known and len(said.message) <= LONGEST_SENTENCE and len(said.code) <= LONGEST_WORD:
+    code = said.code if _CODE.fullmatch(said.code) else ByenatosError.code
+    if known and len(said.message) <= LONGEST_SENTENCE and code is said.code:
         return said
     return replace(
         said,
-        code=said.code[:LONGEST_WORD],
+        code=code,
         message=shortened(said.message),
         retry_after_s=wait_s if known else None,
     )

@@ -47,6 +47,11 @@ def test_what_an_honest_driver_says_last_passes_as_it_is(said):
     assert bounded_terminal(said) == said
 
 
+@pytest.mark.parametrize("code", ["", "Rate limited", "x\nbyenatos: all is well", "\x1b[2J", "c" * 65])
+def test_what_is_no_code_is_none(code):
+    assert bounded_failure(Failure(code, "slow down")) == Failure("internal", "slow down")
+
+
 def test_last_words_have_an_end():
     said = bounded_terminal(Failure("c" * 1_000_000, "m" * 1_000_000))
     assert len(encode(said)) < 2 * LONGEST_SENTENCE

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterable
 
-from byenatos_kernel.cli.screen import dim, is_terminal, printable, say, write
+from byenatos_kernel.cli.screen import dim, is_terminal, one_line, printable, say, write
 from byenatos_sdk.protocol.messages import Delta, Moved, TextDelta
 
 __all__ = ["show_answer", "show_note"]
@@ -27,10 +27,11 @@ def show_answer(deltas: Iterable[Delta]) -> None:
 
 def show_note(text: str, *, inline: bool = False) -> None:
     """Print what is not part of the answer: dim on a terminal, on standard error in a pipe."""
+    shown = one_line(text) if inline else printable(text)
     if not is_terminal():
-        sys.stderr.write(f"byenatos: {printable(text)}\n")
+        sys.stderr.write(f"byenatos: {shown}\n")
         sys.stderr.flush()
     elif inline:
-        write(dim(f" ⟨{printable(text)}⟩ "))
+        write(dim(f" ⟨{shown}⟩ "))
     else:
-        say(dim(printable(text)))
+        say(dim(shown))
