@@ -5,8 +5,9 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
+from byenatos_sandbox.attempt import LaunchError
 from byenatos_sandbox.grant import Grant
-from byenatos_sandbox.launch import LaunchError, launch
+from byenatos_sandbox.launch import launch
 
 __all__ = ["Checkup", "check_up", "rest"]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from byenatos_sandbox import LaunchError, launch
+from byenatos_sandbox import LaunchError, attempt, launch
 from byenatos_sandbox.layers import LAYERS
 
 
@@ -136,7 +136,7 @@ def test_missing_layers_are_named(grant, talk, monkeypatch):
         await talk.end(process)
         return process.layers
 
-    monkeypatch.setattr(sys.modules[launch.__module__], "missing", lambda: {"landlock": "this kernel has none"})
+    monkeypatch.setattr(attempt, "missing", lambda: {"landlock": "this kernel has none"})
     layers = asyncio.run(main())
     assert list(layers) == ["process", *LAYERS]
     assert layers["process"] == "on"
