@@ -1,4 +1,4 @@
-"""What a pidfd tells about a process that is not a child of this one.
+"""What a pidfd tells about the end of a process, a child of this one or not.
 
 Source: ``PIDFD_GET_INFO`` of ``linux/pidfd.h``; how a process ended since Linux 6.15.
 """
@@ -8,7 +8,7 @@ import os
 import struct
 from contextlib import suppress
 
-__all__ = ["exit_of"]
+__all__ = ["exit_of", "reap"]
 
 _SIZE = 64
 _GET_INFO = 3 << 30 | _SIZE << 16 | 0xFF << 8 | 11
@@ -26,3 +26,13 @@ def exit_of(pidfd: int) -> tuple[int | None, int | None]:
             code = os.waitstatus_to_exitcode(struct.unpack_from("<i", info, _STATUS_AT)[0])
             return (None, -code) if code < 0 else (code, None)
     return None, None
+
+
+def reap(pidfd: int) -> tuple[int | None, int | None]:
+    """Take the exit of a dead child, or ask how one ended that somebody else has reaped: its status or its signal."""
+    try:
+        found = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+    except ChildProcessError:
+        return exit_of(pidfd)
+    assert found is not None
+    return (found.si_status, None) if found.si_code == os.CLD_EXITED else (None, found.si_status)

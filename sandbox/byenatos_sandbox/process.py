@@ -15,61 +15,37 @@ Invariants:
 """
 
 import asyncio
-import errno
 import os
 import signal
 import socket
-import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
-from msgspec import Struct
 
 from byenatos_sandbox import descriptors
-from byenatos_sandbox.attestation import contradictions, process_of
+from byenatos_sandbox.attestation import contradictions
 from byenatos_sandbox.capture import OutputCapture
 from byenatos_sandbox.cgroup import Group
 from byenatos_sandbox.child import CANNOT_START, GO, HERE
+from byenatos_sandbox.exits import Exit
 from byenatos_sandbox.grant import Grant
+from byenatos_sandbox.guard import Guard
 from byenatos_sandbox.isolation import NotIsolated
 from byenatos_sandbox.layers import KINDS
+from byenatos_sandbox.leftovers import remove_leftovers
 from byenatos_sandbox.outlet import Outlet
 from byenatos_sandbox.output import printable
-from byenatos_sandbox.pidfd import exit_of
-from byenatos_sandbox.scratch import remove
+from byenatos_sandbox.pidfd import reap
 from byenatos_sandbox.spec import Report
 from byenatos_sandbox.template import Answer
 from byenatos_sandbox.templates import Template
-from byenatos_sandbox.tripwire import Call, Listener
 
-__all__ = ["Exit", "Process"]
+__all__ = ["Process"]
 
 _LONGEST = 1000
 _LAST_WORDS_S = 1.0
-_GONE_TRIES, _GONE_EVERY_S = 200, 0.01
-
-
-class Exit(Struct, frozen=True):
-    """How a process ended: by itself with a ``status``, or by a ``signal``; ``fault`` says what led to it, if known."""
-
-    status: int | None
-    signal: int | None
-    fault: str = ""
-
-    def describe(self) -> str:
-        """Say it in words that fit behind the process's name."""
-        if self.fault:
-            return self.fault
-        if self.signal is None:
-            return "ended" if self.status is None else f"exited with status {self.status}"
-        if self.signal == signal.SIGSYS:
-            return "was killed by SIGSYS (it made a system call that a sandbox forbids)"
-        try:
-            return f"was killed by {signal.Signals(self.signal).name}"
-        except ValueError:  # a real-time signal between SIGRTMIN and SIGRTMAX has no name
-            return f"was killed by signal {self.signal}"
 
 
 class Process:
@@ -77,9 +53,9 @@ class Process:
 
     ``pid`` and ``pidfd`` are 0 and -1 until it is made. ``channel`` is our non-blocking end of the one socket.
     ``layers`` says of each layer whether it is on, ``open`` which kinds of isolation are not there once it is locked
-    in, with what got through; ``refusal`` says which of them are required, if it was killed for that. ``outlets``
-    are those of the processes that were forked from it, by their numbers. Nothing is released
-    before :meth:`close`, so that what the process still sent can be read after its end.
+    in, with what got through; ``refusal`` says which of them are required, if it was killed for that. ``guard`` listens
+    to its calls. Nothing is released before :meth:`close`, so that what the process still sent can be read after its
+    end.
     """
 
     def __init__(
@@ -107,9 +83,8 @@ class Process:
         self._template = template
         self._own = template is not None
         self._setup = setup
-        self._listener: Listener | None = None
-        self._outlet = Outlet(dial) if dial is not None and grant.egress_socket else None
-        self.outlets: dict[int, Outlet] = {}
+        outlet = Outlet(dial) if dial is not None and grant.egress_socket else None
+        self.guard = Guard(outlet, egress_socket=grant.egress_socket)
         self._forked_from: Process | None = None
         self._capture = capture
         self._scratch = scratch
@@ -236,9 +211,9 @@ class Process:
             )
             return
         descriptors.take_none(self._setup)
-        if self._outlet is not None:
+        if self.guard.outlet is not None:
             self._forked_from = template
-            template.outlets[pid] = self._outlet  # its calls are told to the template's listener
+            template.guard.outlets[pid] = self.guard.outlet  # its calls are told to the template's listener
         self.made(Answer(pid))
 
     def _orphaned(self, template: "Process", end: Exit) -> None:
@@ -282,7 +257,10 @@ class Process:
         except OSError:
             return None
         for descriptor in received:
-            self._watch(descriptor)
+            if self._own:
+                self.guard.watch(descriptor, self.condemn)
+            else:
+                os.close(descriptor)
         if not data:
             return None
         try:
@@ -292,45 +270,6 @@ class Process:
         if report.failure:
             self._fault = self._fault or f"could not be isolated: {_quoted(report.failure)}"
         return report
-
-    def _watch(self, descriptor: int) -> None:
-        """Watch the one descriptor on which calls are told; whatever else was sent is closed."""
-        if self._own and self._listener is None:
-            with suppress(OSError):  # nothing that could be watched
-                self._loop.add_reader(descriptor, self._told)
-                self._listener = Listener(descriptor)
-                return
-        os.close(descriptor)
-
-    def _told(self) -> None:
-        """A call was told that only an attack makes, or one for the egress socket; or the process is gone."""
-        assert self._listener is not None
-        if self._listener.is_hung_up():
-            self._close_listener()
-            return
-        try:
-            call = self._listener.receive()
-        except OSError:  # interrupted meanwhile, and so not carried out
-            if not self._grant.egress_socket:
-                self._trip("what cannot be told any more")
-            return
-        if call.name == "socket" and self._grant.egress_socket:
-            self._dialled(self._listener, call)
-        else:
-            self._trip(call.describe())
-
-    def _trip(self, call: str) -> None:
-        self.condemn(f"was killed: it called {call}, which no driver may")
-        self._close_listener()
-
-    def _dialled(self, listener: Listener, call: Call) -> None:
-        """Have whoever called answered: this process, or one that was forked from it as a template."""
-        outlet = self._outlet or self.outlets.get(process_of(call.thread))
-        if outlet is not None:
-            outlet.answer(listener, call)
-            return
-        with suppress(OSError):  # it is gone
-            listener.refuse(call, errno.EPERM)
 
     # ---- the end -----------------------------------------------------------------------------------------------
 
@@ -357,8 +296,8 @@ class Process:
         if self._setup.fileno() >= 0:
             self._loop.remove_reader(self._setup)
             self._reported()  # it may say why it ended
-        self._close_listener()
-        status, number = _reap(self.pidfd)
+        self.guard.close()
+        status, number = reap(self.pidfd)
         if status == signal.SIGTERM and self._asked_to_end and self.layers.get("pid-namespace") == "on":
             status, number = None, int(signal.SIGTERM)  # how process 1 of a namespace follows it (`child.py`)
         self._finish(Exit(status, number, self._fault))
@@ -372,20 +311,14 @@ class Process:
                 self._template.reap()
             self._template = None
         if self._forked_from is not None:
-            self._forked_from.outlets.pop(self.pid, None)
+            self._forked_from.guard.outlets.pop(self.pid, None)
             self._forked_from = None
         self._exit.set_result(end)
         if self._closed:
             self._close_pidfd()
         if self._on_exit is not None:
             self._on_exit(self)
-        _tidy(self._scratch, self._group)  # takes milliseconds: whoever waits for the end has heard of it
-
-    def _close_listener(self) -> None:
-        if self._listener is not None:
-            self._loop.remove_reader(self._listener)
-            self._listener.close()
-            self._listener = None
+        remove_leftovers(self._scratch, self._group)  # takes milliseconds: whoever waits for the end has heard of it
 
     def _close_pidfd(self) -> None:
         if self.pidfd >= 0:
@@ -396,37 +329,3 @@ class Process:
 def _quoted(text: str) -> str:
     """What a process says, so that it can do no harm where it is shown."""
     return printable(text[:_LONGEST].encode("utf-8", "replace"))
-
-
-def _reap(pidfd: int) -> tuple[int | None, int | None]:
-    """Take the exit of a dead child, or ask how one ended that somebody else has reaped: its status or its signal."""
-    try:
-        found = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
-    except ChildProcessError:
-        return exit_of(pidfd)
-    assert found is not None
-    return (found.si_status, None) if found.si_code == os.CLD_EXITED else (None, found.si_status)
-
-
-def _tidy(scratch: Path, group: Group | None) -> None:
-    """Remove what the process had; in a thread, however long it takes, what does not go at once."""
-    try:
-        scratch.rmdir()
-        emptied = True
-    except FileNotFoundError:
-        emptied = True
-    except OSError:
-        emptied = False
-    if not emptied or (group is not None and not group.remove()):
-        threading.Thread(target=_tidy_slowly, args=(scratch, group), name="byenatos-scratch").start()
-
-
-def _tidy_slowly(scratch: Path, group: Group | None) -> None:
-    with suppress(OSError):
-        remove(scratch)
-    if group is not None:
-        pause = threading.Event()
-        for _ in range(_GONE_TRIES):
-            if group.remove():
-                return
-            pause.wait(_GONE_EVERY_S)
