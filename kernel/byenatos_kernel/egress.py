@@ -1,7 +1,6 @@
 """The kernel's side of the egress broker: what each driver is granted, a port for each instance, a broker that is up.
 
-What a manifest asks for and the operator does not grant is not left out of the rules but marked as refused, so that the
-broker can say what is missing when it is asked for. The kernel holds no key, and makes no outside connection itself.
+What a driver is held to stands in ``egress_rules.py``. The kernel holds no key, and makes no outside connection itself.
 
 The kernel keeps the broker's end of every port. A server that ends is followed by another one (``Serving``), which is
 sent all ports again: a driver's own end, which cannot be replaced in a running sandbox, stays what it was.
@@ -9,29 +8,26 @@ sent all ports again: a driver's own end, which cannot be replaced in a running 
 
 import asyncio
 import contextlib
-import errno
 import logging
 import os
 import signal
 import socket
 from collections import deque
-from collections.abc import Iterator
 
-import msgspec
 from msgspec import DecodeError
 
-from byenatos_kernel.access import Access, DriverRules
+from byenatos_kernel.access import Access
+from byenatos_kernel.egress_ports import EgressPort
+from byenatos_kernel.egress_rules import granted_rules
 from byenatos_sandbox.broker import (
     AmendPort,
     Broker,
     ClosePort,
     Ended,
-    Key,
     Listed,
     ListSecrets,
     OpenLine,
     OpenPort,
-    Rule,
     Serving,
     Settings,
     Source,
@@ -41,129 +37,18 @@ from byenatos_sandbox.broker import (
     start_broker,
 )
 from byenatos_sdk.home import Home
-from byenatos_sdk.manifest import Egress as Asked
 from byenatos_sdk.manifest import Manifest
 from byenatos_sdk.protocol.control import SecretInfo
 from byenatos_sdk.protocol.errors import ByenatosError, Unavailable
 
-__all__ = ["Egress", "EgressPort", "granted_rules"]
+__all__ = ["Egress"]
 
 MAX_PACKET = 128 << 10
 ANSWER_S = 60.0
 STOP_S = 2.0
-MOST_WAITING = 64
 FIRST_DELAY_S, MOST_DELAY_S = 0.1, 10.0
 
 log = logging.getLogger("byenatos")
-
-
-def granted_rules(manifest: Manifest, granted: DriverRules, closed: str = "") -> tuple[Rule, ...]:
-    """Return what the broker is to hold a driver to: the manifest's requests, those that are not granted refused.
-
-    ``closed`` says why all of them are, if they are.
-    """
-    named = {asked.place for asked in manifest.egress if not asked.anywhere}
-    rules: list[Rule] = []
-    for asked in manifest.egress:
-        if asked.anywhere:
-            rules += (_rule(manifest.plugin.id, one, granted, closed) for one in _anywhere(asked, named, granted))
-        else:
-            rules.append(_rule(manifest.plugin.id, asked, granted, closed))
-    return tuple(rules)
-
-
-def _anywhere(asked: Asked, named: set[str], granted: DriverRules) -> Iterator[Asked]:
-    """Yield what a request for any host comes to: the places that are granted and that no other request names."""
-    key = asked.key if asked.key is not None and asked.key.secret in granted.secrets else None
-    for place in granted.network:
-        plain = place.startswith("http://")
-        host, _, port = place.removeprefix("http://").rpartition(":")
-        if plain == (asked.scheme == "http") and f"{host}:{port}" not in named:
-            yield msgspec.structs.replace(asked, host=host, port=int(port), key=key)
-
-
-def _granted(asked: Asked, granted: DriverRules) -> bool:
-    """Whether the operator grants the place; written as plain HTTP only where that is what is asked for."""
-    return asked.place in granted.network or (asked.scheme == "http" and f"http://{asked.place}" in granted.network)
-
-
-def _rule(driver: str, asked: Asked, granted: DriverRules, closed: str) -> Rule:
-    refused = closed
-    key = asked.key
-    if refused:
-        pass
-    elif not _granted(asked, granted):
-        refused = f"{asked.place} is not granted: it is missing in `network` of [drivers.{driver}] in access.toml"
-    elif key is not None and key.secret not in granted.secrets:
-        refused = f"key {key.secret!r} is not granted: it is missing in `secrets` of [drivers.{driver}] in access.toml"
-    return Rule(
-        host=asked.host,
-        port=int(asked.place.rpartition(":")[2]),
-        scheme=asked.scheme,
-        methods=tuple(asked.methods),
-        paths=tuple(asked.paths),
-        max_request_mib=asked.max_request_mib,
-        max_response_mib=asked.max_response_mib,
-        key=Key(key.secret, key.header, key.prefix, key.query, key.scheme, key.service) if key is not None else None,
-        refused=refused,
-    )
-
-
-class EgressPort:
-    """One instance's port. ``driver_end`` goes into its sandbox; close the port when the instance is gone."""
-
-    def __init__(self, egress: "Egress", order: OpenPort) -> None:
-        self.driver_end, self.broker_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.order = order
-        self.trusted = ""
-        self.waiting: deque[socket.socket] = deque()
-        self._egress = egress
-        self._ca = -1
-
-    def trust(self, path: str) -> None:
-        """Open the file of certificates that its vendors are trusted by; empty: those that the system trusts."""
-        self._forget_certificates()
-        self.trusted = path
-        if path:
-            self._ca = _certificates(self.order.driver, path)
-
-    def _forget_certificates(self) -> None:
-        if self._ca >= 0:
-            os.close(self._ca)
-            self._ca = -1
-
-    @property
-    def descriptors(self) -> list[int]:
-        """What travels with :attr:`order`."""
-        return [self.broker_end.fileno(), *([self._ca] if self.order.ca else [])]
-
-    def dial(self) -> socket.socket:
-        """Return a new stream to the broker, as a driver with an egress socket is handed.
-
-        Raises:
-            OSError: none can be made, the port is closed, or too many wait for a broker that is being started.
-        """
-        if self.broker_end.fileno() < 0:
-            raise OSError(errno.ECONNREFUSED, "the port is closed")
-        if len(self.waiting) >= MOST_WAITING:
-            raise OSError(errno.EAGAIN, f"{MOST_WAITING} connections wait for the egress broker already")
-        ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.waiting.append(its)
-        self._egress.pass_on(self)
-        return ours
-
-    def launched(self) -> None:
-        """The sandbox has its end, or there is none that wants it."""
-        self.driver_end.close()
-
-    def close(self) -> None:
-        """Have the broker break off what goes on."""
-        self.driver_end.close()
-        self._egress.close_port(self)
-        self.broker_end.close()
-        while self.waiting:
-            self.waiting.popleft().close()
-        self._forget_certificates()
 
 
 class Egress:
@@ -451,12 +336,3 @@ class Egress:
             if port is not None and line:
                 port.waiting.popleft().close()
         self._loop.remove_writer(control)
-
-
-def _certificates(driver: str, path: str) -> int:
-    """Open the file of certificates that a driver's vendors are trusted by; without it nothing is trusted."""
-    try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        log.warning("drivers.%s.ca: %s cannot be read: %s; no host is trusted for it", driver, path, error.strerror)
-        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)

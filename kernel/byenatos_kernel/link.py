@@ -15,7 +15,7 @@ import msgspec
 
 from byenatos_kernel.arena import Arena
 from byenatos_kernel.channel import Channel, ChannelFull
-from byenatos_kernel.egress import EgressPort
+from byenatos_kernel.egress_ports import EgressPort
 from byenatos_kernel.hearsay import bounded_failure
 from byenatos_kernel.model_files import ModelFile
 from byenatos_kernel.models import PluginEntry

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from byenatos_kernel.access import Access, DriverRules, SecretSource
-from byenatos_kernel.egress import Egress, granted_rules
+from byenatos_kernel.egress import Egress
+from byenatos_kernel.egress_rules import granted_rules
 from byenatos_sandbox.broker import Key
 from byenatos_sdk.home import Home
 from byenatos_sdk.manifest import Egress as Asked

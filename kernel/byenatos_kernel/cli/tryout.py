@@ -110,7 +110,7 @@ def requests(home: Home, folder: Path, manifest: Manifest) -> tuple[Asked, ...]:
     Raises:
         InvalidRequest: the operator's files or the manifest ask for what cannot be.
     """
-    from byenatos_kernel.egress import granted_rules
+    from byenatos_kernel.egress_rules import granted_rules
     from byenatos_kernel.grants import Grants
     from byenatos_kernel.models import ModelEntry, PluginEntry
     from byenatos_kernel.profiles import Profiles, usual_profile
