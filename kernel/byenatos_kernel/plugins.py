@@ -12,7 +12,6 @@ bytes.
 
 import asyncio
 import logging
-import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -21,13 +20,15 @@ from byenatos_kernel.environments import stamp_environment
 from byenatos_kernel.folders import QUIET_S, stamp_of_folder
 from byenatos_kernel.models import PluginEntry, printable
 from byenatos_kernel.operator_key import is_new
+from byenatos_kernel.plugin_entries import log_entry, make_entry
+from byenatos_kernel.plugin_folders import PluginFolder, plugin_folders, touches
+from byenatos_kernel.plugin_memory import PluginMemory
 from byenatos_kernel.plugin_versions import PluginVersions
 from byenatos_kernel.shipped import shipped
 from byenatos_kernel.store import Store
 from byenatos_kernel.verdicts import Order, Report, Verdict
 from byenatos_kernel.verifier import ask
 from byenatos_sdk.home import Home
-from byenatos_sdk.manifest import parse_manifest
 from byenatos_sdk.protocol.errors import ByenatosError, PermissionDenied, Unavailable
 from byenatos_sdk.signing import Untrusted
 
@@ -36,22 +37,8 @@ __all__ = ["PluginShelf"]
 AGAIN_S = 10.0
 """After a verifier that failed."""
 DAILY_S = 86_400.0
-_VENDOR = "vendor"
 
 log = logging.getLogger("byenatos")
-
-
-class _Folder:
-    """A plugin folder: what it looks like, since when, as what it was verified, and the outcome."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.stamp = ""
-        self.since = 0.0
-        self.verified = ""
-        self.verdict: Verdict | None = None
-        self.entry = PluginEntry(printable(path.name), path)
-        self.entry.checking = True
 
 
 class PluginShelf:
@@ -72,16 +59,15 @@ class PluginShelf:
         self.folders = folders
         self.rules = [home.policies, home.signatures, shipped("policies")]
         self._home = home
-        self._database = database
         self._ask = ask
         self._quiet_s = quiet_s
         self._store = Store(home.store)
         self.versions = PluginVersions(database, self._used)
-        self._known: dict[Path, _Folder] = {}
+        self._known: dict[Path, PluginFolder] = {}
         self._unfit: dict[str, PluginEntry] = {}
         self._rules = ""
         self._revoked: dict[str, str] = {}
-        self._memory: dict[tuple[str, str], tuple[str, str, str]] = {}
+        self._memory = PluginMemory(database)
         self._notes: tuple[str, ...] = ()
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
@@ -99,12 +85,7 @@ class PluginShelf:
 
     async def start(self) -> None:
         """Remember what was here before, and verify what is here now."""
-
-        def job(connection: sqlite3.Connection) -> list[tuple[str, str, str, str, str]]:
-            return connection.execute("SELECT id, publisher, highest, digest, previous FROM plugins").fetchall()
-
-        for plugin, publisher, highest, digest, previous in await self._database.run(job):
-            self._memory[plugin, publisher] = (highest, digest, previous)
+        await self._memory.read()
         await self.versions.start()
         quiet_s, self._quiet_s = self._quiet_s, 0.0  # nobody waits for what may be half written; it will change again
         new = is_new(self._home)
@@ -199,15 +180,15 @@ class PluginShelf:
         """
         if self._closed:
             return
-        rules = self._stamp_of_rules() if any(_touches(changed, folder) for folder in self.rules) else self._rules
+        rules = self._stamp_of_rules() if any(touches(changed, folder) for folder in self.rules) else self._rules
         if rules != self._rules:
             self._rules = rules
             for folder in self._known.values():
                 folder.verified = ""
-        found: dict[Path, _Folder] = {}
+        found: dict[Path, PluginFolder] = {}
         names: dict[str, Path] = {}
         self._unfit = {}
-        for path in self._paths():
+        for path in plugin_folders(self.folders):
             name = printable(path.name)
             if name in names:
                 reason = f"the id {name!r} is taken by {printable(names[name])}"
@@ -218,8 +199,8 @@ class PluginShelf:
                 reason = f"expected a folder name in UTF-8, found {name}; rename the folder"
                 self._unfit[name] = PluginEntry(name, path, None, reason)
                 continue
-            folder = found[path] = self._known.get(path) or _Folder(path)
-            if folder.stamp == folder.verified and folder.stamp and not _touches(changed, path):
+            folder = found[path] = self._known.get(path) or PluginFolder(path)
+            if folder.stamp == folder.verified and folder.stamp and not touches(changed, path):
                 continue
             stamp = stamp_of_folder(path)
             if stamp != folder.stamp:
@@ -231,16 +212,6 @@ class PluginShelf:
 
     def _stamp_of_rules(self) -> str:
         return "".join(stamp_of_folder(folder) for folder in self.rules)
-
-    def _paths(self) -> list[Path]:
-        paths: list[Path] = []
-        for parent in self.folders:
-            try:
-                folders = sorted(path for path in parent.iterdir() if path.is_dir())
-            except OSError:
-                continue
-            paths += (one for one in folders if not one.name.startswith((".", "_")) and (one / "plugin.toml").exists())
-        return paths
 
     def _arrange(self) -> None:
         """Publish the entries as they are now."""
@@ -287,8 +258,8 @@ class PluginShelf:
         stamps = [one.stamp for one in due]
         for folder in due:
             folder.entry.checking = True
-        highest = tuple((*one, version) for one, (version, _, _) in self._memory.items())
-        order = Order(str(self._home.path), tuple(str(one.path) for one in due), highest, tuple(self._keep()))
+        folders = tuple(str(one.path) for one in due)
+        order = Order(str(self._home.path), folders, self._memory.highest, tuple(self._keep()))
         try:
             report = await self._ask(order)
             if len(report.verdicts) != len(due):
@@ -303,7 +274,10 @@ class PluginShelf:
             folder.verified = stamp
             folder.verdict = verdict
             folder.entry = self._entry(folder, verdict)
-            await self._remember(folder.entry, verdict)
+            if folder.entry.manifest is not None:
+                await self._memory.remember(folder.entry.id, verdict)
+                self.versions.remember(verdict)
+                await self._write_versions(folder.entry.id)
         self._arrange()
 
     def _used(self) -> set[str]:
@@ -313,56 +287,12 @@ class PluginShelf:
         """What must stay in the store: what is listed or runs, and of each plugin the version before, to go back to."""
         listed = {one.entry.digest for one in self._known.values()} | self.in_use()
         here = {one.entry.id for one in self._known.values()}
-        for (plugin, _), (_, digest, previous) in self._memory.items():
-            if plugin in here:
-                listed |= {digest, previous}
-        return (listed | self.versions.digests(here)) - {""}
+        return (listed | self._memory.digests(here) | self.versions.digests(here)) - {""}
 
-    def _entry(self, folder: _Folder, verdict: Verdict) -> PluginEntry:
-        """Make an entry of a verdict; the manifest is read from the bytes that were stored."""
-        old = folder.entry
-        own = verdict
-        if not verdict.reason:
-            verdict = self.versions.choose(verdict)
-        entry = PluginEntry(old.id, folder.path, None, verdict.reason, verdict=verdict)
-        if not verdict.reason:
-            try:
-                data, statement = self._store.glance(verdict.digest, "plugin.toml")
-                manifest = parse_manifest(data, folder.path)
-            except ByenatosError as error:
-                entry.reason = error.message
-            else:
-                stored = self._store.files(verdict.digest)
-                vendored = any(one.name.startswith(f"{_VENDOR}/") for one in statement.subject)
-                imports = ((stored / _VENDOR,) if vendored else ()) + (
-                    (Path(verdict.environment),) if verdict.environment else ()
-                )
-                entry = PluginEntry(old.id, folder.path, manifest, verdict=verdict, stored=stored, imports=imports)
-        if verdict is not own and (why := self.versions.why_held(own)):
-            entry.held = f"version {own.version} {why}; {verdict.version} runs instead"
-        entry.declared = entry.manifest or old.declared
-        _log(entry)
+    def _entry(self, folder: PluginFolder, verdict: Verdict) -> PluginEntry:
+        entry = make_entry(folder, verdict, self._store, self.versions)
+        log_entry(entry)
         return entry
-
-    async def _remember(self, entry: PluginEntry, verdict: Verdict) -> None:
-        if entry.manifest is None:
-            return
-        publisher = "" if verdict.unsigned else verdict.publisher
-        highest, digest, previous = self._memory.get((entry.id, publisher), ("", "", ""))
-        if digest != verdict.digest:
-            digest, previous = verdict.digest, digest
-        row = (verdict.version if verdict.newest else highest, digest, previous)
-        self._memory[entry.id, publisher] = row
-
-        def job(connection: sqlite3.Connection) -> None:
-            connection.execute("INSERT OR REPLACE INTO plugins VALUES (?, ?, ?, ?, ?)", (entry.id, publisher, *row))
-
-        try:
-            await self._database.run(job)
-        except ByenatosError as error:
-            log.warning("the version of %s is not remembered: %s", entry.id, error.message)
-        self.versions.remember(verdict)
-        await self._write_versions(entry.id)
 
     async def _write_versions(self, plugin: str) -> None:
         try:
@@ -393,21 +323,3 @@ def _has_other_packages(plugin: PluginEntry) -> bool:
         return stamp_environment(Path(plugin.verdict.environment)) != plugin.verdict.environment_stamp
     except OSError:
         return True
-
-
-def _touches(changed: set[str] | None, folder: Path) -> bool:
-    """Whether one of the paths that changed is ``folder`` or below it."""
-    place = str(folder)
-    return changed is None or any(path == place or path.startswith(f"{place}/") for path in changed)
-
-
-def _log(entry: PluginEntry) -> None:
-    verdict = entry.verdict
-    if entry.manifest is None:
-        log.warning("plugin %s is refused: %s", entry.id, entry.reason)
-    elif verdict.unsigned:
-        log.warning("plugin %s %s runs UNSIGNED, as policies/access.toml allows: %s", entry.id, verdict.version,
-                    verdict.unsigned)  # fmt: skip
-    else:
-        log.info("plugin %s %s is available: signed by %s with the key %s, digest %.16s…", entry.id, verdict.version,
-                 verdict.publisher, verdict.key, verdict.digest)  # fmt: skip

@@ -1,0 +1,40 @@
+"""The folders that plugins lie in, and what is known of each of them."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from byenatos_kernel.models import PluginEntry, printable
+from byenatos_kernel.verdicts import Verdict
+
+__all__ = ["PluginFolder", "plugin_folders", "touches"]
+
+
+class PluginFolder:
+    """A plugin folder: what it looks like, since when, as what it was verified, and the outcome."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.stamp = ""
+        self.since = 0.0
+        self.verified = ""
+        self.verdict: Verdict | None = None
+        self.entry = PluginEntry(printable(path.name), path)
+        self.entry.checking = True
+
+
+def plugin_folders(parents: Iterable[Path]) -> list[Path]:
+    """List the plugin folders in ``parents``, by parent and then by name; a parent that is not there has none."""
+    paths: list[Path] = []
+    for parent in parents:
+        try:
+            folders = sorted(path for path in parent.iterdir() if path.is_dir())
+        except OSError:
+            continue
+        paths += (one for one in folders if not one.name.startswith((".", "_")) and (one / "plugin.toml").exists())
+    return paths
+
+
+def touches(changed: set[str] | None, folder: Path) -> bool:
+    """Say whether one of the paths that changed is ``folder`` or below it; ``None``: all may have changed."""
+    place = str(folder)
+    return changed is None or any(path == place or path.startswith(f"{place}/") for path in changed)
