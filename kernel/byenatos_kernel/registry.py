@@ -12,14 +12,13 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from byenatos_kernel.config import Config, ModelConfig
+from byenatos_kernel.config import Config
+from byenatos_kernel.declarations import Declarations, settings_of
 from byenatos_kernel.folders import (
     QUIET_S,
-    QUIET_WITHOUT_LEASE_S,
     FolderWatch,
     Stamp,
     is_being_written,
@@ -31,6 +30,7 @@ from byenatos_kernel.model_files import Digests, ModelFile, further_paths
 from byenatos_kernel.models import ModelEntry, Offer, PluginEntry, printable
 from byenatos_kernel.plugins import PluginShelf
 from byenatos_kernel.probes import Prober, Verdict, takes
+from byenatos_kernel.settling import Settling
 from byenatos_sdk.protocol.control import Event, ModelChanged, ModelState
 from byenatos_sdk.protocol.errors import ByenatosError, NotFound, Unavailable
 
@@ -65,11 +65,11 @@ class ModelRegistry:
         self.shelf = shelf
         shelf.on_change = self._take
         self.folder = model_folder
-        self._config = config
+        self._declarations = Declarations(config)
         self._digests = digests
         self._publish = publish
         self._by_path: dict[Path, ModelEntry] = {}
-        self._settling: dict[Path, tuple[Stamp, float]] = {}
+        self._settling = Settling()
         self._probes: set[asyncio.Task[None]] = set()
         self._prober = Prober(grants, shelf.load)
         self._loop = asyncio.get_running_loop()
@@ -178,26 +178,8 @@ class ModelRegistry:
 
     def _declare(self) -> None:
         """Enter the models that need no file: of the manifests, of the configuration, then of the vendors' lists."""
-        declared: dict[str, ModelEntry] = {}
-        for plugin in self.plugins.values():
-            manifest = plugin.declared  # of one that is refused by now too: what runs is still its model
-            if manifest is not None:
-                for model in manifest.models:
-                    entry = ModelEntry(model.id, plugin.id)
-                    entry.settings = {**manifest.settings, **model.settings}
-                    entry.declared = msgspec.structs.replace(model.specification, driver=plugin.id)
-                    declared.setdefault(model.id, entry)
-        for configured in self._config.models:
-            if configured.model_id not in declared and not self._has_file(configured):
-                plugin_settings = self._settings_of(configured.vendor)
-                declared[configured.model_id] = ModelEntry(configured.model_id, configured.vendor)
-                declared[configured.model_id].settings = plugin_settings
-        for driver, offers in self.offers.items():
-            if (offering := self.plugins.get(driver)) is not None and offering.declared is not None:
-                for name, offer in offers.items():
-                    declared.setdefault(name, _offered(driver, offering.declared.settings, offer))
+        declared = self._declarations.entries(self.plugins, self.offers)
         for entry in declared.values():
-            self._configure(entry)
             known = self.models.get(entry.id)
             if known is None or (known.path is None and known.state == "removed") or self._yields(known, entry):
                 self.models[entry.id] = entry
@@ -214,34 +196,6 @@ class ModelRegistry:
         """Whether a name goes from a model that only a vendor's list names to one that is declared."""
         return known.offered_at > 0 and not entry.offered_at and not self.in_use(entry.id)
 
-    def _has_file(self, configured: ModelConfig) -> bool:
-        plugin = self.plugins.get(configured.vendor)
-        return bool(plugin and plugin.declared and plugin.declared.permissions.model_files)
-
-    def _settings_of(self, plugin_id: str) -> dict[str, object]:
-        plugin = self.plugins.get(plugin_id)
-        return dict(plugin.manifest.settings) if plugin is not None and plugin.manifest is not None else {}
-
-    def _configured(self, driver: str, model: str) -> dict[str, Any]:
-        """What a driver would be given as the settings of a model."""
-        return {**self._settings_of(driver), **self._operators(driver, model)}
-
-    def _operators(self, driver: str, model: str) -> dict[str, Any]:
-        """What the operator has set for a model."""
-        return next((one.settings for one in self._config.models if (one.vendor, one.model_id) == (driver, model)), {})
-
-    def _configure(self, entry: ModelEntry) -> None:
-        """Lay the operator's ``model_config`` over an entry."""
-        for configured in self._config.models:
-            if configured.model_id == entry.id and configured.vendor == entry.driver:
-                entry.settings = {**entry.settings, **configured.settings}
-                entry.max_tokens = configured.max_tokens
-                entry.temperature = configured.temperature
-                entry.strict = configured.strict
-                entry.timeout_s = configured.timeout
-                entry.gap_timeout_s = configured.gap_timeout
-                entry.journal = configured.journal
-
     def _scan_models(self) -> None:
         present: set[Path] = set()
         unsettled = False
@@ -253,13 +207,13 @@ class ModelRegistry:
             entry = self._by_path.get(path)
             if entry is not None and entry.stamp == stamp and not _changed(entry):
                 continue
-            if self._settled(path, stamp):
+            if self._settling.is_over(path, stamp):
                 self._check(path, stamp, entry)
             else:
                 unsettled = True
                 self._arriving(path, entry)
         for path in [path for path in self._by_path if path not in present]:
-            self._settling.pop(path, None)
+            self._settling.forget(path)
             self._remove(self._by_path.pop(path))
         if unsettled:
             self._scan_soon()
@@ -273,19 +227,6 @@ class ModelRegistry:
         self._rescan = None
         if not self._closed:
             self._scan_models()
-
-    def _settled(self, path: Path, stamp: Stamp) -> bool:
-        writing = is_being_written(path)
-        now = self._loop.time()
-        earlier = self._settling.get(path)
-        if earlier is None or earlier[0] != stamp or writing:
-            self._settling[path] = (stamp, now)
-            return False
-        quiet = QUIET_S if writing is False else QUIET_WITHOUT_LEASE_S
-        if now - earlier[1] < quiet * 0.9:
-            return False
-        del self._settling[path]
-        return True
 
     def _arriving(self, path: Path, entry: ModelEntry | None) -> None:
         if entry is None:
@@ -346,7 +287,7 @@ class ModelRegistry:
         try:
             file = ModelFile(entry.path)
             verdict = await self._prober.judge(
-                file, list(self.plugins.values()), lambda plugin: self._configured(plugin.id, entry.id)
+                file, list(self.plugins.values()), lambda plugin: self._declarations.configured(plugin, entry.id)
             )
             if verdict.specification is not None:
                 await self._digests.fill(file)
@@ -360,8 +301,8 @@ class ModelRegistry:
         if verdict.specification is not None:
             entry.file = file
             entry.driver = verdict.plugin
-            entry.settings = self._settings_of(verdict.plugin)
-            self._configure(entry)
+            entry.settings = settings_of(self.plugins.get(verdict.plugin))
+            self._declarations.configure(entry)
             entry.specification = msgspec.structs.replace(verdict.specification, id=entry.id, driver=verdict.plugin)
         self._set(entry, "refused" if verdict.specification is None else "available", verdict.reason)
         self.on_judged(entry)
@@ -370,7 +311,7 @@ class ModelRegistry:
         """Add to a model's file those that the operator's settings for it name, as far as its driver asks for them."""
         plugin = self.plugins.get(driver)
         keys = plugin.manifest.permissions.file_settings if plugin is not None and plugin.manifest is not None else []
-        named = further_paths(keys, self._operators(driver, entry.id), file.path.parent)
+        named = further_paths(keys, self._declarations.operators(driver, entry.id), file.path.parent)
         entry.further = {path: _whole(path) for _, path in named}
         await self._digests.add_further(file, named)
 
@@ -394,15 +335,6 @@ class ModelRegistry:
     @staticmethod
     def _names(names: Iterable[str]) -> str:
         return ", ".join(sorted(names)) or "none"
-
-
-def _offered(driver: str, settings: dict[str, Any], offer: Offer) -> ModelEntry:
-    """Make the entry of a model that only its vendor's list names."""
-    entry = ModelEntry(offer.specification.id, driver)
-    entry.settings = {**settings, **offer.specification.settings}
-    entry.declared = offer.specification
-    entry.offered_at = offer.at
-    return entry
 
 
 def _whole(path: Path) -> Stamp | None:
