@@ -110,6 +110,7 @@ VALUES = [
     control.SessionTranscript(SESSION, (TURN,)),
     control.KeepOrder("s1", "default", (MESSAGE,), b"note"),
     control.SessionState("s1", "m", 512, 12_000_000),
+    control.SecretInfo("openai", "environment OPENAI_API_KEY", "it is not set"),
     control.InstanceChanged(1.5, INSTANCE),
     control.DriverFailed(1.5, 3, "llamacpp", "m", "killed by SIGSEGV", ("oops",)),
     control.DriverRestarting(1.5, "llamacpp", "m", 0.5, 1),

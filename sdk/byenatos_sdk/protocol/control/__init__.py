@@ -1,0 +1,90 @@
+"""The control plane: the methods that a client may call, their parameters, results and events.
+
+A method's parameters and result are maps in msgpack. :data:`METHODS` is the table; ``swap`` and ``events`` send
+:class:`Event` notices before they reply (``events`` until it is cancelled).
+"""
+
+from byenatos_sdk.protocol.control.driver_methods import DRIVER_METHODS, LoadOrder, ProbeOrder, ProbeResult
+from byenatos_sdk.protocol.control.events import (
+    EVENT_FEATURES,
+    DriverFailed,
+    DriverRestarting,
+    Event,
+    InstanceChanged,
+    ModelChanged,
+    SwapAdvanced,
+    TriggerFired,
+)
+from byenatos_sdk.protocol.control.methods import METHODS
+from byenatos_sdk.protocol.control.parameters import (
+    DriverRequest,
+    Empty,
+    KeepOrder,
+    LoadRequest,
+    MoveOrder,
+    Named,
+    RefreshRequest,
+    ReloadRequest,
+    UnloadRequest,
+)
+from byenatos_sdk.protocol.control.results import (
+    FrontInfo,
+    InstanceInfo,
+    KernelStatus,
+    ListRefreshed,
+    ModelInfo,
+    ModelState,
+    ModelUsage,
+    PluginInfo,
+    PluginState,
+    Renewal,
+    SecretInfo,
+    SessionState,
+    SessionTranscript,
+    SlotInfo,
+    TriggerInfo,
+    Turn,
+    UsageReport,
+)
+
+__all__ = [
+    "DRIVER_METHODS",
+    "EVENT_FEATURES",
+    "METHODS",
+    "DriverFailed",
+    "DriverRequest",
+    "DriverRestarting",
+    "Empty",
+    "Event",
+    "FrontInfo",
+    "InstanceChanged",
+    "InstanceInfo",
+    "KeepOrder",
+    "KernelStatus",
+    "ListRefreshed",
+    "LoadOrder",
+    "LoadRequest",
+    "ModelChanged",
+    "ModelInfo",
+    "ModelState",
+    "ModelUsage",
+    "MoveOrder",
+    "Named",
+    "PluginInfo",
+    "PluginState",
+    "ProbeOrder",
+    "ProbeResult",
+    "RefreshRequest",
+    "ReloadRequest",
+    "Renewal",
+    "SecretInfo",
+    "SessionState",
+    "SessionTranscript",
+    "SlotInfo",
+    "SwapAdvanced",
+    "TriggerFired",
+    "TriggerInfo",
+    "Turn",
+    "UnloadRequest",
+    "UsageReport",
+]
