@@ -6,60 +6,24 @@ Ctrl-C, stands in ``blocking_streams``.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, Unpack
+from typing import Self, TypeVar, Unpack
 from uuid import uuid4
 
 from msgspec import Struct
 
+from byenatos_sdk.client.blocking_calls import Calls
 from byenatos_sdk.client.blocking_streams import Events, Exchange, Pump, Stream
 from byenatos_sdk.client.link import Link
-from byenatos_sdk.client.replies import check_swap, check_welcome, news_in, result_in
-from byenatos_sdk.client.request import Options, Prompt, build_embedding_request, build_request
+from byenatos_sdk.client.replies import check_welcome, news_in, result_in
+from byenatos_sdk.client.request import Options, Prompt, build_request
 from byenatos_sdk.home import Home
-from byenatos_sdk.protocol.control import (
-    DriverRequest,
-    Empty,
-    Event,
-    InstanceInfo,
-    KeepOrder,
-    KernelStatus,
-    ListRefreshed,
-    LoadRequest,
-    ModelInfo,
-    MoveOrder,
-    Named,
-    RefreshRequest,
-    ReloadRequest,
-    Renewal,
-    SecretInfo,
-    SessionState,
-    SessionTranscript,
-    SlotInfo,
-    SwapAdvanced,
-    TriggerInfo,
-    UnloadRequest,
-    UsageReport,
-)
+from byenatos_sdk.protocol.control import Empty, Event, SessionTranscript
 from byenatos_sdk.protocol.errors import Unavailable
-from byenatos_sdk.protocol.messages import (
-    DetokenizeRequest,
-    EmbeddingResponse,
-    InferenceResponse,
-    Message,
-    ModelSpecification,
-    SessionInfo,
-    SessionMove,
-    SwapEvent,
-    SwapRequest,
-    SwapStrategy,
-    TokenCount,
-    TokenizeRequest,
-    Tokens,
-)
+from byenatos_sdk.protocol.messages import InferenceResponse
 
 __all__ = ["Client", "Session"]
 
@@ -90,7 +54,7 @@ class Session:
         return self._client.transcript(self.id)
 
 
-class Client:
+class Client(Calls):
     """A client of the kernel of one home, for use inside ``with``, by one thread at a time.
 
     After the kernel went away a client is of no more use: every method raises ``Unavailable`` and says so. Streams are
@@ -168,225 +132,6 @@ class Client:
     def session(self, id: str | None = None, *, slot: str = "default") -> Session:
         """Return a conversation: the one called ``id``, or a new one. The kernel stores it with its first turn."""
         return Session(self, id or uuid4().hex[:12], slot)
-
-    def embed(
-        self,
-        texts: str | Sequence[str],
-        *,
-        model: str = "default",
-        dimensions: int | None = None,
-        extra: dict[str, Any] | None = None,
-    ) -> EmbeddingResponse:
-        """Turn texts into vectors, one for each, in their order; ``model`` is a slot or a model.
-
-        Raises:
-            Unsupported: the model's driver makes none.
-        """
-        request = build_embedding_request(texts, model, dimensions, extra)
-        return self._call("embed", request, EmbeddingResponse)
-
-    def count_tokens(self, prompt: Prompt, **options: Unpack[Options]) -> TokenCount:
-        """Say how many tokens a request's input comes to, in the model's own tokens; of a ``session`` with its turns.
-
-        Raises:
-            Unsupported: the model's driver cannot count.
-        """
-        return self._call("count_tokens", build_request(prompt, options), TokenCount)
-
-    def tokenize(
-        self,
-        text: str,
-        *,
-        model: str = "default",
-        special: bool = True,
-        begin: bool = False,
-        timeout_s: float | None = None,
-    ) -> Tokens:
-        """Split a text into the tokens of ``model``, a slot or a model; see ``TokenizeRequest``.
-
-        Raises:
-            Unsupported: the model's driver does not know them.
-        """
-        return self._call("tokenize", TokenizeRequest(text, model, special, begin, timeout_s), Tokens)
-
-    def detokenize(self, ids: Sequence[int], *, model: str = "default", timeout_s: float | None = None) -> Tokens:
-        """Say what tokens of ``model``, a slot or a model, stand for: the ``text`` of what is returned.
-
-        Raises:
-            InvalidRequest: there is no such token.
-            Unsupported: the model's driver does not know them.
-        """
-        return self._call("detokenize", DetokenizeRequest(tuple(ids), model, timeout_s), Tokens)
-
-    # ---- control -----------------------------------------------------------------------------------------------
-
-    def status(self) -> KernelStatus:
-        """Return the kernel at a glance."""
-        return self._call("status", Empty(), KernelStatus)
-
-    def models(self) -> list[ModelInfo]:
-        """List every model that the registry knows."""
-        return self._call("models", Empty(), list[ModelInfo])
-
-    def vendor_models(self, model: str = "default") -> list[ModelSpecification]:
-        """List what the vendor of a loaded model offers; ``model`` is a slot or a model.
-
-        Raises:
-            Unsupported: its driver has no such list.
-        """
-        return self._call("vendor_models", Named(model), list[ModelSpecification])
-
-    def refresh_models(self, driver: str = "") -> list[ListRefreshed]:
-        """Make what the vendor of ``driver`` offers loadable; without a name, of every driver that has a model loaded.
-
-        Raises:
-            Unsupported: the driver has no such list.
-        """
-        return self._call("refresh_models", RefreshRequest(driver), list[ListRefreshed])
-
-    def slots(self) -> list[SlotInfo]:
-        """List every slot and what it is bound to."""
-        return self._call("slots", Empty(), list[SlotInfo])
-
-    def secrets(self) -> list[SecretInfo]:
-        """List the keys that the operator named, and whether they can be used; never what they are."""
-        return self._call("secrets", Empty(), list[SecretInfo])
-
-    def load(self, model: str, slot: str | None = None) -> InstanceInfo:
-        """Load a model and keep it loaded; with ``slot``, bind a new slot to it. Returns when it serves."""
-        return self._call("load", LoadRequest(model, slot), InstanceInfo)
-
-    def unload(self, model: str) -> None:
-        """Drain and stop the instances of a model that no slot is bound to."""
-        self._call("unload", UnloadRequest(model), Empty)
-
-    def preload(self, model: str) -> InstanceInfo:
-        """Load a model without a slot, so that a swap to it only has to switch; it goes again once it was idle long."""
-        return self._call("preload", Named(model), InstanceInfo)
-
-    def usage(self) -> UsageReport:
-        """Return how often models were asked for in hours like the one that comes, and what is preloaded for it."""
-        return self._call("usage", Empty(), UsageReport)
-
-    def swap(
-        self,
-        slot: str,
-        model: str,
-        *,
-        strategy: SwapStrategy = "graceful",
-        reason: str = "manual",
-        until: Literal["switched", "retired"] = "switched",
-        force: bool = False,
-        keep_old_s: float | None = None,
-        on_event: Callable[[SwapEvent], None] | None = None,
-    ) -> SwapEvent:
-        """Bind ``slot`` to ``model`` while it serves, and return the step ``until`` which it was waited for.
-
-        ``switched``: new requests go to the new model; ``retired``: the old one is gone. ``on_event`` gets every step
-        up to there. ``force``: even if conversations of the slot are more than the new model can take. The old instance
-        is kept for ``keep_old_s`` seconds to roll back to (``None``: as the operator's policy says).
-
-        Raises:
-            ByenatosError: why it failed; the slot then still answers as before.
-        """
-
-        def advanced(event: Event) -> None:
-            if on_event is not None and isinstance(event, SwapAdvanced):
-                on_event(event.swap)
-
-        order = SwapRequest(slot, model, strategy, reason, until, force, keep_old_s)
-        return check_swap(self._call("swap", order, SwapEvent, advanced))
-
-    def reload(self, model: str, *, strategy: SwapStrategy = "graceful") -> Renewal:
-        """Give a loaded model new processes, in every slot; what moves with its state goes on in the same words.
-
-        Raises:
-            ByenatosError: why not; what was not exchanged yet serves as before.
-        """
-        return self._call("model_reload", ReloadRequest(model, strategy), Renewal)
-
-    def upgrade_driver(self, driver: str, *, strategy: SwapStrategy = "graceful") -> Renewal:
-        """Exchange what runs of a driver for the version that is in its folder now.
-
-        Raises:
-            Unavailable: a model cannot be served by it; all runs on the version before.
-        """
-        return self._call("driver_upgrade", DriverRequest(driver, strategy), Renewal)
-
-    def roll_back_driver(self, driver: str, *, strategy: SwapStrategy = "graceful") -> Renewal:
-        """Exchange what runs of a driver for the version before, which stays until :meth:`upgrade_driver`.
-
-        Raises:
-            NotFound: there is no version before.
-        """
-        return self._call("driver_rollback", DriverRequest(driver, strategy), Renewal)
-
-    def swap_back(self, slot: str) -> SwapEvent:
-        """Roll the last swap of ``slot`` back, while its old model is kept; return once all is at that again.
-
-        Raises:
-            InvalidRequest: nothing is kept any more: swap to the old model instead.
-        """
-        return self._call("swap_back", Named(slot), SwapEvent)
-
-    def cancel_swap(self, slot: str) -> SwapEvent:
-        """Give up the swap of a slot that has not switched yet, such as one that waits for the slot to be idle.
-
-        Raises:
-            NotFound: there is none.
-        """
-        return self._call("swap_cancel", Named(slot), SwapEvent)
-
-    def swaps(self) -> list[SwapEvent]:
-        """List the last step of every swap that the kernel remembers."""
-        return self._call("swaps", Empty(), list[SwapEvent])
-
-    def triggers(self) -> list[TriggerInfo]:
-        """List the triggers that swap without being asked, as they stand."""
-        return self._call("triggers", Empty(), list[TriggerInfo])
-
-    def sessions(self) -> list[SessionInfo]:
-        """List the stored conversations."""
-        return self._call("sessions", Empty(), list[SessionInfo])
-
-    def transcript(self, id: str) -> SessionTranscript:
-        """Return a stored conversation with all of its turns."""
-        return self._call("session", Named(id), SessionTranscript)
-
-    def move_session(self, id: str, model: str, *, now: bool = False) -> SessionMove:
-        """Have a stored conversation answered by ``model`` from now on; returns once it has moved, and says how.
-
-        It moves when what is being answered has ended, or ``now``, in the middle of it.
-        """
-        return self._call("session_move", MoveOrder(id, model, now), SessionMove)
-
-    def move_session_back(self, id: str, *, now: bool = False) -> SessionMove:
-        """Have a stored conversation answered by its slot again."""
-        return self._call("session_move", MoveOrder(id, now=now), SessionMove)
-
-    def prefill_session(self, id: str) -> SessionState:
-        """Have the model of its slot read a stored conversation ahead, so that the next turn begins at once."""
-        return self._call("session_prefill", Named(id), SessionState)
-
-    def hibernate_session(self, id: str) -> SessionState:
-        """Put a conversation's warm state into an encrypted file; it wakes by itself before the next turn."""
-        return self._call("session_hibernate", Named(id), SessionState)
-
-    def wake_session(self, id: str) -> SessionState:
-        """Bring a hibernated conversation's warm state back now."""
-        return self._call("session_wake", Named(id), SessionState)
-
-    def remove_session(self, id: str) -> None:
-        """Forget a stored conversation."""
-        self._call("session_remove", Named(id), Empty)
-
-    def keep_session(self, id: str, messages: Sequence[Message], *, slot: str, note: bytes) -> None:
-        """Store a conversation that is over under a new ``id``, with a note that ``transcript`` returns again.
-
-        Raises:
-            InvalidRequest: there is a session of that id, or it is none.
-        """
-        self._call("session_keep", KeepOrder(id, slot, tuple(messages), note), Empty)
 
     def events(self) -> Events:
         """Follow what happens in the kernel from now on; leaving the iterator ends it."""
