@@ -7,61 +7,34 @@ unit became ready, when an instance was lost with streams on it, and when a unit
 import asyncio
 import socket
 import time
-from collections.abc import Callable, Collection, Container, Iterable, Sequence
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
-from typing import Protocol
 
 from byenatos_kernel.egress import Egress
 from byenatos_kernel.grants import Grants
-from byenatos_kernel.instances import FORGIVEN, Instance
+from byenatos_kernel.heartbeats import Heartbeats
+from byenatos_kernel.instances import Instance
 from byenatos_kernel.link import quoted
 from byenatos_kernel.memory_budget import MemoryBudget
 from byenatos_kernel.models import ModelEntry, PluginEntry
 from byenatos_kernel.registry import ModelRegistry
-from byenatos_kernel.units import CRASH_LIMIT, CRASH_WINDOW_S, KEPT, PRELOADED, Unit
+from byenatos_kernel.room import Room
+from byenatos_kernel.unit_owner import UnitOwner
+from byenatos_kernel.units import CRASH_LIMIT, CRASH_WINDOW_S, Unit
 from byenatos_sandbox import NotIsolated
 from byenatos_sdk.protocol.control import DriverFailed, DriverRestarting, Event, InstanceChanged
-from byenatos_sdk.protocol.errors import (
-    ByenatosError,
-    DriverCrashed,
-    InvalidRequest,
-    Overloaded,
-)
+from byenatos_sdk.protocol.errors import ByenatosError, DriverCrashed, InvalidRequest, Overloaded
 from byenatos_sdk.protocol.messages import InstanceState
 
-__all__ = ["IN_CASE", "DriverManager", "UnitOwner"]
-
-IN_CASE = (KEPT, PRELOADED)
-"""How the reservations of units begin that are kept in case they are needed."""
+__all__ = ["DriverManager"]
 
 STOP_GRACE_S = 3.0
-SILENT_S = 0.35
-DEAD_S = 2.0
-BLOCKED_S = 10.0
-SWEEP_S = 0.1
-
-
-class UnitOwner(Protocol):
-    """Who answers for the streams; the switchboard."""
-
-    def deliver(self, instance: Instance, frames: list[bytes]) -> None:
-        """Frames came from a driver."""
-
-    def unit_ready(self, unit: Unit, instance: Instance) -> None:
-        """New streams may go to ``instance``."""
-
-    def instance_lost(self, unit: Unit, instance: Instance, error: DriverCrashed) -> None:
-        """The process is gone; ``instance.streams`` need another place."""
-
-    def unit_died(self, unit: Unit, error: ByenatosError) -> None:
-        """Nothing will come of the unit; what waits for it needs another place."""
 
 
 class DriverManager:
     """Loads models into driver processes, restarts what crashes, retires what nobody wants.
 
-    Whoever keeps units that could go if need be (see :meth:`evictable`) adds a function to ``evictors``. It gives one
-    up, so that it is let go, and returns whether it had one to give. For the models in ``claims`` room is being made.
+    ``room`` says whether there is any for a further one, ``heartbeats`` which of them fell silent.
     """
 
     def __init__(
@@ -73,12 +46,9 @@ class DriverManager:
         most_models: int,
         budget: MemoryBudget | None = None,
     ) -> None:
-        self.evictors: list[Callable[[], bool]] = []
-        self.claims: list[ModelEntry] = []
-        self.not_needed: Callable[[ModelEntry], list[Unit]] = lambda _: []
-        """Which units nobody needs once there is room for a model, beside those that are kept in case."""
-        self._budget = budget
         self.units: list[Unit] = []
+        self.room = Room(self.units, grants.nurseries, most_models, budget, self.release)
+        self.heartbeats = Heartbeats(lambda: self.instances)
         self.owner: UnitOwner | None = None
         self.on_lost: list[Callable[[Unit], None]] = []
         """Who is told that a process of a unit died unexpectedly, before its streams are given another place."""
@@ -89,12 +59,9 @@ class DriverManager:
         self._registry = registry
         self._grants = grants
         self._publish = publish
-        self._most_models = most_models
         self._unit_of: dict[Instance, Unit] = {}
         self._epoch = 0
         self._loop = asyncio.get_running_loop()
-        self._swept_at = self._loop.time()
-        self._sweep_timer = self._loop.call_later(SWEEP_S, self._sweep)
         self._closing = False
 
     @property
@@ -123,11 +90,6 @@ class DriverManager:
             return None
         return unit
 
-    @property
-    def full(self) -> bool:
-        """Whether as many models are loaded as may be."""
-        return len(_counted(unit for unit in self.units if unit.sockets is None)) >= self._most_models
-
     def load(
         self,
         model: ModelEntry,
@@ -144,13 +106,13 @@ class DriverManager:
         driver, if it is not to be the one that counts now.
 
         Raises:
-            Overloaded: as many models as allowed are loaded, or memory does not suffice; :meth:`make_room` may help.
+            Overloaded: as many models as allowed are loaded, or memory does not suffice; :meth:`Room.make` may help.
             NotFound, Unavailable: the model's driver is missing or refused.
             InvalidRequest: the manifest or the operator's files ask for what no sandbox can be granted.
         """
         counts = self._registry.plugin_for(model)
         plugin = plugin or counts
-        if lack := self.lack(model, overlap=overlap):
+        if lack := self.room.lack(model, overlap=overlap):
             raise Overloaded(lack)
         unit = Unit(model, plugin, self._grants.for_model(plugin, model), supervised=supervised)
         unit.background = background
@@ -171,76 +133,14 @@ class DriverManager:
         """The unit that serves ``model``, none of ``but``; it is loaded, once there is room, if nothing does.
 
         Raises:
-            Overloaded, NotFound, Unavailable, InvalidRequest: as :meth:`make_room` and :meth:`load`.
+            Overloaded, NotFound, Unavailable, InvalidRequest: as :meth:`Room.make` and :meth:`load`.
         """
         unit = self.living(model.id, but)
         if unit is None:
             self._registry.plugin_for(model)  # before anything makes room for it
-            await self.make_room(model, overlap=overlap, patient=patient)
+            await self.room.make(model, overlap=overlap, patient=patient)
             unit = self.living(model.id, but)  # somebody else may have loaded it meanwhile
         return unit or self.load(model, supervised=supervised, overlap=overlap, plugin=plugin)
-
-    def lack(self, model: ModelEntry, *, overlap: int = 0, without: Container[Unit] = ()) -> str:
-        """Say why there is no room for one more process of ``model``; empty if there is.
-
-        ``without``: as if these units were gone.
-        """
-        models = [unit for unit in self.units if unit.sockets is None]
-        units = [unit for unit in models if unit not in without]
-        claims = [claimed for claimed in self.claims if claimed is not model]
-        loaded = _counted(units) | {claimed.id for claimed in claims}
-        if model.id not in loaded and len(loaded) >= self._most_models + overlap:
-            return (
-                f"{len(loaded)} models are loaded ({', '.join(sorted(loaded))}) and max_concurrent_models is "
-                f"{self._most_models}; unload one or raise it"
-            )
-        if self._budget is None:
-            return ""
-        nurseries = self._grants.nurseries
-        return self._budget.lack(
-            model,
-            [unit for unit in units if not unit.dead or unit.instance is not None],
-            gone=[unit for unit in models if unit in without],
-            claims=claims,
-            kept_bytes=nurseries.idle_bytes if nurseries is not None else 0,
-        )
-
-    def evictable(self, model: ModelEntry) -> list[Unit]:
-        """The units that make room for ``model``: those that somebody keeps in case, and those that it replaces.
-
-        Reservations are the names in ``Unit.slots`` that stand in parentheses; those of such a unit begin with one of
-        ``IN_CASE``. It is given up where its room is needed. What a swap keeps to be rolled back to does not count
-        against ``max_concurrent_models``.
-        """
-        unneeded = [unit for unit in self.units if unit.slots and not (unit.pinned or unit.leaving)]
-        in_case = [unit for unit in unneeded if all(name.startswith(IN_CASE) for name in unit.slots)]
-        return [*in_case, *self.not_needed(model)]
-
-    async def make_room(
-        self, model: ModelEntry, *, overlap: int = 0, patient: bool = False, without: Sequence[Unit] = ()
-    ) -> None:
-        """Have room for one more process of ``model``, by giving up what is only kept in case.
-
-        Idle templates go first, then what the ``evictors`` give; what is being stopped already is waited for. Nothing
-        goes in vain: if all that could go would not suffice, nothing is given up. ``patient``: what leaves once its
-        requests have ended is waited for, too. ``without``: as if these units were gone.
-
-        Raises:
-            Overloaded: that does not suffice, with all figures.
-        """
-        nurseries = self._grants.nurseries
-        while lack := self.lack(model, overlap=overlap, without=without):
-            stopping = [
-                unit for unit in self.units if unit.leaving and (patient or not unit.busy) and unit not in without
-            ]
-            if stopping:
-                await _first_gone(stopping)
-            elif nurseries is not None and await nurseries.end_idle():
-                continue
-            elif self.lack(model, overlap=overlap, without=[*without, *self.evictable(model)]) or not self._evict(
-                model
-            ):
-                raise Overloaded(lack)
 
     def load_front(self, worker: ModelEntry, plugin: PluginEntry, sockets: Callable[[], list[socket.socket]]) -> Unit:
         """Start a unit for one worker of a front, which is no model; ``sockets`` makes what its processes are handed.
@@ -285,7 +185,7 @@ class DriverManager:
     async def close(self, grace_s: float) -> None:
         """Stop every process, by force after ``grace_s`` seconds; returns when all are gone."""
         self._closing = True
-        self._sweep_timer.cancel()
+        self.heartbeats.close()
         for unit in self.units:
             if unit.restart is not None:
                 unit.restart.cancel()
@@ -309,7 +209,7 @@ class DriverManager:
         """SIGCHLD came: mark instances that somebody suspended; their heartbeat decides what becomes of them."""
         for instance in self.instances:
             if instance.serving and instance.process is not None and instance.process.stopped():
-                self.degrade(instance, "the process is suspended (SIGSTOP)")
+                instance.degrade("the process is suspended (SIGSTOP)")
 
     # ---- InstanceOwner -----------------------------------------------------------------------------------------
 
@@ -360,16 +260,6 @@ class DriverManager:
             )
 
     # ---- private -----------------------------------------------------------------------------------------------
-
-    def _evict(self, model: ModelEntry) -> bool:
-        """Let one unit go that makes room for ``model``; return whether there was one."""
-        if any(evict() for evict in self.evictors):
-            return True
-        for unit in self.not_needed(model)[:1]:
-            unit.slots.clear()
-            self.release(unit)
-            return True
-        return False
 
     def _plan(self, unit: Unit, instance: Instance, crash: DriverCrashed) -> float | None:
         """Decide what follows a crash: schedule a restart and return its delay, or let the unit die."""
@@ -464,49 +354,3 @@ class DriverManager:
         """Forget a dead unit, so that its model may be loaded anew."""
         if unit.dead and unit.instance is None:
             self._forget(unit)
-
-    # ---- heartbeats --------------------------------------------------------------------------------------------
-
-    def _sweep(self) -> None:
-        """Look for instances that fell silent. A kernel that was itself held up forgives the time that it lost."""
-        now = self._loop.time()
-        late = now - self._swept_at - SWEEP_S
-        self._swept_at = now
-        self._sweep_timer = self._loop.call_later(SWEEP_S, self._sweep)
-        for instance in self.instances:
-            instance.strays = 0
-            instance.wasted_s *= 1 - FORGIVEN
-            if not (instance.serving or instance.state is InstanceState.DRAINING):
-                continue
-            if late > SWEEP_S:
-                instance.last_seen += late
-            silent = now - instance.last_seen
-            if silent > DEAD_S:
-                instance.fail(f"hung: no heartbeat for {silent:.1f} s")
-            elif instance.loop_age_s > BLOCKED_S and instance.streams:
-                instance.fail(f"hung: its event loop has been blocked for {instance.loop_age_s:.0f} s")
-            elif silent > SILENT_S:
-                self.degrade(instance, f"no heartbeat for {silent * 1000:.0f} ms")
-            elif instance.recovered:
-                instance.advance(InstanceState.READY)
-
-    def degrade(self, instance: Instance, detail: str) -> None:
-        """Note that an instance is not well; it goes on serving, and is ready again once it is heard of and healthy."""
-        instance.degraded_at = self._loop.time()
-        if instance.state is InstanceState.READY:
-            instance.advance(InstanceState.DEGRADED, detail)
-
-
-def _counted(units: Iterable[Unit]) -> set[str]:
-    """The models that count against ``max_concurrent_models``: not those on their way out, dead or spare."""
-    return {unit.model.id for unit in units if not (unit.leaving or unit.dead or unit.spare)}
-
-
-async def _first_gone(units: list[Unit]) -> None:
-    """Wait until one of them is gone."""
-    waits = [asyncio.ensure_future(unit.gone.wait()) for unit in units]
-    try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()

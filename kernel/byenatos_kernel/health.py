@@ -46,4 +46,4 @@ class HealthWatch:
         except (ByenatosError, *UNREADABLE) as error:
             instance.health = ModelHealthStatus("degraded", f"the health check failed: {error}")
         if instance.health.status != "ok":
-            self._drivers.degrade(instance, instance.health.detail or instance.health.status)
+            instance.degrade(instance.health.detail or instance.health.status)

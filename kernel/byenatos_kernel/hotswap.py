@@ -329,7 +329,7 @@ class HotSwapManager:
             background = swap.request.strategy == "background"
             self.probations.end(slot.name)
             try:
-                await self._drivers.make_room(model, overlap=1)
+                await self._drivers.room.make(model, overlap=1)
                 target = self._running(model, slot, swap.avoid) or self._drivers.load(
                     model, overlap=1, background=background
                 )

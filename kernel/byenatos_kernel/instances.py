@@ -141,6 +141,12 @@ class Instance(DriverLink):
             open=dict(self.process.open) if self.serving and self.process is not None else {},
         )
 
+    def degrade(self, detail: str) -> None:
+        """Note that it is not well; it goes on serving, and is ready again once it is heard of and healthy."""
+        self.degraded_at = self._loop.time()
+        if self.state is InstanceState.READY:
+            self.advance(InstanceState.DEGRADED, detail)
+
     def advance(self, state: InstanceState, detail: str = "") -> None:
         """Go to another state; one that the table does not allow is a bug and raises ``AssertionError``."""
         assert state in TRANSITIONS[self.state], f"{self.grant.name}: {self.state} -> {state}"

@@ -164,12 +164,12 @@ class Kernel:
         self.drivers.on_ready = self.offers.ready
         self.drivers.on_room = self.supply.room_made
         self.offers.used = lambda model: self.registry.in_use(model) or bool(self.routes.bound_to(model))
-        self.drivers.evictors += [self.swaps.give_up_kept, self.preloads.give_up]
+        self.drivers.room.evictors += [self.swaps.give_up_kept, self.preloads.give_up]
         self.places.fallback = self.supply.fallback
         self.places.way_back = self.swaps.probations.kept_by
         self.swaps.rollbacks.on_rolled_back = self.renewals.rolled_back
         self.places.stand_in = self.stand_ins.find
-        self.drivers.not_needed = self.stand_ins.not_needed
+        self.drivers.room.not_needed = self.stand_ins.not_needed
         self.shelf.in_use = lambda: {unit.plugin.digest for unit in self.drivers.units}
         self.registry.in_use = lambda model: any(unit.model.id == model for unit in self.drivers.units)
         self.registry.on_removed = self.supply.removed

@@ -103,7 +103,7 @@ class Preloads:
         """
         entry = self._registry.model(named.name)
         if self._drivers.living(entry.id) is None:
-            await self._drivers.make_room(entry)
+            await self._drivers.room.make(entry)
         unit = self._take(entry)
         self._by_hand.add(entry.id)
         return (await self._ready(unit)).info
@@ -184,7 +184,7 @@ class Preloads:
                 continue
             if self._drivers.find(model) is not None:
                 continue
-            if self._drivers.full:
+            if self._drivers.room.full:
                 other = self._least_likely()
                 if (
                     other is None

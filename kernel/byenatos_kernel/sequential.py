@@ -21,8 +21,9 @@ from collections.abc import Callable
 
 import msgspec
 
-from byenatos_kernel.drivers import IN_CASE, DriverManager
+from byenatos_kernel.drivers import DriverManager
 from byenatos_kernel.models import ModelEntry
+from byenatos_kernel.room import IN_CASE
 from byenatos_kernel.routes import Routes, Slot
 from byenatos_kernel.session_states import SessionStates
 from byenatos_kernel.slot_queue import SlotQueue
@@ -73,7 +74,7 @@ class Sequential:
             ByenatosError: it cannot be; :meth:`restore` brings the old model back.
         """
         old = self._leaver(slot, model)
-        await self._drivers.make_room(model, overlap=1, patient=True, without=[old])  # before anybody has to wait
+        await self._drivers.room.make(model, overlap=1, patient=True, without=[old])  # before anybody has to wait
         if self._states is not None and old.ready is not None:
             await self._states.hibernate_all(old.ready, HIBERNATE_S)
         swap.check()  # up to here nothing was touched
@@ -85,13 +86,13 @@ class Sequential:
         self._tell(
             swap, slot, f"{old.model.id} leaves first" + (f"; still running there: {running}" if running else "")
         )
-        self._drivers.claims.append(model)
+        self._drivers.room.claims.append(model)
         try:
             await swap.unless_given_up(old.gone.wait())
             self._tell(swap, slot, f"{old.model.id} is gone; {len(slot.queue)} requests wait")
             target = await self._drivers.obtain(model, but=swap.avoid, overlap=1, patient=True)
         finally:
-            self._drivers.claims.remove(model)
+            self._drivers.room.claims.remove(model)
         target.slots.add(swap.reservation)
         return target
 
@@ -109,7 +110,7 @@ class Sequential:
         if slot.queue is None or slot.queue is not swap.queue or slot.unit is None:
             return
         model, plugin = slot.unit.model, slot.unit.plugin
-        self._drivers.claims.append(model)
+        self._drivers.room.claims.append(model)
         try:
             if target is not None and target.leaving:
                 await target.gone.wait()
@@ -123,7 +124,7 @@ class Sequential:
             self._routes.bind(slot, unit)
             self.serve(swap, slot, unit)
         finally:
-            self._drivers.claims.remove(model)
+            self._drivers.room.claims.remove(model)
 
     def give_up(self, slot: Slot, error: ByenatosError) -> None:
         """Nothing will serve the slot: end what waits for it."""
@@ -138,15 +139,15 @@ class Sequential:
     def _leaver(self, slot: Slot, model: ModelEntry, lack: str = "") -> Unit:
         """The unit that can make room for ``model`` by leaving; raises what lacks, and why there is none."""
         old = slot.unit
-        lack = lack or self._drivers.lack(model, overlap=1)
+        lack = lack or self._drivers.room.lack(model, overlap=1)
         if old is None or old.dead or old.leaving:
             raise Overloaded(lack or f"{slot.model} has been lost; the slot can be swapped at once now")
         others = sorted(name for name in old.slots - {slot.name} if not name.startswith(IN_CASE))
         if old.pinned or others:
             by = f"slot {', '.join(others)} needs" if others else "an operator loaded"
             raise Overloaded(f"{lack}. {old.model.id} cannot leave first: {by} it as well")
-        gone = [old, *(unit for unit in self._drivers.units if unit.leaving), *self._drivers.evictable(model)]
-        if left := self._drivers.lack(model, overlap=1, without=gone):
+        gone = [old, *(unit for unit in self._drivers.units if unit.leaving), *self._drivers.room.evictable(model)]
+        if left := self._drivers.room.lack(model, overlap=1, without=gone):
             raise Overloaded(f"even without {old.model.id}: {left}")
         return old
 

@@ -6,7 +6,7 @@ import pytest
 from scripted_driver import ScriptedDriver
 
 from byenatos_kernel import link
-from byenatos_kernel.drivers import BLOCKED_S, DEAD_S, SILENT_S
+from byenatos_kernel.heartbeats import BLOCKED_S, DEAD_S, SILENT_S
 from byenatos_sandbox import LaunchError, NotIsolated
 from byenatos_sdk.protocol.control import DriverFailed, DriverRestarting
 from byenatos_sdk.protocol.errors import DriverCrashed, NotFound, Overloaded
@@ -127,9 +127,9 @@ async def test_the_fifth_crash_quarantines(rig):
 
 
 def sweep(kernel) -> None:
-    kernel.drivers._sweep_timer.cancel()
-    kernel.drivers._swept_at = asyncio.get_running_loop().time() - 0.1
-    kernel.drivers._sweep()
+    kernel.drivers.heartbeats.close()
+    kernel.drivers.heartbeats._swept_at = asyncio.get_running_loop().time() - 0.1
+    kernel.drivers.heartbeats._sweep()
 
 
 async def test_silence_degrades_then_kills_and_a_beat_in_time_heals(rig):
@@ -170,9 +170,9 @@ async def test_a_kernel_that_was_held_up_itself_blames_nobody(rig):
         await kernel.settle()
         instance = kernel.instance("a")
         instance.last_seen -= 100
-        kernel.drivers._sweep_timer.cancel()
-        kernel.drivers._swept_at = asyncio.get_running_loop().time() - 100
-        kernel.drivers._sweep()
+        kernel.drivers.heartbeats.close()
+        kernel.drivers.heartbeats._swept_at = asyncio.get_running_loop().time() - 100
+        kernel.drivers.heartbeats._sweep()
         assert instance.state is InstanceState.READY
 
 

@@ -534,7 +534,7 @@ class Swaps(RuleBasedStateMachine):
         assert all(kernel.terminal(number) for number in self.streams), "a stream has no terminal"
         assert not kernel.client.streams
         assert not kernel.turns._busy
-        assert not kernel.drivers.claims
+        assert not kernel.drivers.room.claims
         assert all(slot.queue is None for slot in kernel.routes.slots.values())
         bound = {slot.unit for slot in kernel.routes.slots.values()}
         for unit in kernel.drivers.units:

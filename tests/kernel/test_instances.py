@@ -160,7 +160,7 @@ async def test_a_suspended_instance_is_degraded_until_it_is_heard_of_and_well(ri
     async with rig() as kernel:
         await kernel.settle()
         driver, instance = kernel.driver("a"), kernel.instance("a")
-        kernel.drivers.degrade(instance, "no heartbeat")
+        instance.degrade("no heartbeat")
         assert instance.state is InstanceState.DEGRADED
         assert instance.serving
         assert not instance.recovered

@@ -29,7 +29,7 @@ def keep(kernel, unit, name="(kept by swap 1)"):
         kernel.drivers.release(unit)
         return True
 
-    kernel.drivers.evictors.append(evict)
+    kernel.drivers.room.evictors.append(evict)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ async def test_what_is_only_kept_goes_before_anything_is_refused(rig):
         kept.pinned = False
         keep(kernel, kept)
         limit(kernel, 100)
-        assert kernel.drivers.evictable(kernel.registry.model("c")) == [kept]
+        assert kernel.drivers.room.evictable(kernel.registry.model("c")) == [kept]
         assert (await kernel.supply.load(LoadRequest("c"))).model == "c"
         assert kept.gone.is_set()
         assert {driver.model for driver in kernel.alive} == {"a", "c"}
@@ -131,11 +131,11 @@ async def test_what_a_swap_keeps_does_not_count_as_a_model_and_what_was_preloade
         other = kernel.drivers.find("b")
         other.pinned = False
         other.slots.add("(kept by swap 1)")
-        assert not kernel.drivers.lack(kernel.registry.model("c"))
+        assert not kernel.drivers.room.lack(kernel.registry.model("c"))
         other.slots = {"(preloaded)"}
-        assert "2 models are loaded (a, b)" in kernel.drivers.lack(kernel.registry.model("c"))
+        assert "2 models are loaded (a, b)" in kernel.drivers.room.lack(kernel.registry.model("c"))
         other.slots = {"(preloaded)", "side"}
-        assert kernel.drivers.evictable(kernel.registry.model("c")) == []
+        assert kernel.drivers.room.evictable(kernel.registry.model("c")) == []
 
 
 async def test_a_load_waits_for_what_is_being_stopped(rig):

@@ -45,7 +45,7 @@ class Desk:
             clock=lambda: self.now,
             wall=lambda: NINE + self.now,
         )
-        kernel.drivers.evictors.append(self.preloads.give_up)
+        kernel.drivers.room.evictors.append(self.preloads.give_up)
         kernel.switchboard.on_ended.extend((self.history.ended, self.preloads.ended))
 
     async def pass_time(self, seconds):

@@ -245,7 +245,7 @@ async def test_if_neither_comes_what_waits_is_refused_with_both_reasons(rig):
         later = kernel.open("main")
         await kernel.settle()
         assert kernel.terminal(later).code == "unavailable"
-        assert kernel.drivers.claims == []
+        assert kernel.drivers.room.claims == []
 
 
 async def test_an_old_model_that_returns_but_cannot_start_is_tried_again_and_then_given_up(rig):
@@ -348,7 +348,7 @@ async def test_the_room_that_was_made_is_for_the_target_and_nobody_else(rig):
         await kernel.settle()
         assert (await swap).target == "b"
         assert (await other).model == "c", "30 MiB are left beside b"
-        assert kernel.drivers.claims == []
+        assert kernel.drivers.room.claims == []
 
 
 async def test_the_old_model_serves_until_what_leaves_anyway_has_made_its_room(rig):

@@ -207,7 +207,7 @@ class Rig:
         self.places.fallback = self.supply.fallback
         self.places.way_back = self.swaps.probations.kept_by
         self.places.stand_in = self.stand_ins.find
-        self.drivers.not_needed = self.stand_ins.not_needed
+        self.drivers.room.not_needed = self.stand_ins.not_needed
         self.registry.in_use = lambda model: any(unit.model.id == model for unit in self.drivers.units)
         self.client = ClientState("uid:0", 0)
         self._numbers = itertools.count(1)
@@ -234,7 +234,7 @@ class Rig:
     def ignore_time(self) -> None:
         """Look for neither silent drivers nor late streams, and wait for the disk: for tests that halt the loop."""
         self.database.in_step = True
-        self.drivers._sweep_timer.cancel()
+        self.drivers.heartbeats.close()
         self.switchboard._sweep_timer.cancel()
 
     async def settle(self, rounds: int = 12) -> None:

@@ -290,8 +290,8 @@ class World:
     def _of_the_swaps(self) -> list[str]:
         wrong: list[str] = []
         kernel = self.kernel
-        if kernel.swaps._tasks or kernel.swaps._current or kernel.drivers.claims:
-            wrong.append(f"left of swaps: {kernel.swaps._current} {kernel.drivers.claims}")
+        if kernel.swaps._tasks or kernel.swaps._current or kernel.drivers.room.claims:
+            wrong.append(f"left of swaps: {kernel.swaps._current} {kernel.drivers.room.claims}")
         steps: dict[int, list[SwapState]] = {}
         for event in kernel.events:
             if isinstance(event, SwapAdvanced):
