@@ -16,17 +16,14 @@ import sys
 from collections.abc import Callable, Coroutine
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from byenatos_sdk import files
 from byenatos_sdk.driver import Driver, Model
-from byenatos_sdk.protocol.control import DRIVER_METHODS, LoadOrder
-from byenatos_sdk.protocol.errors import Draining, InvalidRequest, NotFound, RequestTooLarge, Unavailable
+from byenatos_sdk.protocol.control import LoadOrder
+from byenatos_sdk.protocol.errors import Draining, InvalidRequest, NotFound, Unavailable
 from byenatos_sdk.protocol.frames import (
-    MAX_REPLY,
-    UNREADABLE,
     Drain,
     DriverCall,
     DriverHello,
@@ -34,7 +31,6 @@ from byenatos_sdk.protocol.frames import (
     Load,
     Ready,
     Refused,
-    Reply,
     Resume,
     Start,
     Stop,
@@ -42,17 +38,18 @@ from byenatos_sdk.protocol.frames import (
     decode_request,
     split_driver_frame,
 )
-from byenatos_sdk.protocol.messages import Failure, ModelSpecification
+from byenatos_sdk.protocol.messages import Failure
 from byenatos_sdk.protocol.versions import DRIVER_FEATURES, MAJORS
-from byenatos_sdk.protocol.warm import WARM
 from byenatos_sdk.protocol.zmtp import Violation
 from byenatos_sdk.runtime.background import background_load
+from byenatos_sdk.runtime.calls import DriverCalls
 from byenatos_sdk.runtime.channel import Channel
 from byenatos_sdk.runtime.continued import ContinuedStream
 from byenatos_sdk.runtime.heartbeat import Heartbeat
-from byenatos_sdk.runtime.plugin import checked, failing_to, import_driver
+from byenatos_sdk.runtime.plugin import failing_to, import_driver
 from byenatos_sdk.runtime.pump import Pump
 from byenatos_sdk.runtime.request import asked_to_continue, complete
+from byenatos_sdk.runtime.specification import described
 from byenatos_sdk.runtime.stream import Stream
 from byenatos_sdk.runtime.template import preloaded
 from byenatos_sdk.runtime.warm import WarmCalls
@@ -64,10 +61,6 @@ __all__ = ["run"]
 LINGER_S = 2.0
 """How long the last frames may take to leave."""
 
-REPLY_PIECE = 512 << 10
-"""Bytes of the longest piece of a reply: a frame to the kernel holds one and the rest of what an event needs."""
-
-_decoders = {name: msgspec.msgpack.Decoder(parameters) for name, (parameters, _) in DRIVER_METHODS.items()}
 _decode_order = msgspec.msgpack.Decoder(LoadOrder).decode
 
 FAILED, REFUSED = 1, 3
@@ -106,10 +99,8 @@ class _Process:
         self._config = config
         self._order: LoadOrder | None = None
         self._driver: Driver | None = None
-        self._warm: WarmCalls | None = None
         self._streams: dict[int, Stream] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._calls: dict[int, asyncio.Task[None]] = {}
         self._heartbeat: Heartbeat | None = None
         self._draining = False
 
@@ -119,6 +110,7 @@ class _Process:
         self._end: asyncio.Future[int] = self._loop.create_future()
         self._pump = Pump(self._channel, self._accept, self._has_room, self._abandoned)
         self._put = self._pump.outbox.put
+        self._calls = DriverCalls(self._config, self._put, self._spawn, self._loaded)
         self._loop.add_signal_handler(signal.SIGTERM, self._leave, 0)
         config = self._config
         hello = DriverHello(
@@ -146,7 +138,7 @@ class _Process:
             case Stop():
                 self._stop(header.id)
             case DriverCall():
-                self._begin_call(header, bytes(body))
+                self._calls.begin(header, bytes(body))
             case Load():
                 self._load(bytes(body))
             case Drain():
@@ -195,21 +187,11 @@ class _Process:
                     specification = await driver.start(model)
                 arena = Arena.inherited()
                 if isinstance(driver, WarmState) and arena is not None:
-                    self._warm = WarmCalls(driver, arena, order, continues=driver.continues)
-                body = self._describe(driver, order, specification)
+                    self._calls.warm = WarmCalls(driver, arena, order, continues=driver.continues)
+                warm = self._calls.warm is not None
+                body = described(driver, order, specification, name=config.driver, warm=warm)
                 self._driver = driver
                 self._put(0, Ready(body))
-
-    def _describe(self, driver: Driver, order: LoadOrder, found: ModelSpecification | None) -> bytes:
-        source = f"{type(driver).__name__}.start"
-        if found is None:
-            found = ModelSpecification(order.model)
-        checked(found, ModelSpecification, source)
-        found = _with_declared(found, order.declared)
-        features = found.features | ({"continue"} if driver.continues else set())
-        features = features | {WARM} if self._warm is not None else features - {WARM}
-        filled = msgspec.structs.replace(found, id=order.model, driver=self._config.driver, features=features)
-        return checked(filled, ModelSpecification, source)
 
     def _fail_load(self, failure: Failure) -> None:
         self._put(0, failure)
@@ -226,9 +208,9 @@ class _Process:
 
     def _resume(self, header: Resume, body: memoryview) -> None:
         def resume(stream: Stream, _: Driver) -> None:
-            if self._warm is None:
+            if self._calls.warm is None:
                 raise NotFound("expected a driver with warm state, found one without")
-            self._warm.resume(stream, header)
+            self._calls.warm.resume(stream, header)
 
         self._begin(header.id, header.partial, body, resume)
 
@@ -276,8 +258,7 @@ class _Process:
             stream.emit(Failure("internal", f"{type(driver).__name__}.infer was cancelled by its own code"))
 
     def _stop(self, id: int) -> None:
-        if id in self._calls:
-            self._calls.pop(id).cancel()
+        if self._calls.stop(id):
             return
         stream = self._streams.pop(id, None)
         if stream is not None:  # else it ended while this order was under way
@@ -294,46 +275,6 @@ class _Process:
         if self._driver is not None:
             with failing_to(lambda failure: _complain(failure.message), f"{type(self._driver).__name__}.uncongested"):
                 self._driver.uncongested()
-
-    # ---- calls -------------------------------------------------------------------------------------------------
-
-    def _begin_call(self, call: DriverCall, body: bytes) -> None:
-        task = self._calls[call.id] = self._spawn(self._call(call, body))
-        task.add_done_callback(lambda _: self._calls.pop(call.id, None))
-
-    async def _call(self, call: DriverCall, body: bytes) -> None:
-        with failing_to(lambda failure: self._put(call.id, failure)):
-            if self._warm is not None and call.method in self._warm.methods:
-                self._loaded()
-                self._put(call.id, Reply(await self._warm.call(call.method, body)))
-                return
-            if call.method not in DRIVER_METHODS:
-                raise NotFound(f"expected one of the methods {', '.join(DRIVER_METHODS)}, found {call.method!r:.200}")
-            try:
-                parameters = _decoders[call.method].decode(body) if body else None
-            except UNREADABLE as error:
-                raise InvalidRequest(f"{call.method}: expected other parameters: {error}") from None
-            result, source = await self._result(call.method, parameters)
-            reply = checked(result, DRIVER_METHODS[call.method][1], source)
-            if len(reply) > MAX_REPLY:
-                raise RequestTooLarge(
-                    f"{call.method}: expected a result of at most {MAX_REPLY >> 20} MiB, found {len(reply) >> 20} MiB; "
-                    "ask for less at once"
-                )
-            while len(reply) > REPLY_PIECE:
-                self._put(call.id, Reply(reply[:REPLY_PIECE], more=True))
-                reply = reply[REPLY_PIECE:]
-            self._put(call.id, Reply(reply))
-
-    async def _result(self, method: str, parameters: Any) -> tuple[object, str]:
-        """Call the driver's method; return what it gave, and the method's name for the author."""
-        if method == "probe":
-            kind = import_driver(self._config)
-            return kind.probe(Path(parameters.path), parameters.settings), f"{kind.__name__}.probe"
-        driver, _ = self._loaded()
-        function = getattr(driver, method)
-        found = await (function() if method in {"health", "models"} else function(parameters))
-        return found, f"{type(driver).__name__}.{method}"
 
     # ---- the end -----------------------------------------------------------------------------------------------
 
@@ -385,28 +326,6 @@ class _Process:
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._look_if_drained()
-
-
-def _with_declared(found: ModelSpecification, declared: ModelSpecification | None) -> ModelSpecification:
-    """Fill in from the manifest what the driver did not say; features and metadata add up."""
-    if declared is None:
-        return found
-    gaps = {
-        name: getattr(declared, name)
-        for name in (
-            "name",
-            "architecture",
-            "quantization",
-            "parameters",
-            "context_length",
-            "size_bytes",
-            "tokenizer",
-            "memory_bytes",
-        )
-        if not getattr(found, name)
-    }
-    features = found.features | declared.features
-    return msgspec.structs.replace(found, **gaps, features=features, metadata={**declared.metadata, **found.metadata})
 
 
 def _complain(sentence: str) -> None:
