@@ -103,7 +103,7 @@ _LOCK, _LOCK_AND_WAIT, _DESCRIPTORS_LOCK, _DESCRIPTORS_LOCK_AND_WAIT = 6, 7, 37,
 _PRCTLS = [15, 16, 0x53564D41, 3, 21, 23, 39]  # thread and memory names; what may be asked and changes nothing
 _SOCKET_OPTIONS = [2, 7, 8, 9, 13, 20, 21]  # REUSEADDR SNDBUF RCVBUF KEEPALIVE LINGER RCVTIMEO SNDTIMEO
 _ASKED_OF_SOCKETS = [*_SOCKET_OPTIONS, 3, 4, 17, 30, 38, 39]  # TYPE ERROR PEERCRED ACCEPTCONN PROTOCOL DOMAIN
-_ODD_MESSAGES = 0x1 | 0x2000  # MSG_OOB, MSG_ERRQUEUE
+_ODD_MESSAGES = 0x1 | 0x2000 | 0x20000000  # MSG_OOB, MSG_ERRQUEUE, MSG_FASTOPEN
 _OF_FLAGS = {"sendto": 3, "recvfrom": 3, "sendmsg": 2, "recvmsg": 2, "sendmmsg": 3, "recvmmsg": 3}
 """The calls that send and receive, and which argument their flags are."""
 _ARCHITECTURE_PRCTLS = [0x1002, 0x1003, 0x1021, 0x1022, 0x1023]  # thread-local storage; the use of AMX
@@ -214,7 +214,9 @@ def _build(
         "getsockopt": one_of(
             1, [1], failing(errno.ENOPROTOOPT), one_of(2, _ASKED_OF_SOCKETS, failing(errno.ENOPROTOOPT))
         ),
-        # nobody sends out of turn, and the code for it has let others out of their sandboxes (CVE-2025-38236)
+        # nobody sends out of turn, and the code for it has let others out of their sandboxes (CVE-2025-38236); the
+        # first word of TCP connects, without connect: a front's listening socket, which is of the machine's own
+        # network, would reach anybody by it once it is shut down
         **{name: no_bits(flags, _ODD_MESSAGES, failing(errno.EOPNOTSUPP)) for name, flags in _OF_FLAGS.items()},
         # the system would write to it, of keys and mounts (CVE-2022-0995)
         "pipe2": no_bits(1, _NOTIFICATION_PIPE, failing(errno.EINVAL)),

@@ -236,15 +236,17 @@ async def inside(
     before = _resident_mib()
     category = ATTACKS[name].category.replace(" ", "_")
     config = json.dumps({"attack": name, "category": category, "prey": prey.describe()}).encode()
-    process = launch(
-        grant,
-        entry="attacks.driver:run",
-        config=config,
-        arena=prey.shared.descriptor,
-        dial=broker.dial,
-        templates=templates,
-        nursery=nursery,
-    )
+    with socket.create_server(("127.0.0.1", 0)) as handed:  # as a front is given one, of the machine's own network
+        process = launch(
+            grant,
+            entry="attacks.driver:run",
+            config=config,
+            arena=prey.shared.descriptor,
+            dial=broker.dial,
+            sockets=[handed],
+            templates=templates,
+            nursery=nursery,
+        )
     loop = asyncio.get_running_loop()
     survived, cut_off = False, ""
     try:

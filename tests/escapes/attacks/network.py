@@ -39,6 +39,21 @@ def sends_with_the_first_word_of_tcp(prey):
     return one.sendto(b"x", socket.MSG_FASTOPEN, ("127.0.0.1", prey["port"]))
 
 
+@attack("seccomp", needs="a system whose clients may use TCP Fast Open")
+def connects_by_a_socket_that_it_was_handed_to_listen(prey):
+    # neither is it made here, nor does it belong to the network of a sandbox
+    one = _handed_over()
+    one.shutdown(socket.SHUT_RDWR)
+    return one.sendto(b"x", socket.MSG_FASTOPEN, ("127.0.0.1", prey["port"]))
+
+
+@attack("seccomp", "landlock")
+def connects_a_socket_that_it_was_handed_to_listen(prey):
+    one = _handed_over()
+    one.shutdown(socket.SHUT_RDWR)
+    return one.connect(("127.0.0.1", prey["port"]))
+
+
 @attack("seccomp", "landlock")
 def listens_by_tcp(prey):
     return socket.create_server(("127.0.0.1", 0))
@@ -248,6 +263,17 @@ def speaks_sctp(prey):
 def makes_a_pair_of_another_family(prey):
     pair = (ctypes.c_int * 2)()
     return call("socketpair", int(socket.AF_TIPC), int(socket.SOCK_SEQPACKET), 0, pair)
+
+
+def _handed_over() -> socket.socket:
+    """A socket that listens by TCP: the one that was handed over, where it is."""
+    for number in range(3, 64):
+        with contextlib.suppress(OSError):
+            one = socket.socket(fileno=os.dup(number))
+            if one.family == socket.AF_INET and one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                return one
+            one.close()
+    return socket.create_server(("127.0.0.1", 0))
 
 
 def _reach(one: socket.socket, address: str) -> str:
