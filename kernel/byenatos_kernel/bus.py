@@ -137,6 +137,7 @@ class Bus:
 
     def adopt(self, connected: socket.socket) -> None:
         """Serve a connection that the kernel made itself, for a front: what it asks is asked by this user."""
+        refuse_descriptors(connected)
         client = ClientState(f"uid:{os.getuid()}", os.getpid())
         client.since = math.inf  # it speaks when it has started
         self._strangers[client] = Channel(connected, partial(self._take, client), partial(self._closed, client), CLIENT)

@@ -8,6 +8,7 @@ from collections import deque
 from typing import Protocol
 
 from byenatos_sandbox.broker import OpenPort
+from byenatos_sandbox.channel import refuse_descriptors
 
 __all__ = ["EgressPort", "PortKeeper"]
 
@@ -31,6 +32,7 @@ class EgressPort:
 
     def __init__(self, keeper: PortKeeper, order: OpenPort) -> None:
         self.driver_end, self.broker_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        refuse_descriptors(self.broker_end)  # before the broker has it, which may be a while
         self.order = order
         self.trusted = ""
         self.waiting: deque[socket.socket] = deque()
@@ -65,6 +67,7 @@ class EgressPort:
         if len(self.waiting) >= MOST_WAITING:
             raise OSError(errno.EAGAIN, f"{MOST_WAITING} connections wait for the egress broker already")
         ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        refuse_descriptors(its)
         self.waiting.append(its)
         self._keeper.pass_on(self)
         return ours

@@ -10,7 +10,7 @@ import os
 import socket
 from pathlib import Path
 
-__all__ = ["open_channel", "refuse_descriptors"]
+__all__ = ["PASS_RIGHTS", "open_channel", "refuse_descriptors"]
 
 PASS_RIGHTS = 83  # SO_PASSRIGHTS of Linux 6.16, for which Python has no name yet
 

@@ -48,6 +48,7 @@ from pathlib import Path
 import msgspec
 
 from byenatos_sandbox.attempt import Attempt, LaunchError
+from byenatos_sandbox.channel import refuse_descriptors
 from byenatos_sandbox.grant import Grant
 from byenatos_sandbox.handover import Handover
 from byenatos_sandbox.isolation import NotIsolated
@@ -115,6 +116,7 @@ def open_nursery(
         LaunchError: if it cannot be started.
     """
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    refuse_descriptors(ours)
     try:
         with its:
             handover = Handover(

@@ -20,6 +20,7 @@ from byenatos_kernel import bus as bus_module
 from byenatos_kernel.bus import INTRODUCTION_S, UNREAD_BYTES, UNREAD_LIMIT, Bus
 from byenatos_kernel.clients import WINDOW_FRAMES, ClientState
 from byenatos_kernel.streams import Stream
+from byenatos_sandbox.channel import PASS_RIGHTS
 from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest
 from byenatos_sdk.protocol.frames import (
     Ack,
@@ -148,6 +149,18 @@ async def test_a_client_is_greeted_and_its_messages_reach_the_owner(until):
         send(client, Bye())
         await until(lambda: served.owner.left)
         assert not served.bus.clients
+
+
+async def test_descriptors_that_a_front_sends_along_are_refused_where_the_system_can():
+    ours, its = socket.socketpair()
+    with Served() as served, its:
+        served.bus.adopt(ours)
+        try:
+            ours.getsockopt(socket.SOL_SOCKET, PASS_RIGHTS)
+        except OSError:
+            pytest.skip("this system has no SO_PASSRIGHTS")
+        with pytest.raises(PermissionError):
+            socket.send_fds(its, [b"x"], [its.fileno()])
 
 
 def raw_hello(path: Path) -> socket.socket:

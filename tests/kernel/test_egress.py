@@ -13,6 +13,7 @@ from byenatos_kernel.access import Access, DriverRules, SecretSource
 from byenatos_kernel.egress import Egress
 from byenatos_kernel.egress_rules import granted_rules
 from byenatos_sandbox.broker import Key
+from byenatos_sandbox.channel import PASS_RIGHTS
 from byenatos_sdk.home import Home
 from byenatos_sdk.manifest import Egress as Asked
 from byenatos_sdk.manifest import EgressKey, Manifest, Plugin
@@ -286,4 +287,21 @@ def test_a_port_that_is_closed_hands_out_nothing_and_keeps_nothing(tmp_path):
             port.dial()
         assert not port.waiting
 
+    with_egress(tmp_path, Access(), doing)
+
+
+def test_descriptors_that_a_driver_sends_to_the_broker_are_refused_from_the_start_where_the_system_can(tmp_path):
+    async def doing(egress):
+        port = egress.open(manifest(*ASKED))
+        with port.dial() as stream:
+            for end in (port.driver_end, stream):
+                with pytest.raises(PermissionError):
+                    socket.send_fds(end, [b"?"], [0])
+
+    one, other = socket.socketpair()
+    with one, other:
+        try:
+            one.getsockopt(socket.SOL_SOCKET, PASS_RIGHTS)
+        except OSError:
+            pytest.skip("this system has no SO_PASSRIGHTS")
     with_egress(tmp_path, Access(), doing)
