@@ -146,14 +146,22 @@ class FrontManager:
 
     # ---- private -----------------------------------------------------------------------------------------------
 
-    def _bind(self, front: _Front) -> None:
+    def _bind(self, front: _Front, address: str = "") -> None:
         front.problem = ""
         try:
-            front.listener = _listen(front.config.listen, anywhere=bool(self._clients))
+            front.listener = _listen(address or front.config.listen, anywhere=bool(self._clients))
         except (OSError, ByenatosError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             front.problem = f"{front.config.listen}: {reason}; set fronts.{front.id}.listen to another address"
             log.warning("the front %s does not serve: %s", front.id, front.problem)
+
+    def _listen_again(self, front: _Front, old: socket.socket) -> None:
+        """A worker has shut the socket down, for all that have it: make another one of the same address."""
+        address = front.address
+        log.warning("a worker of the front %s has shut down the socket at %s; it is made anew", front.id, address)
+        old.close()
+        front.listener = None
+        self._bind(front, address)
 
     def _unbind(self, front: _Front) -> None:
         """Listen no more; the workers finish what they have."""
@@ -188,8 +196,10 @@ class FrontManager:
 
     def _sockets(self, front: _Front) -> list[socket.socket]:
         """Return what a worker that starts now is handed; whoever launches it closes them."""
+        if front.listener is not None and not front.listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            self._listen_again(front, front.listener)
         if front.listener is None:
-            raise Unavailable(f"the front {front.id} is being stopped")
+            raise Unavailable(front.problem or f"the front {front.id} is being stopped")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._bus.adopt(ours)
         return [theirs, front.listener.dup()]
