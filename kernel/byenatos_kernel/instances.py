@@ -13,7 +13,7 @@ from typing import Protocol
 
 import msgspec
 
-from byenatos_kernel.hearsay import bounded_specification, shortened
+from byenatos_kernel.hearsay import bounded_failure, bounded_specification
 from byenatos_kernel.link import SHORT_REPLY, DriverLink
 from byenatos_kernel.model_files import ModelFile
 from byenatos_kernel.models import ModelEntry, PluginEntry
@@ -280,7 +280,8 @@ class Instance(DriverLink):
             self.advance(InstanceState.READY)
             self._owner.instance_ready(self)
         else:
-            self.error = error_from_code(event.code, shortened(event.message))
+            said = bounded_failure(event)
+            self.error = error_from_code(said.code, said.message)
             self.fail(f"could not load the model: {self.error.message}")
 
     def _lost(self, reason: str) -> None:

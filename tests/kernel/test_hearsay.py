@@ -132,6 +132,17 @@ async def test_a_description_that_no_reader_could_read_does_not_reach_one(rig):
         json.dumps(msgspec.to_builtins(unit.model.info(1, ())))
 
 
+async def test_why_a_model_could_not_be_loaded_is_said_in_a_sentence_with_an_end(rig):
+    async with rig({}) as kernel:
+        kernel.obedient = False
+        unit = kernel.drivers.load(kernel.registry.model("b"))
+        await kernel.settle()
+        kernel.driver("b").tell(0, Failure("c" * 300_000, "m" * 300_000))
+        with pytest.raises(ByenatosError) as caught:
+            await unit.until_ready()
+        assert len(caught.value.message) < 2 * LONGEST_SENTENCE
+
+
 async def test_a_driver_describes_its_own_model_and_nobody_elses(rig):
     async with rig({"main": "a"}) as kernel:
         await kernel.settle()
