@@ -370,7 +370,7 @@ async def test_a_kernel_killed_after_a_step_was_journaled_finishes_or_undoes_the
     kernel.policy = KEEP
     await kernel.start()
     await kernel.settle()
-    record = kernel.swaps._journal.record
+    record = kernel.swaps._steps.journal.record
     killed = asyncio.get_running_loop().create_future()
 
     async def record_and_die(swap):
@@ -380,7 +380,7 @@ async def test_a_kernel_killed_after_a_step_was_journaled_finishes_or_undoes_the
             killed.set_result(None)
             await asyncio.Event().wait()
 
-    kernel.swaps._journal.record = record_and_die
+    kernel.swaps._steps.journal.record = record_and_die
     swap = asyncio.create_task(kernel.swaps.swap(SwapRequest("main", "b")))
     if last is SwapState.ROLLED_BACK:
         await swap

@@ -90,7 +90,7 @@ async def test_a_target_that_dies_while_answers_still_follow_it_fails_no_request
         async def behind(*_):
             await followed.wait()
 
-        with mock.patch.object(kernel.swaps._transfers, "behind", behind):
+        with mock.patch.object(kernel.swaps._steps.transfers, "behind", behind):
             swap = await begun(kernel)
             assert kernel.routes.slots["main"].swap.state is SwapState.SWITCHED
             number = kernel.open("main")
@@ -214,7 +214,7 @@ async def test_a_bug_in_a_swap_leaves_its_slot_and_its_target_to_the_next_one(ri
     async with rig() as kernel:
         await kernel.settle()
         with (
-            mock.patch.object(kernel.swaps._transfers, "ahead", side_effect=RuntimeError("a bug")),
+            mock.patch.object(kernel.swaps._steps.transfers, "ahead", side_effect=RuntimeError("a bug")),
             pytest.raises(ByenatosError, match="the kernel failed during the swap"),
         ):
             await kernel.swaps.swap(SwapRequest("main", "b"))
@@ -242,14 +242,14 @@ async def test_what_a_slot_is_swapped_to_while_it_goes_back_keeps_its_answers(ri
         await kernel.swaps.swap(SwapRequest("main", "b"))
         await kernel.settle()
         looked = asyncio.Event()
-        ahead = kernel.swaps._transfers.ahead
+        ahead = kernel.swaps._steps.transfers.ahead
 
         async def slowly(swap, source, target, *more):
             if target.model.id == "a":
                 await looked.wait()
             return await ahead(swap, source, target, *more)
 
-        with mock.patch.object(kernel.swaps._transfers, "ahead", slowly):
+        with mock.patch.object(kernel.swaps._steps.transfers, "ahead", slowly):
             going_back = asyncio.create_task(kernel.swaps.back("main"))
             await kernel.settle()
             assert kernel.routes.slots["main"].model == "a"
