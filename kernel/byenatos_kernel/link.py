@@ -16,19 +16,17 @@ import msgspec
 from byenatos_kernel.arena import Arena
 from byenatos_kernel.channel import Channel, ChannelFull
 from byenatos_kernel.egress_ports import EgressPort
-from byenatos_kernel.hearsay import bounded_failure
+from byenatos_kernel.link_calls import LinkCalls
 from byenatos_kernel.model_files import ModelFile
 from byenatos_kernel.models import PluginEntry
 from byenatos_kernel.nurseries import Nurseries
 from byenatos_sandbox import Grant, LaunchError, Nursery, Process, launch
 from byenatos_sdk.protocol.control import LoadOrder
-from byenatos_sdk.protocol.errors import DriverCrashed, Overloaded, Unavailable, error_from_code
+from byenatos_sdk.protocol.errors import DriverCrashed, Overloaded
 from byenatos_sdk.protocol.frames import (
-    MAX_REPLY,
     MOST_EVENTS,
     UNREADABLE,
     Drain,
-    DriverCall,
     DriverEvent,
     DriverHeader,
     DriverHello,
@@ -38,7 +36,6 @@ from byenatos_sdk.protocol.frames import (
     Welcome,
     count_events,
     decode_driver_events,
-    encode,
     join_driver_frame,
 )
 from byenatos_sdk.protocol.messages import Failure
@@ -75,9 +72,7 @@ class DriverLink:
         self.reason = ""
         self._token = os.urandom(16).hex()  # not `secrets`: it loads OpenSSL, 3.5 MB
         self._loop = asyncio.get_running_loop()
-        self._calls: dict[int, asyncio.Future[bytes]] = {}
-        self._pieces: dict[int, bytearray] = {}
-        self._next_call = -1  # counts down: streams have the positive numbers
+        self._calls = LinkCalls(grant.name, self.send, self.fail)
         self._welcomed: asyncio.Future[None] = self._loop.create_future()
         self._deadline: asyncio.TimerHandle | None = None
         self._gone = False
@@ -249,28 +244,7 @@ class DriverLink:
         """
         if self._gone:
             raise DriverCrashed(f"{self.grant.name} {self.reason}")
-        number = self._next_call
-        self._next_call -= 1
-        future: asyncio.Future[bytes] = self._loop.create_future()
-        self._calls[number] = future
-        try:
-            body = params if isinstance(params, bytes) else encode(params) if params is not None else b""
-            self.send(DriverCall(number, method), body)
-            reply = await asyncio.wait_for(future, timeout_s)
-        except TimeoutError:
-            self._stop_call(number)
-            raise DriverCrashed(f"{self.grant.name} did not answer {method!r} within {timeout_s:g} s") from None
-        except asyncio.CancelledError:
-            self._stop_call(number)
-            raise
-        finally:
-            self._calls.pop(number, None)
-            self._pieces.pop(number, None)
-        if len(reply) > most:
-            raise Unavailable(
-                f"{self.grant.name} answered {method!r} with {len(reply)} bytes, of {most} that it may have"
-            )
-        return reply
+        return await self._calls.make(method, params, timeout_s, most)
 
     # ---- what subclasses override ------------------------------------------------------------------------------
 
@@ -287,13 +261,7 @@ class DriverLink:
     def _event(self, number: int, event: DriverEvent) -> None:
         """Take one event that is not about a stream."""
         if isinstance(event, Reply | Failure):
-            future = self._calls.get(number)
-            if future is not None and not future.done():
-                if isinstance(event, Failure):
-                    said = bounded_failure(event)
-                    future.set_exception(error_from_code(said.code, said.message, retry_after_s=said.retry_after_s))
-                else:
-                    self._replied(number, event, future)
+            self._calls.answered(number, event)
         elif isinstance(event, DriverHello) and not self._welcomed.done():
             self._greet(event)
 
@@ -301,25 +269,6 @@ class DriverLink:
         """The process is gone. Called once."""
 
     # ---- private -----------------------------------------------------------------------------------------------
-
-    def _replied(self, number: int, reply: Reply, future: "asyncio.Future[bytes]") -> None:
-        """Take a reply, or a piece of a long one; what calls hold together is bounded like one."""
-        if not reply.more and number not in self._pieces:
-            future.set_result(reply.body)
-            return
-        pieces = self._pieces.setdefault(number, bytearray())
-        pieces += reply.body
-        if sum(map(len, self._pieces.values())) > MAX_REPLY + len(reply.body):
-            self.fail(f"sent replies of more than {MAX_REPLY >> 20} MiB")
-        elif not reply.more:
-            future.set_result(bytes(pieces))
-
-    def _stop_call(self, number: int) -> None:
-        if not self._gone:
-            try:
-                self.send(Stop(number))
-            except Overloaded:
-                self.fail("does not read its channel: not even a stop could be delivered")
 
     def _greet(self, hello: DriverHello) -> None:
         self.reached()
@@ -363,9 +312,7 @@ class DriverLink:
         if not self._welcomed.done():
             self._welcomed.set_exception(error)
             self._welcomed.exception()  # whoever launched may not be waiting
-        for future in self._calls.values():
-            if not future.done():
-                future.set_exception(error)
+        self._calls.fail(error)
         process.close()
         self._give_back(made=process.pid != 0)
         self._lost(reason)

@@ -122,7 +122,7 @@ async def test_calls_under_way_and_later_ones_hear_of_the_loss(rig):
             await call
         with pytest.raises(DriverCrashed):
             await instance.call("health")
-        assert not instance._calls
+        assert not instance._calls._waiting
         assert driver.closed
 
 
