@@ -110,9 +110,13 @@ class Connection(asyncio.Protocol):
     # ---- the server ----------------------------------------------------------------------------------------------
 
     def leave_if_idle(self) -> None:
-        """Close the connection unless a request is being answered or read."""
-        if self._task is None and self._reader.phase is Phase.IDLE:
+        """Close the connection unless a request is being answered or read, or its first one is on its way."""
+        if self._task is not None or self._reader.phase is not Phase.IDLE:
+            return
+        if self._reader.begun:
             self._close()
+        else:
+            self.due = min(self.due, self._server.loop.time() + self._limits.linger_s)
 
     def overdue(self) -> None:
         """Deal with a client that took too long for what it was at."""

@@ -15,7 +15,8 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     ``body_s`` how long a body may stand still, and how long it may take, with a second more for each
     ``body_bytes_per_s`` bytes that came; ``idle_s`` how long a connection waits for its next request. ``pipelined``
     requests may wait behind the one that is answered. ``stalled_s`` is how long a client may read nothing of what is
-    sent to it, ``linger_s`` how long one that was refused may take to notice.
+    sent to it, ``linger_s`` how long one that was refused may take to notice, and one that was just made may take to
+    ask when the worker leaves.
     """
 
     connections: int = 2000

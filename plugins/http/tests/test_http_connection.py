@@ -536,7 +536,7 @@ async def test_a_stream_that_fails_later_is_cut_and_never_ended(serving: Any, ve
 
 async def test_draining_lets_a_stream_end_and_closes_what_is_idle(serving: Any) -> None:
     script = Script()
-    async with serving(script.stream) as served:
+    async with serving(script.stream, linger_s=0.01) as served:
         idle, busy = await served.connect(), await served.connect()
         await busy.send(GET + GET)
         script.pieces.put_nowait(b"one")
@@ -550,6 +550,19 @@ async def test_draining_lets_a_stream_end_and_closes_what_is_idle(serving: Any) 
         assert await busy.rest() == b""
         await draining
         assert len(script.asked) == 1
+
+
+async def test_draining_answers_the_first_request_of_a_connection_that_was_just_made(serving: Any) -> None:
+    async with serving(echo) as served:
+        client = await served.connect()
+        while not served.server.connections:
+            await asyncio.sleep(0)
+        draining = asyncio.ensure_future(served.server.drain())
+        await asyncio.sleep(0)
+        await client.send(GET)
+        answer = await client.answer()
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        await draining
 
 
 async def test_draining_lets_a_request_that_has_begun_come_and_answers_it(serving: Any) -> None:
