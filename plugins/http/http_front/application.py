@@ -3,7 +3,7 @@
 import sys
 import traceback
 
-from byenatos_sdk.formats import openai_chat
+from byenatos_sdk.formats.compatibility import CompatibilityLayer
 from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, NotFound
 from http_front.answering import new_id
 from http_front.exchange import Request, Response, Stream, of_wire
@@ -19,12 +19,13 @@ class Application:
     def __init__(self, routes: Routes, guard: Guard) -> None:
         self._routes = routes
         self._guard = guard
+        self._formats = CompatibilityLayer()
 
     async def __call__(self, request: Request) -> Response | Stream:
         """Answer ``request``, under an id of its own; errors never carry more than a sentence for the client."""
         request.id = new_id("req_")
         route = self._routes.find(request)
-        spoken: ErrorFormat = route.format if route is not None else self._spoken_nowhere(request)
+        spoken = (route and route.format) or self._spoken(request)
         try:
             if route is not None:
                 request.route = route.path
@@ -38,12 +39,11 @@ class Application:
             traceback.print_exc(file=sys.stderr)
             return of_wire(spoken.encode_error(ByenatosError("something failed inside; the server's log says what")))
 
-    def _spoken_nowhere(self, request: Request) -> ErrorFormat:
-        """Return in which words a request is refused whose path, or method, is not known."""
-        others = self._routes.methods(request)
-        if others:
-            return next(iter(others.values())).format
-        return self._routes.spoken_at(request.path) or openai_chat
+    def _spoken(self, request: Request) -> ErrorFormat:
+        """Return in which words a request is refused whose path is several vendors', or whose method is not known."""
+        other = next(iter(self._routes.methods(request).values()), None)
+        claimed = self._routes.spoken_at(request.path) if other is None else other.format
+        return claimed or self._formats.format(self._formats.asker(request.wire))
 
     def _nowhere(self, request: Request, spoken: ErrorFormat) -> Response:
         allowed = self._routes.methods(request)

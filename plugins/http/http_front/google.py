@@ -8,7 +8,7 @@ __all__ = ["enter"]
 
 
 def enter(routes: Routes, verbs: Verbs) -> None:
-    """Enter its paths; the list of models of ``/v1`` is OpenAI's too."""
+    """Enter its paths; its lists of models are where OpenAI's are."""
     for version in ("/v1", "/v1beta"):
         model = f"{version}/models/{{model...}}"
         routes.add("POST", f"{model}:generateContent", verbs.infer(gemini, ""), gemini)
@@ -16,4 +16,3 @@ def enter(routes: Routes, verbs: Verbs) -> None:
         routes.add("POST", f"{model}:countTokens", verbs.count(gemini), gemini)
         routes.add("POST", f"{model}:embedContent", verbs.embed(gemini), gemini)
         routes.add("POST", f"{model}:batchEmbedContents", verbs.embed(gemini), gemini)
-    routes.add("GET", "/v1beta/models", verbs.list(gemini), gemini)

@@ -1,4 +1,4 @@
-"""OpenAI's API, and the list of models, which three vendors have at the same address."""
+"""OpenAI's API, and the lists of models, which three vendors have at the same address."""
 
 import time
 
@@ -6,7 +6,8 @@ from byenatos_sdk.formats import anthropic_messages, gemini, openai_chat
 from byenatos_sdk.formats.compatibility import CompatibilityLayer
 from http_front.completions import Completions
 from http_front.exchange import Request, Response, of_wire
-from http_front.routes import Handler, Routes
+from http_front.pages import page_of
+from http_front.routes import Routes
 from http_front.verbs import Verbs
 
 __all__ = ["OpenAI"]
@@ -18,11 +19,6 @@ class OpenAI:
     def __init__(self, verbs: Verbs) -> None:
         self._verbs = verbs
         self._formats = CompatibilityLayer()
-        self._listers: dict[str, Handler] = {
-            "gemini": verbs.list(gemini),
-            "anthropic_messages": verbs.list(anthropic_messages),
-            "openai_chat": verbs.list(openai_chat),
-        }
 
     def enter(self, routes: Routes) -> None:
         """Enter its paths, those of Azure's addresses too, where the model stands in the path."""
@@ -32,19 +28,25 @@ class OpenAI:
             routes.add("POST", f"{root}/chat/completions", chat, openai_chat)
             routes.add("POST", f"{root}/completions", completions, openai_chat)
             routes.add("POST", f"{root}/embeddings", embeddings, openai_chat)
-        for root in ("/v1", "/openai/v1"):
-            routes.add("GET", f"{root}/models", self._list, openai_chat)
-            routes.add("GET", f"{root}/models/{{model...}}", self._show, openai_chat)
-        routes.add("GET", "/v1beta/models/{model...}", self._show, gemini)
+        for root in ("/v1", "/v1beta", "/openai/v1", "/openai"):
+            routes.add("GET", f"{root}/models", self._list, None)
+            routes.add("GET", f"{root}/models/{{model...}}", self._show, None)
 
     async def _list(self, request: Request) -> Response:
-        answer = await self._listers[self._formats.detect(request.wire)](request)
-        assert isinstance(answer, Response)
-        return answer
+        models, query, now = await self._verbs.models.listed(request.client), request.query, int(time.time())
+        match self._formats.asker(request.wire):
+            case "gemini":
+                page = page_of(models, query, size="pageSize", after="pageToken")
+                return of_wire(gemini.encode_models(page.models, now, more=page.more))
+            case "anthropic_messages":
+                page = page_of(models, query, size="limit", after="after_id", before="before_id")
+                return of_wire(anthropic_messages.encode_models(page.models, now, more=page.more))
+            case _:
+                return of_wire(openai_chat.encode_models(models, now))
 
     async def _show(self, request: Request) -> Response:
         found = await self._verbs.models.find(request.parameters["model"], request.client)
-        match self._formats.detect(request.wire):
+        match self._formats.asker(request.wire):
             case "gemini":
                 return of_wire(gemini.encode_model(found, int(time.time())))
             case "anthropic_messages":

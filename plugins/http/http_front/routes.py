@@ -28,10 +28,13 @@ class ErrorFormat(Protocol):
 
 
 class Route(NamedTuple):
-    """A handler, the format in which its errors are said, who may come, and the path as it was entered."""
+    """A handler, the format in which its errors are said, who may come, and the path as it was entered.
+
+    Without a format errors are said in that of whoever asks, for several vendors have the path in common.
+    """
 
     handler: Handler
-    format: ErrorFormat
+    format: ErrorFormat | None
     access: Access
     path: str
 
@@ -45,7 +48,9 @@ class Routes:
         self._by_pattern: dict[str, dict[str, Route]] = {}
         self._claimed: dict[str, ErrorFormat] = {}
 
-    def add(self, method: str, path: str, handler: Handler, format: ErrorFormat, access: Access = "user") -> None:
+    def add(
+        self, method: str, path: str, handler: Handler, format: ErrorFormat | None, access: Access = "user"
+    ) -> None:
         """Answer ``method`` at ``path``, which may be a pattern, with ``handler``."""
         route = Route(handler, format, access, path)
         if "{" not in path:

@@ -128,14 +128,15 @@ class CompatibilityLayer:
             if path.endswith(suffix):
                 return name
         if path.endswith("/models") or "/models/" in path:
-            return self._lister(request, path)
+            return self.asker(request)
         raise NotFound(f"{path}: expected a path of one of the formats {', '.join(self.names())}")
 
-    def _lister(self, request: WireRequest, path: str) -> str:
-        """Tell who asks for a list of models: three vendors have it at the same address."""
+    def asker(self, request: WireRequest) -> str:
+        """Return whose client asks where several vendors have an address, as that of the list of models, in common."""
         headers = request.headers
-        keyed = any(field.startswith("key=") for field in request.path.partition("?")[2].split("&"))
-        google = keyed or "x-goog-api-key" in headers or "/v1beta/" in path
+        path, _, query = request.path.partition("?")
+        keyed = any(field.startswith("key=") for field in query.split("&"))
+        google = keyed or "x-goog-api-key" in headers or "/v1beta/" in unquote(path)
         if google or "google-genai-sdk" in headers.get("user-agent", ""):
             return "gemini"
         return "anthropic_messages" if "anthropic-version" in headers else "openai_chat"

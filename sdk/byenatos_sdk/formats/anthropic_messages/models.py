@@ -70,12 +70,12 @@ def _specification(one: ModelInfo) -> ModelSpecification:
     )
 
 
-def encode_models(models: Sequence[ModelSpecification], created: int) -> WireResponse:
-    """Write the whole list as one page; ``created`` (seconds since the epoch) stands for dates that are not known."""
+def encode_models(models: Sequence[ModelSpecification], created: int, *, more: bool = False) -> WireResponse:
+    """Write a page of the list, which has ``more``; ``created`` (seconds since the epoch) stands for unknown dates."""
     data = [_info(model, created) for model in models]
     body = {
         "data": data,
-        "has_more": False,
+        "has_more": more,
         "first_id": data[0]["id"] if data else None,
         "last_id": data[-1]["id"] if data else None,
     }

@@ -79,9 +79,17 @@ def _specification(one: Model) -> ModelSpecification:
     )
 
 
-def encode_models(models: Sequence[ModelSpecification], created: int) -> WireResponse:  # noqa: ARG001  # no dates here
-    """Write the whole list as one page."""
-    return WireResponse(json_body({"models": [_info(model) for model in models]}), 200, dict(JSON))
+def encode_models(
+    models: Sequence[ModelSpecification],
+    created: int,  # noqa: ARG001  # no dates here
+    *,
+    more: bool = False,
+) -> WireResponse:
+    """Write a page of the list; where it has ``more``, the next page begins behind the last one of these."""
+    body: dict[str, Any] = {"models": [_info(model) for model in models]}
+    if more:
+        body["nextPageToken"] = models[-1].id
+    return WireResponse(json_body(body), 200, dict(JSON))
 
 
 def encode_model(model: ModelSpecification, created: int) -> WireResponse:  # noqa: ARG001  # no dates here
