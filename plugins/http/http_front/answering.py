@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from byenatos_sdk.client import AsyncClient, AsyncStream
 from byenatos_sdk.formats.contract import ChoicesFormat, ChoicesStreamFormat, Format, StreamEncoder
+from byenatos_sdk.formats.sampling import check_ranges
 from byenatos_sdk.formats.wire import Decoded, Reply
 from byenatos_sdk.protocol.errors import InvalidRequest
 from byenatos_sdk.protocol.messages import InferenceRequest, InferenceResponse
@@ -29,6 +30,9 @@ _SWITCH = {"true": True, "1": True, "false": False, "0": False}
 _PRIVACY = ("any", "local")
 _ANY_MODEL = frozenset({"dummy", "tgi"})
 """What Hugging Face's client says where it was told no model, and what it is told to say to a server of one model."""
+
+_BOUNDED = {"openai_chat": 1, "openai_responses": 1, "anthropic_messages": 0, "gemini": 1}
+"""APIs that refuse parameters outside their ranges, and the fewest tokens of an answer to them; 0 warms a cache up."""
 
 Keep = Callable[[InferenceResponse, bytes], Awaitable[None]]
 
@@ -64,20 +68,24 @@ class Answering:
         decoded: Decoded | None = None,
         said: InferenceRequest | None = None,
         keep: Keep | None = None,
+        timed: bool = False,
     ) -> Response | Stream:
         """Answer ``request``, which is in ``format``; ids begin with ``prefix``. ``decoded``: it was read already.
 
         ``said`` is what of it the answer says again, where that is not what the model is asked; ``keep`` is handed
-        the whole answer, and the body that says it, before the client sees its end.
+        the whole answer, and the body that says it, before the client sees its end. ``timed``: it tells times.
 
         Raises:
             ByenatosError: nothing was sent yet, and it is the answer.
         """
         decoded = decoded if decoded is not None else format.decode_request(request.wire)
+        least_tokens = _BOUNDED.get(format.NAME)
+        if least_tokens is not None:
+            check_ranges(decoded.request.sampling, format.CAPABILITIES, least_tokens=least_tokens)
         asked = self.shaped(request, decoded.request)
         answered = said or asked
         told = decoded if answered is decoded.request else replace(decoded, request=answered)
-        reply = Reply(new_id(prefix), asked.model, int(time.time()), told)
+        reply = Reply(new_id(prefix), asked.model, int(time.time()), told, time.monotonic() if timed else 0.0)
         if decoded.choices > 1 or decoded.others:
             return await self._several(request, format, reply, decoded)
 
@@ -88,7 +96,11 @@ class Answering:
         if decoded.stream:
             stream = self.kernel.stream(asked)
             return await _begun(stream, format.stream_encoder(reply), None if keep is None else ended)
-        response = await self.whole(asked)
+        if timed:
+            response, begun_s = await self._timed(asked)
+            reply = replace(reply, begun_s=begun_s)
+        else:
+            response = await self.whole(asked)
         if keep is not None:
             await ended(response)
         return of_wire(format.encode_response(response, reply))
@@ -126,6 +138,17 @@ class Answering:
         stream = self.kernel.stream(asked)
         try:
             return await stream.response()
+        except BaseException:
+            await stream.aclose()
+            raise
+
+    async def _timed(self, asked: InferenceRequest) -> tuple[InferenceResponse, float]:
+        """Return a whole answer, and when it began; raises the error that it ended with."""
+        stream = self.kernel.stream(asked)
+        try:
+            await anext(stream)
+            begun_s = time.monotonic()
+            return await stream.response(), begun_s
         except BaseException:
             await stream.aclose()
             raise

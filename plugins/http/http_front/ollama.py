@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from byenatos_sdk.formats import ollama
 from byenatos_sdk.formats.wire import Reply, read_object
 from byenatos_sdk.protocol.errors import InvalidRequest, NotFound, PermissionDenied
-from byenatos_sdk.protocol.messages import Finish, InferenceResponse, Message, Usage
+from byenatos_sdk.protocol.messages import EmbeddingResponse, Finish, InferenceResponse, Message, Usage
 from http_front.answering import new_id
 from http_front.exchange import Request, Response, Stream, json_response, of_wire
 from http_front.models import Models
@@ -35,10 +35,11 @@ class Ollama:
 
     def enter(self, routes: Routes) -> None:
         """Enter its paths."""
+        routes.claim("/api/", ollama)
         routes.add("POST", "/api/chat", self._infer, ollama)
         routes.add("POST", "/api/generate", self._infer, ollama)
-        routes.add("POST", "/api/embed", self._verbs.embed(ollama), ollama)
-        routes.add("POST", "/api/embeddings", self._verbs.embed(ollama), ollama)
+        routes.add("POST", "/api/embed", self._embed, ollama)
+        routes.add("POST", "/api/embeddings", self._embed, ollama)
         routes.add("GET", "/api/tags", self._verbs.list(ollama), ollama)
         routes.add("POST", "/api/show", self._show, ollama)
         routes.add("GET", "/api/ps", self._running, ollama)
@@ -51,7 +52,7 @@ class Ollama:
         model = await self._named(decoded.request.model)
         decoded = replace(decoded, request=replace(decoded.request, model=model))
         if decoded.action == "infer":
-            return await self._verbs.answering.answer(request, ollama, prefix="", decoded=decoded)
+            return await self._verbs.answering.answer(request, ollama, prefix="", decoded=decoded, timed=True)
         await self._models.find(request.check_model(model), request.client)
         kernel = self._verbs.kernel
         slots = await kernel.slots()
@@ -67,6 +68,17 @@ class Ollama:
             return of_wire(ollama.encode_response(response, reply))
         encoder = ollama.stream_encoder(reply)
         return Stream(_once(encoder.encode([finish])), encoder.content_type)
+
+    async def _embed(self, request: Request) -> Response:
+        asked = ollama.decode_embedding_request(request.wire)
+        model = request.check_model(request.headers.get("x-byenatos-slot") or await self._named(asked.model))
+        reply = Reply(new_id(""), asked.model, int(time.time()), asked_s=time.monotonic())
+        if asked.inputs:
+            kernel = self._verbs.kernel
+            made = await kernel.embed(asked.inputs, model=model, dimensions=asked.dimensions, extra=asked.extra)
+        else:  # there is nothing to do, unless the model is not there
+            made = EmbeddingResponse((), (await self._models.find(model, request.client)).id)
+        return of_wire(ollama.encode_embedding_response(made, reply, request.wire))
 
     async def _named(self, model: str) -> str:
         """Return the name that is known here: clients add ``:latest`` to what has no tag."""
@@ -92,9 +104,7 @@ class Ollama:
 
     async def _pull(self, request: Request) -> Response | Stream:
         asked = read_object(request.body)
-        name = asked.get("model") or asked.get("name")
-        if not isinstance(name, str):
-            raise InvalidRequest("model: expected a name, found none")
+        name = _model(request)
         try:
             await self._models.find(await self._named(name), request.client)
         except NotFound:
@@ -104,11 +114,20 @@ class Ollama:
         return Stream(_once(b'{"status":"success"}\n'), "application/x-ndjson")
 
     async def _delete(self, request: Request) -> Response:
-        asked = read_object(request.body)
+        found = await self._models.find(await self._named(_model(request)), request.client)
         raise PermissionDenied(
-            f"delete {asked.get('model') or asked.get('name')}: no file is touched from here; remove it from the "
+            f"delete {found.id}: no file is touched from here; remove it from the "
             "models folder, or the plugin that declares it"
         )
+
+
+def _model(request: Request) -> str:
+    """Return the model that an order is about."""
+    asked = read_object(request.body)
+    name = asked.get("model") or asked.get("name")
+    if not isinstance(name, str):
+        raise InvalidRequest("model: expected a name, found none")
+    return name
 
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:

@@ -1,4 +1,8 @@
-"""Fit sampling parameters to a format: ranges are clamped, stop sequences that cannot be said are cut by the reader."""
+"""Sampling parameters and the ranges of formats.
+
+What a client asks is refused beyond the ranges of the format that it speaks; what goes out in another format is clamped
+to that one's, and stop sequences that cannot be said are cut by the reader.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,14 +12,37 @@ from msgspec.structs import replace
 from byenatos_sdk.formats.capabilities import Capabilities, Limit
 from byenatos_sdk.formats.matrix import PARAMETERS
 from byenatos_sdk.formats.wire import Action
+from byenatos_sdk.protocol.errors import InvalidRequest
 from byenatos_sdk.protocol.messages import Sampling
 
-__all__ = ["fit_sampling"]
+__all__ = ["check_ranges", "fit_sampling"]
 
 _WHOLE = frozenset({"top_k", "max_tokens", "seed", "logprobs"})
 """Parameters that are whole numbers; of the others one may be written without a fraction, and is clamped to one."""
 
+_CHECKED = ("temperature", "top_p", "max_tokens", "presence_penalty", "frequency_penalty", "logprobs")
+"""Parameters whose ranges every vendor refuses to leave."""
+
 Lose = Callable[[str, Action, str], None]
+
+
+def check_ranges(sampling: Sampling, of: Capabilities, *, least_tokens: int = 1) -> None:
+    """Look whether a client's parameters are within the ranges of its own format.
+
+    ``least_tokens`` are enough of an answer, whatever more a vendor wants.
+
+    Raises:
+        InvalidRequest: one is not.
+    """
+    for name in _CHECKED:
+        value = getattr(sampling, name)
+        limit = of.parameters.get(name)
+        if value is None or limit is None:
+            continue
+        if name == "max_tokens":
+            limit = replace(limit, low=least_tokens)
+        if (limit.low is not None and value < limit.low) or (limit.high is not None and value > limit.high):
+            raise InvalidRequest(f"{limit.wire}: expected {_range(limit)}, found {value:g}")
 
 
 def fit_sampling(sampling: Sampling, to: Capabilities, lose: Lose) -> tuple[Sampling, tuple[str, ...]]:

@@ -100,7 +100,8 @@ class Decoded(Value, frozen=True):
     ``choices``: how many answers are asked for, to the request and to each of the ``others`` that came with it
     (completions take several texts at once); ``action``: ``load`` or ``unload`` where the request has no prompt and
     means the model itself; ``path`` is where it came in, without its query: some formats answer differently by it;
-    ``echo``: the answer is to begin with the text that it continues.
+    ``echo``: the answer is to begin with the text that it continues; ``one_call``: the client knows a single call of a
+    tool, in the field that OpenAI had before there were several.
     """
 
     request: InferenceRequest
@@ -111,18 +112,28 @@ class Decoded(Value, frozen=True):
     path: str = ""
     others: tuple[InferenceRequest, ...] = ()
     echo: bool = False
+    one_call: bool = False
 
 
 class Reply(Value, frozen=True):
     """What an answer's encoder must know beyond the answer. ``created`` in whole seconds since the epoch.
 
     ``asked`` is the request that is answered; formats that echo parameters or choose a shape by them look there.
+    ``asked_s`` and ``begun_s`` are when it came and when its answer began, by the monotonic clock, for formats that
+    tell how long both took; 0: not known.
     """
 
     id: str
     model: str
     created: int
     asked: Decoded | None = None
+    asked_s: float = 0.0
+    begun_s: float = 0.0
+
+    @property
+    def one_call(self) -> bool:
+        """Whether the client knows a single call of a tool only."""
+        return self.asked is not None and self.asked.one_call
 
     @property
     def usage_in_stream(self) -> bool:

@@ -33,6 +33,8 @@ def test_a_chat_is_answered(client, script):
     assert (answer.message.role, answer.message.content) == ("assistant", "Hello there")
     assert (answer.done, answer.done_reason, answer.model) == (True, "stop", MODEL)
     assert (answer.prompt_eval_count, answer.eval_count) == (7, 5)
+    assert answer.total_duration >= answer.prompt_eval_duration > 0
+    assert answer.eval_duration > 0
 
 
 def test_a_chat_is_streamed(client, script):
@@ -41,6 +43,8 @@ def test_a_chat_is_streamed(client, script):
     assert [piece.done for piece in pieces][-1]
     assert not any(piece.done for piece in pieces[:-1])
     assert pieces[-1].eval_count == 5
+    assert pieces[-1].total_duration >= pieces[-1].prompt_eval_duration > 0
+    assert pieces[-1].eval_duration > 0
 
 
 def test_options_reach_the_model(client, script):
@@ -106,6 +110,13 @@ def test_texts_become_vectors(client):
     assert len(client.embed(model=MODEL, input=["one", "two"]).embeddings) == 2
     assert len(client.embed(model=MODEL, input="one").embeddings[0]) == 8
     assert len(client.embeddings(model=MODEL, prompt="one").embedding) == 8
+    assert len(client.embed(model=f"{MODEL}:latest", input="one").embeddings) == 1
+    assert client.embed(model=MODEL, input="one").total_duration > 0
+    assert client.embed(model=MODEL, input=[]).embeddings == []
+    for said in ("one", []):
+        with pytest.raises(ollama.ResponseError) as failed:
+            client.embed(model="nobody", input=said)
+        assert failed.value.status_code == 404
 
 
 def test_models_are_listed_shown_and_pulled_if_they_are_there(client):
@@ -144,6 +155,18 @@ def test_a_model_that_is_not_there_is_not_found(client):
     assert failed.value.status_code == 404
     with pytest.raises(ollama.ResponseError):
         client.show("nobody")
+
+
+def test_models_are_neither_deleted_nor_made_from_here(client):
+    with pytest.raises(ollama.ResponseError) as failed:
+        client.delete("nobody")
+    assert failed.value.status_code == 404
+    with pytest.raises(ollama.ResponseError, match="models folder") as failed:
+        client.delete(MODEL)
+    assert failed.value.status_code == 403
+    with pytest.raises(ollama.ResponseError) as failed:
+        client.copy(MODEL, "other")
+    assert failed.value.error == "POST /api/copy: there is nothing here"
 
 
 def test_a_stream_that_breaks_off_raises(client, script):

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from byenatos_sdk.formats.ollama.requests import OPTIONS
-from byenatos_sdk.formats.ollama.responses import JSON, decode_error
+from byenatos_sdk.formats.ollama.responses import JSON, decode_error, durations
 from byenatos_sdk.formats.wire import Reply, WireRequest, WireResponse, json_body, read_as
 from byenatos_sdk.protocol.errors import InvalidRequest, UpstreamFailed
 from byenatos_sdk.protocol.messages import EmbeddingRequest, EmbeddingResponse, Usage
@@ -18,6 +18,7 @@ __all__ = [
 ]
 
 _TOP = ("keep_alive", "truncate")
+_TIMES = frozenset({"total_duration", "load_duration"})
 
 
 class _Request(msgspec.Struct):
@@ -104,4 +105,5 @@ def encode_embedding_response(response: EmbeddingResponse, reply: Reply, asked: 
     body = {"model": reply.model, "embeddings": response.vectors}
     if response.usage.input_tokens is not None:
         body["prompt_eval_count"] = response.usage.input_tokens
+    body |= {name: took for name, took in durations(reply.asked_s, 0.0).items() if name in _TIMES}
     return WireResponse(json_body(body), 200, dict(JSON))

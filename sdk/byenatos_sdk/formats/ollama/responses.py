@@ -1,5 +1,6 @@
 """Whole answers and errors, both ways. A tool call's end is called ``stop`` here; missing counts are unknown, not 0."""
 
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -143,6 +144,27 @@ def done_fields(finish: Finish) -> dict[str, Any]:
     return fields
 
 
+def durations(asked_s: float, begun_s: float) -> dict[str, int]:
+    """Return, in nanoseconds, how long an answer took that ends now: all of it, its prompt, its text.
+
+    Both moments are of the monotonic clock. Loading is the kernel's own affair and not waited for apart.
+    """
+    if not asked_s:
+        return {}
+    now = time.monotonic()
+    begun_s = begun_s or now
+    return {
+        "total_duration": _nanoseconds(now - asked_s),
+        "load_duration": 0,
+        "prompt_eval_duration": _nanoseconds(begun_s - asked_s),
+        "eval_duration": _nanoseconds(now - begun_s),
+    }
+
+
+def _nanoseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1e9))
+
+
 def is_generate(reply: Reply) -> bool:
     """Say whether ``/api/generate`` was asked."""
     return reply.asked is not None and reply.asked.path.endswith("/generate")
@@ -180,6 +202,7 @@ def encode_response(response: InferenceResponse, reply: Reply) -> WireResponse:
         message.tool_calls = [wire_call(call, at) for at, call in enumerate(calls)] or None
         body["message"] = message
     body |= done_fields(Finish(response.reason, response.usage, detail=response.detail))
+    body |= durations(reply.asked_s, reply.begun_s)
     if response.logprobs:
         body["logprobs"] = wire_logprobs(response.logprobs)
     return WireResponse(json_body(body), 200, dict(JSON))

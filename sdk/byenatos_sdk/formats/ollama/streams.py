@@ -4,6 +4,7 @@ ollama-python splits lines at everything that Unicode calls a line's end and can
 U+0085 are escaped, and there is no keep-alive.
 """
 
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,6 +17,7 @@ from byenatos_sdk.formats.ollama.responses import (
     created_at,
     decoder,
     done_fields,
+    durations,
     error_of,
     finish_of,
     is_generate,
@@ -85,11 +87,14 @@ class StreamEncoder:
         else:
             self._text = self._head + b',"message":{"role":"assistant","content":', b'},"done":false}\n'
         self._calls = 0
+        self._asked_s = reply.asked_s
+        self._begun_s = 0.0
 
     def encode(self, deltas: Iterable[Delta]) -> bytes:
         """Return the lines that say ``deltas``."""
         lines: list[bytes] = []
         before, after = self._text
+        self._begun_s = self._begun_s or time.monotonic()
         for delta in deltas:
             if isinstance(delta, TextDelta):
                 lines += (before, _encode(delta.text), after)
@@ -100,7 +105,7 @@ class StreamEncoder:
             elif isinstance(delta, Logprobs):
                 lines.append(self._line("", {"done": False, "logprobs": wire_logprobs(delta.tokens)}))
             elif isinstance(delta, Finish):
-                lines.append(self._line("", done_fields(delta)))
+                lines.append(self._line("", done_fields(delta) | durations(self._asked_s, self._begun_s)))
             elif isinstance(delta, Failure):
                 lines += (_encode({"error": delta.message or delta.code}), b"\n")
         return in_lines(b"".join(lines))
