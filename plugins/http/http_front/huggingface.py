@@ -5,6 +5,8 @@ continue and, from clients that want a feature extracted, texts to turn into vec
 does not, the client is known by its name.
 """
 
+from msgspec.structs import replace
+
 from byenatos_sdk.formats import huggingface_tgi
 from byenatos_sdk.formats.wire import read_object
 from byenatos_sdk.protocol.messages import ModelSpecification
@@ -24,7 +26,6 @@ class HuggingFace:
 
     def __init__(self, verbs: Verbs) -> None:
         self._verbs = verbs
-        self._infer = verbs.infer(huggingface_tgi, "")
         self._embed = verbs.embed(huggingface_tgi)
 
     def enter(self, routes: Routes) -> None:
@@ -34,6 +35,15 @@ class HuggingFace:
         routes.add("POST", "/", self._either, huggingface_tgi)
         routes.add("POST", "/embed", self._embed, huggingface_tgi)
         routes.add("GET", "/info", self._info, huggingface_tgi)
+
+    async def _infer(self, request: Request) -> Response | Stream:
+        """Continue a text; details have the tokens in them, which models tell with their log probabilities."""
+        decoded = huggingface_tgi.decode_request(request.wire)
+        asked = decoded.request
+        if asked.extra.get("details") is True and asked.sampling.logprobs is None:
+            asked = replace(asked, sampling=replace(asked.sampling, logprobs=0))
+            decoded = replace(decoded, request=asked)
+        return await self._verbs.answering.answer(request, huggingface_tgi, prefix="", decoded=decoded)
 
     async def _either(self, request: Request) -> Response | Stream:
         if _wants_vectors(request):

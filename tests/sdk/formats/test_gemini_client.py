@@ -114,7 +114,7 @@ def test_the_client_sends_back_what_it_read(replay, client):
     deltas[1:1] = [TextDelta("Hel"), Moved("a", "b", "c"), TextDelta("lo")]
     replay.stream(encoder.encode([*deltas, Finish("tool_calls")]))
     chat = client.chats.create(model="gemini-x")
-    assert len(list(chat.send_message_stream("Hi"))) == 5
+    assert len(list(chat.send_message_stream("Hi"))) == 4
     replay.answer(gemini.encode_response(response_of({"text": "ok", "finish": "stop"}), REPLY))
     chat.send_message(types.Part.from_function_response(name="f", response={"output": "22C"}))
 

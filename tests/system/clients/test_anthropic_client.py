@@ -165,9 +165,16 @@ def test_models_are_listed_and_found(client):
     found = client.models.retrieve(MODEL)
     assert (found.id, found.type) == (MODEL, "model")
     assert found.display_name
-    assert client.models.list(limit=1).data
-    with pytest.raises(anthropic.NotFoundError):
+    page = client.models.list(limit=1)
+    assert (len(page.data), page.has_more) == (1, True)
+    assert [model.id for model in page] == list(listed)
+    following = client.models.list(limit=1, after_id=page.last_id)
+    assert client.models.list(limit=1, before_id=following.first_id).data[0].id == page.data[0].id
+    with pytest.raises(anthropic.NotFoundError) as failed:
         client.models.retrieve("nobody")
+    assert failed.value.body["error"]["type"] == "not_found_error"
+    with pytest.raises(anthropic.BadRequestError, match="after_id"):
+        client.models.list(after_id="nobody")
 
 
 def test_the_beta_of_messages_is_answered(client, script):
@@ -212,6 +219,19 @@ def test_a_model_that_is_not_there_is_not_found(client):
 def test_a_wrong_field_is_named(client):
     with pytest.raises(anthropic.BadRequestError, match="stop_sequences"):
         ask(client, "Hi", extra_body={"stop_sequences": 5})
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"extra_headers": {"anthropic-version": "2023-06-01"}, "extra_body": {"temperature": 2}}, "temperature"),
+        ({"tools": [WEATHER], "tool_choice": {"type": "tool", "name": "nobody"}}, "tool_choice"),
+        ({"tool_choice": {"type": "any"}}, "tool_choice"),
+    ],
+)
+def test_what_the_api_does_not_know_is_refused_whatever_the_model_takes(client, fields, named):
+    with pytest.raises(anthropic.BadRequestError, match=named):
+        ask(client, "Hi", **fields)
 
 
 def test_a_stream_that_breaks_off_raises(client, script):

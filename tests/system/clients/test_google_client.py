@@ -78,13 +78,28 @@ def test_functions_are_called_by_the_client_itself(client, script):
     assert "rain in Oslo" in answer.text
 
 
+def test_functions_are_called_by_the_client_itself_in_a_stream(client, script):
+    def weather(city: str) -> str:
+        """Return the weather of a city."""
+        return f"rain in {city}"
+
+    calls = [{"name": "weather", "arguments": {"city": city}} for city in ("Oslo", "Rome")]
+    stream = client.models.generate_content_stream(
+        model=MODEL, contents=script({"calls": calls}, {"asked": True}), config={"tools": [weather]}
+    )
+    said = "".join(chunk.text or "" for chunk in stream)
+    assert "rain in Oslo" in said
+    assert "rain in Rome" in said
+
+
 def test_parallel_calls_are_streamed(client, script):
     calls = [{"name": "weather", "arguments": {"city": city}} for city in ("Oslo", "Rome")]
     stream = client.models.generate_content_stream(
         model=MODEL, contents=script(text="Hm", calls=calls), config={"tools": [WEATHER]}
     )
-    found = [call.args["city"] for chunk in stream for call in chunk.function_calls or ()]
-    assert found == ["Oslo", "Rome"]
+    *_, last = stream
+    assert [call.args["city"] for call in last.function_calls] == ["Oslo", "Rome"]
+    assert last.candidates[0].finish_reason == types.FinishReason.STOP
 
 
 class Person(pydantic.BaseModel):
@@ -115,6 +130,7 @@ def test_log_probabilities_are_told(client, script):
     answer = ask(client, script(text="Hi you", logprobs=True), response_logprobs=True, logprobs=2)
     told = answer.candidates[0].logprobs_result
     assert [one.token for one in told.chosen_candidates] == ["Hi", " you"]
+    assert answer.candidates[0].avg_logprobs == -0.5
 
 
 @pytest.mark.parametrize(
@@ -153,9 +169,30 @@ def test_models_are_listed_and_found(client):
     listed = {model.name for model in client.models.list()}
     assert {f"models/{MODEL}", "models/scripted"} <= listed
     assert client.models.get(model=MODEL).name == f"models/{MODEL}"
+    assert len(client.models.list(config={"page_size": 1}).page) == 1
+    assert {model.name for model in client.models.list(config={"page_size": 1})} == listed
+
+
+@pytest.mark.parametrize("version", ["v1", "v1beta"])
+def test_a_model_that_is_not_there_is_not_found(url, version):
+    client = genai.Client(api_key="any", http_options=types.HttpOptions(base_url=url, api_version=version))
+    for ask_nobody in (
+        lambda: client.models.get(model="nobody"),
+        lambda: client.models.count_tokens(model="nobody", contents="Hi"),
+        lambda: client.models.embed_content(model="nobody", contents="Hi"),
+        lambda: client.models.generate_content(model="nobody", contents="Hi"),
+    ):
+        with pytest.raises(errors.ClientError) as failed:
+            ask_nobody()
+        assert (failed.value.code, failed.value.status) == (404, "NOT_FOUND")
+
+
+@pytest.mark.parametrize("version", ["v1", "v1beta"])
+def test_what_is_not_there_is_said_in_the_clients_words(url, version):
+    client = genai.Client(api_key="any", http_options=types.HttpOptions(base_url=url, api_version=version))
     with pytest.raises(errors.ClientError) as failed:
-        client.models.get(model="nobody")
-    assert failed.value.code == 404
+        client.caches.list()
+    assert failed.value.status == "NOT_FOUND"
 
 
 @pytest.mark.parametrize("version", ["v1", "v1beta"])
@@ -185,6 +222,15 @@ def test_an_error_before_the_answer_is_its_status(client, script, code, expected
     with pytest.raises(errors.APIError, match="as the script says") as failed:
         list(client.models.generate_content_stream(**asked)) if stream else client.models.generate_content(**asked)
     assert (failed.value.code, failed.value.status) == expected
+
+
+@pytest.mark.parametrize(
+    "config", [{"temperature": 9}, {"max_output_tokens": -2}, {"top_p": 4}, {"candidate_count": 0}]
+)
+def test_what_the_api_does_not_know_is_refused_whatever_the_model_takes(client, config):
+    with pytest.raises(errors.ClientError) as failed:
+        ask(client, "Hi", **config)
+    assert (failed.value.code, failed.value.status) == (400, "INVALID_ARGUMENT")
 
 
 def test_a_stream_that_breaks_off_raises(client, script):

@@ -53,6 +53,22 @@ def test_a_form_of_json_reaches_the_model(client, script):
     assert asked["response_format"]["json_schema"]["schema"] == {"type": "object"}
 
 
+def test_a_schema_may_come_as_a_grammar_of_json(client, script):
+    form = {"type": "json", "value": {"type": "object"}}
+    asked = json.loads(ask(client, script(asked=True), response_format=form).choices[0].message.content)
+    assert asked["response_format"]["json_schema"]["schema"] == {"type": "object"}
+
+
+def test_a_text_is_continued(url, script):
+    with huggingface_hub.InferenceClient(model=url, token="any") as client:
+        assert client.text_generation(script(text="and so on")) == "and so on"
+        assert "".join(client.text_generation(script(text="and so on"), stream=True)) == "and so on"
+        asked = json.loads(client.text_generation(script(asked=True), details=True).generated_text)
+        assert asked["sampling"]["logprobs"] == 0
+        told = client.text_generation(script(text="and so", logprobs=True), details=True)
+        assert [token.text for token in told.details.tokens] == ["and", " so"]
+
+
 def test_the_interface_of_openais_client_is_answered(client, script):
     messages = [{"role": "user", "content": script(text="Hi")}]
     assert client.chat.completions.create(model=MODEL, messages=messages).choices[0].message.content == "Hi"

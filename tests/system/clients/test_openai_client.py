@@ -104,6 +104,31 @@ def test_parallel_calls_are_streamed(client, script):
     assert len({one["id"] for one in found.values()}) == 2
 
 
+FUNCTION = WEATHER["function"]
+
+
+def test_a_function_is_called_in_the_field_that_was_there_before_tools(client, script):
+    call = {"name": "weather", "arguments": {"city": "Oslo"}}
+    messages = [{"role": "user", "content": script({"calls": [call]}, {"text": "It rains."})}]
+    first = client.chat.completions.create(model=MODEL, messages=messages, functions=[FUNCTION]).choices[0]
+    assert (first.finish_reason, first.message.tool_calls) == ("function_call", None)
+    assert (first.message.function_call.name, json.loads(first.message.function_call.arguments)) == (
+        "weather",
+        {"city": "Oslo"},
+    )
+    messages += [first.message, {"role": "function", "name": "weather", "content": "rain"}]
+    second = client.chat.completions.create(model=MODEL, messages=messages, functions=[FUNCTION])
+    assert second.choices[0].message.content == "It rains."
+
+
+def test_a_function_is_streamed_in_the_field_that_was_there_before_tools(client, script):
+    calls = [{"name": "weather", "arguments": {"city": city}} for city in ("Oslo", "Rome")]
+    chunks = [chunk.choices[0] for chunk in ask(client, script(calls=calls), functions=[FUNCTION], stream=True)]
+    called = [one.delta.function_call for one in chunks if one.delta.function_call]
+    assert [(one.name, json.loads(one.arguments)) for one in called] == [("weather", {"city": "Oslo"})]
+    assert chunks[-1].finish_reason == "function_call"
+
+
 @pytest.mark.parametrize("choice", ["auto", "none", "required", {"type": "function", "function": {"name": "weather"}}])
 def test_a_choice_of_tools_reaches_the_model(client, script, choice):
     asked = json.loads(ask(client, script(asked=True), tools=[WEATHER], tool_choice=choice).choices[0].message.content)
@@ -367,6 +392,23 @@ def test_a_wrong_field_is_named(client):
         client.chat.completions.create(model=MODEL, messages=[{"role": "nobody", "content": "Hi"}])
     assert failed.value.param.startswith("messages")
     assert failed.value.type == "invalid_request_error"
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"temperature": 2.5}, "temperature"),
+        ({"top_p": -1}, "top_p"),
+        ({"max_tokens": 0}, "max_completion_tokens"),
+        ({"presence_penalty": 3}, "presence_penalty"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({"tool_choice": "required"}, "tool_choice"),
+    ],
+)
+def test_what_the_api_does_not_know_is_refused_whatever_the_model_takes(client, fields, named):
+    with pytest.raises(openai.BadRequestError) as failed:
+        ask(client, "Hi", **fields)
+    assert failed.value.param == named
 
 
 def test_a_stream_that_breaks_off_raises(client, script):

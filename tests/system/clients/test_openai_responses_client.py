@@ -79,6 +79,11 @@ def test_structured_output_is_parsed(client, script):
     assert answer.output_parsed == Person(name="Ada", age=36)
 
 
+def test_parameters_are_said_again(client, script):
+    answer = ask(client, script(text="Hi"), parallel_tool_calls=False, top_p=0.5, metadata={"a": "b"})
+    assert (answer.parallel_tool_calls, answer.top_p, answer.metadata) == (False, 0.5, {"a": "b"})
+
+
 def test_an_image_and_a_form_reach_the_model(client, script):
     content = [
         {"type": "input_text", "text": script(asked=True)},
@@ -196,6 +201,8 @@ def test_an_error_before_the_answer_is_its_status(client, script, stream):
         client.responses.create(model="nobody", input="Hi", stream=stream)
     with pytest.raises(openai.BadRequestError, match="input"):
         ask(client, [{"role": "nobody", "content": "Hi"}], stream=stream)
+    with pytest.raises(openai.BadRequestError, match="temperature"):
+        ask(client, "Hi", temperature=3, stream=stream)
 
 
 async def test_the_client_for_asyncio_is_answered(url, script):

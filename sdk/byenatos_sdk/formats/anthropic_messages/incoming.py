@@ -85,6 +85,12 @@ def _request(read: Request, wire: WireRequest) -> InferenceRequest:
     if form is not None and form.type != "json_schema":
         raise InvalidRequest(f"output_config.format.type: expected json_schema, found {form.type!r}")
     choice, parallel = _choice(read.tool_choice)
+    if choice not in {"auto", "none"} and not own_tools:
+        names = [tool.name for tool in tools]
+        if choice not in names and not (choice == "required" and names):
+            raise InvalidRequest(
+                f"tool_choice: expected one of the tools ({', '.join(names) or 'none'}), found another"
+            )
     return InferenceRequest(
         tuple(messages),
         model=read.model,

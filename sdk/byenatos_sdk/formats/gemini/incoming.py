@@ -60,7 +60,8 @@ def decode_request(wire: WireRequest) -> Decoded:
     stream = target.verb == "streamGenerateContent"
     array = stream and "sse" not in target.query.get("alt", ())
     config = fields.inner("generationConfig") or Fields({})
-    choices = config.whole("candidateCount") or 1
+    choices = config.whole("candidateCount")
+    choices = 1 if choices is None else choices
     if choices < 1:
         raise InvalidRequest(f"generationConfig.candidateCount: expected at least 1, found {choices}")
     request = _request(fields, target, {"alt": "json"} if array else {})
@@ -82,6 +83,9 @@ def _request(fields: Fields, target: Target, more: dict[str, Any]) -> InferenceR
     config = fields.inner("generationConfig") or Fields({})
     tools, own_tools = _tools(fields)
     choice, tools, own_choice = _choice(fields, tools)
+    open_to = {"auto", "none", *(tool.name for tool in tools)} | ({"required"} if tools else set())
+    if choice not in open_to and not own_tools:
+        raise InvalidRequest("toolConfig.functionCallingConfig: expected functions that are declared, found others")
     form, own_form = _response_format(config)
     own_config = own_form | {name: config.get(name) for name in GENERATION if name in config}
     thinking = config.inner("thinkingConfig")

@@ -76,6 +76,8 @@ _BROKEN = frozenset(
     }
 )
 """Reasons for which what there is of an answer is none."""
+_LOWEST = -9999.0
+"""What stands for the log probability of the impossible, which JSON has no number for."""
 _FINISHES = {"STOP": Finish("stop"), "MAX_TOKENS": Finish("length"), "CONTINUATION": Finish("stop", detail="pause")}
 
 
@@ -229,7 +231,7 @@ def logprobs_fields(tokens: tuple[TokenLogprob, ...]) -> dict[str, Any]:
 
 
 def _finite(logprob: float) -> float:
-    return max(logprob, -9999.0)
+    return max(logprob, _LOWEST)
 
 
 def _part(part: Part) -> Any:
@@ -253,6 +255,8 @@ def _candidate(response: InferenceResponse, index: int) -> dict[str, Any]:
     }
     if response.logprobs:
         candidate["logprobsResult"] = logprobs_fields(response.logprobs)
+        values = [max(one.logprob, _LOWEST) for one in response.logprobs]
+        candidate["avgLogprobs"] = sum(values) / len(values)
     return candidate
 
 

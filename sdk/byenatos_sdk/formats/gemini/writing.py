@@ -44,12 +44,15 @@ class StreamEncoder:
         tail = b'],"role":"model"},"index":0}],' + _encode(self._named)[1:] + self._after
         self._text_end = b"}" + tail
         self._thought_end = b',"thought":true}' + tail
+        self._calls: list[Any] = []
 
     def encode(self, deltas: Iterable[Delta]) -> bytes:
         """Return the pieces that say ``deltas``; neighbouring texts become one."""
         out: list[bytes] = []
         texts: list[str] = []
         for delta in deltas:
+            if self._calls and not isinstance(delta, ToolCallDelta | Finish):
+                self._piece(out, self._taken())
             if isinstance(delta, TextDelta):
                 texts.append(delta.text)
                 continue
@@ -85,15 +88,21 @@ class StreamEncoder:
         elif isinstance(delta, ToolCallDelta):
             call = ToolCall(delta.id, delta.name, delta.arguments, delta.signature)
             signature = signature_of(call)
-            self._piece(out, [call_part(call) | ({} if signature is None else {"thoughtSignature": signature})])
+            self._calls.append(call_part(call) | ({} if signature is None else {"thoughtSignature": signature}))
         elif isinstance(delta, Logprobs):
             self._piece(out, [{"text": ""}], logprobsResult=logprobs_fields(delta.tokens))
         elif isinstance(delta, Finish):
-            self._piece(out, [{"text": ""}], usage=usage_fields(delta.usage), finishReason=finish_reason(delta))
+            parts = self._taken() or [{"text": ""}]
+            self._piece(out, parts, usage=usage_fields(delta.usage), finishReason=finish_reason(delta))
             self._end(out)
         elif isinstance(delta, Failure):
             self._object(out, error_object(error_from(delta)))
             self._end(out)
+
+    def _taken(self) -> list[Any]:
+        """Take the calls that wait: older clients of the vendor's look for all of them in the last piece alone."""
+        calls, self._calls = self._calls, []
+        return calls
 
     def _piece(self, out: list[bytes], parts: list[Any], *, usage: dict[str, Any] | None = None, **fields: Any) -> None:
         candidate = {"content": {"parts": parts, "role": "model"}, "index": 0, **fields}

@@ -14,7 +14,13 @@ from byenatos_sdk.formats.openai_chat.messages import read_messages, write_messa
 from byenatos_sdk.formats.openai_chat.plain import read_plain
 from byenatos_sdk.formats.openai_chat.profile import Profile, family_extra
 from byenatos_sdk.formats.openai_chat.sampling import read_reasoning, read_sampling, write_sampling
-from byenatos_sdk.formats.openai_chat.tools import CUSTOM_TOOLS, read_format, read_tools, write_format, write_tools
+from byenatos_sdk.formats.openai_chat.tools import (
+    CUSTOM_TOOLS,
+    read_format,
+    read_tools,
+    write_format,
+    write_tools,
+)
 from byenatos_sdk.formats.wire import Decoded, Encoded, WireRequest, json_body, read_object
 from byenatos_sdk.protocol.messages import InferenceRequest, Message, Text
 
@@ -129,6 +135,7 @@ def decode_request(profile: Profile, wire: WireRequest) -> Decoded:
         echo=raw and bool(request.flag("echo")),
         others=tuple(replace(asked, messages=other) for other in others),
         path=path,
+        one_call="functions" in request and "tools" not in request,
     )
 
 

@@ -196,7 +196,9 @@ def finish_word(reason: FinishReason, detail: str) -> str:
     return "stop" if detail == "refusal" else reason
 
 
-def _message(profile: Profile, response: InferenceResponse, custom: frozenset[str]) -> dict[str, Any]:
+def _message(
+    profile: Profile, response: InferenceResponse, custom: frozenset[str], *, one_call: bool
+) -> dict[str, Any]:
     parts = response.message.parts
     refused = response.detail == "refusal"
     text = response.text
@@ -209,7 +211,9 @@ def _message(profile: Profile, response: InferenceResponse, custom: frozenset[st
     thought = "".join(part.text for part in parts if isinstance(part, Reasoning))
     if thought:
         message[profile.reasoning_text] = thought
-    if calls:
+    if calls and one_call:
+        message["function_call"] = calls[0]["function"]
+    elif calls:
         message["tool_calls"] = calls
     return message
 
@@ -237,7 +241,9 @@ def _written(profile: Profile, response: InferenceResponse, index: int, reply: R
         choice["text"] = echo + response.text
         choice["logprobs"] = write_old_logprobs(response.logprobs, len(echo)) if response.logprobs else None
     else:
-        choice["message"] = _message(profile, response, custom_names(reply))
+        one_call = reply.one_call
+        word = "function_call" if one_call and word == "tool_calls" else word
+        choice["message"] = _message(profile, response, custom_names(reply), one_call=one_call)
         choice["logprobs"] = write_logprobs(response.logprobs) if response.logprobs else None
     choice["finish_reason"] = word
     if profile.stop_reason:

@@ -82,6 +82,8 @@ def read_tools(request: Fields) -> dict[str, Any]:
     tools = tuple(_tool(one) for one in request.objects("tools"))
     tools += tuple(_function(one) for one in request.objects("functions"))
     choice, tools = _choice(request, tools)
+    if choice == "required" and not tools:
+        raise InvalidRequest("tool_choice: expected tools to choose from, found none")
     if choice not in {"auto", "none", "required"} and choice not in {tool.name for tool in tools}:
         names = ", ".join(tool.name for tool in tools) or "none"
         raise InvalidRequest(f"tool_choice: expected one of the tools ({names}), found {choice[:80]!r}")
@@ -134,7 +136,7 @@ def schema_format(schema: dict[str, Any], name: str = "answer") -> dict[str, Any
 
 
 def read_format(request: Fields) -> dict[str, Any] | None:
-    """Read ``response_format``; a schema beside ``json_object`` (llama.cpp, TGI) asks for that schema.
+    """Read ``response_format``; a schema beside ``json_object`` (llama.cpp) or ``json`` (TGI) asks for that schema.
 
     So does ``json`` in ``structured_outputs`` (vLLM); regular expressions and grammars have no canonical form.
 
@@ -151,7 +153,7 @@ def read_format(request: Fields) -> dict[str, Any] | None:
     match kind:
         case "text":
             return None
-        case "json_object":
+        case "json_object" | "json":
             schema = form.mapping("schema") or form.mapping("value")
             return {"type": "json_object"} if schema is None else schema_format(schema)
         case "json_schema":

@@ -63,6 +63,7 @@ class StreamEncoder:
         self._profile = profile
         self._raw = is_raw(reply)
         self._custom = custom_names(reply)
+        self._one_call = reply.one_call
         self._usage_wanted = reply.usage_in_stream
         head: dict[str, Any] = {
             "id": reply.id,
@@ -146,11 +147,12 @@ class StreamEncoder:
                 if delta.text and not self._raw:
                     written += (one.thought, _encode(delta.text), one.after)
             case ToolCallDelta():
-                call = {"index": one.calls} | write_call(delta, custom=delta.name in self._custom)
+                call = write_call(delta, custom=delta.name in self._custom)
+                said = {"tool_calls": [{"index": one.calls} | call]}
+                if self._one_call:
+                    said = {} if one.calls else {"function_call": call["function"]}
                 one.calls += 1
-                written.append(
-                    self._chunk({"index": one.index, "delta": {"tool_calls": [call]}, "finish_reason": None})
-                )
+                written.append(self._chunk({"index": one.index, "delta": said, "finish_reason": None}))
             case Logprobs():
                 said = write_old_logprobs(delta.tokens, one.offset) if self._raw else write_logprobs(delta.tokens)
                 one.offset += sum(len(token.token) for token in delta.tokens)
@@ -174,6 +176,7 @@ class StreamEncoder:
     def _finish(self, one: _Choice, word: str, finish: Finish, written: list[bytes]) -> None:
         one.ended = True
         one.usage = finish.usage
+        word = "function_call" if self._one_call and word == "tool_calls" else word
         body: dict[str, Any] = {"text": ""} if self._raw else {"delta": {}}
         if finish.detail == "refusal" and word == "content_filter" and not self._raw:
             body = {"delta": {"refusal": ""}}

@@ -145,6 +145,8 @@ def _choice(request: Fields, tools: tuple[Tool, ...], extra: dict[str, Any]) -> 
     if isinstance(choice, str):
         if choice not in {"auto", "none", "required"}:
             raise request.wrong("tool_choice", "none, auto, required or a function")
+        if choice == "required" and not (tools or extra.get("tools")):
+            raise request.wrong("tool_choice", "tools to choose from, or auto")
         return choice, tools
     fields = request.need_inner("tool_choice")
     kind = fields.need_text("type")

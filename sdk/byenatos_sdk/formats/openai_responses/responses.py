@@ -236,7 +236,7 @@ def response_object(reply: Reply) -> dict[str, Any]:
         "metadata": asked.get("metadata", {}),
         "model": reply.model,
         "output": [],
-        "parallel_tool_calls": asked.get("parallel_tool_calls", True),
+        "parallel_tool_calls": reply.asked is None or reply.asked.request.parallel_tool_calls is not False,
         "previous_response_id": asked.get("previous_response_id"),
         "reasoning": {"effort": None, "summary": None} | asked.get("reasoning", {}),
         "store": asked.get("store", False),
