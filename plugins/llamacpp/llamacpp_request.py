@@ -12,7 +12,7 @@ from llamacpp_json import ANY_OBJECT
 from llamacpp_model import LlamaModel
 from llamacpp_sampling import check_sampling
 from llamacpp_schema import schema_to_gbnf
-from llamacpp_tools import Family, forced_grammar
+from llamacpp_tools import Family, either_grammar, forced_grammar
 
 __all__ = ["Plan", "check_request", "count_tokens", "read_prompt", "read_request"]
 
@@ -64,7 +64,7 @@ def check_request(request: InferenceRequest) -> None:
         raise InvalidRequest("extra.grammar and response_format: expected one of them, found both")
     if request.raw and names and choice != "none":
         raise InvalidRequest("raw: a text without a chat template cannot have tools; send none, or tool_choice 'none'")
-    if where and names and choice != "none":
+    if where == "extra.grammar" and names and choice != "none":
         raise InvalidRequest(f"{where}: cannot be held together with tools; send none, or tool_choice 'none'")
 
 
@@ -83,7 +83,8 @@ def read_request(request: InferenceRequest, model: LlamaModel, family: Family) -
     several = request.parallel_tool_calls is not False
     chosen = tuple(tool for tool in request.tools if tool.name == request.tool_choice)
     if not chosen and request.tool_choice != "required":
-        return Plan(None, request.tools, family, several=several, described=True)
+        either = ("response_format", either_grammar(family, request.tools, _schema_of(request))) if where else None
+        return Plan(either, request.tools, family, several=several, described=True)
     forced = forced_grammar(family, chosen or request.tools)
     return Plan(("tools", forced), request.tools, family, family.opening, several, described=True)
 
@@ -126,7 +127,15 @@ def _grammar_of(request: InferenceRequest) -> tuple[str, str]:
         return "response_format", ANY_OBJECT
     if kind != "json_schema":
         raise InvalidRequest(f"response_format.type: expected text, json_object or json_schema, found {kind!r}")
+    return "response_format", schema_to_gbnf(_schema_of(request), "response_format")
+
+
+def _schema_of(request: InferenceRequest) -> Any:
+    """Return the schema that the request asks its answer to match."""
+    form: Any = request.response_format
+    if form["type"] == "json_object":
+        return {"type": "object"}
     described = form.get("json_schema")
     if not isinstance(described, dict) or "schema" not in described:
         raise InvalidRequest("response_format.json_schema: expected an object with a schema, found none")
-    return "response_format", schema_to_gbnf(described["schema"], "response_format")
+    return described["schema"]

@@ -20,7 +20,7 @@ from byenatos_sdk.protocol.messages import Tool
 from llamacpp_regex import literal
 from llamacpp_schema import Converter
 
-__all__ = ["Calls", "Family", "as_json", "family_of", "forced_grammar", "instruct"]
+__all__ = ["Calls", "Family", "as_json", "either_grammar", "family_of", "forced_grammar", "instruct"]
 
 MAX_CALL = 256 << 10
 MAX_NAME = 200
@@ -185,14 +185,31 @@ def forced_grammar(family: Family, tools: Sequence[Tool]) -> str:
     Raises:
         InvalidRequest: a grammar cannot express a tool's parameters.
     """
-    calls = []
     converter = Converter("tools")
+    converter.rules["root"] = _one_call(converter, family, tools)
+    return converter.text()
+
+
+def either_grammar(family: Family, tools: Sequence[Tool], schema: Any) -> str:
+    """Return the grammar of one call of one of ``tools``, the family's ``opening`` included, or of JSON by ``schema``.
+
+    Raises:
+        InvalidRequest: a grammar cannot express the schema, or a tool's parameters.
+    """
+    converter = Converter("response_format")
+    said = converter.convert(schema)
+    opening = literal(family.opening) if family.opening else ""
+    converter.rules["root"] = f"{said} | {opening} ({_one_call(converter, family, tools)})"
+    return converter.text()
+
+
+def _one_call(converter: Converter, family: Family, tools: Sequence[Tool]) -> str:
+    calls = []
     for tool in tools:
         parameters = {"type": "object", **tool.parameters}
         converter.where = f"tools: {tool.name}"
         calls.append(converter.rule(family.call(tool.name, converter.convert(parameters))))
-    converter.rules["root"] = " | ".join(calls)
-    return converter.text()
+    return " | ".join(calls)
 
 
 def _listed(body: str) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ TOOLS = (Tool("add"), Tool("subtract"))
         ({"tool_choice": "required"}, "tool_choice: expected tools to choose from, found none"),
         ({"tools": (Tool("a"), Tool("a"))}, "tools: expected each name once"),
         ({"tools": tuple(Tool(str(n)) for n in range(129))}, "tools: expected at most 128, found 129"),
-        ({"tools": TOOLS, "response_format": {"type": "json_object"}}, "response_format: cannot be held together"),
+        ({"tools": TOOLS, "extra": {"grammar": 'root ::= "a"'}}, "extra.grammar: cannot be held together"),
         ({"tools": TOOLS, "raw": True}, "raw: a text without a chat template cannot have tools"),
         ({"response_format": {"type": "xml"}}, "response_format.type: expected text, json_object or json_schema"),
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema: expected an object with a schema"),
@@ -47,6 +47,7 @@ def test_what_means_nothing_or_excludes_each_other_is_refused_by_name(fields: di
         {"tools": TOOLS},
         {"tools": TOOLS, "tool_choice": "add"},
         {"tools": TOOLS, "tool_choice": "none", "response_format": {"type": "json_object"}},
+        {"tools": TOOLS, "response_format": {"type": "json_object"}},
         {"response_format": {"type": "text"}, "extra": {"grammar": 'root ::= "a"'}},
     ],
 )

@@ -151,6 +151,27 @@ def test_a_forced_call_comes_whole_and_matches_its_schema(
     jsonschema.validate(json.loads(delta.arguments), tool.parameters)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_an_answer_that_may_call_tools_calls_one_or_matches_its_schema(load: Load, ask: Ask, seed: int) -> None:
+    asking = {"tools": (WEATHER, ADD)} | schema(CITY)
+    call = ask(load("smollm2"), user("Describe Paris."), asking=asking, max_tokens=150, temperature=1.0, seed=seed)
+    reason = call.wait().reason
+    assert reason in {"stop", "tool_calls"}
+    if reason == "tool_calls":
+        (delta,) = call.deltas[:-1]
+        tool = {"add": ADD, "get_weather": WEATHER}[delta.name]
+        jsonschema.validate(json.loads(delta.arguments), tool.parameters)
+    else:
+        jsonschema.validate(json.loads(call.text), CITY)
+
+
+def test_a_call_that_must_be_made_is_made_whatever_a_text_must_match(load: Load, ask: Ask) -> None:
+    asking = {"tools": (WEATHER, ADD), "tool_choice": "add"} | schema(CITY)
+    call = ask(load("smollm2"), user("What is 3 + 4?"), asking=asking, max_tokens=120, **GREEDY)
+    assert call.wait().reason == "tool_calls"
+    assert call.deltas[0].name == "add"
+
+
 def test_a_call_that_is_cut_off_never_leaves(load: Load, ask: Ask) -> None:
     asking = {"tools": (WEATHER, ADD), "tool_choice": "required"}
     call = ask(load("smollm2"), user("What is 3 + 4?"), asking=asking, max_tokens=10, **GREEDY)
