@@ -96,7 +96,7 @@ class ClientRules(_Strict, frozen=True):
     """``[[clients]]``: a key by which fronts know an application, as ``sha256`` of its text; never the key itself.
 
     ``slots`` are the slots and models that it may name (empty: all); ``admin`` may manage the kernel as well;
-    ``per_minute`` is how many requests a worker of a front answers in any 60 s (0: any number).
+    ``per_minute`` is how many requests fronts answer in any 60 s, all workers together (0: any number).
     """
 
     name: str

@@ -15,6 +15,7 @@ from byenatos_kernel.clients import ClientState
 from byenatos_kernel.failover import failure_of
 from byenatos_kernel.inquiries import INQUIRIES, Inquiries
 from byenatos_kernel.instances import Instance
+from byenatos_kernel.rates import Rates
 from byenatos_kernel.routes import Slot
 from byenatos_kernel.turns import check_session
 from byenatos_sdk.protocol.control import (
@@ -61,6 +62,7 @@ class Control:
         self._registry = kernel.registry
         self._warnings = warnings
         self._inquiries = Inquiries(kernel.routes, kernel.sessions)
+        self._rates = Rates(lambda: kernel.fronts.clients)
         self._started = time.monotonic()
         self._running: dict[tuple[ClientState, int], asyncio.Task[None]] = {}
         self._subscribers: set[tuple[ClientState, int]] = set()
@@ -88,6 +90,7 @@ class Control:
             "session_hibernate": self._session_hibernate,
             "session_wake": self._session_wake,
             "secrets": self._secrets,
+            "client_admit": self._client_admit,
             "shutdown": self._shutdown,
         }
 
@@ -265,6 +268,10 @@ class Control:
     def _with_home(self, info: SessionInfo) -> SessionInfo:
         kept = self._kernel.routes.homes.kept(info.id)
         return msgspec.structs.replace(info, home=kept) if kept else info
+
+    async def _client_admit(self, named: Named) -> Empty:
+        self._rates.admit(named.name)
+        return Empty()
 
     async def _session_remove(self, named: Named) -> Empty:
         if self._kernel.turns.busy(named.name):

@@ -77,6 +77,11 @@ class FrontManager:
         self._plugins: Mapping[str, PluginEntry] = {}
         self._started = False
 
+    @property
+    def clients(self) -> tuple[ClientRules, ...]:
+        """The applications that fronts answer."""
+        return self._clients
+
     def start(self) -> None:
         """Bind the addresses. One that cannot be had is reported, and everything else goes on."""
         for front in self._fronts:

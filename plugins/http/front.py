@@ -75,7 +75,7 @@ class Http(Front):
         HuggingFace(verbs).enter(routes)
         LlamaCpp(verbs).enter(routes)
         console.enter(routes)
-        meter = Meter(Application(routes, Guard(self._settings.clients, self._settings.hosts)))
+        meter = Meter(Application(routes, Guard(self._settings.clients, self._settings.hosts), kernel))
         Management(kernel, meter, self._settings.worker).enter(routes)
         Metrics(kernel, meter, self._settings.worker).enter(routes)
         self._server = Server(meter, self._settings.limits)

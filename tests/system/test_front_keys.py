@@ -177,6 +177,21 @@ async def test_a_key_that_is_used_too_often_is_told_how_long_to_wait(keyed):
         assert 0 < int(answers[-1].headers["retry-after"]) <= 60
 
 
+async def test_a_limit_holds_over_all_workers_together(start_kernel, home):
+    made = make_key(home, "slow", "--per-minute", "5")
+    write_access(home, made)
+    kernel = start_kernel(fronts={"http": {"listen": "127.0.0.1:0", "workers": 2}})
+    headers = {"authorization": f"Bearer {made['key']}"}
+    async with kernel.client() as client:
+        status = await until(client, lambda status: status.fronts[0].ready == 2)
+    answers = []
+    for _ in range(30):  # each by a connection of its own, so that no worker has them all
+        async with httpx.AsyncClient(timeout=CEILING_S, trust_env=False) as http:
+            answers.append(await http.get(f"http://{status.fronts[0].address}/v1/models", headers=headers))
+    assert [answer.status_code for answer in answers] == [200] * 5 + [429] * 25
+    assert "retry-after" in answers[-1].headers
+
+
 async def test_where_others_can_listen_in_it_is_said(keyed):
     async with keyed.kernel.client() as client:
         assert any("without TLS" in warning for warning in (await client.status()).warnings)

@@ -3,6 +3,7 @@
 import sys
 import traceback
 
+from byenatos_sdk.client import AsyncClient
 from byenatos_sdk.formats.compatibility import CompatibilityLayer
 from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, NotFound
 from http_front.answering import new_id
@@ -16,9 +17,10 @@ __all__ = ["Application"]
 class Application:
     """Answers whole requests. Whatever a handler raises becomes an error of the API that was asked."""
 
-    def __init__(self, routes: Routes, guard: Guard) -> None:
+    def __init__(self, routes: Routes, guard: Guard, kernel: AsyncClient) -> None:
         self._routes = routes
         self._guard = guard
+        self._kernel = kernel
         self._formats = CompatibilityLayer()
 
     async def __call__(self, request: Request) -> Response | Stream:
@@ -30,6 +32,8 @@ class Application:
             if route is not None:
                 request.route = route.path
             request.client = self._guard.admit(request, route.access if route is not None else "user")
+            if request.client.per_minute:  # all workers together
+                await self._kernel.admit(request.client.name)
             if route is None:
                 return self._nowhere(request, spoken)
             return await route.handler(request)

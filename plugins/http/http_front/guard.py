@@ -10,18 +10,15 @@ another site's page made it, and only following a link is answered then. A progr
 import hmac
 import ipaddress
 import re
-import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
-from byenatos_sdk.protocol.errors import PermissionDenied, RateLimited, Unauthenticated
+from byenatos_sdk.protocol.errors import PermissionDenied, Unauthenticated
 from http_front.clients import EVERYBODY, Client, digest_of
 from http_front.exchange import Request
 from http_front.routes import Access
 
 __all__ = ["Guard", "credentials"]
 
-WINDOW_S = 60.0
 _LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:/@\s]+)(?::\d{1,5})?")
 _HEADERS = ("x-api-key", "api-key", "x-goog-api-key")
@@ -30,13 +27,9 @@ _HEADERS = ("x-api-key", "api-key", "x-goog-api-key")
 class Guard:
     """Looks at every request before it is answered. ``hosts`` are further names of this machine."""
 
-    def __init__(
-        self, clients: tuple[Client, ...], hosts: tuple[str, ...], *, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, clients: tuple[Client, ...], hosts: tuple[str, ...]) -> None:
         self._clients = clients
         self._hosts = _LOCAL | {host.lower() for host in hosts}
-        self._clock = clock
-        self._answered: dict[str, deque[float]] = {}
 
     def admit(self, request: Request, access: Access = "user") -> Client:
         """Return whose request it is: everybody's where there are no keys, or where everybody is let in (``open``).
@@ -44,7 +37,6 @@ class Guard:
         Raises:
             PermissionDenied: it was made under a strange name, by a strange page, or by a user where an admin must be.
             Unauthenticated: it has no key, or one that is not known.
-            RateLimited: its key was used too often in the last minute.
         """
         self._check_names(request.headers)
         if not self._clients or access == "open":
@@ -52,7 +44,6 @@ class Guard:
         client = self._known(request)
         if access == "admin" and not client.is_admin:
             raise PermissionDenied(f"{client.name}: expected a key of role admin, found one of role {client.role}")
-        self._count(client)
         return client
 
     def _check_names(self, headers: Mapping[str, str]) -> None:
@@ -81,20 +72,6 @@ class Guard:
         if found is None:
             raise Unauthenticated("expected a key that this server knows, as `Authorization: Bearer` or in x-api-key")
         return found
-
-    def _count(self, client: Client) -> None:
-        if not client.per_minute:
-            return
-        now = self._clock()
-        answered = self._answered.setdefault(client.name, deque())
-        while answered and answered[0] <= now - WINDOW_S:
-            answered.popleft()
-        if len(answered) >= client.per_minute:
-            raise RateLimited(
-                f"{client.name}: expected at most {client.per_minute} requests in a minute, found more",
-                retry_after_s=answered[0] + WINDOW_S - now,
-            )
-        answered.append(now)
 
 
 def credentials(headers: Mapping[str, str], query: Mapping[str, str]) -> Iterator[str]:

@@ -1,7 +1,6 @@
 """Who is let in: names and pages, keys in every style, roles, and how often."""
 
 import hmac
-from contextlib import suppress
 from types import SimpleNamespace
 from urllib.parse import quote
 
@@ -9,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from byenatos_sdk.protocol.errors import ByenatosError, PermissionDenied, RateLimited, Unauthenticated
+from byenatos_sdk.protocol.errors import ByenatosError, PermissionDenied, Unauthenticated
 from http_front import guard as guards
 from http_front.clients import EVERYBODY, Client, digest_of
 from http_front.exchange import Request
@@ -17,14 +16,6 @@ from http_front.guard import Guard, credentials
 
 ADMIN = Client("boss", digest_of("key-of-boss"), role="admin")
 EDITOR = Client("editor", digest_of("key-of-editor"), slots=("coder",), per_minute=3)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def request(target: str = "/v1/models", host: str | None = "localhost:8421", **headers: str) -> Request:
@@ -206,37 +197,3 @@ def test_users_have_sessions_of_their_own_and_cannot_name_anybody_else_s() -> No
     assert EDITOR.own_session("a") != other.own_session("a")
     assert EDITOR.own_session(other.own_session("a")) != other.own_session("a")
     assert ADMIN.own_session("other/a") == other.own_session("a")
-
-
-# ---- how often ---------------------------------------------------------------------------------------------------
-
-
-def test_a_key_is_answered_so_often_in_any_minute() -> None:
-    clock = Clock()
-    guard = Guard((ADMIN, EDITOR), (), clock=clock)
-    for _ in range(3):
-        guard.admit(request(x_api_key="key-of-editor"))
-        clock.now += 10
-    with pytest.raises(RateLimited) as refused:
-        guard.admit(request(x_api_key="key-of-editor"))
-    assert refused.value.retry_after_s == pytest.approx(30.0)
-    guard.admit(request(x_api_key="key-of-boss"))  # another key, without a limit
-    clock.now += 30
-    guard.admit(request(x_api_key="key-of-editor"))
-    with pytest.raises(RateLimited):
-        guard.admit(request(x_api_key="key-of-editor"))
-
-
-@given(st.lists(st.floats(0, 40), max_size=60), st.integers(1, 5))
-@settings(max_examples=100, deadline=None)
-def test_no_minute_has_more_answers_than_are_allowed(pauses: list[float], most: int) -> None:
-    clock = Clock()
-    guard = Guard((Client("one", digest_of("k"), per_minute=most),), (), clock=clock)
-    answered: list[float] = []
-    for pause in pauses:
-        clock.now += pause
-        with suppress(RateLimited):
-            guard.admit(request(x_api_key="k"))
-            answered.append(clock.now)
-    for begin in answered:
-        assert sum(begin <= at < begin + 60 for at in answered) <= most

@@ -274,6 +274,15 @@ class AsyncCalls(ABC):
         """
         await self._call("session_keep", KeepOrder(id, slot, tuple(messages), note), Empty)
 
+    async def admit(self, name: str) -> None:
+        """Count a request of the application ``name`` of ``access.toml``, which came to a front.
+
+        Raises:
+            RateLimited: it has had as many in the last minute as it may, from all fronts and workers together.
+            Unauthenticated: there is no such application any more.
+        """
+        await self._call("client_admit", Named(name), Empty)
+
     async def secrets(self) -> list[SecretInfo]:
         """List the keys that the operator named, and whether they can be used; never what they are."""
         return await self._call("secrets", Empty(), list[SecretInfo])

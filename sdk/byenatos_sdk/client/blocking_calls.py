@@ -138,6 +138,15 @@ class Calls(ABC):
         """List every slot and what it is bound to."""
         return self._call("slots", Empty(), list[SlotInfo])
 
+    def admit(self, name: str) -> None:
+        """Count a request of the application ``name`` of ``access.toml``, which came to a front.
+
+        Raises:
+            RateLimited: it has had as many in the last minute as it may, from all fronts and workers together.
+            Unauthenticated: there is no such application any more.
+        """
+        self._call("client_admit", Named(name), Empty)
+
     def secrets(self) -> list[SecretInfo]:
         """List the keys that the operator named, and whether they can be used; never what they are."""
         return self._call("secrets", Empty(), list[SecretInfo])

@@ -76,6 +76,7 @@ METHODS: Final[dict[str, tuple[type[Struct], Any]]] = {
     "session_hibernate": (Named, SessionState),
     "session_wake": (Named, SessionState),
     "secrets": (Empty, list[SecretInfo]),
+    "client_admit": (Named, Empty),
     "events": (Empty, Empty),
     "shutdown": (Empty, Empty),
 }

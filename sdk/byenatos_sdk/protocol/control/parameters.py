@@ -20,7 +20,7 @@ class Empty(Value, frozen=True):
 
 
 class Named(Value, frozen=True):
-    """A method's one argument: the name of a session, or of a slot or model."""
+    """A method's one argument: the name of a session, of a slot or model, or of an application."""
 
     name: str
 
