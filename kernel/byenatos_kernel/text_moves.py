@@ -5,9 +5,10 @@ as it has come. A target with warm state reads it while the source goes on::
 
     round       the target reads the request and the answer so far; what it read in the round before it still has, so
                 that each round is shorter than the one before
-    cut over    when the answer has grown by no more than a few words in a round (or after six rounds: the source is
-                faster than the target reads), it is stopped at the source and started at the target, which finds nearly
-                all of it read
+    boundary    when the answer has grown by no more than a few words in a round (or after six rounds: the source is
+                faster than the target reads), the next word is waited for: what the source is computing when it is
+                stopped is lost
+    cut over    it is stopped at the source and started at the target, which finds nearly all of it read
     trial       until the first word comes from the target the stream may go back (``trials.py``): it goes on at the
                 source by text, which the source still has in its warm state
 
@@ -19,6 +20,7 @@ no stream. What was tried instead: stopping first and reading then. At 2,000 tok
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 
 from byenatos_kernel.instances import Instance
 from byenatos_kernel.places import Places
@@ -39,6 +41,9 @@ ROUND_S = 60.0
 
 READINGS = 3
 """What the first word may take, in times that the last round took: the rest is read, and a cut word is mended."""
+
+BOUNDARY_S = 2.0
+"""How long the next word is waited for."""
 
 UNREAD_S = 15.0
 """How long the first word may take of a target that has read nothing before."""
@@ -76,15 +81,23 @@ class TextMoves:
         """
         source, number = stream.instance, stream.id
         reading = Reading(0, 0.0)
+
+        def check() -> None:
+            if stream.instance is not source or stream.id != number or stream.state is not StreamState.RUNNING:
+                raise Unavailable("the answer has ended meanwhile, or is elsewhere")
+
         for _ in range(ROUNDS):
             before, began = stream.total, self._loop.time()
             positions = await self._warm.read(target, stream.body, stream.text, ROUND_S)
             reading = Reading(positions, self._loop.time() - began)
-            if stream.instance is not source or stream.id != number or stream.state is not StreamState.RUNNING:
-                raise Unavailable("the answer has ended meanwhile, or is elsewhere")
+            check()
             log.debug("stream %d: a round to %d took %.3f s", number, positions, reading.took_s)
             if stream.total - before <= CLOSE:
                 break
+        assert source is not None
+        with suppress(ByenatosError):  # a source without warm state is stopped at any time
+            await self._warm.reach(source, number, 0, BOUNDARY_S)  # it answers between two steps
+        check()
         return reading
 
     def move(self, stream: Stream, target: Unit, reason: str, reading: Reading | None = None) -> Trial | None:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from kernel_rig import text_of
 
-from byenatos_kernel import text_moves, trials
+from byenatos_kernel import text_moves, transfers, trials
 from byenatos_kernel.streams import Stream
 from byenatos_kernel.trials import FLOOR_S, patience_s
 from byenatos_sdk.protocol.messages import (
@@ -41,6 +41,75 @@ async def back_at_home(kernel):
         await asyncio.sleep(0.001)
     (here,) = kernel.driver("a").streams
     return here
+
+
+class Reader:
+    """Stands where instances are asked to read ahead, and where their answers have got to."""
+
+    def __init__(self):
+        self.asked = []
+        self.boundary = asyncio.Event()
+
+    async def read(self, _target, _body, text, _limit_s):
+        self.asked.append(f"read {text!r}")
+        return len(text)
+
+    async def reach(self, _source, _number, _position, _limit_s):
+        self.asked.append("next word")
+        await self.boundary.wait()
+        return 0
+
+
+@pytest.fixture
+def warm(monkeypatch):
+    """Every instance has warm state, as far as the kernel knows."""
+    monkeypatch.setattr(transfers, "arena_of", lambda _: "an arena")
+
+
+async def at_its_boundary(kernel):
+    """Begin a count and swap under it; the target has read it, and its next word is waited for."""
+    await kernel.settle()
+    number = kernel.open("main")
+    await kernel.settle()
+    old = kernel.driver("a")
+    (here,) = old.streams
+    old.say(here)
+    await kernel.settle()
+    reader = kernel.switchboard.text_moves._warm = Reader()
+    swap = asyncio.create_task(kernel.swaps.swap(SwapRequest("main", "b", "immediate")))
+    await kernel.settle()
+    assert reader.asked == ["read '0 '", "next word"]
+    assert list(old.streams) == [here]
+    return number, here, reader, swap
+
+
+async def test_an_answer_that_was_read_ahead_is_cut_over_when_its_next_word_has_come(rig, warm):
+    async with rig() as kernel:
+        number, here, reader, swap = await at_its_boundary(kernel)
+        kernel.driver("a").say(here)
+        await kernel.settle()
+        reader.boundary.set()  # it is answered over the same channel, behind the word
+        await kernel.settle()
+        new = kernel.driver("b")
+        (there,) = new.streams
+        new.say(there)
+        new.finish(there)
+        await kernel.settle()
+        assert text_of(kernel.heard(number)) == "0 1 2 "
+        assert kernel.terminal(number) == Finish(model="b")
+        assert (await swap).moved_streams == 1
+
+
+async def test_an_answer_that_ends_with_the_word_that_is_waited_for_has_ended(rig, warm):
+    async with rig() as kernel:
+        number, here, reader, swap = await at_its_boundary(kernel)
+        kernel.driver("a").finish(here)
+        await kernel.settle()
+        reader.boundary.set()  # it is answered over the same channel, behind the word
+        await kernel.settle()
+        assert kernel.terminal(number) == Finish(model="a")
+        assert not moves(kernel, number)
+        assert (await swap).moved_streams == 0
 
 
 @pytest.fixture
