@@ -106,16 +106,16 @@ class Header:
         return value if isinstance(value, str) else ""
 
     def per_layer(self, key: str, layers: int, default: int) -> list[int]:
-        """Return a whole number for each layer: of an array, or one for all."""
+        """Return a count for each layer: of an array, or one for all; one below 0 is 0."""
         value = self.values.get(key)
         if isinstance(value, Array):
-            return [int(item) for item in value.items[:layers]] + [default] * (layers - len(value.items))
+            return [max(int(item), 0) for item in value.items[:layers]] + [default] * (layers - len(value.items))
         return [self.number(key) or default] * layers
 
     def number(self, key: str) -> int:
-        """Return a whole number, 0 if it is missing or not one."""
+        """Return a count, 0 if it is missing, below 0 or no whole number: what is negative would pay for the rest."""
         value = self.values.get(key)
-        return value if isinstance(value, int) and not isinstance(value, bool) else 0
+        return max(value, 0) if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
 def read_header(file: BinaryIO) -> Header:

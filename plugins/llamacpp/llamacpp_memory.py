@@ -92,7 +92,7 @@ def context_tokens(header: Header, settings: Settings) -> int:
 
 def _layer_bytes(header: Header, settings: Settings) -> list[int]:
     """Return for each layer what one token's key and value take: 2 x heads x head size, in the cache's types."""
-    count = max(_layers(header) - max(header.number(_key(header, "nextn_predict_layers")), 0), 0)
+    count = max(_layers(header) - header.number(_key(header, "nextn_predict_layers")), 0)
     heads = header.per_layer(_key(header, "attention.head_count"), count, 1)
     kv_heads = header.per_layer(_key(header, "attention.head_count_kv"), count, 0)
     if _key(header, "attention.head_count_kv") not in header.values:
@@ -103,12 +103,12 @@ def _layer_bytes(header: Header, settings: Settings) -> list[int]:
     value = header.number(_key(header, "attention.value_length")) or usual
     if _key(header, "attention.key_length_mla") in header.values:
         value = 0  # a part of the key
-    shared = max(header.number(_key(header, "attention.shared_kv_layers")), 0)
+    shared = header.number(_key(header, "attention.shared_kv_layers"))
     sizes = [
         _row_bytes(number * key, settings.cache_type_k) + _row_bytes(number * value, settings.cache_type_v)
         for number in kv_heads
     ]
-    return sizes[: max(count - shared, 0)] + [0] * min(shared, max(count, 0))
+    return sizes[: max(count - shared, 0)] + [0] * min(shared, count)
 
 
 def _row_bytes(numbers: int, kind: str) -> int:
@@ -136,12 +136,12 @@ def _recurrent_bytes(header: Header, settings: Settings) -> int:
     layers = _layers(header)
     kv_heads = header.per_layer(_key(header, "attention.head_count_kv"), layers, 0)
     groups, kernel = header.number(_key(header, "ssm.group_count")), header.number(_key(header, "ssm.conv_kernel"))
-    one = ((kernel - 1) * (inner + 2 * groups * state) + state * inner) * _F32
+    one = (max(kernel - 1, 0) * (inner + 2 * groups * state) + state * inner) * _F32
     return one * kv_heads.count(0) * (settings.parallel + 1)
 
 
 def _layers(header: Header) -> int:
-    return min(max(header.number(_key(header, "block_count")), 0), MAX_LAYERS)
+    return min(header.number(_key(header, "block_count")), MAX_LAYERS)
 
 
 def _experts(header: Header) -> int:

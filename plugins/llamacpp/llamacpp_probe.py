@@ -112,7 +112,7 @@ def _specification(name: str, header: Header, size_bytes: int, settings: Setting
     need = estimate(header, settings)
     metadata = {key: _line(header.text(f"general.{key}")) for key in METADATA}
     metadata |= _memory(header, settings, need)
-    trained = min(max(header.number(f"{architecture}.context_length"), 0), MAX_CONTEXT)
+    trained = min(header.number(f"{architecture}.context_length"), MAX_CONTEXT)
     metadata["trained_context_length"] = str(trained or "")
     return ModelSpecification(
         id=name,

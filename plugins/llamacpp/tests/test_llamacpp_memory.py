@@ -101,7 +101,9 @@ def test_states_of_recurrent_layers_are_counted_for_each_sequence() -> None:
     full=st.booleans(),
 )  # fmt: skip
 def test_a_header_may_say_anything(values: dict[str, Any], full: bool) -> None:
-    estimate(header(**values), Settings(full_window=full))
+    need = estimate(header(**values), Settings(full_window=full))
+    assert min(need.weights, need.kv, need.compute, need.output, need.vocabulary) >= 0
+    assert need.private >= need.kv
 
 
 def test_what_does_not_fit_is_refused_with_all_figures() -> None:
