@@ -412,6 +412,10 @@ async def test_those_who_connect_and_leave_at_once_leave_nothing_behind(until):
         client = served.connect()
         await greet(until, client)
         await until(lambda: not served.bus._strangers)
+        send(client, Call(6, "status"))
+        await until(lambda: served.owner.seen)
+        assert len(served.owner.left) == 200
+        assert served.client not in [state for state, _ in served.owner.left]
 
 
 async def test_replies_that_nobody_reads_are_bounded_in_bytes_too(until):
@@ -446,6 +450,10 @@ async def test_connections_beyond_the_limit_are_closed_and_those_within_go_on(un
                 return count
 
             await until(lambda: refused() == 3)
+            send(client, Call(6, "status"))
+            await until(lambda: served.owner.seen)
+            assert refused() == 3
+            assert served.owner.left == []
             await greet(until, client)
         await until(lambda: not served.bus._strangers)
         another = served.connect()

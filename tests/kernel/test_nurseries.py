@@ -150,11 +150,12 @@ async def test_what_nobody_uses_is_kept_until_its_model_is_unloaded(toys):
 
 @pytest.mark.parametrize("rules", [{"idle_s": 0}, {"idle_mib": 0}])
 async def test_what_nobody_uses_goes_when_the_rules_say_so(toys, rules):
-    async with toys(**rules) as (_, start):
+    async with toys(**rules) as (nurseries, start):
         one = await start()
         ended = gone(template_of(one))
         await one.end()
         await ended
+        assert nurseries.idle_bytes == 0
 
 
 async def test_the_longest_idle_goes_first_when_they_hold_too_much_together(toys):
@@ -166,8 +167,7 @@ async def test_the_longest_idle_goes_first_when_they_hold_too_much_together(toys
         for number in (1, 2, 0):
             await links[number].end()
         await ended
-        for pid in (templates[0], templates[2]):
-            os.kill(pid, 0)
+        assert all(Path(f"/proc/{pid}").exists() for pid in (templates[0], templates[2]))
 
 
 async def test_no_model_is_loaded_ahead_where_the_rules_forbid_it(toys):

@@ -264,7 +264,10 @@ async def test_cancelling_the_task_that_asks_cancels_at_the_kernel(kernel):
         asking = asyncio.create_task(client.infer("count", extra=counting(-1, 50)))
         await until(client, lambda status: status.streams == 1)
         asking.cancel()
-        await until(client, lambda status: status.streams == 0)
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        status = await until(client, lambda status: status.streams == 0)
+        assert instance_of(status, "echo").streams == 0
 
 
 async def test_the_streams_of_a_killed_client_are_stopped(start_kernel):
@@ -308,7 +311,8 @@ async def test_a_client_that_says_goodbye_is_forgotten_with_its_streams(start_ke
         peer.open(1, tokens=-1, rate=50)
         peer.read(lambda: 1 in peer.texts)
         peer.send(Bye())
-        await until(client, lambda status: status.streams == 0 and status.clients == 1)
+        status = await until(client, lambda status: status.streams == 0 and status.clients == 1)
+        assert instance_of(status, "echo").streams == 0
 
 
 # ---- time limits and pauses ------------------------------------------------------------------------------------

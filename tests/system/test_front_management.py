@@ -212,7 +212,7 @@ async def test_a_client_that_leaves_does_not_stop_a_swap_and_listens_no_more(ker
         async with swap as answer:
             await events_of(answer, most=1)
         await until(client, lambda status: slot_of(status).model == "spare" and slot_of(status).swap is None)
-        await client.swap("default", "echo", until="retired")
+        assert (await client.swap("default", "echo", until="retired")).state.value == "retired"
 
 
 async def test_a_slot_says_what_it_can_go_back_to_and_goes_there(kernel):

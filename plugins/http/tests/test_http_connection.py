@@ -391,6 +391,8 @@ async def test_a_client_that_never_reads_its_answer_is_cut_off(serving: Any, clo
             await asyncio.sleep(0)
         while served.server.connections:
             await asyncio.sleep(0)
+        client.writer.transport.resume_reading()
+        assert len(await client.rest()) < len(LARGE)
 
 
 async def test_a_client_that_reads_slowly_is_not_cut_off_and_one_that_stops_is(serving: Any) -> None:
@@ -433,6 +435,9 @@ async def test_a_client_that_leaves_stops_what_runs_for_it(serving: Any, how: st
         else:
             client.writer.close()
         await script.cancelled.wait()
+        assert len(script.asked) == 1
+        while served.server.connections:
+            await asyncio.sleep(0)
 
 
 async def test_a_client_that_leaves_in_the_middle_of_a_stream_closes_its_pieces(serving: Any) -> None:

@@ -644,5 +644,7 @@ def test_a_kernel_that_is_gone_before_it_confirms_its_shutdown_has_shut_down(hom
             await asyncio.to_thread(peer.wait_for, Call)
             peer.stop()
             await stopping
+            with pytest.raises(Unavailable):
+                await client.status()
 
     run(main)

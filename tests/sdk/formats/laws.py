@@ -1,12 +1,52 @@
-"""What holds for every format's streams, whatever they say."""
+"""What holds for every format, whatever it is sent."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
 
 from byenatos_sdk.formats.contract import Format
+from byenatos_sdk.formats.wire import WireRequest
+from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest
+from byenatos_sdk.protocol.frames import encode
 from byenatos_sdk.protocol.messages import Delta, Failure, Finish, ReasoningDelta, TextDelta
 
-__all__ = ["decoded", "holds_for_any_bytes", "joined", "same_however_cut"]
+__all__ = [
+    "answers_or_fails",
+    "decoded",
+    "holds_for_any_bytes",
+    "joined",
+    "reads_or_refuses",
+    "same_however_cut",
+    "travels",
+]
+
+
+def travels(value: Any) -> None:
+    """A struct is well formed: what it is encoded to is read as its kind again, and is the same then."""
+    data = encode(value)
+    assert encode(msgspec.msgpack.decode(data, type=type(value))) == data
+
+
+def reads_or_refuses(format: Format, wire: WireRequest) -> None:
+    """A request of any kind is read as one that can travel, or refused as invalid; nothing else is raised."""
+    try:
+        found = format.decode_request(wire)
+    except InvalidRequest:
+        return
+    travels(found.request)
+
+
+def answers_or_fails(read: Callable[[], Any]) -> None:
+    """An answer of any kind is read as one that can travel, or is an error of ours; nothing else is raised."""
+    try:
+        found = read()
+    except ByenatosError:
+        return
+    for one in found if isinstance(found, list | tuple) else [found]:
+        if isinstance(one, msgspec.Struct):
+            travels(one)
 
 
 def decoded(format: Format, pieces: Sequence[bytes], *, choice: int = 0) -> list[Delta]:

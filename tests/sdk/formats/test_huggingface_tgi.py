@@ -20,7 +20,7 @@ from tests.sdk.formats.cases import (
     wire_response,
 )
 from tests.sdk.formats.chat_dialects import equivalent
-from tests.sdk.formats.laws import decoded, holds_for_any_bytes, joined, same_however_cut
+from tests.sdk.formats.laws import decoded, holds_for_any_bytes, joined, reads_or_refuses, same_however_cut
 
 from byenatos_sdk.formats import huggingface_tgi as tgi
 from byenatos_sdk.formats.contract import EmbeddingFormat, Format, ModelListFormat, TokenCountFormat
@@ -280,10 +280,7 @@ def test_a_raw_text_survives_both_ways(request, stream):
 @given(st.binary(max_size=64) | strategies.json_objects.map(lambda value: json.dumps(value).encode()))
 def test_bytes_of_any_kind_are_read_or_refused(data):
     for path in ("/", "/generate", "/v1/chat/completions"):
-        try:
-            tgi.decode_request(WireRequest(path, data))
-        except InvalidRequest:
-            continue
+        reads_or_refuses(tgi, WireRequest(path, data))
 
 
 # ---- answers ---------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from tests.sdk.formats.cases import (
     wire_request,
     wire_response,
 )
-from tests.sdk.formats.laws import decoded, holds_for_any_bytes, joined, same_however_cut
+from tests.sdk.formats.laws import decoded, holds_for_any_bytes, joined, reads_or_refuses, same_however_cut
 
 from byenatos_sdk.formats import ollama
 from byenatos_sdk.formats.calls import invented_id
@@ -375,10 +375,7 @@ def test_a_request_survives_both_ways(request, stream):
 @given(st.binary(max_size=64) | strategies.json_objects.map(lambda value: json.dumps(value).encode()))
 def test_bytes_of_any_kind_are_read_or_refused(data):
     for path in ("/api/chat", "/api/generate"):
-        try:
-            ollama.decode_request(WireRequest(path, data))
-        except InvalidRequest:
-            continue
+        reads_or_refuses(ollama, WireRequest(path, data))
 
 
 # ---- answers ---------------------------------------------------------------------------------------------------

@@ -1,7 +1,5 @@
 """OpenAI's whole answers, one or several."""
 
-import contextlib
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +14,6 @@ from byenatos_sdk.formats import openai_chat
 from byenatos_sdk.formats.wire import WireResponse, json_body
 from byenatos_sdk.protocol.answer import deltas_of
 from byenatos_sdk.protocol.errors import (
-    ByenatosError,
     UpstreamFailed,
 )
 from byenatos_sdk.protocol.messages import (
@@ -133,5 +130,4 @@ def test_a_refusal_that_says_nothing_is_told_by_its_end():
 def test_any_body_is_an_answer_or_an_error(body):
     for status in (200, 429):
         for read in (openai_chat.decode_response, openai_chat.decode_embedding_response, openai_chat.decode_models):
-            with contextlib.suppress(ByenatosError):
-                read(WireResponse(body, status))
+            laws.answers_or_fails(lambda read=read, status=status: read(WireResponse(body, status)))

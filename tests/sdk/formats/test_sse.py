@@ -115,8 +115,8 @@ def test_any_bytes_are_read_as_the_standard_says_however_they_are_cut(pieces, cu
 
 @settings(max_examples=50)
 @given(st.binary(max_size=300))
-def test_arbitrary_bytes_are_read_without_an_error(data):
-    read(data)
+def test_arbitrary_bytes_are_read_without_an_error_and_the_same_byte_by_byte(data):
+    assert read(data) == read(*(data[at : at + 1] for at in range(len(data))))
 
 
 def test_what_is_written_is_what_is_read():
