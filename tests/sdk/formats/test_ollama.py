@@ -8,12 +8,9 @@ from msgspec.structs import replace
 from tests.sdk.formats import strategies
 from tests.sdk.formats.cases import (
     Case,
-    assert_deltas,
-    assert_error,
     assert_request,
     assert_response,
     load,
-    pieces,
     request_of,
     response_of,
     wire_request,
@@ -123,11 +120,6 @@ def test_a_request_is_written_as_the_server_takes_it(case):
     assert normal(json.loads(encoded.wire.body)) == normal(case.wire["body"])
 
 
-@pytest.mark.parametrize("case", [one for one in cases("response") if "finish" in one.meaning], ids=str)
-def test_a_response_is_read_as_it_was_meant(case):
-    assert_response(ollama.decode_response(wire_response(case)), case.meaning)
-
-
 @pytest.mark.parametrize(
     "case", [one for one in cases("response", "stream") if one.meaning.get("finish") not in {None, "unknown"}], ids=str
 )
@@ -137,26 +129,10 @@ def test_an_answer_is_written_so_that_it_reads_the_same(case):
         assert_response(ollama.decode_response(ollama.encode_response(response, reply)), case.meaning)
 
 
-@pytest.mark.parametrize("case", cases("stream"), ids=str)
-def test_a_stream_is_read_as_it_was_meant(case):
-    deltas = decoded(ollama, pieces(case))
-    assert_deltas(deltas, case.meaning)
-    if isinstance(deltas[-1], Failure):
-        assert deltas[-1].partial == bool(case.meaning.get("text"))
-
-
 @pytest.mark.parametrize("case", cases("error"), ids=str)
-def test_an_error_is_read_as_it_was_meant(case):
-    assert_error(ollama.decode_error(wire_response(case)), case.meaning)
-
-
-@pytest.mark.parametrize("case", cases("error"), ids=str)
-def test_an_error_keeps_its_kind_on_its_way_to_a_client_and_back(case):
+def test_an_error_is_written_as_a_message_alone(case):
     error = ollama.decode_error(wire_response(case))
-    wire = ollama.encode_error(error)
-    again = ollama.decode_error(wire)
-    assert (again.code, again.message) == (error.code, error.message)
-    assert json.loads(wire.body) == {"error": error.message}
+    assert json.loads(ollama.encode_error(error).body) == {"error": error.message}
 
 
 # ---- requests --------------------------------------------------------------------------------------------------
@@ -455,15 +431,6 @@ def test_lines_end_at_line_feeds_only_whatever_the_text_holds(deltas):
 @given(st.lists(st.binary(max_size=40), max_size=5))
 def test_any_bytes_end_in_one_terminal(found):
     holds_for_any_bytes(ollama, found)
-
-
-@pytest.mark.parametrize("case", [one for one in cases("stream") if one.meaning.get("finish")], ids=str)
-def test_a_stream_that_is_cut_off_is_interrupted_wherever_it_is_cut(case):
-    raw = b"".join(pieces(case)).rstrip(b"\n")
-    for at in range(len(raw)):
-        terminal = decoded(ollama, [raw[:at]])[-1]
-        assert isinstance(terminal, Failure), at
-        assert terminal.code == "stream_interrupted", at
 
 
 def test_a_failure_is_said_in_the_stream_and_nothing_follows_it():
