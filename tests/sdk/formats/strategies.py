@@ -35,7 +35,17 @@ from byenatos_sdk.protocol.messages import (
     Usage,
 )
 
-__all__ = ["deltas", "json_objects", "json_values", "requests", "responses", "texts", "tool_calls", "usages"]
+__all__ = [
+    "deltas",
+    "json_objects",
+    "json_values",
+    "odd_objects",
+    "requests",
+    "responses",
+    "texts",
+    "tool_calls",
+    "usages",
+]
 
 texts = st.text(min_size=1, max_size=20)
 """Text of any characters, those that libraries take for line ends among them."""
@@ -49,11 +59,18 @@ _json = st.recursive(
 json_values = _json
 """Any JSON."""
 json_objects = st.dictionaries(st.text(max_size=8), _json, max_size=3)
+_odd = st.none() | st.booleans() | st.integers() | st.text(max_size=4) | st.lists(st.integers(), max_size=2)
 _schemas = st.fixed_dictionaries(
     {"type": st.just("object"), "properties": st.dictionaries(names, st.just({"type": "string"}), max_size=2)}
 )
 tools = st.builds(Tool, names, st.just("") | texts, _schemas, st.none() | st.booleans())
 _urls = names.map(lambda name: f"https://example.com/{name}.png")
+
+
+def odd_objects(*fields: str, **shapes: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Objects in which each of the fields is missing, or odd, or of its shape if it has one; or something else."""
+    optional = dict.fromkeys(fields, _odd) | {name: _odd | shape for name, shape in shapes.items()}
+    return _odd | st.fixed_dictionaries({}, optional=optional)
 
 
 _arguments = json_objects.map(lambda value: json_body(value).decode())

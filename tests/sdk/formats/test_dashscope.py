@@ -17,7 +17,14 @@ from tests.sdk.formats.cases import (
     wire_request,
     wire_response,
 )
-from tests.sdk.formats.laws import decoded, holds_for_any_bytes, joined, reads_or_refuses, same_however_cut
+from tests.sdk.formats.laws import (
+    answers_or_fails,
+    decoded,
+    holds_for_any_bytes,
+    joined,
+    reads_or_refuses,
+    same_however_cut,
+)
 
 from byenatos_sdk.formats import dashscope
 from byenatos_sdk.formats.contract import EmbeddingFormat, Format
@@ -26,7 +33,6 @@ from byenatos_sdk.formats.dashscope.requests import MULTIMODAL
 from byenatos_sdk.formats.wire import Decoded, Reply, WireRequest, WireResponse
 from byenatos_sdk.protocol.answer import deltas_of
 from byenatos_sdk.protocol.errors import (
-    ByenatosError,
     ContentFiltered,
     ContextLengthExceeded,
     InvalidRequest,
@@ -313,58 +319,23 @@ def test_any_bytes_end_in_one_terminal(found):
     holds_for_any_bytes(dashscope, found)
 
 
-_wrong = st.none() | st.booleans() | st.integers() | st.text(max_size=4) | st.lists(st.integers(), max_size=2)
-_output = st.fixed_dictionaries(
-    {},
-    optional={
-        "text": _wrong,
-        "finish_reason": _wrong,
-        "choices": _wrong
-        | st.lists(
-            st.fixed_dictionaries(
-                {},
-                optional={
-                    "index": _wrong,
-                    "finish_reason": _wrong,
-                    "logprobs": _wrong,
-                    "message": _wrong
-                    | st.fixed_dictionaries(
-                        {},
-                        optional={
-                            "content": _wrong | st.lists(st.dictionaries(st.just("text"), _wrong), max_size=2),
-                            "reasoning_content": _wrong,
-                            "tool_calls": _wrong
-                            | st.lists(
-                                st.fixed_dictionaries(
-                                    {},
-                                    optional={
-                                        "index": _wrong,
-                                        "id": _wrong,
-                                        "function": _wrong
-                                        | st.dictionaries(st.sampled_from(["name", "arguments"]), _wrong),
-                                    },
-                                ),
-                                max_size=2,
-                            ),
-                        },
-                    ),
-                },
-            ),
-            max_size=2,
-        ),
-    },
+_call = strategies.odd_objects("index", "id", function=strategies.odd_objects("name", "arguments"))
+_message = strategies.odd_objects(
+    "reasoning_content",
+    content=st.lists(strategies.odd_objects("text"), max_size=2),
+    tool_calls=st.lists(_call, max_size=2),
 )
+_choice = strategies.odd_objects("index", "finish_reason", "logprobs", message=_message)
+_output = strategies.odd_objects("text", "finish_reason", choices=st.lists(_choice, max_size=2))
+EVENTS = strategies.odd_objects("usage", "code", output=_output)
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.fixed_dictionaries({}, optional={"output": _output, "usage": _wrong, "code": _wrong}), max_size=4))
+@given(st.lists(EVENTS, max_size=4))
 def test_events_of_any_shape_end_in_one_terminal(events):
     holds_for_any_bytes(dashscope, [b"data:" + json.dumps(event).encode() + b"\n\n" for event in events])
     for event in events:
-        try:
-            dashscope.decode_response(WireResponse(json.dumps(event).encode()))
-        except ByenatosError:
-            continue
+        answers_or_fails(lambda event=event: dashscope.decode_response(WireResponse(json.dumps(event).encode())))
 
 
 def test_the_second_of_two_answers_can_be_read():
