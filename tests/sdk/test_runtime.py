@@ -737,8 +737,7 @@ def test_an_unknown_call_is_answered(driven):
 
 WAITING = """
 def wait(self, request):
-    while not Path(request.extra["go"]).exists():
-        time.sleep(0.001)
+    Path(request.extra["go"]).read_text()  # until the test has written
 async def infer(self, request):
     {wait}
     yield "done"
@@ -747,22 +746,22 @@ async def infer(self, request):
 
 def test_a_driver_busy_in_a_thread_is_of_age_zero(driven, tmp_path):
     driver = driven(WAITING.format(wait="await asyncio.to_thread(self.wait, request)"))
-    go = tmp_path / "go"
+    os.mkfifo(go := tmp_path / "go")
     stream = driver.start(ask(extra={"go": str(go)}))
     for _ in range(3):
         driver.beat(lambda beat: beat.streams == 1 and beat.loop_age_ms == 0)
-    go.touch()
+    go.write_text("go")
     assert text(list(driver.stream(stream))) == "done"
     driver.beat(lambda beat: beat.streams == 0)
 
 
 def test_a_blocked_loop_ages_and_recovers(driven, tmp_path):
     driver = driven(WAITING.format(wait="self.wait(request)"))
-    go = tmp_path / "go"
+    os.mkfifo(go := tmp_path / "go")
     stream = driver.start(ask(extra={"go": str(go)}))
     younger = driver.beat(lambda beat: beat.loop_age_ms > 0)
     driver.beat(lambda beat: beat.loop_age_ms > younger.loop_age_ms)
-    go.touch()
+    go.write_text("go")
     assert text(list(driver.stream(stream))) == "done"
     driver.beat(lambda beat: beat.loop_age_ms == 0)
 
@@ -771,19 +770,18 @@ def test_a_drain_lets_running_streams_finish_and_takes_no_new_one(driven, tmp_pa
     driver = driven("""
 async def infer(self, request):
     yield "a"
-    while not Path(request.extra["go"]).exists():
-        await asyncio.sleep(0.001)
+    await asyncio.to_thread(Path(request.extra["go"]).read_text)  # until the test has written
     yield "b"
 async def stop(self):
     print("stopped", flush=True)
 """)
-    go = tmp_path / "go"
+    os.mkfifo(go := tmp_path / "go")
     stream = driver.start(ask(extra={"go": str(go)}))
     driver.expect(stream, TextDelta)
     driver.send(Drain())
     (refused,) = driver.answer(ask(extra={"go": str(go)}))
     assert refused.code == "draining"
-    go.touch()
+    go.write_text("go")
     assert list(driver.stream(stream)) == [TextDelta("b"), Finish()]
     assert driver.status() == 0
     assert driver.output() == "stopped\n"

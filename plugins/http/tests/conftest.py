@@ -118,6 +118,11 @@ class Served:
         self.clients.append(Client(reader, writer))
         return self.clients[-1]
 
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Let the loop turn until a condition holds."""
+        while not condition():
+            await asyncio.sleep(0)
+
     async def ask(self, data: bytes) -> Answer:
         """Connect, send, and read one answer."""
         client = await self.connect()

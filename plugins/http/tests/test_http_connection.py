@@ -274,8 +274,7 @@ async def test_bodies_of_many_connections_are_bounded_together(serving: Any) -> 
         clients = [await served.connect() for _ in range(3)]
         for client in clients[:2]:
             await client.send(post(b"x" * 1000)[:-1])
-        while served.server.held_bytes < 1998:
-            await asyncio.sleep(0)
+        await served.until(lambda: served.server.held_bytes >= 1998)
         await clients[2].send(post(b"x" * 1000)[:-1])
         assert (await clients[2].answer()).status == 503
         await clients[0].send(b"x")
@@ -289,8 +288,7 @@ async def test_requests_that_wait_are_few_and_the_rest_stays_with_the_client(ser
         sending = asyncio.ensure_future(client.send(post(b"x" * (1 << 19)) * 100))
         await script.arrived.wait()
         (connection,) = served.server.connections
-        while connection._transport is not None and connection._transport.is_reading():
-            await asyncio.sleep(0)
+        await served.until(lambda: connection._transport is None or not connection._transport.is_reading())
         assert served.server.held_bytes <= 3 << 20
         assert not sending.done()
         for _ in range(100):
@@ -359,13 +357,11 @@ async def test_what_comes_of_a_body_earns_it_time(serving: Any, bytes_per_s: flo
     async with serving(echo, body_bytes_per_s=bytes_per_s) as served:
         client = await served.connect()
         await client.send(post(b"x" * 2000)[:-1999])
-        while served.server.held_bytes != 1:
-            await asyncio.sleep(0)
+        await served.until(lambda: served.server.held_bytes == 1)
         (connection,) = served.server.connections
         due = connection.due
         await client.send(b"x" * 1000)
-        while served.server.held_bytes != 1001:
-            await asyncio.sleep(0)
+        await served.until(lambda: served.server.held_bytes == 1001)
         assert (connection.due > due + 1e-6) is later
 
 
@@ -373,8 +369,7 @@ async def test_a_refused_client_that_does_not_leave_is_cut_off(serving: Any) -> 
     async with serving(echo, **SHORT) as served:
         client = await served.connect()
         await client.send(b"nonsense\r\n\r\n")
-        while served.server.connections:
-            await asyncio.sleep(0)
+        await served.until(lambda: not served.server.connections)
         assert (await client.answer()).status == 400
 
 
@@ -387,10 +382,8 @@ async def test_a_client_that_never_reads_its_answer_is_cut_off(serving: Any, clo
         client = await served.connect(receive_buffer=1 << 14)
         client.writer.transport.pause_reading()
         await client.send(GET.replace(b"host", b"connection: " + close + b"\r\nhost"))
-        while not served.server.connections:
-            await asyncio.sleep(0)
-        while served.server.connections:
-            await asyncio.sleep(0)
+        await served.until(lambda: served.server.connections)
+        await served.until(lambda: not served.server.connections)
         client.writer.transport.resume_reading()
         assert len(await client.rest()) < len(LARGE)
 
@@ -403,11 +396,9 @@ async def test_a_client_that_reads_slowly_is_not_cut_off_and_one_that_stops_is(s
         client = await served.connect(receive_buffer=1 << 14)
         client.writer.transport.pause_reading()
         await client.send(GET)
-        while not served.server.connections:
-            await asyncio.sleep(0)
+        await served.until(lambda: served.server.connections)
         (connection,) = served.server.connections
-        while connection._room is None:
-            await asyncio.sleep(0)
+        await served.until(lambda: connection._room is not None)
         transport = connection._transport
         assert transport is not None
         left = transport.get_write_buffer_size()
@@ -436,8 +427,7 @@ async def test_a_client_that_leaves_stops_what_runs_for_it(serving: Any, how: st
             client.writer.close()
         await script.cancelled.wait()
         assert len(script.asked) == 1
-        while served.server.connections:
-            await asyncio.sleep(0)
+        await served.until(lambda: not served.server.connections)
 
 
 async def test_a_client_that_leaves_in_the_middle_of_a_stream_closes_its_pieces(serving: Any) -> None:
@@ -463,8 +453,7 @@ async def test_a_client_that_does_not_read_is_not_written_for(serving: Any) -> N
         script.pieces.put_nowait(None)
         await script.arrived.wait()
         (connection,) = served.server.connections
-        while connection._room is None:
-            await asyncio.sleep(0)
+        await served.until(lambda: connection._room is not None)
         taken = script.taken
         for _ in range(1000):
             await asyncio.sleep(0)
@@ -485,8 +474,7 @@ async def test_answers_that_nobody_reads_are_not_made_either(serving: Any) -> No
         client = await served.connect(receive_buffer=1 << 14)
         client.writer.transport.pause_reading()
         await client.send(GET * 4)
-        while not made:
-            await asyncio.sleep(0)
+        await served.until(lambda: made)
         for _ in range(1000):
             await asyncio.sleep(0)
         assert made == 1
@@ -574,8 +562,7 @@ async def test_draining_lets_a_request_that_has_begun_come_and_answers_it(servin
     async with serving(echo) as served:
         client = await served.connect()
         await client.send(post(b"abc")[:-1])
-        while not served.server.held_bytes:
-            await asyncio.sleep(0)
+        await served.until(lambda: served.server.held_bytes)
         draining = asyncio.ensure_future(served.server.drain())
         await asyncio.sleep(0)
         await client.send(b"c")
