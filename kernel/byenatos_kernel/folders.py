@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-__all__ = ["FolderWatch", "Stamp", "is_being_written", "list_files", "stamp_of", "stamp_of_folder"]
+__all__ = ["FolderWatch", "Stamp", "is_being_written", "list_files", "stamp_of", "stamp_of_folder", "whole_stamp"]
 
 QUIET_S = 0.3
 QUIET_WITHOUT_LEASE_S = 1.0
@@ -164,3 +164,8 @@ def is_being_written(path: Path) -> bool | None:
         return False
     finally:
         os.close(descriptor)
+
+
+def whole_stamp(path: Path) -> Stamp | None:
+    """Return how a file is now; nothing while it is being written, or if it is not there."""
+    return None if is_being_written(path) else stamp_of(path)

@@ -4,14 +4,14 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from byenatos_kernel.folders import Stamp
+from byenatos_kernel.folders import Stamp, whole_stamp
 from byenatos_kernel.model_files import ModelFile
 from byenatos_kernel.verdicts import Verdict
 from byenatos_sdk.manifest import Manifest
 from byenatos_sdk.protocol.control import ModelInfo, ModelState, PluginInfo, PluginState
 from byenatos_sdk.protocol.messages import ModelSpecification
 
-__all__ = ["ModelEntry", "Offer", "PluginEntry", "printable"]
+__all__ = ["ModelEntry", "Offer", "PluginEntry", "is_text", "printable"]
 
 
 class PluginEntry:
@@ -134,6 +134,10 @@ class ModelEntry:
         self.journal = 0
         self.offered_at = 0.0
 
+    def changed_file(self) -> Path | None:
+        """Return the first of its further files that is another one than when the model was judged."""
+        return next((path for path, stamp in self.further.items() if whole_stamp(path) != stamp), None)
+
     def offered_by(self, driver: str) -> bool:
         """Whether nobody but the vendor of ``driver`` speaks of it."""
         return bool(self.offered_at) and self.driver == driver
@@ -156,3 +160,8 @@ class ModelEntry:
 def printable(path: Path | str) -> str:
     """Return a path as text that can be sent and shown: bytes that are no UTF-8 appear by number."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def is_text(path: Path) -> bool:
+    """Say whether a path is UTF-8, as everything that is sent must be."""
+    return printable(path) == str(path)

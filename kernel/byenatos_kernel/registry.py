@@ -21,13 +21,13 @@ from byenatos_kernel.folders import (
     QUIET_S,
     FolderWatch,
     Stamp,
-    is_being_written,
     list_files,
     stamp_of,
+    whole_stamp,
 )
 from byenatos_kernel.grants import Grants
 from byenatos_kernel.model_files import Digests, ModelFile, further_paths
-from byenatos_kernel.models import ModelEntry, Offer, PluginEntry, printable
+from byenatos_kernel.models import ModelEntry, Offer, PluginEntry, is_text, printable
 from byenatos_kernel.plugins import PluginShelf
 from byenatos_kernel.probes import Prober, Verdict, takes
 from byenatos_kernel.settling import Settling
@@ -100,7 +100,7 @@ class ModelRegistry:
             NotFound: there is no such plugin.
             Unavailable: the plugin or the model is refused.
         """
-        if model.state in {"available", "refused"} and (changed := _changed(model)):
+        if model.state in {"available", "refused"} and (changed := model.changed_file()):
             model.stamp = None
             self._scan_soon()
             raise Unavailable(f"{model.id}: {changed} was changed; it is looked at again", retry_after_s=1.0)
@@ -205,7 +205,7 @@ class ModelRegistry:
                 continue
             present.add(path)
             entry = self._by_path.get(path)
-            if entry is not None and entry.stamp == stamp and not _changed(entry):
+            if entry is not None and entry.stamp == stamp and entry.changed_file() is None:
                 continue
             if self._settling.is_over(path, stamp):
                 self._check(path, stamp, entry)
@@ -251,7 +251,7 @@ class ModelRegistry:
         return entry
 
     def _is_wanted(self, path: Path) -> bool:
-        return _is_text(path) and any(takes(plugin, path.name) for plugin in self.plugins.values())
+        return is_text(path) and any(takes(plugin, path.name) for plugin in self.plugins.values())
 
     def _rename(self, entry: ModelEntry, name: str) -> None:
         """Give an entry that went by its path the name that has become free."""
@@ -266,7 +266,7 @@ class ModelRegistry:
             entry = self._enter(path, "checking")
         entry.stamp = stamp
         self._set(entry, "checking")
-        if not _is_text(path):
+        if not is_text(path):
             self._set(entry, "refused", f"expected a name in UTF-8, found {printable(path.name)}; rename the file")
             return
         if entry.id != path.stem and self._is_wanted(path):
@@ -312,7 +312,7 @@ class ModelRegistry:
         plugin = self.plugins.get(driver)
         keys = plugin.manifest.permissions.file_settings if plugin is not None and plugin.manifest is not None else []
         named = further_paths(keys, self._declarations.operators(driver, entry.id), file.path.parent)
-        entry.further = {path: _whole(path) for _, path in named}
+        entry.further = {path: whole_stamp(path) for _, path in named}
         await self._digests.add_further(file, named)
 
     # ---- changes -----------------------------------------------------------------------------------------------
@@ -335,21 +335,6 @@ class ModelRegistry:
     @staticmethod
     def _names(names: Iterable[str]) -> str:
         return ", ".join(sorted(names)) or "none"
-
-
-def _whole(path: Path) -> Stamp | None:
-    """How a further file is now; nothing while it is being written."""
-    return None if is_being_written(path) else stamp_of(path)
-
-
-def _changed(entry: ModelEntry) -> Path | None:
-    """Return the first further file of a model that is another one than when the model was judged."""
-    return next((path for path, stamp in entry.further.items() if _whole(path) != stamp), None)
-
-
-def _is_text(path: Path) -> bool:
-    """Whether a path is UTF-8, as everything that is sent must be."""
-    return printable(path) == str(path)
 
 
 def _patterns(plugins: dict[str, PluginEntry]) -> dict[str, list[str]]:
