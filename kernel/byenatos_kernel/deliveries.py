@@ -68,10 +68,11 @@ class Deliveries:
         wire.flush_due = True  # below, whatever the frames hold
         # a call of the system, which the few words of one step of an engine are not worth
         began = thread_time() if len(frames) > _FEW or len(frames[0]) > _LONG_PIECE else 0.0
-        strays = instance.strays
+        strays, deltas = instance.strays, self.deltas
         try:
-            if (self._take(instance, frames) or instance.strays != strays) and began:
-                instance.waste(thread_time() - began)
+            idle = self._take(instance, frames) + instance.strays - strays
+            if idle and began:
+                instance.waste((thread_time() - began) * idle / (idle + self.deltas - deltas))
         finally:
             wire.flush()
 
@@ -84,13 +85,13 @@ class Deliveries:
         self._wire.dirty[client] = None
         self._wire.schedule_flush()
 
-    def _take(self, instance: Instance, frames: list[bytes]) -> bool:
+    def _take(self, instance: Instance, frames: list[bytes]) -> int:
         """Sort the events of one read by stream and give each its text at once: the bookkeeping is the cost.
 
-        Return whether there was text for nobody.
+        Return how many pieces of text were for nobody.
         """
         streams = instance.streams
-        for_nobody = False
+        for_nobody = 0
         texts: dict[int, list[str]] = {}
         try:
             for frame in frames:
@@ -108,7 +109,7 @@ class Deliveries:
                         elif number in instance.listeners:
                             instance.event(number, event)
                         else:
-                            for_nobody = True
+                            for_nobody += 1
                     else:
                         if number in texts:
                             self._add_text(instance, number, texts.pop(number))

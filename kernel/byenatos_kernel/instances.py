@@ -23,7 +23,13 @@ from byenatos_sandbox import Grant, isolation_level
 from byenatos_sdk.protocol.control import InstanceInfo, LoadOrder
 from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, Overloaded, error_from_code
 from byenatos_sdk.protocol.frames import UNREADABLE, Beat, Drain, DriverEvent, Imported, Load, Ready, encode
-from byenatos_sdk.protocol.messages import Failure, InstanceState, ModelHealthStatus, ModelSpecification
+from byenatos_sdk.protocol.messages import (
+    Failure,
+    InstanceState,
+    Logprobs,
+    ModelHealthStatus,
+    ModelSpecification,
+)
 
 __all__ = ["FORGIVEN", "TRANSITIONS", "Instance", "InstanceOwner"]
 
@@ -240,7 +246,7 @@ class Instance(DriverLink):
         if listener is not None:
             listener(event)
             return
-        if not self.stray():
+        if not self.stray(1 + (len(event.tokens) >> 6 if isinstance(event, Logprobs) else 0)):
             return
         if type(event) is Beat:
             self.loop_age_s = event.loop_age_ms / 1000

@@ -225,8 +225,14 @@ async def test_a_description_that_would_fill_the_kernels_memory_is_not_read(rig)
         assert instance.reason.startswith("described its model in")
 
 
-@pytest.mark.parametrize("events", [["x"] * MOST_EVENTS, [Logprobs((TokenLogprob("", 0.0),) * 60_000)]])
-async def test_what_is_for_nobody_takes_little_of_the_kernels_time(rig, events):
+@pytest.mark.parametrize(
+    ("events", "complaint"),
+    [
+        (["x"] * MOST_EVENTS, "the kernel had little time for others"),
+        ([Logprobs((TokenLogprob("", 0.0),) * 60_000)], "belong to no stream"),
+    ],
+)
+async def test_what_is_for_nobody_takes_little_of_the_kernels_time(rig, events, complaint):
     async with rig() as kernel:
         kernel.ignore_time()  # which forgives; how much time the kernel gets here, beside the driver, is chance
         await kernel.settle()
@@ -239,8 +245,25 @@ async def test_what_is_for_nobody_takes_little_of_the_kernels_time(rig, events):
             await kernel.settle(1)
         await kernel.settle()
         assert not driver.alive
-        assert "the kernel had little time for others" in instance.reason
+        assert complaint in instance.reason
         assert kernel.terminal(number).code == "driver_crashed"
+
+
+async def test_a_late_word_among_many_of_use_is_not_held_against_anybody(rig):
+    async with rig() as kernel:
+        kernel.ignore_time()
+        await kernel.settle()
+        number = kernel.open("main")
+        await kernel.settle()
+        driver, instance = kernel.driver("a"), kernel.instance("a")
+        (stream,) = driver.streams
+        frame = encode([*[(stream, "x")] * (MOST_EVENTS - 1), (4711, "late")])
+        for _ in range(200):
+            driver.send_raw(frame)
+            await kernel.settle(1)
+        assert driver.alive
+        assert instance.wasted_s < 0.01
+        assert len("".join(event.text for event in kernel.heard(number))) == 200 * (MOST_EVENTS - 1)
 
 
 async def test_what_was_on_its_way_when_streams_were_stopped_ends_nobody(rig):
