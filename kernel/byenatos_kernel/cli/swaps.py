@@ -12,7 +12,7 @@ from byenatos_kernel.cli.screen import (
     is_terminal,
     megabytes,
     moment,
-    printable,
+    one_line,
     say,
     show_json,
     show_json_line,
@@ -96,16 +96,16 @@ def show_swap(client: "Client", order: SwapRequest) -> SwapEvent:
             nonlocal said
             line = describe_swap(step)
             if line != said:  # else it only tells of more conversations
-                say(printable(f"{step.elapsed_s * 1000:9.1f} ms  {line}"))
+                say(one_line(f"{step.elapsed_s * 1000:9.1f} ms  {line}"))
             said = line
             for move in step.sessions[len(told) :]:
                 told.append(move)
-                say(printable(f"{'':14}{_describe_move(move)}"))
+                say(one_line(f"{'':14}{_describe_move(move)}"))
             if spinner is not None:
                 spinner.update(f"{order.slot}: {step.source or 'nothing'} → {order.model}")
 
         last = _carry_out(client, order, show_step)
-    say(printable(_summary(last)))
+    say(one_line(_summary(last)))
     return last
 
 
@@ -125,7 +125,7 @@ def _show_back(step: SwapEvent, *, as_json: bool) -> None:
     if as_json:
         show_json_line(step)
     else:
-        say(printable(f"{step.slot}: {step.target} → {step.source}, {describe_swap(step)}"))
+        say(one_line(f"{step.slot}: {step.target} → {step.source}, {describe_swap(step)}"))
 
 
 def swaps(context: typer.Context, *, as_json: JsonOption = False) -> None:
@@ -165,9 +165,9 @@ def show(
     if as_json:
         show_json(found)
         return
-    say(printable(f"swap {found.id} at {moment(found.at)}, cause {found.cause}, {found.strategy}: {_summary(found)}"))
+    say(one_line(f"swap {found.id} at {moment(found.at)}, cause {found.cause}, {found.strategy}: {_summary(found)}"))
     for move in found.sessions:
-        say(printable(f"  {_describe_move(move)}"))
+        say(one_line(f"  {_describe_move(move)}"))
 
 
 def cancel(
@@ -184,7 +184,7 @@ def cancel(
     if as_json:
         show_json(given_up)
     else:
-        say(printable(_summary(given_up)))
+        say(one_line(_summary(given_up)))
 
 
 def _summary(last: SwapEvent) -> str:
