@@ -23,14 +23,13 @@ from pathlib import Path
 
 import msgspec
 
+from byenatos_kernel.locks import LOCK, read_lock
 from byenatos_sdk.home import Home
-from byenatos_sdk.protocol.errors import InvalidRequest, Unavailable
+from byenatos_sdk.protocol.errors import Unavailable
 from byenatos_sdk.signing import Untrusted
 
 __all__ = ["LOCK", "build_environment", "check_environment", "environment_of", "seal_environment", "stamp_environment"]
 
-LOCK = "requirements.lock"
-MAX_LOCK = 4 << 20
 MAX_SEAL = 32 << 20
 INSTALL_S = 1800.0
 _LAST_LINES = 5
@@ -56,12 +55,12 @@ def build_environment(home: Home, lock: bytes, *, pip: tuple[str, ...] = ()) -> 
             _remove(place)
         else:
             return place
-    _check(lock)
+    requirements = read_lock(lock)
     home.environments.mkdir(mode=0o700, parents=True, exist_ok=True)
     new = Path(tempfile.mkdtemp(prefix=".new-", dir=home.environments))
     try:
         written = new / LOCK
-        written.write_bytes(lock)
+        written.write_text(requirements)
         command = [sys.executable, "-I", "-m", "pip", "install", "--require-hashes", "--only-binary", ":all:",
                    "--no-deps", "--compile", "--no-input", "--disable-pip-version-check", "--progress-bar", "off",
                    "--target", str(new / "site"), *pip, "--requirement", str(written)]  # fmt: skip
@@ -162,26 +161,6 @@ def _remove(place: Path) -> None:
     for folder, _, _ in os.walk(place):
         Path(folder).chmod(0o700)
     shutil.rmtree(place)
-
-
-def _check(lock: bytes) -> None:
-    """Refuse options in a lock: it names packages and hashes; where they come from is the operator's to say."""
-    if len(lock) > MAX_LOCK:
-        raise InvalidRequest(f"{LOCK}: expected at most {MAX_LOCK} bytes, found {len(lock)}")
-    try:
-        lines = lock.decode().replace("\\\r\n", " ").replace("\\\n", " ").splitlines()
-    except UnicodeDecodeError as error:
-        raise InvalidRequest(f"{LOCK}: expected UTF-8: {error}") from None
-    for number, line in enumerate(lines, 1):
-        text = line.strip()
-        if not text or text.startswith("#"):
-            continue
-        words = text.split()
-        if words[0].startswith("-") or "@" in words[0] or "/" in words[0] or "==" not in text:
-            raise InvalidRequest(f"{LOCK}: expected lines like 'name==1.0 --hash=sha256:…', found {text!r:.80} "
-                                 f"(logical line {number})")  # fmt: skip
-        if any(word.startswith("-") and not word.startswith("--hash=sha256:") for word in words):
-            raise InvalidRequest(f"{LOCK}: expected no option but --hash=sha256:…, found {text!r:.80}")
 
 
 def _tidy(site: Path) -> None:
