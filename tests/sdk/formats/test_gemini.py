@@ -736,3 +736,22 @@ def test_an_error_instead_of_a_list_is_an_error(read_one):
         read_one(WireResponse(b'{"error": {"code": 404, "message": "x", "status": "NOT_FOUND"}}', 404))
     with pytest.raises(UpstreamFailed):
         read_one(WireResponse(b"[]"))
+
+
+def test_words_may_come_as_their_numbers():
+    schema = {"type": 6, "properties": {"city": {"type": 1}, "days": {"type": 5, "items": {"type": 3}}}}
+    body = {
+        "contents": [{"parts": [{"text": "Hi"}]}],
+        "tools": [{"functionDeclarations": [{"name": "weather", "parameters": schema}]}],
+        "tool_config": {"function_calling_config": {"mode": 2}},
+    }
+    wire = WireRequest("/v1beta/models/m:generateContent", json.dumps(body).encode())
+    asked = gemini.decode_request(wire).request
+    assert asked.tool_choice == "required"
+    assert asked.tools[0].parameters == {
+        "type": "object",
+        "properties": {"city": {"type": "string"}, "days": {"type": "array", "items": {"type": "integer"}}},
+    }
+    text = {"content": {"parts": [{"text": "Hi"}]}, "taskType": 2}
+    wire = WireRequest("/v1beta/models/m:batchEmbedContents", json.dumps({"requests": [text]}).encode())
+    assert gemini.decode_embedding_request(wire).extra["taskType"] == "RETRIEVAL_DOCUMENT"

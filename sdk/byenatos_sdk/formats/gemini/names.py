@@ -1,5 +1,6 @@
 """Names in clients' requests: camelCase and snake_case mean the same, and clients mix them within one request.
 
+Words of a list may come as their numbers in it: the vendor's clients before ``google-genai`` write them so.
 Also where a request goes: the model and the verb stand in its path.
 """
 
@@ -12,7 +13,7 @@ from byenatos_sdk.formats.fields import Fields
 from byenatos_sdk.formats.wire import read_object
 from byenatos_sdk.protocol.errors import InvalidRequest
 
-__all__ = ["Target", "model_path", "read_fields", "target_of"]
+__all__ = ["Target", "model_path", "read_fields", "target_of", "word_of"]
 
 _FREE = frozenset(
     {
@@ -26,6 +27,22 @@ _FREE = frozenset(
     }
 )
 """Fields whose value is the client's own: its names are not ours to change."""
+_WORDS = {
+    "mode": ("MODE_UNSPECIFIED", "AUTO", "ANY", "NONE", "VALIDATED"),
+    "taskType": (
+        "TASK_TYPE_UNSPECIFIED",
+        "RETRIEVAL_QUERY",
+        "RETRIEVAL_DOCUMENT",
+        "SEMANTIC_SIMILARITY",
+        "CLASSIFICATION",
+        "CLUSTERING",
+        "QUESTION_ANSWERING",
+        "FACT_VERIFICATION",
+        "CODE_RETRIEVAL_QUERY",
+    ),
+    "type": ("TYPE_UNSPECIFIED", "STRING", "NUMBER", "INTEGER", "BOOLEAN", "ARRAY", "OBJECT", "NULL"),
+}
+"""The words of a field in the order of their numbers: ``google.ai.generativelanguage_v1beta``."""
 _SNAKE = re.compile(r"(?<=[a-z0-9])_([a-z0-9])")
 _COLLECTION = re.compile(r"/(models|tunedModels)/")
 
@@ -48,10 +65,18 @@ def _camel(name: str) -> str:
     return _SNAKE.sub(lambda match: match[1].upper(), name) if "_" in name else name
 
 
+def word_of(name: str, value: Any) -> Any:
+    """Return the word that a number stands for in the field ``name``; anything else as it is."""
+    words = _WORDS.get(name, ())
+    return words[value] if type(value) is int and 0 <= value < len(words) else value
+
+
 def _named(name: str, value: Any) -> Any:
     """Return the value of the field ``name``, with names in camelCase."""
     if name in _FREE:
         return value
+    if type(value) is int:
+        return word_of(name, value)
     if isinstance(value, list):
         return [_named("", one) for one in value]
     if isinstance(value, dict):

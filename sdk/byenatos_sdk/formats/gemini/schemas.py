@@ -5,6 +5,7 @@ Outward nothing is turned: ``parametersJsonSchema`` and ``responseJsonSchema`` t
 
 from typing import Any
 
+from byenatos_sdk.formats.gemini.names import word_of
 from byenatos_sdk.protocol.errors import InvalidRequest
 
 __all__ = ["json_schema_of"]
@@ -53,6 +54,7 @@ def _turned(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _converted(name: str, value: Any) -> Any:
     if name == "type":
+        value = word_of(name, value)
         return value.lower() if isinstance(value, str) else value
     if name in _WHOLE:
         return _whole(value)
