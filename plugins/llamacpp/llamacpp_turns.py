@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from byenatos_sdk.protocol.errors import InvalidRequest
-from byenatos_sdk.protocol.messages import Message, Reasoning, Text, ToolCall, ToolResult
+from byenatos_sdk.protocol.messages import File, Message, Part, Reasoning, Text, ToolCall, ToolResult
 
 __all__ = ["Turn", "fold_system", "read_turns", "spell_calls"]
 
@@ -35,7 +35,7 @@ class Turn(NamedTuple):
 def read_turns(messages: Sequence[Message]) -> list[Turn]:
     """Return the turns of ``messages``, neighbours of the same role merged with a blank line between them.
 
-    Reasoning is left out, as templates do with that of earlier turns.
+    Reasoning is left out, as templates do with that of earlier turns; a document that is text is read where it stands.
 
     Raises:
         InvalidRequest: a message holds something that this driver cannot read.
@@ -45,17 +45,27 @@ def read_turns(messages: Sequence[Message]) -> list[Turn]:
     for number, message in enumerate(messages, start=1):
         calls = tuple(part for part in message.parts if isinstance(part, ToolCall))
         results = [part for part in message.parts if isinstance(part, ToolResult)]
-        for part in message.parts:
-            if not isinstance(part, Text | Reasoning | ToolCall | ToolResult):
-                kind = type(part).__name__
-                raise InvalidRequest(f"message {number}: the llamacpp driver reads text and tool calls, found {kind}")
+        said = "".join(_said(part, number) for part in message.parts)
         if calls and message.role != "assistant":
             raise InvalidRequest(f"message {number}: expected tool calls of the assistant, found the {message.role}'s")
         names |= {call.id: call.name for call in calls}
         turns += [Turn("tool", one.text, call_id=one.call_id, name=names.get(one.call_id, "")) for one in results]
-        if message.text or calls or not results:
-            _append(turns, Turn(message.role, message.text, calls))
+        if said or calls or not results:
+            _append(turns, Turn(message.role, said, calls))
     return turns
+
+
+def _said(part: Part, number: int) -> str:
+    """Return the text that a part of message ``number`` is, empty for calls, results and thoughts."""
+    if isinstance(part, Text):
+        return part.text
+    if isinstance(part, File) and part.data is not None and part.media_type.startswith("text/"):
+        named = f"{part.name}:\n" if part.name else ""
+        return f"{named}{part.data.decode(errors='replace')}\n\n"
+    if not isinstance(part, Reasoning | ToolCall | ToolResult):
+        kind = type(part).__name__
+        raise InvalidRequest(f"message {number}: the llamacpp driver reads text and tool calls, found {kind}")
+    return ""
 
 
 def _append(turns: list[Turn], turn: Turn) -> None:

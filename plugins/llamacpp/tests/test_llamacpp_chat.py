@@ -7,6 +7,7 @@ pytest.importorskip("jinja2")
 import llamacpp_jinja
 from byenatos_sdk.protocol.errors import InvalidRequest
 from byenatos_sdk.protocol.messages import (
+    File,
     Image,
     Message,
     Reasoning,
@@ -83,10 +84,16 @@ def test_reasoning_of_earlier_turns_is_left_out() -> None:
     assert read_turns((message,))[0].content == "Yes."
 
 
+def test_a_document_that_is_text_is_read_where_it_stands() -> None:
+    document = File("a.txt", "text/plain", "Grüße".encode())
+    assert read_turns((Message("user", (document, Text("What is it?"))),))[0].content == "a.txt:\nGrüße\n\nWhat is it?"
+
+
 @pytest.mark.parametrize(
     ("message", "found"),
     [
         (Message("user", (Image(url="x"),)), "message 1: the llamacpp driver reads text and tool calls, found Image"),
+        (Message("user", (File("a.pdf", "application/pdf", b"%PDF"),)), "reads text and tool calls, found File"),
         (Message("user", (ToolCall("1", "f"),)), "message 1: expected tool calls of the assistant, found the user's"),
     ],
 )

@@ -227,6 +227,7 @@ def test_a_wrong_field_is_named(client):
         ({"extra_headers": {"anthropic-version": "2023-06-01"}, "extra_body": {"temperature": 2}}, "temperature"),
         ({"tools": [WEATHER], "tool_choice": {"type": "tool", "name": "nobody"}}, "tool_choice"),
         ({"tool_choice": {"type": "any"}}, "tool_choice"),
+        ({"tools": [{"name": "weather"}]}, "input_schema"),
     ],
 )
 def test_what_the_api_does_not_know_is_refused_whatever_the_model_takes(client, fields, named):

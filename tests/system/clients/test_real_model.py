@@ -1,6 +1,7 @@
 """The vendors' own clients against a real model: SmolLM2 in slot ``default``."""
 
 import asyncio
+import json
 import os
 from pathlib import Path
 
@@ -74,6 +75,32 @@ def test_anthropics_client(url):
         assert (answer.stop_reason, answer.usage.output_tokens) == ("max_tokens", 5)
         with client.messages.stream(model=MODEL, max_tokens=5, messages=said()) as stream:
             assert "".join(stream.text_stream) == stream.get_final_message().content[0].text != ""
+
+
+def test_anthropics_client_and_a_document_of_text(url):
+    source = {"type": "text", "media_type": "text/plain", "data": "The capital of France is Paris."}
+    content = [{"type": "document", "source": source}, {"type": "text", "text": QUESTION}]
+    with anthropic.Anthropic(base_url=url, api_key="any") as client:
+        answer = client.messages.create(model=MODEL, max_tokens=5, messages=[{"role": "user", "content": content}])
+        alone = client.messages.create(model=MODEL, max_tokens=5, messages=said())
+    assert _read(answer.usage) > _read(alone.usage) + 5
+
+
+def _read(usage):
+    return usage.input_tokens + usage.cache_read_input_tokens
+
+
+def test_openais_client_with_tools_and_a_form_of_the_answer(url):
+    schema = {"type": "object", "properties": {"sum": {"type": "integer", "maximum": 99}}, "required": ["sum"]}
+    add = {"type": "function", "function": {"name": "add", "parameters": schema}}
+    form = {"type": "json_schema", "json_schema": {"name": "sum", "schema": schema}}
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="any") as client:
+        answer = client.chat.completions.create(
+            model=MODEL, messages=said(), tools=[add], response_format=form, max_tokens=60, temperature=0
+        )
+    message = answer.choices[0].message
+    written = message.tool_calls[0].function.arguments if message.tool_calls else message.content
+    assert isinstance(json.loads(written)["sum"], int)
 
 
 def test_googles_client(url):

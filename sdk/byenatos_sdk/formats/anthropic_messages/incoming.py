@@ -215,7 +215,7 @@ class _Reading:
         """Return the client's own tools, and the vendor's as they were given.
 
         Raises:
-            InvalidRequest: one has no name.
+            InvalidRequest: one has no name or schema.
         """
         tools: list[Tool] = []
         own: list[Any] = []
@@ -227,6 +227,8 @@ class _Reading:
                 continue
             if not found.name:
                 raise InvalidRequest(f"tools[{at}].name: expected a name, found none")
+            if found.input_schema is None:
+                raise InvalidRequest(f"tools[{at}].input_schema: expected a JSON schema, found none")
             tools.append(Tool(found.name, found.description or "", found.input_schema or {}, found.strict))
             self._mark(tools[-1], {name: fields.get(name) for name in _TOOL_MARKS})
         return tools, own
