@@ -12,7 +12,7 @@ from typing import Protocol
 import msgspec
 
 from byenatos_kernel.clients import ClientState
-from byenatos_kernel.hearsay import bounded_terminal
+from byenatos_kernel.hearsay import bounded_failure, bounded_finish
 from byenatos_kernel.instances import Instance
 from byenatos_kernel.streams import JOIN_EVERY, Stream
 from byenatos_sdk.protocol.errors import ByenatosError, ClientTooSlow, Overloaded
@@ -154,8 +154,10 @@ class Deliveries:
         stream = instance.streams.get(number) if number else None
         if stream is None:
             instance.event(number, event)
-        elif type(event) is Finish or type(event) is Failure:
-            self._terminal(stream, bounded_terminal(event))
+        elif type(event) is Finish:
+            self._terminal(stream, bounded_finish(event))
+        elif type(event) is Failure:
+            self._terminal(stream, bounded_failure(event))
         elif isinstance(event, _CONTENT):
             self.deltas += 1
             stream.progress = instance.last_seen

@@ -13,9 +13,9 @@ from itertools import islice
 from msgspec.structs import replace
 
 from byenatos_sdk.protocol.errors import ByenatosError
-from byenatos_sdk.protocol.messages import Failure, Finish, ModelHealthStatus, ModelSpecification, Terminal, Usage
+from byenatos_sdk.protocol.messages import Failure, Finish, ModelHealthStatus, ModelSpecification, Usage
 
-__all__ = ["bounded_failure", "bounded_health", "bounded_specification", "bounded_terminal", "shortened"]
+__all__ = ["bounded_failure", "bounded_finish", "bounded_health", "bounded_specification", "shortened"]
 
 _CODE = re.compile(r"[a-z0-9_]{1,64}")
 LONGEST_WORD = 256
@@ -28,11 +28,22 @@ LARGEST = 1 << LARGEST_BITS
 """What every reader of JSON takes for a whole number."""
 
 
-def bounded_terminal(said: Terminal) -> Terminal:
-    """Return a driver's last word on an answer."""
-    if isinstance(said, Failure):
-        return bounded_failure(said)
-    return _bounded_finish(said)
+def bounded_finish(said: Finish) -> Finish:
+    """Return how a driver says that an answer is complete; one that is within bounds as it is."""
+    usage = said.usage
+    figures = (usage.input_tokens or 0) | (usage.output_tokens or 0) | usage.cached_tokens
+    figures |= usage.cache_write_tokens | usage.reasoning_tokens
+    short = len(said.model) <= LONGEST_WORD and len(said.detail) <= LONGEST_WORD
+    if short and not figures >> LARGEST_BITS and not said.adapted and said.stop_sequence is None:
+        return said  # none of the figures has a sign or a bit too many
+    return replace(
+        said,
+        usage=_bounded_usage(said.usage),
+        model=said.model[:LONGEST_WORD],
+        detail=said.detail[:LONGEST_WORD],
+        stop_sequence=said.stop_sequence[:LONGEST_SENTENCE] if said.stop_sequence is not None else None,
+        adapted=tuple(map(shortened, said.adapted[:MOST_WORDS])),
+    )
 
 
 def bounded_failure(said: Failure) -> Failure:
@@ -82,23 +93,6 @@ def bounded_health(said: ModelHealthStatus) -> ModelHealthStatus:
 def shortened(text: str) -> str:
     """Return a sentence that is not too long."""
     return text if len(text) <= LONGEST_SENTENCE else f"{text[: LONGEST_SENTENCE - 1]}…"
-
-
-def _bounded_finish(said: Finish) -> Finish:
-    usage = said.usage
-    figures = (usage.input_tokens or 0) | (usage.output_tokens or 0) | usage.cached_tokens
-    figures |= usage.cache_write_tokens | usage.reasoning_tokens
-    short = len(said.model) <= LONGEST_WORD and len(said.detail) <= LONGEST_WORD
-    if short and not figures >> LARGEST_BITS and not said.adapted and said.stop_sequence is None:
-        return said  # every request ends here: none of the figures has a sign or a bit too many
-    return replace(
-        said,
-        usage=_bounded_usage(said.usage),
-        model=said.model[:LONGEST_WORD],
-        detail=said.detail[:LONGEST_WORD],
-        stop_sequence=said.stop_sequence[:LONGEST_SENTENCE] if said.stop_sequence is not None else None,
-        adapted=tuple(map(shortened, said.adapted[:MOST_WORDS])),
-    )
 
 
 def _bounded_usage(said: Usage) -> Usage:

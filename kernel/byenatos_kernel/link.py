@@ -51,6 +51,7 @@ SHORT_REPLY = 64 << 10
 """Bytes of an answer that the kernel reads itself: a few bytes can stand for many of its memory, and for a while of its
 time. What it passes on unread may have :data:`~byenatos_sdk.protocol.frames.MAX_REPLY`."""
 _ENTRY = "byenatos_sdk.runtime:run"
+_URGENT = frozenset((Stop, Drain))
 
 
 class DriverLink:
@@ -215,7 +216,7 @@ class DriverLink:
         if self.channel is None:
             return
         try:
-            urgent = isinstance(header, Stop | Drain)
+            urgent = type(header) in _URGENT
             self.channel.send(join_driver_frame(header, body), hold=hold, urgent=urgent)
         except ChannelFull:
             raise Overloaded(f"{self.grant.name} does not read its requests; its queue is full") from None

@@ -12,9 +12,9 @@ from byenatos_kernel.hearsay import (
     LONGEST_SENTENCE,
     LONGEST_WORD,
     bounded_failure,
+    bounded_finish,
     bounded_health,
     bounded_specification,
-    bounded_terminal,
 )
 from byenatos_kernel.instances import MOST_STRAYS
 from byenatos_kernel.link import SHORT_REPLY
@@ -42,9 +42,14 @@ def test_a_wait_that_nobody_could_wait_is_none(wait_s):
     assert bounded_failure(Failure("rate_limited", "slow down", wait_s)) == Failure("rate_limited", "slow down")
 
 
-@pytest.mark.parametrize("said", [Failure("rate_limited", "slow down", 7.0), Failure("x", ""), ANSWERED, Finish()])
-def test_what_an_honest_driver_says_last_passes_as_it_is(said):
-    assert bounded_terminal(said) == said
+@pytest.mark.parametrize("said", [Failure("rate_limited", "slow down", 7.0), Failure("x", "")])
+def test_an_honest_failure_passes_as_it_is(said):
+    assert bounded_failure(said) == said
+
+
+@pytest.mark.parametrize("said", [ANSWERED, Finish(), Finish(usage=Usage(None, 1))])
+def test_an_honest_end_passes_as_it_is(said):
+    assert bounded_finish(said) == said
 
 
 @pytest.mark.parametrize("code", ["", "Rate limited", "x\nbyenatos: all is well", "\x1b[2J", "c" * 65])
@@ -53,16 +58,16 @@ def test_what_is_no_code_is_none(code):
 
 
 def test_last_words_have_an_end():
-    said = bounded_terminal(Failure("c" * 1_000_000, "m" * 1_000_000))
+    said = bounded_failure(Failure("c" * 1_000_000, "m" * 1_000_000))
     assert len(encode(said)) < 2 * LONGEST_SENTENCE
-    said = bounded_terminal(Finish(detail="d" * 500_000, stop_sequence="s" * 500_000, adapted=("",) * 500_000))
+    said = bounded_finish(Finish(detail="d" * 500_000, stop_sequence="s" * 500_000, adapted=("",) * 500_000))
     assert len(encode(said)) < 2 * LONGEST_SENTENCE
 
 
 def test_tokens_are_counted_from_nothing_to_what_a_reader_can_read():
-    said = bounded_terminal(Finish(usage=Usage(-1, 1 << 63, -(1 << 60), 1 << 62, 0)))
+    said = bounded_finish(Finish(usage=Usage(-1, 1 << 63, -(1 << 60), 1 << 62, 0)))
     assert said.usage == Usage(0, LARGEST, 0, LARGEST, 0)
-    assert bounded_terminal(Finish(usage=Usage(None, None))).usage == Usage(None, None)
+    assert bounded_finish(Finish(usage=Usage(None, None))).usage == Usage(None, None)
 
 
 def test_a_description_is_short_and_can_be_written_as_json():
