@@ -196,7 +196,7 @@ async def test_a_message_of_far_too_many_parts_is_refused_and_its_sender_sent_aw
         await until_ready(client)
         flood = raw()
         flood.hello()
-        flood.open(1, tokens=-1, rate=100)
+        flood.open(1, tokens=-1, rate=5)
         flood.read(lambda: 1 in flood.texts)
         flood.send_raw(*[b"part"] * 50_000)
         flood.read(lambda: len(flood.handshakes) == 2)
