@@ -4,8 +4,8 @@ It is kept free of everything that a kernel does not need while it runs (no comm
 idle one stays below 30 MB. That is why the kernel itself is imported late.
 """
 
-import argparse
 import fcntl
+import getopt
 import logging
 import os
 import resource
@@ -23,6 +23,15 @@ from byenatos_sdk.protocol.errors import ByenatosError, Unavailable
 
 __all__ = ["ALREADY_RUNNING", "BAD_CONFIGURATION", "main"]
 
+USAGE = """usage: python -m byenatos_kernel.daemon [--home PATH] [--verbose] [--attached PID]
+
+Run a ByenatOS kernel in the foreground.
+
+  --help          say this
+  --home PATH     the kernel's folder (default: $BYENATOS_HOME or ~/.byenatos)
+  --verbose       log debugging details as well
+  --attached PID  end with this process, which starts it
+"""
 BAD_CONFIGURATION = 2
 ALREADY_RUNNING = 3
 _PR_SET_PDEATHSIG = 1
@@ -51,18 +60,21 @@ def _hold(home: Home) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a kernel in the foreground; returns the exit status (0, 1, 2 bad configuration, 3 already running)."""
-    parser = argparse.ArgumentParser(prog="byenatos-kernel", description="Run a ByenatOS kernel in the foreground.")
-    parser.add_argument("--home", help="the kernel's folder (default: $BYENATOS_HOME or ~/.byenatos)")
-    parser.add_argument("--verbose", action="store_true", help="log debugging details as well")
-    parser.add_argument("--attached", type=int, metavar="PID", help="end with this process, which starts it")
-    options = parser.parse_args(arguments)
-    if options.attached and not _attach(options.attached):
+    try:
+        options = _options(sys.argv[1:] if arguments is None else arguments)
+    except getopt.GetoptError as error:
+        sys.stderr.write(f"{USAGE}\nbyenatos: {error}\n")
+        return BAD_CONFIGURATION
+    if "--help" in options:
+        sys.stdout.write(USAGE)
+        return 0
+    if "--attached" in options and not _attach(int(options["--attached"])):
         return 0
     output = logging.StreamHandler()
     output.setFormatter(LogLines())
-    logging.basicConfig(level=logging.DEBUG if options.verbose else logging.INFO, handlers=[output])
+    logging.basicConfig(level=logging.DEBUG if "--verbose" in options else logging.INFO, handlers=[output])
     logging.getLogger("watchfiles").setLevel(logging.WARNING)
-    home = Home(options.home)
+    home = Home(options.get("--home"))
     try:
         home.create()
         config = read_config(home.config)
@@ -107,6 +119,21 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def _options(arguments: list[str]) -> dict[str, str]:
+    """Read the command line, by the lightest of the standard library's modules for that.
+
+    Raises:
+        GetoptError: saying what is wrong with it.
+    """
+    options, rest = getopt.getopt(arguments, "", ["help", "home=", "verbose", "attached="])
+    found = dict(options)
+    if rest:
+        raise getopt.GetoptError(f"expected options, found {rest[0]!r}")
+    if not found.get("--attached", "1").isdecimal():
+        raise getopt.GetoptError(f"--attached: expected a process id, found {found['--attached']!r}")
+    return found
+
+
 def _attach(parent: int) -> bool:
     """Have this process told to stop when ``parent`` ends; whether that is still there."""
     from byenatos_sandbox.linux import prctl
@@ -118,8 +145,8 @@ def _attach(parent: int) -> bool:
 def _forgo() -> None:
     """Keep out what the standard library would load and a kernel never needs.
 
-    asyncio and hmac load OpenSSL, 4 MB, and the kernel makes no outside connection; shutil (which argparse loads) loads
-    two compressors, 0.6 MB, and the kernel unpacks nothing.
+    asyncio and hmac load OpenSSL, 4 MB, and the kernel makes no outside connection; shutil loads two compressors, 0.6
+    MB, and the kernel unpacks nothing.
     """
     for module in ("ssl", "_hashlib", "bz2", "lzma"):
         sys.modules.setdefault(module, None)  # type: ignore[arg-type]
