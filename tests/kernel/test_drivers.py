@@ -96,13 +96,14 @@ async def test_a_process_that_cannot_be_started_is_an_error_like_any_other(rig, 
         def launch(*_: object, **__: object) -> ScriptedDriver:
             raise LaunchError("no processes left")
 
-        monkeypatch.setattr(link, "launch", launch)
-        unit = kernel.drivers.load(kernel.registry.model("b"))
-        kernel.drivers.release(unit)
-        with pytest.raises(LaunchError, match="no processes left"):
-            await kernel.drivers.load(kernel.registry.model("c")).until_ready()
-        await kernel.settle()
-        assert unit.gone.is_set()
+        with monkeypatch.context() as patch:  # undone before the rig takes back its own
+            patch.setattr(link, "launch", launch)
+            unit = kernel.drivers.load(kernel.registry.model("b"))
+            kernel.drivers.release(unit)
+            with pytest.raises(LaunchError, match="no processes left"):
+                await kernel.drivers.load(kernel.registry.model("c")).until_ready()
+            await kernel.settle()
+            assert unit.gone.is_set()
 
 
 async def test_the_fifth_crash_quarantines(rig):
