@@ -50,6 +50,8 @@ CLOSED_GRACE_S = 1.0
 SHORT_REPLY = 64 << 10
 """Bytes of an answer that the kernel reads itself: a few bytes can stand for many of its memory, and for a while of its
 time. What it passes on unread may have :data:`~byenatos_sdk.protocol.frames.MAX_REPLY`."""
+MOST_HEARD = 4 << 20
+"""Bytes of all that is heard on a link that is no instance's."""
 _ENTRY = "byenatos_sdk.runtime:run"
 _URGENT = frozenset((Stop, Drain))
 
@@ -76,6 +78,7 @@ class DriverLink:
         self._calls = LinkCalls(grant.name, self.send, self.fail)
         self._welcomed: asyncio.Future[None] = self._loop.create_future()
         self._deadline: asyncio.TimerHandle | None = None
+        self._heard_bytes = 0
         self._gone = False
         self._expected_exit = False
 
@@ -252,6 +255,10 @@ class DriverLink:
     def _frames(self, frames: list[bytes]) -> None:
         """Take the frames of one read."""
         self.last_seen = self._loop.time()
+        self._heard_bytes += sum(map(len, frames))
+        if self._heard_bytes > MOST_HEARD:
+            self.fail(f"sent more than {MOST_HEARD >> 20} MiB, and is asked for a few words only")
+            return
         try:
             for frame in frames:
                 for number, event in _decode(frame):

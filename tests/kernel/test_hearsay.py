@@ -17,9 +17,9 @@ from byenatos_kernel.hearsay import (
     bounded_specification,
 )
 from byenatos_kernel.instances import MOST_STRAYS
-from byenatos_kernel.link import SHORT_REPLY
+from byenatos_kernel.link import MOST_HEARD, SHORT_REPLY, DriverLink
 from byenatos_sdk.protocol.errors import ByenatosError, Unavailable
-from byenatos_sdk.protocol.frames import MOST_EVENTS, Ready, Reply, encode
+from byenatos_sdk.protocol.frames import MOST_EVENTS, Beat, Ready, Reply, encode
 from byenatos_sdk.protocol.messages import (
     Failure,
     Finish,
@@ -279,3 +279,19 @@ async def test_what_was_on_its_way_when_streams_were_stopped_ends_nobody(rig):
             driver.tell(4711, *["a word of an answer that was stopped "] * MOST_EVENTS)
         await kernel.settle()
         assert driver.alive
+
+
+async def test_a_process_that_is_only_asked_about_a_file_does_not_talk_without_end(rig):
+    async with rig() as kernel:
+        await kernel.settle()
+        unit = kernel.drivers.units[0]
+        link = DriverLink(unit.plugin, unit.grant)
+        link.launch({})
+        driver = kernel.drivers_made[-1]
+        await link.welcomed()
+        beats = encode([(0, Beat())] * MOST_EVENTS)
+        for _ in range(MOST_HEARD // len(beats) + 2):
+            driver.send_raw(beats)
+            await kernel.settle(1)
+        assert not driver.alive
+        assert "and is asked for a few words only" in link.reason
