@@ -8,7 +8,7 @@ import os
 import struct
 from contextlib import suppress
 
-__all__ = ["exit_of", "reap"]
+__all__ = ["reap"]
 
 _SIZE = 64
 _GET_INFO = 3 << 30 | _SIZE << 16 | 0xFF << 8 | 11
@@ -16,7 +16,7 @@ _EXIT = 1 << 3
 _STATUS_AT = 60
 
 
-def exit_of(pidfd: int) -> tuple[int | None, int | None]:
+def _exit_of(pidfd: int) -> tuple[int | None, int | None]:
     """How a dead process that was reaped ended: its status or its signal; neither where the system does not tell."""
     info = bytearray(_SIZE)
     struct.pack_into("<Q", info, 0, _EXIT)
@@ -33,6 +33,6 @@ def reap(pidfd: int) -> tuple[int | None, int | None]:
     try:
         found = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
     except ChildProcessError:
-        return exit_of(pidfd)
+        return _exit_of(pidfd)
     assert found is not None
     return (found.si_status, None) if found.si_code == os.CLD_EXITED else (None, found.si_status)

@@ -145,6 +145,7 @@ def test_rubbish_ends_the_connection_and_nothing_else(pieces):
                 await both.all()
             except (Violation, Closed):
                 pass
+            await both.gone.wait()
 
     run(main())
 
