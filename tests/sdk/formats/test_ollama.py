@@ -567,6 +567,14 @@ def test_models_are_written_as_they_are_read():
 
 
 @pytest.mark.parametrize(
+    ("features", "told"), [({"tools", "images"}, True), ({"continue"}, True), ({"completion"}, False)]
+)
+def test_a_template_says_whether_a_model_is_told_of_tools(features, told):
+    model = ModelSpecification("m", features=frozenset(features))
+    assert (".Tools" in json.loads(ollama.encode_show(model, 0).body)["template"]) is told
+
+
+@pytest.mark.parametrize(
     "read", [ollama.decode_models, ollama.decode_version, lambda wire: ollama.decode_show(wire, "")]
 )
 def test_lists_that_are_errors_raise_them(read):

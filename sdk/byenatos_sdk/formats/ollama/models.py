@@ -37,6 +37,12 @@ _FEATURES = {
     "insert": "insert",
     "completion": "completion",
 }
+_PLAIN_TEMPLATE = "{{ if .System }}{{ .System }}\n{{ end }}{{ .Prompt }}"
+_TOLD_TEMPLATE = "{{ if .Tools }}{{ .Tools }}\n{{ end }}" + _PLAIN_TEMPLATE
+"""What stands for a chat template, which is applied elsewhere: clients look in it for whether a model is told of tools.
+
+One of which nothing is known is taken to be.
+"""
 _CAPABILITIES = {feature: word for word, feature in _FEATURES.items()}
 
 
@@ -276,10 +282,11 @@ def encode_show(model: ModelSpecification, created: int) -> WireResponse:
         info["general.parameter_count"] = model.parameters
     if model.context_length:
         info[f"{model.architecture or 'model'}.context_length"] = model.context_length
+    known = model.features & _CAPABILITIES.keys()
     body = {
         "modelfile": "",
         "parameters": "",
-        "template": "",
+        "template": _TOLD_TEMPLATE if "tools" in known or not known else _PLAIN_TEMPLATE,
         "details": _details(model),
         "model_info": info,
         "capabilities": _capabilities(model),
