@@ -23,6 +23,9 @@ _WHOLE = frozenset({"top_k", "max_tokens", "seed", "logprobs"})
 _CHECKED = ("temperature", "top_p", "max_tokens", "presence_penalty", "frequency_penalty", "logprobs")
 """Parameters whose ranges every vendor refuses to leave."""
 
+_NOTHING = {"presence_penalty": 0, "frequency_penalty": 0, "repetition_penalty": 1, "min_p": 0, "top_k": 0}
+"""With these values parameters do nothing: who says so, as many clients do, loses nothing where they are unknown."""
+
 Lose = Callable[[str, Action, str], None]
 
 
@@ -62,7 +65,8 @@ def fit_sampling(sampling: Sampling, to: Capabilities, lose: Lose) -> tuple[Samp
                 what = "has no stop sequences" if limit is None else "takes fewer or shorter ones"
                 lose(name, "emulated", f"{to.format} {what}: the answer is cut at the rest")
         elif limit is None:
-            lose(name, "dropped", f"{to.format} has no such parameter")
+            if value != _NOTHING.get(name):
+                lose(name, "dropped", f"{to.format} has no such parameter")
             changes[name] = {} if name == "logit_bias" else None
         elif name == "logit_bias":
             changes[name] = _clamped_biases(value, limit, to, lose)

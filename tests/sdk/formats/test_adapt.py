@@ -63,6 +63,13 @@ def test_what_a_format_has_no_parameter_for_is_dropped_and_told_and_nothing_else
         assert kept == (getattr(EVERYTHING, name) if name not in missing else getattr(Sampling(), name))
 
 
+@pytest.mark.parametrize("to", MATRIX)
+def test_where_there_is_no_such_parameter_a_value_that_does_nothing_is_not_lost(to):
+    idle = Sampling(presence_penalty=0.0, frequency_penalty=0, repetition_penalty=1.0, min_p=0.0, top_k=0)
+    for loss in adapted(to, sampling=idle).losses:
+        assert (loss.parameter, loss.reason) == ("top_k", f"{to} cannot switch it off")
+
+
 def test_what_raw_prompts_alone_have_is_kept_for_them():
     result = adapted("huggingface_tgi", sampling=Sampling(top_k=40, repetition_penalty=1.5), raw=True)
     assert (result.request.sampling, result.losses) == (Sampling(top_k=40, repetition_penalty=1.5), ())
