@@ -194,10 +194,10 @@ def test_the_packages_of_a_lock_are_installed_and_nothing_else(run, home, locked
     [
         ("bytes_of_acme==1.0\n", "hash"),
         (f"bytes_of_acme==1.0 --hash=sha256:{'0' * 64}\n", "HASHES"),
-        ("--index-url https://evil.example/\n", "expected lines like"),
-        ("./here.whl --hash=sha256:00\n", "expected lines like"),
-        ("bytes_of_acme @ https://evil.example/a.whl --hash=sha256:00\n", "expected lines like"),
-        ("bytes_of_acme==1.0 --global-option=x\n", "expected no option"),
+        ("--index-url https://evil.example/\n", "expected requirements like"),
+        ("./here.whl --hash=sha256:00\n", "expected requirements like"),
+        ("bytes_of_acme @ https://evil.example/a.whl --hash=sha256:00\n", "expected requirements like"),
+        ("bytes_of_acme==1.0 --global-option=x\n", "and no other option"),
     ],
 )
 def test_a_lock_that_is_not_one_is_refused_and_leaves_nothing(run, home, locked, tmp_path, lock, said):
