@@ -136,11 +136,11 @@ class Moves:
         try:
             async with asyncio.timeout(PRE_COPY_S):
                 await self._catch_up(copied, route)
-            self._still_at(copied, route)
+            copied.stream.check_at(route.source, copied.old)
             frozen = True
             async with asyncio.timeout(FREEZE_S):
                 kept, progress = await self._freeze(copied, route)
-            self._still_at(copied, route)
+            copied.stream.check_at(route.source, copied.old)
         except (ByenatosError, TimeoutError) as error:
             log.info("stream %d is not moved with its state: %s", copied.old, error)
             if kept is not None:
@@ -201,7 +201,7 @@ class Moves:
         giving: asyncio.Task[None] | None = None
         try:
             for _ in range(ROUNDS):
-                self._still_at(copied, route)
+                copied.stream.check_at(route.source, copied.old)
                 piece = await self._warm.take(route.source, route.layout, copied.owner, copied.old, copied.given)
                 if giving is not None:
                     await giving
@@ -328,11 +328,6 @@ class Moves:
         except ByenatosError as error:
             if number in source.streams:
                 source.fail(f"could not go on with an answer that it held: {error.message}")
-
-    def _still_at(self, copied: Copied, route: Route) -> None:
-        stream = copied.stream
-        if stream.instance is not route.source or stream.id != copied.old or stream.state is not StreamState.RUNNING:
-            raise Unavailable("the answer has ended meanwhile, or is elsewhere")
 
     def _tell(self, stream: Stream, source: str, target: str, reason: str) -> None:
         stream.moves += 1

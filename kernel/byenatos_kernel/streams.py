@@ -12,6 +12,7 @@ import sys
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
+from byenatos_sdk.protocol.errors import Unavailable
 from byenatos_sdk.protocol.frames import ClientEvent
 from byenatos_sdk.protocol.messages import (
     Delta,
@@ -170,6 +171,15 @@ class Stream:
     def bound(self) -> bool:
         """Whether a tool call is out: what follows it must come from the same turn, so the stream is not moved."""
         return any(type(part) is ToolCall for part in self.parts)
+
+    def check_at(self, instance: "Instance | None", number: int) -> None:
+        """Look, after waiting, whether the stream still runs at ``instance`` under ``number``.
+
+        Raises:
+            Unavailable: it does not.
+        """
+        if self.instance is not instance or self.id != number or self.state is not StreamState.RUNNING:
+            raise Unavailable("the answer has ended meanwhile, or is elsewhere")
 
     def end_trial(self) -> None:
         """Wherever the stream is on trial, if it is: it stays, or somebody else decides where it goes."""

@@ -28,7 +28,7 @@ from byenatos_kernel.streams import Stream, StreamState
 from byenatos_kernel.trials import Trial, patience_s
 from byenatos_kernel.units import Unit
 from byenatos_kernel.warm import WarmState
-from byenatos_sdk.protocol.errors import ByenatosError, DeadlineExceeded, Unavailable
+from byenatos_sdk.protocol.errors import ByenatosError, DeadlineExceeded
 
 __all__ = ["Reading", "TextMoves"]
 
@@ -81,23 +81,18 @@ class TextMoves:
         """
         source, number = stream.instance, stream.id
         reading = Reading(0, 0.0)
-
-        def check() -> None:
-            if stream.instance is not source or stream.id != number or stream.state is not StreamState.RUNNING:
-                raise Unavailable("the answer has ended meanwhile, or is elsewhere")
-
         for _ in range(ROUNDS):
             before, began = stream.total, self._loop.time()
             positions = await self._warm.read(target, stream.body, stream.text, ROUND_S)
             reading = Reading(positions, self._loop.time() - began)
-            check()
+            stream.check_at(source, number)
             log.debug("stream %d: a round to %d took %.3f s", number, positions, reading.took_s)
             if stream.total - before <= CLOSE:
                 break
         assert source is not None
         with suppress(ByenatosError):  # a source without warm state is stopped at any time
             await self._warm.reach(source, number, 0, BOUNDARY_S)  # it answers between two steps
-        check()
+        stream.check_at(source, number)
         return reading
 
     def move(self, stream: Stream, target: Unit, reason: str, reading: Reading | None = None) -> Trial | None:
