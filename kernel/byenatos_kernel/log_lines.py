@@ -9,9 +9,11 @@ their numbers, so that whoever looks at the log with a terminal sees them and no
 import logging
 import re
 
+from byenatos_kernel.unseen import CONTROL, ORDER
+
 __all__ = ["LogLines"]
 
-_NOT_SHOWN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_NOT_SHOWN = re.compile(rf"[{CONTROL}{ORDER}\u2028\u2029\ud800-\udfff]")
 _NEXT_LINE = re.compile(r"\n(?=\S)")
 
 

@@ -15,6 +15,8 @@ from typing import Any
 
 import msgspec
 
+from byenatos_kernel.unseen import CONTROL, ORDER
+
 __all__ = [
     "complain",
     "dim",
@@ -30,11 +32,10 @@ __all__ = [
     "write",
 ]
 
-_ORDER = "\\u202a-\\u202e\\u2066-\\u2069"
-_CONTROL = re.compile(rf"[\x00-\x08\x0b-\x1f\x7f-\x9f{_ORDER}]")
+_CONTROL = re.compile(f"[{CONTROL}{ORDER}]")
 _NEXT_LINE = re.compile(r"[\n\u2028\u2029](?=\S)")
 _LINE_ENDS = re.compile(r"\s*[\n\u2028\u2029]\s*")
-_NOT_ESCAPED_BY_JSON = re.compile(rf"[\x7f-\x9f{_ORDER}]")
+_NOT_ESCAPED_BY_JSON = re.compile(rf"[\x7f-\x9f{ORDER}]")
 
 
 def is_terminal() -> bool:
