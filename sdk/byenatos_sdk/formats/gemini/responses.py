@@ -255,7 +255,7 @@ def _candidate(response: InferenceResponse, index: int) -> dict[str, Any]:
     }
     if response.logprobs:
         candidate["logprobsResult"] = logprobs_fields(response.logprobs)
-        values = [max(one.logprob, _LOWEST) for one in response.logprobs]
+        values = [_finite(one.logprob) for one in response.logprobs]
         candidate["avgLogprobs"] = sum(values) / len(values)
     return candidate
 
