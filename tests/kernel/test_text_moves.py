@@ -16,16 +16,22 @@ from byenatos_sdk.protocol.messages import (
 )
 
 
-async def under_an_answer(kernel):
-    """Begin a count, swap under it, and return its number; the target has it now and has said nothing."""
+async def answering(kernel, words):
+    """Begin a count and have so many words of it said; return its number, and that at the driver."""
     await kernel.settle()
     number = kernel.open("main")
     await kernel.settle()
     old = kernel.driver("a")
     (here,) = old.streams
-    old.say(here)
-    old.say(here)
+    for _ in range(words):
+        old.say(here)
     await kernel.settle()
+    return number, here
+
+
+async def under_an_answer(kernel):
+    """Begin a count, swap under it, and return its number; the target has it now and has said nothing."""
+    number, _ = await answering(kernel, words=2)
     await kernel.swaps.swap(SwapRequest("main", "b", "immediate"))
     await kernel.settle()
     return number
@@ -68,18 +74,12 @@ def warm(monkeypatch):
 
 async def at_its_boundary(kernel):
     """Begin a count and swap under it; the target has read it, and its next word is waited for."""
-    await kernel.settle()
-    number = kernel.open("main")
-    await kernel.settle()
-    old = kernel.driver("a")
-    (here,) = old.streams
-    old.say(here)
-    await kernel.settle()
+    number, here = await answering(kernel, words=1)
     reader = kernel.switchboard.text_moves._warm = Reader()
     swap = asyncio.create_task(kernel.swaps.swap(SwapRequest("main", "b", "immediate")))
     await kernel.settle()
     assert reader.asked == ["read '0 '", "next word"]
-    assert list(old.streams) == [here]
+    assert list(kernel.driver("a").streams) == [here]
     return number, here, reader, swap
 
 
