@@ -30,7 +30,8 @@ TOOL = {"type": "function", "function": {"name": "f", "description": "d", "param
 
 @pytest.fixture
 def client(replay):
-    return InferenceClient(replay.url, token="hf_test")
+    with InferenceClient(replay.url, token="hf_test") as made:
+        yield made
 
 
 def reply_to(replay):
