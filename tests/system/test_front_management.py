@@ -369,10 +369,10 @@ async def test_hugging_face_s_own_client_continues_texts(kernel):
         url = str(http.base_url)
 
         def ask():
-            client = InferenceClient(url)
-            details = client.text_generation("Say it again", details=True, max_new_tokens=9)
-            pieces = list(client.text_generation("Say it again", stream=True, details=True))
-            return client.text_generation("Say it again"), details, pieces
+            with InferenceClient(url) as client:
+                details = client.text_generation("Say it again", details=True, max_new_tokens=9)
+                pieces = list(client.text_generation("Say it again", stream=True, details=True))
+                return client.text_generation("Say it again"), details, pieces
 
         text, details, pieces = await asyncio.to_thread(ask)
         assert text == details.generated_text == pieces[-1].generated_text == "Say it again"
