@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from byenatos_sdk.protocol.errors import InvalidRequest
 from byenatos_sdk.protocol.messages import InferenceRequest, Tool
 from llamacpp_chat import ChatTemplate, Prompt
+from llamacpp_forms import Form, own_form
 from llamacpp_json import ANY_OBJECT
 from llamacpp_model import LlamaModel
 from llamacpp_sampling import check_sampling
@@ -24,12 +25,12 @@ MAX_TOOLS = 128
 class Plan(NamedTuple):
     """What holds the answer to a request.
 
-    ``grammar``: GBNF, with what to call it in messages. ``family``: how the model writes calls of the tools ``tools``;
+    ``form``: the grammar that it keeps to. ``family``: how the model writes calls of the tools ``tools``;
     ``opened``: the beginning of a call that it must make. ``several``: whether it may make more than one.
     ``described``: a schema or tools say what the answer is made of.
     """
 
-    grammar: tuple[str, str] | None
+    form: Form | None
     tools: tuple[Tool, ...] = ()
     family: Family | None = None
     opened: str = ""
@@ -37,11 +38,11 @@ class Plan(NamedTuple):
     described: bool = False
 
 
-def check_request(request: InferenceRequest) -> None:
-    """Refuse what means nothing or excludes each other.
+def check_request(request: InferenceRequest) -> Form | None:
+    """Refuse what means nothing or excludes each other, and return the form that is asked for the answer.
 
     Raises:
-        InvalidRequest: naming the field, what was expected and what was found.
+        InvalidRequest: naming the field, what was expected and what was found; or a grammar cannot express a schema.
     """
     stops = request.sampling.stop
     if len(stops) > MAX_STOPS:
@@ -59,34 +60,33 @@ def check_request(request: InferenceRequest) -> None:
         raise InvalidRequest(f"tool_choice: expected auto, none, required or the name of a tool, found {choice!r}")
     if choice == "required" and not names:
         raise InvalidRequest("tool_choice: expected tools to choose from, found none")
-    where, _ = _grammar_of(request)
-    if "grammar" in request.extra and request.response_format not in (None, {"type": "text"}):
-        raise InvalidRequest("extra.grammar and response_format: expected one of them, found both")
+    own = own_form(request)
+    if own and request.response_format not in (None, {"type": "text"}):
+        raise InvalidRequest(f"{own.where} and response_format: expected one of them, found both")
     if request.raw and names and choice != "none":
         raise InvalidRequest("raw: a text without a chat template cannot have tools; send none, or tool_choice 'none'")
-    if where == "extra.grammar" and names and choice != "none":
-        raise InvalidRequest(f"{where}: cannot be held together with tools; send none, or tool_choice 'none'")
+    if own and names and choice != "none":
+        raise InvalidRequest(f"{own.where}: cannot be held together with tools; send none, or tool_choice 'none'")
+    return own or _json_form(request)
 
 
 def read_request(request: InferenceRequest, model: LlamaModel, family: Family) -> Plan:
     """Return what holds the answer to ``request``; ``family`` is how the model writes tool calls.
 
     Raises:
-        InvalidRequest: see :func:`check_request`; or a grammar cannot express a schema.
+        InvalidRequest: see :func:`check_request`; or the sampling is none.
     """
-    check_request(request)
+    form = check_request(request)
     check_sampling(request.sampling, model.vocabulary)
-    where, grammar = _grammar_of(request)
     if not request.tools or request.tool_choice == "none":
-        form = request.response_format or {}
-        return Plan((where, grammar) if grammar else None, described=form.get("type") == "json_schema")
+        return Plan(form, described=(request.response_format or {}).get("type") == "json_schema")
     several = request.parallel_tool_calls is not False
     chosen = tuple(tool for tool in request.tools if tool.name == request.tool_choice)
     if not chosen and request.tool_choice != "required":
-        either = ("response_format", either_grammar(family, request.tools, _schema_of(request))) if where else None
+        either = Form("response_format", either_grammar(family, request.tools, _schema_of(request))) if form else None
         return Plan(either, request.tools, family, several=several, described=True)
     forced = forced_grammar(family, chosen or request.tools)
-    return Plan(("tools", forced), request.tools, family, family.opening, several, described=True)
+    return Plan(Form("tools", forced), request.tools, family, family.opening, several, described=True)
 
 
 def read_prompt(request: InferenceRequest, template: ChatTemplate, plan: Plan) -> Prompt:
@@ -112,22 +112,17 @@ def count_tokens(request: InferenceRequest, model: LlamaModel, template: ChatTem
     return len(model.tokenize(read_prompt(request, template, plan).text))
 
 
-def _grammar_of(request: InferenceRequest) -> tuple[str, str]:
-    """Return the name and the text of the grammar that the request asks for, two empty strings without one."""
+def _json_form(request: InferenceRequest) -> Form | None:
+    """Return the form of JSON that the request asks for, if it does."""
     form: Any = request.response_format
-    given = request.extra.get("grammar")
-    if given is not None:
-        if not isinstance(given, str) or not given.strip():
-            raise InvalidRequest(f"extra.grammar: expected a GBNF grammar as text, found {given!r}"[:200])
-        return "extra.grammar", given
     kind = form.get("type") if isinstance(form, dict) else "text" if form is None else None
     if kind == "text":
-        return "", ""
+        return None
     if kind == "json_object":
-        return "response_format", ANY_OBJECT
+        return Form("response_format", ANY_OBJECT)
     if kind != "json_schema":
         raise InvalidRequest(f"response_format.type: expected text, json_object or json_schema, found {kind!r}")
-    return "response_format", schema_to_gbnf(_schema_of(request), "response_format")
+    return Form("response_format", schema_to_gbnf(_schema_of(request), "response_format"))
 
 
 def _schema_of(request: InferenceRequest) -> Any:

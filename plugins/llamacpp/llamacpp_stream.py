@@ -74,7 +74,7 @@ class Stream:
         if progress is None:
             self.cached_tokens = 0
             self._seed = draw_seed_of(request.sampling)
-            held = plan.grammar is not None or isinstance(call, NoCall)  # nobody hears how a word goes on
+            held = plan.form is not None or isinstance(call, NoCall)  # nobody hears how a word goes on
             self._open(read_prompt(request, template, plan), held=held)
         else:
             self.cached_tokens = progress.cached_tokens
@@ -280,13 +280,12 @@ def _parser(plan: Plan, model: LlamaModel, seed: int) -> tuple[CallParser | None
 
 def _grammar(plan: Plan, model: LlamaModel, before: str) -> Grammar | None:
     """Return the grammar that holds the answer, after what it has said ``before`` at another instance."""
-    if plan.grammar is None:
+    if plan.form is None:
         return None
-    where, text = plan.grammar
-    grammar = Grammar(model.vocab, text, where)
+    grammar = Grammar(model.vocab, plan.form.grammar, plan.form.where)
     if before and not grammar.accept_all(model.tokens_of(before)):
         grammar.close()
-        raise InvalidRequest(f"{where}: the beginning of the answer does not fit it: {before[:80]!r}")
+        raise InvalidRequest(f"{plan.form.where}: the beginning of the answer does not fit it: {before[:80]!r}")
     return grammar
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -100,6 +101,21 @@ def test_a_grammar_holds_the_answer_even_in_bytes_of_characters(load: Load, ask:
     assert call.wait().reason == "stop"
     assert call.text in {"é😀yes", "é😀no"}
     assert all("\ufffd" not in delta.text for delta in call.deltas if isinstance(delta, TextDelta))
+
+
+@pytest.mark.parametrize(
+    ("extra", "pattern"),
+    [
+        ({"grammar": {"type": "regex", "value": r"\d{4}-\d\d"}}, r"\d{4}-\d\d"),
+        ({"structured_outputs": {"choice": ["Lyon", "Paris, France"]}}, "Lyon|Paris, France"),
+    ],
+)
+def test_a_form_in_another_server_s_words_holds_the_answer(
+    load: Load, ask: Ask, extra: dict[str, Any], pattern: str
+) -> None:
+    call = ask(load("smollm2"), CAPITAL, asking={"extra": extra}, **GREEDY)
+    assert call.wait().reason == "stop"
+    assert re.fullmatch(pattern, call.text)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """The vendors' own clients against a real model: SmolLM2 in slot ``default``."""
 
 import asyncio
+import enum
 import json
 import os
+import re
 from pathlib import Path
 
 import anthropic
@@ -123,3 +125,27 @@ def test_hugging_faces_client(url):
     with huggingface_hub.InferenceClient(base_url=url, api_key="any") as client:
         answer = client.chat_completion(messages=said(), max_tokens=20, temperature=0.01)
         assert "Paris" in answer.choices[0].message.content
+
+
+def test_an_answer_is_held_to_a_form_in_the_words_of_any_server(url):
+    class City(enum.Enum):
+        LYON = "Lyon"
+        PARIS = "Paris"
+
+    config = {"response_mime_type": "text/x.enum", "response_schema": City}
+    with genai.Client(api_key="any", http_options=types.HttpOptions(base_url=url)) as client:
+        chosen = client.models.generate_content(model=MODEL, contents=QUESTION, config=config)
+    assert chosen.text in {"Lyon", "Paris"}
+    grammar = {"type": "regex", "value": r"\d{3}-[a-f]{2}"}
+    with huggingface_hub.InferenceClient(model=url, token="any") as client:
+        assert re.fullmatch(grammar["value"], client.text_generation("Number:", grammar=grammar, max_new_tokens=20))
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="any") as client:
+        for asked, pattern in (({"regex": "[A-Z]{4}"}, "[A-Z]{4}"), ({"choice": ["yes", "no"]}, "yes|no")):
+            answer = client.chat.completions.create(
+                model=MODEL, messages=said(), extra_body={"structured_outputs": asked}
+            )
+            assert re.fullmatch(pattern, answer.choices[0].message.content)
+        with pytest.raises(openai.BadRequestError, match="structured_outputs"):
+            client.chat.completions.create(
+                model=MODEL, messages=said(), extra_body={"structured_outputs": {"structural_tag": "{}"}}
+            )

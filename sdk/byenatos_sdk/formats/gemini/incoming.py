@@ -44,6 +44,7 @@ _ROLES: dict[str, Role] = {
 }
 _VERBS = ("generateContent", "streamGenerateContent", "countTokens")
 _JSON = "application/json"
+_FORM = ("responseMimeType", "responseSchema", "responseJsonSchema")
 
 
 def decode_request(wire: WireRequest) -> Decoded:
@@ -127,7 +128,7 @@ def _response_format(config: Fields) -> tuple[dict[str, Any] | None, dict[str, A
     if schema is None and config.mapping("responseSchema") is not None:
         schema = json_schema_of(config.mapping("responseSchema") or {})
     if media_type not in {"", "text/plain", _JSON}:
-        return None, {name: config.get(name) for name in ("responseMimeType", "responseSchema") if name in config}
+        return None, {name: config.get(name) for name in _FORM if name in config}
     if schema is not None and media_type != "text/plain":
         return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}, {}
     return {"type": "json_object"} if media_type == _JSON else None, {}
