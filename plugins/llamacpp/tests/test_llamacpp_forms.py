@@ -31,7 +31,7 @@ def written(grammar: str, count: int = 6) -> set[str]:
     return {write(grammar, random.Random(seed)) for seed in range(count)}
 
 
-def test_a_request_without_one_has_none():
+def test_a_request_without_one_has_none() -> None:
     assert form() is None
     assert form(grammar=None, structured_outputs=None, generationConfig={"responseMimeType": "text/plain"}) is None
     assert form(format="gemini", generationConfig={"candidateCount": 1}) is None
@@ -45,7 +45,7 @@ def test_a_request_without_one_has_none():
         (enum(LINES, "responseJsonSchema"), "generationConfig.responseJsonSchema.enum"),
     ],
 )
-def test_an_answer_is_one_of_several_texts(extra: dict[str, Any], where: str):
+def test_an_answer_is_one_of_several_texts(extra: dict[str, Any], where: str) -> None:
     found = form(**extra)
     assert found.where == where
     assert written(found.grammar, 40) == set(LINES)
@@ -53,19 +53,19 @@ def test_an_answer_is_one_of_several_texts(extra: dict[str, Any], where: str):
 
 @given(pattern=PATTERNS, begins=st.booleans(), ends=st.booleans(), vllm=st.booleans())
 @settings(max_examples=40, deadline=None)
-def test_an_answer_matches_a_regular_expression_as_a_whole(pattern: str, begins: bool, ends: bool, vllm: bool):
+def test_an_answer_matches_a_regular_expression_as_a_whole(pattern: str, begins: bool, ends: bool, vllm: bool) -> None:
     whole = "^" * begins + pattern + "$" * ends
     found = form(structured_outputs={"regex": whole}) if vllm else form(grammar={"type": "regex", "value": whole})
     for text in written(found.grammar):
         assert re.fullmatch(pattern, text), (whole, text)
 
 
-def test_what_must_be_escaped_in_json_stands_in_a_plain_answer_as_it_is():
+def test_what_must_be_escaped_in_json_stands_in_a_plain_answer_as_it_is() -> None:
     assert written(form(grammar={"type": "regex", "value": 'a"\\\\\\n\\tb'}).grammar) == {'a"\\\n\tb'}
     assert written(form(grammar={"type": "regex", "value": '["]'}).grammar) == {'"'}
 
 
-def test_a_grammar_goes_as_it_is():
+def test_a_grammar_goes_as_it_is() -> None:
     assert form(grammar='root ::= "a"') == ("extra.grammar", 'root ::= "a"')
     assert form(structured_outputs={"grammar": 'root ::= "a"', "regex": None}).grammar == 'root ::= "a"'
 
@@ -92,6 +92,6 @@ def test_a_grammar_goes_as_it_is():
         ({"grammar": "root ::= x", **enum(["a"])}, "extra.grammar and generationConfig.responseSchema.enum: expected"),
     ],
 )
-def test_what_is_no_form_is_refused_by_name(extra: dict[str, Any], message: str):
+def test_what_is_no_form_is_refused_by_name(extra: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidRequest, match=re.escape(message)):
         form(**extra)

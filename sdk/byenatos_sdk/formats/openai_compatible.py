@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from byenatos_sdk.formats.capabilities import Capabilities, Limit
 from byenatos_sdk.formats.matrix import MATRIX
 from byenatos_sdk.formats.openai_chat import Dialect, Profile
+from byenatos_sdk.formats.openai_chat.own_fields import OWN_FIELDS
 from byenatos_sdk.formats.openai_chat.profile import Written
 from byenatos_sdk.protocol.errors import (
     ContentFiltered,
@@ -59,7 +60,7 @@ generic = Dialect(
     Profile(
         "openai_compatible",
         _able("openai_compatible", raw=True, audio=True, files=_OPENAI.files),
-        extra=frozenset({"metadata", "service_tier", "store", "verbosity"}),
+        extra=OWN_FIELDS["openai_compatible"],
     )
 )
 
@@ -103,22 +104,7 @@ openrouter = Dialect(
         ),
         reasoning=_openrouter_reasoning,
         reasoning_text="reasoning",
-        extra=frozenset(
-            {
-                "metadata",
-                "models",
-                "plugins",
-                "prediction",
-                "provider",
-                "route",
-                "session_id",
-                "top_a",
-                "transforms",
-                "usage",
-                "verbosity",
-                "web_search_options",
-            }
-        ),
+        extra=OWN_FIELDS["openrouter"],
         kinds={"403": ContentFiltered},
     )
 )
@@ -146,7 +132,7 @@ zhipu = Dialect(
             end_user=False,
         ),
         reasoning=_thinking,
-        extra=frozenset({"do_sample", "request_id", "tool_stream", "user_id"}),
+        extra=OWN_FIELDS["zhipu"],
         usage_option=False,
         finishes={"model_context_window_exceeded": ("length", "context_length")},
         failures={"network_error": UpstreamFailed},
@@ -210,7 +196,7 @@ moonshot = Dialect(
             embeddings=False,
         ),
         reasoning=_thinking,
-        extra=frozenset({"prompt_cache_key", "safety_identifier"}),
+        extra=OWN_FIELDS["moonshot"],
         continue_message={"partial": True},
         kinds={
             "content_filter": ContentFiltered,
@@ -230,7 +216,7 @@ ark = Dialect(
         "ark",
         _able("ark", "seed", reasoning=frozenset({"switch"}), choices=1, end_user=False),
         reasoning=_thinking,
-        extra=frozenset({"caching", "service_tier"}),
+        extra=OWN_FIELDS["ark"],
         kinds={
             "AccessDenied": PermissionDenied,
             "AccountOverdueError": QuotaExceeded,

@@ -10,6 +10,7 @@ from byenatos_sdk.formats.matrix import MATRIX
 from byenatos_sdk.formats.openai_chat import Dialect, Profile
 from byenatos_sdk.formats.openai_chat.errors import found_error, read_body
 from byenatos_sdk.formats.openai_chat.messages import write_messages
+from byenatos_sdk.formats.openai_chat.own_fields import OWN_FIELDS
 from byenatos_sdk.formats.openai_chat.profile import Written
 from byenatos_sdk.formats.openai_chat.tools import write_tools
 from byenatos_sdk.formats.openai_chat.usage import count
@@ -66,37 +67,7 @@ PROFILE = Profile(
     root="/v1",
     reasoning=_reasoning,
     reasoning_text="reasoning",
-    extra=frozenset(
-        {
-            "add_special_tokens",
-            "allowed_token_ids",
-            "bad_words",
-            "best_of",
-            "cache_salt",
-            "chat_template",
-            "chat_template_kwargs",
-            "documents",
-            "echo",
-            "ignore_eos",
-            "include_reasoning",
-            "include_stop_str_in_output",
-            "kv_transfer_params",
-            "length_penalty",
-            "min_tokens",
-            "mm_processor_kwargs",
-            "priority",
-            "prompt_logprobs",
-            "request_id",
-            "return_token_ids",
-            "skip_special_tokens",
-            "spaces_between_special_tokens",
-            "stop_token_ids",
-            "structured_outputs",
-            "truncate_prompt_tokens",
-            "use_beam_search",
-            "vllm_xargs",
-        }
-    ),
+    extra=OWN_FIELDS["vllm"],
     continue_fields={"add_generation_prompt": False, "continue_final_message": True},
     stop_reason=True,
     context_field="max_model_len",

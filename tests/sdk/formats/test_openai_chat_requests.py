@@ -15,7 +15,7 @@ from tests.sdk.formats.chat_dialects import (
     client,
 )
 
-from byenatos_sdk.formats import openai_chat
+from byenatos_sdk.formats import llamacpp_server, openai_chat, vllm
 from byenatos_sdk.formats.wire import Reply, WireRequest, json_body
 from byenatos_sdk.protocol.errors import (
     InvalidRequest,
@@ -104,6 +104,18 @@ def test_what_another_vendor_s_client_left_in_extra_stays_away():
 
     assert "num_ctx" not in body
     assert body["store"] is False
+
+
+def test_what_is_meant_for_another_server_of_the_family_goes_to_it_and_to_no_other():
+    meant = {"structured_outputs": {"regex": "a+"}, "min_tokens": 2, "grammar": 'root ::= "a"'}
+
+    found = asked(chat(store=True, **meant)).request
+
+    assert found.extra == {"format": "openai_chat", "store": True, **meant}
+    assert json.loads(openai_chat.encode_request(found).wire.body) == chat(store=True)
+    to_vllm = json.loads(vllm.encode_request(found).wire.body)
+    assert to_vllm == chat(structured_outputs={"regex": "a+"}, min_tokens=2)
+    assert json.loads(llamacpp_server.encode_request(found).wire.body) == chat(grammar='root ::= "a"')
 
 
 def test_functions_of_old_clients_are_tools():

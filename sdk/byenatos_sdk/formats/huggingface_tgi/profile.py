@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from byenatos_sdk.formats.matrix import MATRIX
 from byenatos_sdk.formats.openai_chat import Dialect, Profile
+from byenatos_sdk.formats.openai_chat.own_fields import OWN_FIELDS
 from byenatos_sdk.protocol.errors import (
     ByenatosError,
     InvalidRequest,
@@ -96,7 +97,7 @@ CHAT = Dialect(
         ),
         root="/v1",
         reasoning_text="reasoning",
-        extra=frozenset({"tool_prompt", "guideline", "adapter_id"}),
+        extra=OWN_FIELDS["huggingface_tgi"],
         kinds=_KINDS,
         as_chat=as_chat,
     )

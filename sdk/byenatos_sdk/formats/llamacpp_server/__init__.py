@@ -26,7 +26,7 @@ from byenatos_sdk.formats.llamacpp_server.counts import (
     encode_count,
     encode_count_request,
 )
-from byenatos_sdk.formats.llamacpp_server.profile import PROFILE, SAMPLERS
+from byenatos_sdk.formats.llamacpp_server.profile import PROFILE
 from byenatos_sdk.formats.llamacpp_server.state import (
     Slots,
     decode_props,
@@ -37,6 +37,7 @@ from byenatos_sdk.formats.llamacpp_server.state import (
     encode_slots_request,
 )
 from byenatos_sdk.formats.openai_chat import Dialect
+from byenatos_sdk.formats.openai_chat.own_fields import SAMPLERS
 from byenatos_sdk.formats.wire import Decoded, Encoded, Reply, WireRequest, WireResponse, json_body, read_object
 from byenatos_sdk.protocol.messages import EmbeddingRequest, EmbeddingResponse, InferenceRequest, InferenceResponse
 

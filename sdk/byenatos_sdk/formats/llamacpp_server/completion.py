@@ -8,7 +8,7 @@ from byenatos_sdk.formats.extras import kept
 from byenatos_sdk.formats.fields import Fields
 from byenatos_sdk.formats.openai_chat.errors import STATUSES
 from byenatos_sdk.formats.openai_chat.errors import encode_error as encode_chat_error
-from byenatos_sdk.formats.openai_chat.profile import family_extra
+from byenatos_sdk.formats.openai_chat.own_fields import family_extra
 from byenatos_sdk.formats.openai_chat.tools import schema_format
 from byenatos_sdk.formats.sse import event
 from byenatos_sdk.formats.wire import Decoded, Reply, WireResponse, json_body

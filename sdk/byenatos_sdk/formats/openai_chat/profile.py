@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from byenatos_sdk.formats.capabilities import Capabilities
-from byenatos_sdk.formats.extras import FORMAT
 from byenatos_sdk.formats.matrix import MATRIX
+from byenatos_sdk.formats.openai_chat.own_fields import OWN_FIELDS
 from byenatos_sdk.formats.wire import WireResponse
 from byenatos_sdk.protocol.errors import (
     ByenatosError,
@@ -24,36 +24,10 @@ from byenatos_sdk.protocol.errors import (
 )
 from byenatos_sdk.protocol.messages import FinishReason, ReasoningOptions, Value
 
-__all__ = ["FAMILY", "FINISHES", "KINDS", "OPENAI", "Profile", "Written", "effort", "family_extra"]
+__all__ = ["FINISHES", "KINDS", "OPENAI", "Profile", "Written", "effort"]
 
 Written = dict[str, Any]
 """Fields of a request's body."""
-
-FAMILY = frozenset(
-    {
-        "openai_chat",
-        "openai_responses",
-        "openai_compatible",
-        "deepseek",
-        "openrouter",
-        "zhipu",
-        "moonshot",
-        "ark",
-        "vllm",
-        "qianfan",
-        "llamacpp_server",
-        "huggingface_tgi",
-        "meta",
-        "meta_model_api",
-    }
-)
-"""Formats of OpenAI's family: a parameter of one, kept in ``extra``, means the same to another that knows its name."""
-
-
-def family_extra(extra: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what of a request's ``extra`` a format of OpenAI's family may write, if it knows the names."""
-    return extra if extra.get(FORMAT, "openai_chat") in FAMILY else {}
-
 
 FINISHES: Mapping[str, tuple[FinishReason, str]] = {
     "stop": ("stop", ""),
@@ -127,7 +101,8 @@ class Profile(Value, frozen=True):
     ``root`` stands before every path that goes out (``chat/completions``, ``models``…). ``reasoning``: writes how
     much to think. ``reasoning_text``: the field in which reasoning is written, in answers and in earlier turns; all
     known ones are read. ``extra``: fields of a request that have no canonical name and go through ``extra`` under
-    their own. ``continue_fields``: what to add where the last message is to be continued; ``continue_message``: what
+    their own; ``also_read``: what a client may send beside them, as another server of the family may answer it.
+    ``continue_fields``: what to add where the last message is to be continued; ``continue_message``: what
     to add to that message. ``stop_reason``: whether an answer names the stop sequence that ended it.
     ``context_field``: where a list of models says how long a context may be. ``call_type``: the ``type`` of a call of
     an earlier turn, empty to leave it out. ``usage_option``: whether a stream's usage must be asked for. ``finishes``
@@ -143,6 +118,7 @@ class Profile(Value, frozen=True):
     reasoning: Callable[[ReasoningOptions], Written] = effort
     reasoning_text: str = "reasoning_content"
     extra: frozenset[str] = frozenset()
+    also_read: frozenset[str] = frozenset()
     continue_fields: Written = {}
     continue_message: Written = {}
     stop_reason: bool = False
@@ -177,21 +153,7 @@ class Profile(Value, frozen=True):
 OPENAI = Profile(
     "openai_chat",
     MATRIX["openai_chat"],
-    extra=frozenset(
-        {
-            "audio",
-            "metadata",
-            "modalities",
-            "moderation",
-            "prediction",
-            "prompt_cache_key",
-            "prompt_cache_options",
-            "prompt_cache_retention",
-            "service_tier",
-            "store",
-            "verbosity",
-            "web_search_options",
-        }
-    ),
+    extra=OWN_FIELDS["openai_chat"],
+    also_read=frozenset().union(*OWN_FIELDS.values()) - {"safety_identifier"},  # which is the end user here
 )
 """OpenAI's own."""

@@ -11,8 +11,9 @@ from byenatos_sdk.formats.capabilities import Capabilities
 from byenatos_sdk.formats.extras import kept
 from byenatos_sdk.formats.fields import Fields
 from byenatos_sdk.formats.openai_chat.messages import read_messages, write_messages
+from byenatos_sdk.formats.openai_chat.own_fields import family_extra
 from byenatos_sdk.formats.openai_chat.plain import read_plain
-from byenatos_sdk.formats.openai_chat.profile import Profile, family_extra
+from byenatos_sdk.formats.openai_chat.profile import Profile
 from byenatos_sdk.formats.openai_chat.sampling import read_reasoning, read_sampling, write_sampling
 from byenatos_sdk.formats.openai_chat.tools import (
     CUSTOM_TOOLS,
@@ -110,7 +111,8 @@ def decode_request(profile: Profile, wire: WireRequest) -> Decoded:
     usage = options is not None and bool(options.flag("include_usage") or options.flag("continuous_usage_stats"))
     end_user = request.text("safety_identifier") or request.text("user")
     about: Mapping[str, Any] = {} if raw else read_tools(request)
-    names = (profile.extra | frozenset(_RAW_ONLY)) - {"echo"} if raw else profile.extra
+    names = profile.extra | profile.also_read
+    names = (names | frozenset(_RAW_ONLY)) - {"echo"} if raw else names
     extra = _extra(request, names)
     first, *others = _prompts(request) if raw else [read_messages(request)]
     custom = [tool.need_inner("custom").need_text("name") for tool in request.objects("tools") if "custom" in tool]

@@ -8,7 +8,7 @@ from byenatos_sdk.formats.capabilities import Capabilities
 from byenatos_sdk.formats.extras import extras_for, kept
 from byenatos_sdk.formats.fields import Fields
 from byenatos_sdk.formats.matrix import MATRIX
-from byenatos_sdk.formats.openai_chat.profile import family_extra
+from byenatos_sdk.formats.openai_chat.own_fields import family_extra
 from byenatos_sdk.formats.openai_chat.sampling import read_reasoning
 from byenatos_sdk.formats.openai_chat.tools import CUSTOM_SCHEMA, CUSTOM_TOOLS, write_format
 from byenatos_sdk.formats.openai_responses.items import NAME, read_input, write_input

@@ -1,6 +1,7 @@
 """The words of Qianfan's version 2 in which it differs from OpenAI's."""
 
 from byenatos_sdk.formats.matrix import MATRIX
+from byenatos_sdk.formats.openai_chat.own_fields import OWN_FIELDS
 from byenatos_sdk.formats.openai_chat.profile import Profile, Written
 from byenatos_sdk.formats.qianfan.legacy import as_chat, legacy_error
 from byenatos_sdk.protocol.errors import (
@@ -26,17 +27,7 @@ PROFILE = Profile(
     "qianfan",
     MATRIX["qianfan"],
     reasoning=_reasoning,
-    extra=frozenset(
-        {
-            "disable_search",
-            "enable_citation",
-            "enable_trace",
-            "extra_parameters",
-            "metadata",
-            "safety_level",
-            "web_search",
-        }
-    ),
+    extra=OWN_FIELDS["qianfan"],
     kinds={
         "401 access_denied": PermissionDenied,
         "401 invalid_appid": PermissionDenied,
