@@ -12,6 +12,7 @@ _MIB = 1 << 20
 _ENOUGH = 24 * _MIB
 """More than the kernel holds for one driver, its limit for one message and what the system buffers included."""
 _PATIENCE_S = 1.0
+"""How long one write may wait; not all of them, for a busy machine reads slowly."""
 _GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(16) + b"\x00" + bytes(31)
 _READY = b"\x04\x1a\x05READY\x0bSocket-Type\x00\x00\x00\x04PAIR"
 
@@ -33,8 +34,8 @@ def _held_back():
 
 def _pour(descriptor: int, data: bytes) -> str:
     written = 0
-    with _held_back():
-        while written < _ENOUGH:
+    while written < _ENOUGH:
+        with _held_back():
             written += os.write(descriptor, data)
     return f"{written >> 20} MiB taken"
 
