@@ -6,6 +6,9 @@ each piece; so it is on request (``journal`` of a model's configuration: every h
 
 Pieces of a few tokens each would take long to read back. When :data:`LONG` positions have come together at the end,
 they are taken over once more, as one piece in the place of the many.
+
+An answer may begin with much that its instance knows already, which a death would lose. Of such a state several pieces
+are taken over between two tokens, until the journal is level with the answer.
 """
 
 import asyncio
@@ -20,6 +23,8 @@ from byenatos_sdk.protocol.errors import ByenatosError
 __all__ = ["Journals"]
 
 LONG = 256
+AT_ONCE = 3
+"""Pieces that are taken over together while the journal is behind; fewer than the parts of an arena."""
 
 log = logging.getLogger("byenatos")
 
@@ -65,16 +70,23 @@ class Journals:
                     record.clear()
                 record = stream.record = Record(f"stream {number} of epoch {instance.epoch}", layout, self._warm.budget)
             while stream.instance is instance and stream.id == number:
-                await self._warm.reach(instance, number, record.stop + instance.model.journal)
-                await self._extend(record, instance, number)
+                end = await self._warm.reach(instance, number, record.stop + instance.model.journal)
+                await self._extend(record, instance, number, end)
         except ByenatosError as error:
             log.debug("the journal of stream %d ends: %s", number, error.message)
 
-    async def _extend(self, record: Record, instance: Instance, number: int) -> None:
+    async def _extend(self, record: Record, instance: Instance, number: int, end: int) -> None:
+        """Take over what there is from where the journal stops on: a piece, or all up to ``end`` if those are long."""
         piece = await self._warm.take(instance, record.layout, record.owner, number, record.stop)
         record.add(piece)
-        if piece.stop - piece.start >= LONG:
+        length = piece.stop - piece.start
+        if length >= LONG:
             record.loose = len(record.pieces)
+            while starts := range(record.stop, end - length + 1, length)[:AT_ONCE]:
+                takes = (self._warm.take(instance, record.layout, record.owner, number, start) for start in starts)
+                for piece in await asyncio.gather(*takes):
+                    record.add(piece)
+                    record.loose = len(record.pieces)
         while record.stop - record.loose_start >= LONG:
             long = await self._warm.take(instance, record.layout, record.owner, number, record.loose_start)
             rest = await self._warm.take(instance, record.layout, record.owner, number, long.stop)

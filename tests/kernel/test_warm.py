@@ -2,13 +2,13 @@
 
 import asyncio
 import os
-from types import SimpleNamespace
 
 import msgspec
 import pytest
+from warm_peer import Peer
 
 from byenatos_kernel import warm
-from byenatos_kernel.arena import PARTS, Arena
+from byenatos_kernel.arena import PARTS
 from byenatos_kernel.pieces import Budget, Seals
 from byenatos_kernel.warm import WarmState
 from byenatos_sdk.protocol.errors import DriverCrashed, InvalidRequest, Unavailable
@@ -16,31 +16,6 @@ from byenatos_sdk.protocol.messages import ModelSpecification
 from byenatos_sdk.protocol.warm import Export, Fingerprint, Piece, Restore
 
 LAYOUT, OWNER = "model=1", "stream 7"
-
-
-class Peer:
-    """An instance as warm state sees it; the test says what its driver answers and does to the arena."""
-
-    def __init__(self, answer):
-        self.arena = Arena(1)
-        self.serving = True
-        self.specification = ModelSpecification("m", features=frozenset({"warm"}))
-        self.grant = SimpleNamespace(name="peer/m")
-        self.plugin = SimpleNamespace(id="peer", digest="abc", stored="")
-        self.model = SimpleNamespace(id="m")
-        self.calls = []
-        self._answer = answer
-
-    async def call(self, method, params=None, *, timeout_s=10.0, most=0):
-        self.calls.append((method, params))
-        answer = self._answer(method, params)
-        if asyncio.iscoroutine(answer):
-            answer = await answer
-        return answer if isinstance(answer, bytes) else msgspec.msgpack.encode(answer)
-
-    @property
-    def free(self):
-        return len(self.arena._free)
 
 
 def writes(data, **lies):
