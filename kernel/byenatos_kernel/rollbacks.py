@@ -3,6 +3,7 @@
 It is a switch like the one before, by one assignment in the event loop, and what it moves goes by the same means.
 """
 
+import asyncio
 from collections.abc import Callable
 
 import msgspec
@@ -70,10 +71,17 @@ class Rollbacks:
         if reason != AS_ASKED:
             self.on_rolled_back(probation, reason)
 
-    async def bring_back(self, probation: Probation) -> None:
-        """After the slot is bound to the old unit again: record that, and bring back what runs at the new one."""
+    async def bring_back(self, probation: Probation, moving: asyncio.Task[None] | None) -> None:
+        """After the slot is bound to the old unit again: record that, and bring back what runs at the new one.
+
+        What is still ``moving`` there stops; the record comes before all that takes time.
+        """
         swap, slot, kept, target = probation.swap, probation.slot, probation.kept, probation.target
+        if moving is not None:
+            moving.cancel()
         await self._notes.record(swap)
+        if moving is not None:
+            await asyncio.wait({moving})
         way = Swap(swap.event.id, SwapRequest(slot.name, kept.model.id, "immediate"), target.model.id)
         copies = await self._transfers.ahead(way, target, kept, self._policy().swap.live_session_s)
         if slot.unit is kept:

@@ -228,14 +228,11 @@ class SwapSteps:
         if probation is not None:
             self.rollbacks.probations.judge(probation)
         await self.notes.note(swap)
-        back = probation is not None and bool(await probation.verdict)
-        if moving is not None:
-            if back:
-                moving.cancel()
-            await asyncio.wait({moving})
-        if probation is not None and back:
-            await self.rollbacks.bring_back(probation)
+        if probation is not None and await probation.verdict:
+            await self.rollbacks.bring_back(probation, moving)
             return
+        if moving is not None:
+            await asyncio.wait({moving})
         if kept:
             swap.event = msgspec.structs.replace(swap.event, detail=swap.event.detail.replace(detail, said))
         if left is not None and not left.wanted:
