@@ -37,7 +37,8 @@ LENGTHS = {512: 12, 2048: 50, 4096: 101}
 """Positions of context, and how many paragraphs make them."""
 
 MOVES, KILLS = 50, 8
-JOURNAL = 2
+JOURNAL = 1
+"""A piece at every token."""
 BETWEEN = 12
 """Tokens that are waited for before the next move."""
 
@@ -91,7 +92,7 @@ async def _measure(file: Path, *, quick: bool) -> Section:
                 at_most=False,
             ),
         ]
-    title = f"An answer that moves to another process, and one whose process is killed (journal every {JOURNAL} tokens)"
+    title = "An answer that moves to another process, and one whose process is killed (journal at every token)"
     columns = (
         *("tokens", "moves", "usual gap p50 ms", "p99 ms", "extra at moves p50 ms", "p99 ms"),
         *("kill to token p50 ms", "most ms", "reading again s", "times a move"),
