@@ -22,11 +22,14 @@ def read_toml(path: Path, kind: type[T], *, most: int, error: type[InvalidReques
         InvalidRequest: as ``error``; the message names the file, and the key where one is wrong.
     """
     try:
-        with path.open("rb") as file:
+        # A pipe would have the kernel wait for whoever writes to it.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123
             mode = os.fstat(file.fileno()).st_mode
-            data = file.read(most + 1)
+            data = file.read(most + 1) if stat.S_ISREG(mode) else b""
     except OSError as problem:
         raise error(f"{path}: cannot be read: {problem.strerror or problem}") from None
+    if not stat.S_ISREG(mode):
+        raise error(f"{path}: expected a file, found something else")
     if mode & stat.S_IWOTH:
         raise error(
             f"{path}: expected a file that not everybody may write, found mode {mode & 0o777:04o}: chmod o-w it"
@@ -34,8 +37,8 @@ def read_toml(path: Path, kind: type[T], *, most: int, error: type[InvalidReques
     if len(data) > most:
         raise error(f"{path}: expected at most {most} bytes, found more")
     try:
-        return msgspec.convert(tomllib.loads(data.decode()), kind)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as problem:
-        raise error(f"{path}: not valid TOML: {problem}") from None
+        return msgspec.convert(tomllib.loads(data.decode("utf-8-sig")), kind)
     except msgspec.ValidationError as problem:
         raise error(f"{path}: {problem}") from None
+    except (ValueError, RecursionError) as problem:
+        raise error(f"{path}: not valid TOML: {problem}") from None

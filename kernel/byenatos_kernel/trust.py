@@ -150,7 +150,7 @@ def _read_list(path: Path, kind: type[_List]) -> _List:
         raise InvalidRequest(f"{path}: cannot be read: {error.strerror or error}") from None
     try:
         return msgspec.convert(tomllib.loads(data.decode()), kind)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError, msgspec.ValidationError) as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"{path}: {error}; correct it, nothing is verified until then") from None
 
 

@@ -222,7 +222,7 @@ def parse_manifest(data: bytes, folder: Path) -> Manifest:
         raise ManifestError(f"{path}: expected at most {MAX_MANIFEST} bytes, found more")
     try:
         table = tomllib.loads(data.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ManifestError(f"{path}: not valid TOML: {error}") from None
     try:
         manifest = msgspec.convert(table, Manifest)

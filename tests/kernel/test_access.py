@@ -1,5 +1,6 @@
 """``access.toml``: what is read, and what is refused with which words."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,7 @@ def test_a_place_may_be_granted_as_plain_http(tmp_path):
             "clients: expected a key of its own for b, found that of a",
         ),
         ("nonsense", "not valid TOML"),
+        pytest.param(f"idle_mib = {'9' * 5000}", "not valid TOML", id="a number of more digits than Python reads"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, text, words):
@@ -113,6 +115,17 @@ def test_a_client_s_key_that_stands_where_its_digest_belongs_is_not_repeated(tmp
     with pytest.raises(AccessError) as refused:
         read(tmp_path, '[[clients]]\nname = "a"\nsha256 = "byn-1234567890"')
     assert "1234567890" not in refused.value.message
+
+
+def test_the_mark_that_some_editors_put_before_a_text_is_passed_over(tmp_path):
+    assert read(tmp_path, "\ufeff[plugins]\nunsigned = true\n").plugins.unsigned
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_refused_without_waiting_for_it(tmp_path, make):
+    make(tmp_path / "access.toml")
+    with pytest.raises(AccessError, match=r"access\.toml: (expected a file|cannot be read)"):
+        read_access(tmp_path / "access.toml")
 
 
 def test_a_file_that_cannot_be_read_or_is_too_large_is_refused(tmp_path):

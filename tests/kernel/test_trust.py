@@ -143,10 +143,6 @@ def _no_signature(bench: Bench) -> None:
     (bench.folder / "plugin.sig").unlink()
 
 
-def _no_list(bench: Bench) -> None:
-    (bench.home.trust / REVOKED).write_text("[keys")
-
-
 @pytest.mark.parametrize(
     ("deed", "named"),
     [
@@ -172,8 +168,9 @@ def test_tampering_is_refused_naming_the_file_and_the_reason(bench, deed, named)
     assert named in bench.judge().reason
 
 
-def test_a_list_that_cannot_be_read_stops_every_verification(bench):
-    _no_list(bench)
+@pytest.mark.parametrize("text", ["[keys", "x = " + "9" * 5000], ids=["half", "a number that is too long"])
+def test_a_list_that_cannot_be_read_stops_every_verification(bench, text):
+    (bench.home.trust / REVOKED).write_text(text)
     with pytest.raises(InvalidRequest, match=r"revoked\.toml: .*; correct it"):
         bench.judge()
 

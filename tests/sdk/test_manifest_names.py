@@ -25,3 +25,8 @@ def test_a_name_that_would_look_like_something_else_is_refused(tmp_path, key, na
 def test_names_in_any_script_are_names(tmp_path):
     found = parse_manifest(manifest("1.0 β", "Müller & Söhne", "通义千问"), tmp_path / "acme")
     assert (found.plugin.version, found.models[0].id) == ("1.0 β", "通义千问")
+
+
+def test_a_number_of_more_digits_than_python_reads_is_refused_like_any_other_mistake(tmp_path):
+    with pytest.raises(ManifestError, match="not valid TOML"):
+        parse_manifest(manifest() + b"size_bytes = " + b"9" * 5000, tmp_path / "acme")

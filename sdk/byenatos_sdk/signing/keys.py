@@ -91,10 +91,10 @@ def parse_public_key(data: bytes, name: str) -> PublicKey:
         raise InvalidRequest(f"{name}: expected at most {MAX_KEY_FILE} bytes, found more")
     try:
         found = msgspec.convert(tomllib.loads(data.decode()), _File)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequest(f"{name}: not valid TOML: {error}") from None
-    except (msgspec.ValidationError, ValueError, OverflowError) as error:
+    except (msgspec.ValidationError, OverflowError) as error:
         raise InvalidRequest(f"{name}: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"{name}: not valid TOML: {error}") from None
     if not _PUBLISHER.fullmatch(found.publisher):
         raise InvalidRequest(f"{name}: publisher: expected {_PUBLISHER.pattern}, found {found.publisher!r:.100}")
     try:
