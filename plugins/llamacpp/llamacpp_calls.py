@@ -11,7 +11,7 @@ from typing import Any
 
 from byenatos_sdk.protocol.messages import ToolCallDelta
 from llamacpp_text import longest_beginning
-from llamacpp_tools import Family
+from llamacpp_tools import Family, value_of
 
 __all__ = ["CallParser", "call_id"]
 
@@ -113,13 +113,19 @@ class CallParser:
         for number, call in enumerate(calls, start=self.calls):
             name, arguments = call.get("name"), call.get("arguments", call.get("parameters", {}))
             if isinstance(arguments, str):
-                try:
-                    arguments = json.loads(arguments)
-                except ValueError:
-                    return []
-            if name not in self._names or not isinstance(arguments, dict):
+                arguments = value_of(arguments)
+            if not isinstance(name, str) or name not in self._names or not isinstance(arguments, dict):
                 return []
-            text = json.dumps(arguments, ensure_ascii=False)
-            deltas.append(ToolCallDelta(call_id(self._seed, number), name, text))
+            deltas.append(ToolCallDelta(call_id(self._seed, number), name, _as_text(arguments)))
         self.calls += len(deltas)
         return deltas
+
+
+def _as_text(arguments: dict[str, Any]) -> str:
+    """Write arguments as JSON; with escapes where half a surrogate pair, which models do write, could not travel."""
+    text = json.dumps(arguments, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(arguments)
+    return text

@@ -12,6 +12,7 @@ others are told in a system prompt to write like the Hermes family, which most f
 """
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ from byenatos_sdk.protocol.messages import Tool
 from llamacpp_regex import literal
 from llamacpp_schema import Converter
 
-__all__ = ["Calls", "Family", "as_json", "either_grammar", "family_of", "forced_grammar", "instruct"]
+__all__ = ["Calls", "Family", "as_json", "either_grammar", "family_of", "forced_grammar", "instruct", "value_of"]
 
 MAX_CALL = 256 << 10
 MAX_NAME = 200
@@ -119,7 +120,7 @@ class _Mistral(Family):
         if end is None:
             return None
         if head:
-            return Calls([{"name": head[1], "arguments": _json(text[head.end() : end])}], end)
+            return Calls([{"name": head[1], "arguments": value_of(text[head.end() : end])}], end)
         return Calls(_listed(text[start:end]), end)
 
 
@@ -140,7 +141,7 @@ class _Functionary(Family):
         if closed < 0 and not ended:
             return None
         after = closed + len("</function>") if closed >= 0 else len(text)
-        return Calls([{"name": head[1], "arguments": _json(text[head.end() : end])}], after)
+        return Calls([{"name": head[1], "arguments": value_of(text[head.end() : end])}], after)
 
     def call(self, name: str, arguments: str) -> str:
         return f"{literal(name + '>')} {arguments} {literal(self.closing)}"
@@ -213,7 +214,7 @@ def _one_call(converter: Converter, family: Family, tools: Sequence[Tool]) -> st
 
 
 def _listed(body: str) -> list[dict[str, Any]]:
-    found = _json(body)
+    found = value_of(body)
     calls = found if isinstance(found, list) else [found]
     return calls if all(isinstance(call, dict) for call in calls) else []
 
@@ -232,16 +233,23 @@ def _tagged(body: str) -> list[dict[str, Any]]:
 
 
 def _value(text: str) -> Any:
-    found = _json(text)
+    found = value_of(text)
     return text if found is None and text.strip() != "null" else found
 
 
-def _json(text: str) -> Any:
-    """Return the value of a JSON text, ``None`` if it is none."""
+def value_of(text: str) -> Any:
+    """Return the value of a JSON text, ``None`` if it is none that others read: without NaN, Infinity and 1e999."""
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError):
         return None
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"expected a number, found {text}")
+    return number
 
 
 def _whole_json(text: str, start: int) -> int | None:

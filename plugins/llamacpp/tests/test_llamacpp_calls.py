@@ -98,6 +98,31 @@ def test_a_call_that_is_cut_off_is_never_given_out(family: Family, text: str) ->
     assert parse(family, list(text)) in (["Yes."], [])
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    ['{"a": ' + "[" * 100_000 + "]" * 100_000 + "}", '{"a": ' + "9" * 5000 + "}", '{"a": NaN}', '{"a": 1e999}'],
+    ids=["too deep", "too many digits", "no number", "too large"],
+)
+@pytest.mark.parametrize("as_text", [True, False], ids=["as text", "as an object"])
+def test_arguments_that_are_no_json_that_others_read_make_no_call(arguments: str, as_text: bool) -> None:
+    written = json.dumps(arguments) if as_text else arguments
+    text = f'<tool_call>{{"name": "add", "arguments": {written}}}</tool_call>'
+    assert parse(HERMES, [text]) == [text]
+
+
+def test_half_a_surrogate_pair_in_arguments_travels_as_an_escape() -> None:
+    parser = CallParser(HERMES, {"add"}, 7)
+    (call,) = parser.feed('<tool_call>{"name": "add", "arguments": {"a": "x\\ud83d"}}</tool_call>')
+    assert isinstance(call, ToolCallDelta)
+    assert call.arguments.encode() == b'{"a": "x\\ud83d"}'
+
+
+@pytest.mark.parametrize("name", ["{}", "[]", "null", "1", '["add"]'])
+def test_a_name_that_is_no_text_makes_no_call(name: str) -> None:
+    text = f'<tool_call>{{"name": {name}, "arguments": {{"a": 1}}}}</tool_call>'
+    assert parse(HERMES, [text]) == [text]
+
+
 def test_a_call_that_the_prompt_began_is_found() -> None:
     assert parse(HERMES, ['{"name": "add", ', '"arguments": {"a": 1}}\n</tool_call>'], HERMES.opening) == [ADD]
 
