@@ -58,6 +58,21 @@ def _hold(home: Home) -> int:
     return descriptor
 
 
+def _empty_scratch(home: Home) -> None:
+    """Make the folder of drivers' private folders, and remove what a kernel that was killed left there."""
+    from byenatos_sandbox.scratch import remove
+
+    home.scratch.mkdir(mode=0o700, exist_ok=True)
+    for left in home.scratch.iterdir():
+        with suppress(OSError):
+            remove(left)
+
+
+def _unusable(home: Home, error: Exception) -> int:
+    sys.stderr.write(f"byenatos: {home.path} cannot be used as a home: {error}\n")
+    return 1
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run a kernel in the foreground; returns the exit status (0, 1, 2 bad configuration, 3 already running)."""
     try:
@@ -84,8 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"byenatos: {error.message}\n")
         return BAD_CONFIGURATION
     except (OSError, ByenatosError) as error:
-        sys.stderr.write(f"byenatos: {home.path} cannot be used as a home: {error}\n")
-        return 1
+        return _unusable(home, error)
     try:
         _part_with_keys(access)
     except OSError as error:
@@ -96,15 +110,16 @@ def main(arguments: list[str] | None = None) -> int:
     except Unavailable as error:
         sys.stderr.write(f"byenatos: {error.message}\n")
         return ALREADY_RUNNING
+    except OSError as error:
+        return _unusable(home, error)
     _allow_descriptors()
     from byenatos_sandbox import cgroup, missing_layers
-    from byenatos_sandbox.scratch import remove
 
     cgroup.sweep()  # a kernel that was killed could not tidy up
-    home.scratch.mkdir(mode=0o700, exist_ok=True)
-    for left in home.scratch.iterdir():
-        with suppress(OSError):
-            remove(left)
+    try:
+        _empty_scratch(home)
+    except OSError as error:
+        return _unusable(home, error)
     for sentence in config.not_in_force():
         log.warning("%s: %s", home.config, sentence)
     for sentence in (*access.warnings(), *missing_layers()):

@@ -23,7 +23,7 @@ import os
 import stat
 from pathlib import Path
 
-from byenatos_sdk.protocol.errors import PermissionDenied
+from byenatos_sdk.protocol.errors import InvalidRequest, PermissionDenied
 
 __all__ = ["Home"]
 
@@ -31,13 +31,20 @@ _LONGEST_SOCKET_PATH = 100
 
 
 class Home:
-    """The paths of one home; nothing is created before :meth:`create` is called."""
+    """The paths of one home; nothing is created before :meth:`create` is called.
+
+    Raises:
+        InvalidRequest: if its path begins with the home of a user who has none.
+    """
 
     __slots__ = ("path",)
 
     def __init__(self, path: str | Path | None = None) -> None:
         chosen = path or os.environ.get("BYENATOS_HOME") or "~/.byenatos"
-        self.path = Path(chosen).expanduser().absolute()
+        try:
+            self.path = Path(chosen).expanduser().absolute()
+        except RuntimeError:  # a user whom nobody knows, or no $HOME
+            raise InvalidRequest(f"{chosen} leads to no folder; name another home (--home, BYENATOS_HOME)") from None
 
     @property
     def config(self) -> Path:

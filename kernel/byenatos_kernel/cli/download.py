@@ -37,8 +37,12 @@ def file_name_in(url: str) -> str:
     Raises:
         InvalidRequest: if it is not a web address.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:  # half of an IPv6 address, a port beyond all
+        known = False
+    if not known:
         raise InvalidRequest(f"expected an address like https://host/model.gguf, found {url}")
     return Path(unquote(parts.path)).name
 

@@ -3,6 +3,7 @@
 Exit codes: 0 done; 1 it failed; 2 wrong usage or configuration; 3 no kernel is running, or one is already; 130 Ctrl-C.
 """
 
+import os
 import signal
 from collections.abc import Sequence
 from types import FrameType
@@ -27,9 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     # Imported here so that Ctrl-C during the imports, which take longest, ends without a traceback as well.
     from byenatos_kernel.cli.app import app
-    from byenatos_kernel.cli.screen import complain
+    from byenatos_kernel.cli.screen import complain, open_streams
     from byenatos_sdk.protocol.errors import ByenatosError
 
+    open_streams()
     try:
         app(args=arguments, prog_name="byenatos")
     except SystemExit as leaving:
@@ -37,7 +39,18 @@ def _run(arguments: Sequence[str] | None) -> int:
     except ByenatosError as error:
         complain(error.message)
         return _exit_code(error)
+    except OSError as error:  # the disk that is written to is full, for instance
+        _give_up_output()
+        complain(str(error))
+        return EXIT_FAILED
     return 0
+
+
+def _give_up_output() -> None:
+    """Let what could not be printed go: else it is tried once more, and complained about, when Python ends."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 1)
+    os.close(nothing)
 
 
 def _exit_code(error: Exception) -> int:

@@ -7,7 +7,18 @@ import typer
 from byenatos_sdk.home import Home
 from byenatos_sdk.protocol.messages import SwapStrategy
 
-__all__ = ["JsonOption", "MaxTokensOption", "SessionOption", "StrategyOption", "TemperatureOption", "home_of"]
+__all__ = [
+    "MOST_WAIT_S",
+    "JsonOption",
+    "MaxTokensOption",
+    "SessionOption",
+    "StrategyOption",
+    "TemperatureOption",
+    "home_of",
+]
+
+MOST_WAIT_S = 86_400
+
 
 JsonOption: TypeAlias = Annotated[
     bool,

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from byenatos_kernel.cli.options import JsonOption, home_of
+from byenatos_kernel.cli.options import MOST_WAIT_S, JsonOption, home_of
 from byenatos_kernel.cli.screen import printable, say, show_json
 from byenatos_sdk.home import Home
 from byenatos_sdk.protocol.control import KernelStatus
@@ -35,7 +35,14 @@ def up(
     *,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Start it in the background and return.")] = False,
     wait_s: Annotated[
-        float, typer.Option("--wait", metavar="SECONDS", min=0.1, help="With --detach: how long it may take to answer.")
+        float,
+        typer.Option(
+            "--wait",
+            metavar="SECONDS",
+            min=0.1,
+            max=MOST_WAIT_S,
+            help="With --detach: how long it may take to answer.",
+        ),
     ] = 30.0,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
     as_json: JsonOption = False,
@@ -88,7 +95,14 @@ def down(
     context: typer.Context,
     *,
     wait_s: Annotated[
-        float, typer.Option("--wait", metavar="SECONDS", min=0.1, help="How long it may take to drain and stop.")
+        float,
+        typer.Option(
+            "--wait",
+            metavar="SECONDS",
+            min=0.1,
+            max=MOST_WAIT_S,
+            help="How long it may take to drain and stop.",
+        ),
     ] = 15.0,
     as_json: JsonOption = False,
 ) -> None:
@@ -210,6 +224,8 @@ def _holder(home: Home) -> int | None:
         lock = os.open(home.lock, os.O_RDONLY)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise ByenatosError(f"{home.lock}: whether a kernel runs cannot be told: {error}") from None
     try:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -78,7 +78,7 @@ def _pull_url(url: str, models: Path, meter: Meter, name: str | None, sha256: st
 
 
 def _pull_path(source: str, models: Path, meter: Meter, name: str | None, sha256: str | None) -> Pulled:
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))  # noqa: PTH111  a ~ of nobody is a name like any other to this one
     if not path.exists():
         known = ", ".join(sorted(CATALOGUE))
         raise NotFound(f"{source}: no such file, and no model of that name; known: {known}; or give a path or URL")

@@ -5,6 +5,7 @@ driver passes :func:`printable` first: an answer must not be able to move the cu
 read in another order than they have; and :func:`one_line` where it must not look like a line of ours.
 """
 
+import io
 import json
 import os
 import re
@@ -24,6 +25,7 @@ __all__ = [
     "megabytes",
     "moment",
     "one_line",
+    "open_streams",
     "printable",
     "say",
     "show_json",
@@ -36,6 +38,22 @@ _CONTROL = re.compile(f"[{CONTROL}{ORDER}]")
 _NEXT_LINE = re.compile(r"[\n\u2028\u2029](?=\S)")
 _LINE_ENDS = re.compile(r"\s*[\n\u2028\u2029]\s*")
 _NOT_ESCAPED_BY_JSON = re.compile(rf"[\x7f-\x9f{ORDER}]")
+
+
+def open_streams() -> None:
+    """Make the standard streams usable, however this process was called.
+
+    One that was closed is opened on nothing, before what is opened next would take its place. A letter that the
+    terminal's encoding lacks is printed as a question mark, and bytes that are no text are read as U+FFFD: neither ends
+    an answer.
+    """
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        stream = getattr(sys, name)
+        if stream is None:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest one that is free, so this one
+            setattr(sys, name, open(descriptor, "w" if descriptor else "r", closefd=False))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def is_terminal() -> bool:
@@ -89,7 +107,8 @@ def show_json_line(value: Any) -> None:
 
 def _json(value: Any, indent: int | None = None) -> str:
     """Write JSON that is readable in every script, and moves nothing on a terminal."""
-    text = json.dumps(msgspec.to_builtins(value), indent=indent, ensure_ascii=False)
+    readable = sys.stdout.encoding.lower() == "utf-8"
+    text = json.dumps(msgspec.to_builtins(value), indent=indent, ensure_ascii=not readable)
     return _NOT_ESCAPED_BY_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 

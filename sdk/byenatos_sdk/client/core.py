@@ -144,11 +144,15 @@ class Connection:
         return number
 
     def stream(self, request: InferenceRequest) -> Inbox:
-        """Start a stream and return where its events will arrive; raises what :meth:`open` raises."""
+        """Start a stream and return where its events will arrive; raises what :meth:`open` raises.
+
+        Raises:
+            InvalidRequest: if the request holds what cannot travel.
+        """
         inbox = Inbox(self._next)
         self.open(
             request.model,
-            encode(request),
+            _encoded(request),
             session=request.session,
             timeout_s=request.timeout_s,
             gap_timeout_s=request.gap_timeout_s,
@@ -159,9 +163,9 @@ class Connection:
     def call(self, method: str, parameters: Any) -> Inbox:
         """Call a control method; its notices and its one ``Reply`` or ``Failure`` come to the inbox.
 
-        Raises what :meth:`open` raises.
+        Raises what :meth:`stream` raises.
         """
-        body = encode(parameters)
+        body = _encoded(parameters)
         _check_size(body)
         inbox = Inbox(self._next)
         number = self._begin(inbox)
@@ -345,6 +349,17 @@ class Connection:
         self._unattended.clear()
         self._calls.clear()
         return failures
+
+
+def _encoded(value: Any) -> bytes:
+    try:
+        return encode(value)
+    except OverflowError:
+        raise InvalidRequest("expected integers of at most 64 bits, found a larger one") from None
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(f"expected text, found half a surrogate pair in {error.object!a:.60}") from None
+    except RecursionError:
+        raise InvalidRequest("expected values within values a few hundred deep at most, found deeper ones") from None
 
 
 def _check_size(body: bytes) -> None:

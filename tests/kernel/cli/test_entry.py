@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from byenatos_kernel.cli import main
 from byenatos_kernel.cli.app import app
 
 COMMANDS_THAT_NEED_A_KERNEL = [
@@ -84,6 +85,11 @@ def test_stopping_without_a_kernel_says_so_in_json(run):
         ("chat", "--new", "--session", "a"),
         ("swap", "a", "b", "-s", "c"),
         ("swap", "a", "b", "--keep-old", "inf"),
+        ("swap", "a", "b", "--keep-old", "nan"),
+        ("ask", "hello", "--temperature", "nan"),
+        ("up", "--detach", "--wait", "nan"),
+        ("down", "--wait", "nan"),
+        ("down", "--wait", "inf"),
     ],
     ids=" ".join,
 )
@@ -164,3 +170,47 @@ def test_a_wrong_access_file_is_wrong_configuration(tmp_path, run):
     outcome = run("--home", str(tmp_path), "up", "--detach")
     assert outcome.code == 2
     assert "unknown field `require`" in outcome.error
+
+
+@pytest.mark.parametrize("redirection", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])
+def test_a_standard_stream_that_is_closed_is_no_mistake(home, redirection):
+    command = f'"{sys.executable}" -m byenatos_kernel.cli --home "{home.path}" config check --json {redirection}'
+    outcome = subprocess.run(["sh", "-c", command], check=False, capture_output=True, text=True, timeout=30)
+    assert (outcome.returncode, outcome.stderr) == (0, "")
+    assert outcome.stdout == "" if ">&-" in redirection.replace("2>&-", "") else json.loads(outcome.stdout)
+
+
+def test_a_disk_that_is_full_is_said_in_one_line(home):
+    command = f'"{sys.executable}" -m byenatos_kernel.cli --home "{home.path}" config check >/dev/full'
+    outcome = subprocess.run(["sh", "-c", command], check=False, capture_output=True, text=True, timeout=30)
+    assert outcome.returncode == 1
+    assert outcome.stderr == "byenatos: [Errno 28] No space left on device\n"
+
+
+def test_a_file_whose_name_is_no_text_is_named_as_far_as_that_goes(home):
+    command = [sys.executable, "-m", "byenatos_kernel.cli", "--home", str(home.path), "config", "check", b"/x\xffy"]
+    outcome = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
+    assert (outcome.returncode, outcome.stderr) == (2, "byenatos: /x?y: no such file\n")
+
+
+@pytest.mark.parametrize("command", [("config", "check"), ("config", "check", "--json")], ids=" ".join)
+def test_what_an_encoding_lacks_ends_no_command(start, home, command):
+    home.config.parent.mkdir(parents=True)
+    home.config.write_text("{}")
+    process = start(*command, PYTHONIOENCODING="ascii")
+    out, error = process.communicate(timeout=30)
+    assert (process.returncode, error) == (0, "")
+    assert str(home.path) in out
+
+
+def test_a_lock_that_cannot_be_looked_at_is_named(home, run):
+    home.path.mkdir()
+    home.run.write_text("a file where the folder was")
+    outcome = run("down")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert str(home.lock) in outcome.error
+
+
+def test_a_home_of_a_user_that_does_not_exist_is_said_to_be_none(capsys):
+    assert main(["--home", "~nobody-of-that-name/x", "status"]) == 1
+    assert "~nobody-of-that-name/x leads to no folder" in capsys.readouterr().err

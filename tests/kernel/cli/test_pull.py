@@ -80,6 +80,21 @@ def test_an_unknown_name_is_answered_with_the_known_ones(home):
         pull("smolm", home.models, SilentMeter())
 
 
+@pytest.mark.parametrize("source", ["~nobody-of-that-name/x.gguf", "~"])
+def test_a_home_that_nobody_has_is_a_name_like_any_other(home, monkeypatch, source):
+    monkeypatch.setenv("HOME", str(home.path / "nowhere"))
+    with pytest.raises(NotFound, match="no such file"):
+        pull(source, home.models, SilentMeter())
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[::1/x.gguf", "http://host:99999/x.gguf", "http://host:port/x", "ftp://host/x"]
+)
+def test_an_address_that_is_none_is_refused(home, url):
+    with pytest.raises(InvalidRequest, match="expected an address like"):
+        pull(url, home.models, SilentMeter())
+
+
 def test_a_folder_is_no_model(tmp_path, home):
     with pytest.raises(InvalidRequest, match="expected a model's file"):
         pull(str(tmp_path), home.models, SilentMeter())

@@ -127,6 +127,21 @@ def test_an_answer_for_programs_is_a_whole_response(run, ready):
     assert read(InferenceResponse, run("ask", "one two", "--json").out).text == "one two"
 
 
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (("ask", "\udcff"), "expected text, found half a surrogate pair in '\\udcff'"),
+        (("ask", "hi", "--max-tokens", "9" * 23), "expected integers of at most 64 bits"),
+        (("sessions", "show", "\udcff"), "expected text"),
+    ],
+    ids=["bytes that are no text", "a number that is too large", "a name that is no text"],
+)
+def test_what_cannot_travel_is_said_in_a_sentence(run, ready, command, words):
+    outcome = run(*command)
+    assert (outcome.code, outcome.error.count("\n")) == (1, 1)
+    assert words in outcome.error
+
+
 def test_a_question_can_come_from_standard_input(run, ready, monkeypatch, tmp_path: Path):
     (tmp_path / "question").write_text("from a file")
     with (tmp_path / "question").open() as file:

@@ -27,6 +27,7 @@ from byenatos_sdk.protocol.messages import (
     Logprobs,
     Moved,
     ReasoningDelta,
+    Sampling,
     TextDelta,
     TokenLogprob,
     ToolCallDelta,
@@ -532,3 +533,26 @@ class Schedules(RuleBasedStateMachine):
 
 Schedules.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
 test_every_exchange_ends_in_one_terminal_in_every_schedule = Schedules.TestCase
+
+
+def _nested(deep):
+    value = {}
+    for _ in range(deep):
+        value = {"in": value}
+    return value
+
+
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        (InferenceRequest((user("a\ud800b"),)), r"half a surrogate pair in 'a\\ud800b'"),
+        (InferenceRequest((user("hi"),), sampling=Sampling(max_tokens=1 << 64)), "integers of at most 64 bits"),
+        (InferenceRequest((user("hi"),), extra=_nested(100_000)), "within values"),
+    ],
+    ids=["half a surrogate pair", "65 bits", "too deep"],
+)
+def test_what_cannot_travel_is_refused_and_nothing_is_begun(request_, words):
+    connection = connected()
+    with pytest.raises(InvalidRequest, match=words):
+        connection.stream(request_)
+    assert not connection.outgoing
