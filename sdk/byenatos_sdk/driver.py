@@ -136,6 +136,8 @@ class Driver(ABC):
     def infer(self, request: InferenceRequest) -> AsyncIterator[str | Delta]:
         """Yield the answer's deltas. A missing ``Finish`` is supplied; leaving early closes the generator.
 
+        A ``Finish`` or ``Failure`` is the end: the generator is closed there, and what would follow is never asked for.
+
         Raise an error of ``byenatos_sdk.protocol.errors`` to end the answer with its code; any other exception ends it
         as ``internal``.
         """

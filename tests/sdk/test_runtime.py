@@ -37,6 +37,7 @@ from byenatos_sdk.protocol.messages import (
     Sampling,
     TextDelta,
     TokenCount,
+    TokenizeRequest,
     ToolCallDelta,
     Usage,
     assistant,
@@ -632,14 +633,13 @@ async def models(self):
 
 def test_a_driver_makes_vectors_counts_tokens_and_lists_its_vendors_models(driven):
     driver = driven(EMBEDS)
-    driver.send(DriverCall(-1, "embed"), EmbeddingRequest(("a", "bcd"), dimensions=2))
-    vectors = msgspec.msgpack.decode(driver.expect(-1, Reply).body, type=EmbeddingResponse)
+    vectors = driver.call("embed", EmbeddingRequest(("a", "bcd"), dimensions=2))
     assert vectors == EmbeddingResponse(((1.0, 1.0), (3.0, 3.0)))
-    driver.send(DriverCall(-2, "count_tokens"), ask("four"))
-    assert msgspec.msgpack.decode(driver.expect(-2, Reply).body, type=TokenCount) == TokenCount(4)
-    driver.send(DriverCall(-3, "models"))
-    models = msgspec.msgpack.decode(driver.expect(-3, Reply).body, type=list[ModelSpecification])
-    assert models == [ModelSpecification("one"), ModelSpecification("two", context_length=8)]
+    assert driver.call("count_tokens", ask("four")) == TokenCount(4)
+    assert driver.call("models") == [ModelSpecification("one"), ModelSpecification("two", context_length=8)]
+    assert len(driver.call("embed", EmbeddingRequest(("a",), dimensions=200_000)).vectors[0]) == 200_000
+    with pytest.raises(ByenatosError, match="does not know its model's tokens"):
+        driver.call("tokenize", TokenizeRequest("a"))
 
 
 def test_a_long_result_goes_in_pieces_and_one_that_is_too_long_is_refused(driven):
@@ -652,6 +652,17 @@ def test_a_long_result_goes_in_pieces_and_one_that_is_too_long_is_refused(driven
     assert response.vectors == ((1.0,) * 200_000,)
     driver.send(DriverCall(-2, "embed"), EmbeddingRequest(("a",), dimensions=1_000_000))
     assert driver.expect(-2, Failure).code == "request_too_large"
+
+
+def test_packages_in_vendor_are_found(plugin):
+    code = "import loud\nfrom byenatos_sdk import Driver\n\n\nclass Echo(Driver):\n"
+    code += "    async def infer(self, request):\n        yield loud.said(request.messages[-1].text)\n"
+    folder = plugin(code)
+    (folder / "vendor").mkdir()
+    (folder / "vendor" / "loud.py").write_text("said = str.upper\n")
+    with DriverProcess(folder) as driver:
+        driver.load()
+        assert driver.answer(ask("hello"))[0] == TextDelta("HELLO")
 
 
 @pytest.mark.parametrize("method", ["embed", "count_tokens", "models"])

@@ -6,9 +6,11 @@
         driver.load(settings={"rate": 20})
         deltas = driver.answer(InferenceRequest((user("hello"),)))
 
-The process runs the same runtime on the same kind of channel as under a kernel, but in no sandbox.
+The process runs the same runtime on the same kind of channel as under a kernel, but in no sandbox. Packages are found
+in the plugin's ``vendor/``; those of a ``requirements.lock`` must be installed where the test runs.
 """
 
+import mmap
 import os
 import socket
 import subprocess
@@ -27,17 +29,19 @@ import msgspec
 import zmq
 
 from byenatos_sdk.manifest import read_manifest
-from byenatos_sdk.protocol.control import LoadOrder
+from byenatos_sdk.protocol.control import DRIVER_METHODS, LoadOrder
 from byenatos_sdk.protocol.errors import error_from_code
 from byenatos_sdk.protocol.frames import (
     Beat,
     Drain,
+    DriverCall,
     DriverEvent,
     DriverHeader,
     DriverHello,
     Imported,
     Load,
     Ready,
+    Reply,
     Start,
     Welcome,
     decode_driver_events,
@@ -55,6 +59,7 @@ from byenatos_sdk.protocol.messages import (
     ToolCallDelta,
 )
 from byenatos_sdk.runtime_config import RuntimeConfig, encode_config
+from byenatos_sdk.testing.plugin_modules import VENDOR
 
 __all__ = ["DriverProcess", "Heard", "Silence"]
 
@@ -67,9 +72,13 @@ PATIENCE_S = 30.0
 TOKEN = "handed over once"  # noqa: S105 - guards nothing here
 
 _CHILD = """
-import os, sys
+import ctypes, mmap, os, sys
 from byenatos_sdk.runtime import run
-run(int(sys.argv[1]), os.pread(int(sys.argv[2]), 1 << 20, 0))
+channel, config, arena, size = map(int, sys.argv[1:])
+if size:
+    shared = mmap.mmap(arena, size)
+    os.environ["BYENATOS_ARENA"] = f"{ctypes.addressof(ctypes.c_char.from_buffer(shared)):x}:{size:x}"
+run(channel, os.pread(config, 1 << 20, 0))
 """
 
 
@@ -81,8 +90,9 @@ class DriverProcess:
     """The plugin in ``folder`` in its process, and the kernel's end of its channel.
 
     Entering the context shakes hands unless ``welcome`` is false; leaving it kills the process. Beats are kept in
-    :attr:`beats` and never returned as events. Everything the process prints is in :meth:`output`. For those who want
-    nothing in between, :attr:`socket` is the ZeroMQ PAIR itself.
+    :attr:`beats` and never returned as events. Everything the process prints is in :meth:`output`. :attr:`arena` is the
+    memory for warm state that its manifest asks for. For those who want nothing in between, :attr:`socket` is the
+    ZeroMQ PAIR itself.
     """
 
     def __init__(self, folder: Path, *, heartbeat_s: float = 0.1, welcome: bool = True) -> None:
@@ -119,6 +129,7 @@ class DriverProcess:
             str(self.folder),
             manifest.plugin.entry,
             self._heartbeat_s,
+            imports=(str(vendor),) if (vendor := self.folder / VENDOR).is_dir() else (),
         )
         listener = resources.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         listener.bind(path)
@@ -126,13 +137,18 @@ class DriverProcess:
         told = os.memfd_create("runtime-config")
         resources.callback(os.close, told)
         os.write(told, encode_config(config))
+        size = manifest.permissions.arena_mib << 20
+        shared = os.memfd_create("arena")
+        resources.callback(os.close, shared)
+        os.truncate(shared, size)
+        self.arena = memoryview(mmap.mmap(shared, size) if size else b"")
         context = zmq.Context()
         resources.callback(context.destroy, linger=0)
         self.socket = context.socket(zmq.PAIR)
         self.socket.connect(f"ipc://{path}")
         self.process = subprocess.Popen(  # noqa: S603 - this interpreter with the lines above
-            [sys.executable, "-I", "-B", "-c", _CHILD, str(listener.fileno()), str(told)],
-            pass_fds=(listener.fileno(), told),
+            [sys.executable, "-I", "-B", "-c", _CHILD, *map(str, (listener.fileno(), told, shared, size))],
+            pass_fds=(listener.fileno(), told, shared),
             stdin=subprocess.DEVNULL,
             stdout=resources.enter_context(self._printed.open("wb")),
             stderr=subprocess.STDOUT,
@@ -181,6 +197,25 @@ class DriverProcess:
         """Ask and return the whole answer, its terminal last."""
         return list(self.stream(self.start(request, partial)))
 
+    def call(self, method: str, parameters: object = b"", result: Any = None) -> Any:
+        """Call ``embed``, ``count_tokens`` or another of ``control.DRIVER_METHODS`` and return what it returns.
+
+        ``result`` is the type of that for methods which do not stand there (those of ``protocol.warm``).
+
+        Raises:
+            ByenatosError: what the driver raises.
+        """
+        number = -next(self._ids)
+        self.send(DriverCall(number, method), parameters)
+        body = b""
+        while True:
+            event = self.expect(number, Reply | Failure)
+            if isinstance(event, Failure):
+                raise error_from_code(event.code, event.message, retry_after_s=event.retry_after_s)
+            body += event.body
+            if not event.more:
+                return msgspec.msgpack.decode(body, type=result or DRIVER_METHODS[method][1]) if body else None
+
     def drain(self) -> int:
         """Have the process drained and return its exit status."""
         self.send(Drain())
@@ -215,7 +250,7 @@ class DriverProcess:
             if self.process.poll() is not None and not self.socket.poll(0):
                 raise Silence(f"the driver has left with status {self.process.returncode}\n{self.output()}")
             if time.monotonic() > until:
-                raise Silence(f"the driver said nothing more; in line: {dict(self._lines)!r:.500}\n{self.output()}")
+                raise Silence(f"the driver said nothing more; in line: {self._in_line()!r:.500}\n{self.output()}")
         only_beats = True
         for id, event in decode_driver_events(self.socket.recv()):  # noqa: A001
             if isinstance(event, Beat):
@@ -225,7 +260,10 @@ class DriverProcess:
                 self._lines[id].append(TextDelta(event) if isinstance(event, str) else event)
         self.frames += not only_beats
         if only_beats and time.monotonic() > until:
-            raise Silence(f"the driver only beats; in line: {dict(self._lines)!r:.500}\n{self.output()}")
+            raise Silence(f"the driver only beats; in line: {self._in_line()!r:.500}\n{self.output()}")
+
+    def _in_line(self) -> dict[int, list[Heard]]:
+        return {id: list(line) for id, line in self._lines.items() if line}  # noqa: A001 - the protocol's word
 
     def waiting(self, id: int) -> list[Heard]:
         """Take what has been heard of ``id`` and not been asked for out of line."""

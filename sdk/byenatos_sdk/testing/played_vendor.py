@@ -6,24 +6,28 @@
     deltas = vendor.answer(InferenceRequest((user("hello"),)), WireResponse(b'{"choices": […]}'))
     assert vendor.requests[-1].path == "/v1/chat/completions"
 
-Each request is held against what the manifest asks for: one that the broker would refuse fails here.
+Whatever asks for its stream by ``byenatos_sdk.egress`` is answered: an ``HTTPDriver``, or a vendor's own SDK over
+``transport`` or ``async_transport``. Each request is held against what the manifest asks for: one that the broker would
+refuse fails here.
 """
 
 import asyncio
-import importlib.util
 import socket
-import sys
+import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 from unittest import mock
 
-from byenatos_sdk.driver import Model
+from byenatos_sdk import egress
+from byenatos_sdk.driver import Driver, Model
 from byenatos_sdk.formats.wire import WireRequest, WireResponse
-from byenatos_sdk.http import HTTPDriver, pool
+from byenatos_sdk.http import HTTPDriver
 from byenatos_sdk.manifest import Manifest, read_manifest
 from byenatos_sdk.protocol.messages import Delta, InferenceRequest
+from byenatos_sdk.testing.plugin_modules import PluginModules
 
 __all__ = ["PlayedVendor"]
 
@@ -41,10 +45,13 @@ class PlayedVendor:
     def __init__(self, folder: Path, model: str, settings: Mapping[str, Any] | None = None) -> None:
         self.manifest: Manifest = read_manifest(folder)
         self.requests: list[WireRequest] = []
-        self._kind = _driver(folder, self.manifest)
+        self._modules = PluginModules(folder)
+        with self._modules:
+            self._kind: type[Driver] = self._modules.entry(self.manifest.plugin.entry)
         self._model = model
         declared = next((one.settings for one in self.manifest.models if one.id == model), {})
-        self._settings = {**self.manifest.settings, **declared, "attempts": 1, **(settings or {})}
+        once = {"attempts": 1} if issubclass(self._kind, HTTPDriver) else {}
+        self._settings = {**self.manifest.settings, **declared, **once, **(settings or {})}
         self._answers: deque[WireResponse] = deque()
 
     def answer(self, request: InferenceRequest, *answers: WireResponse) -> list[str | Delta]:
@@ -55,18 +62,19 @@ class PlayedVendor:
             AssertionError: the driver asked what its manifest does not ask for.
         """
 
-        async def infer(driver: HTTPDriver) -> list[str | Delta]:
+        async def infer(driver: Driver) -> list[str | Delta]:
             return [delta async for delta in driver.infer(request)]
 
         return self.run(infer, *answers)
 
-    def run(self, use: Callable[[HTTPDriver], Awaitable[T]], *answers: WireResponse) -> T:
+    def run(self, use: Callable[[Any], Awaitable[T]], *answers: WireResponse) -> T:
         """Start the driver, have it used while the vendor gives ``answers``, and stop it.
 
         Raises:
             AssertionError: the driver asked what its manifest does not ask for.
         """
         self._answers = deque(answers)
+        self._lines: list[tuple[socket.socket, threading.Thread]] = []
 
         async def main() -> T:
             driver = self._kind(self._settings)
@@ -76,62 +84,72 @@ class PlayedVendor:
                     return await use(driver)
             finally:
                 await driver.stop()
-                for task in self._tasks:
-                    task.cancel()
-                await asyncio.gather(*self._tasks, return_exceptions=True)
 
-        self._tasks: set[asyncio.Task[None]] = set()
-        with mock.patch.object(pool, "dial_async", self._dial):
-            found = asyncio.run(main())
+        try:
+            with self._modules, mock.patch.object(egress, "dial", self._dial):
+                found = asyncio.run(main())
+        finally:
+            self._hang_up()
         for request in self.requests:
             self._check(request)
         return found
 
-    async def _dial(self, timeout_s: float = CEILING_S) -> socket.socket:  # noqa: ARG002 - the broker's
+    def _dial(self, timeout_s: float = CEILING_S) -> socket.socket:  # noqa: ARG002 - the broker's
         ours, its = socket.socketpair()
-        self._tasks.add(asyncio.ensure_future(self._serve(its)))
+        thread = threading.Thread(target=self._serve, args=(its,), name="played-vendor", daemon=True)
+        self._lines.append((its, thread))
+        thread.start()
         return ours
 
-    async def _serve(self, its: socket.socket) -> None:
-        reader, writer = await asyncio.open_connection(sock=its)
-        try:
-            while self._answers:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-                first, *lines = head.split("\r\n")[:-2]
-                method, path, _ = first.split(" ")
-                headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-                body = await reader.readexactly(int(headers.get("content-length", 0)))
-                self.requests.append(WireRequest(path, body, headers, method))
-                writer.write(_written(self._answers.popleft()))
-                await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
+    def _hang_up(self) -> None:
+        for its, thread in self._lines:
+            with suppress(OSError):  # the driver was first
+                its.shutdown(socket.SHUT_RDWR)  # whoever reads from it hears of that
+            thread.join(CEILING_S)
+            its.close()
+
+    def _serve(self, its: socket.socket) -> None:
+        with its.makefile("rb") as reader, suppress(OSError):  # the driver may leave at any time
+            while self._answers and (request := _read(reader)) is not None:
+                self.requests.append(request)
+                its.sendall(_written(self._answers.popleft()))
+            its.shutdown(socket.SHUT_RDWR)
 
     def _check(self, request: WireRequest) -> None:
         """See that the broker would let a request through, and that its key is not in it already."""
         host = request.headers["host"]
         places = {host} if ":" in host else {f"{host}:443", f"{host}:80"}
         asked = [one for one in self.manifest.egress if one.anywhere or one.place in places]
-        assert any(request.path.startswith(tuple(one.paths)) for one in asked), (
+        under = [one for one in asked if any(_is_below(request.path, prefix) for prefix in one.paths)]
+        assert under, (
             f"expected a path that {self.manifest.plugin.id}'s manifest asks for at {host}, found {request.path}"
         )
-        keys = {one.key.header for one in asked if one.key is not None}
-        assert not keys & request.headers.keys(), "expected no key: the broker puts it in"
+        assert any(request.method in one.methods for one in under), (
+            f"expected a method that {self.manifest.plugin.id}'s manifest asks for at {host}, found {request.method}"
+        )
+        keys = {one.key.header.lower() for one in asked if one.key is not None}
+        found = [value for name, value in request.headers.items() if name in keys]
+        assert all(value.rpartition(" ")[2] in {"", "-"} for value in found), (
+            "expected no key: the broker puts it in; a library that insists on one gets '-'"
+        )
 
 
-def _driver(folder: Path, manifest: Manifest) -> type[HTTPDriver]:
-    """Import the driver's class; its module has a name of its own, as every plugin calls it ``driver``."""
-    module_name, _, class_name = manifest.plugin.entry.partition(":")
-    name = f"played_{manifest.plugin.id.replace('-', '_')}_{module_name}"
-    spec = importlib.util.spec_from_file_location(name, folder / f"{module_name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    found: type[HTTPDriver] = getattr(module, class_name)
-    return found
+def _is_below(path: str, prefix: str) -> bool:
+    """Whether a prefix of the manifest covers a path, as the broker sees it."""
+    path = path.partition("?")[0]
+    return path.startswith(prefix if prefix.endswith("/") else (f"{prefix}/", f"{prefix}:")) or path == prefix
+
+
+def _read(reader: BinaryIO) -> WireRequest | None:
+    """Read one request, ``None`` if there is no more."""
+    lines = []
+    while (line := reader.readline().decode("latin-1")) not in {"\r\n", ""}:
+        lines.append(line.rstrip("\r\n"))
+    if not lines:
+        return None
+    method, path, _ = lines[0].split(" ")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
+    return WireRequest(path, reader.read(int(headers.get("content-length", 0))), headers, method)
 
 
 def _written(answer: WireResponse) -> bytes:

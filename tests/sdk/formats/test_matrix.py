@@ -3,7 +3,7 @@ from pathlib import Path
 import msgspec
 
 from byenatos_sdk import formats
-from byenatos_sdk.formats.__main__ import HEAD
+from byenatos_sdk.formats.__main__ import HEAD, TAIL
 from byenatos_sdk.formats.matrix import MATRIX, PARAMETERS, render
 from byenatos_sdk.protocol.messages import Sampling
 
@@ -21,6 +21,6 @@ def test_every_row_is_what_its_types_say():
 
 def test_the_documentation_is_what_the_matrix_renders():
     path = Path(formats.__file__).with_name("README.md")
-    assert path.read_text() == HEAD + render(), (
+    assert path.read_text() == HEAD + render() + TAIL, (
         "run: python -m byenatos_sdk.formats > sdk/byenatos_sdk/formats/README.md"
     )

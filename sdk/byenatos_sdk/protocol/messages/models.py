@@ -25,8 +25,10 @@ class InstanceState(Enum):
 class ModelSpecification(Value, frozen=True, omit_defaults=True):
     """What a model is and can do, as its driver found it.
 
-    ``context_length`` in tokens (0: not known), ``size_bytes`` of the file, ``features`` such as ``continue`` (can go
-    on from a partial answer), ``tools``, ``images``, ``embeddings``, ``chat_template``. ``memory_bytes`` is what the
+    ``context_length`` in tokens (0: not known), ``size_bytes`` of the file. ``features``: ``tools``, ``images``,
+    ``audio``, ``files``, ``json_schema``, ``reasoning``, ``embeddings``, ``chat_template``; the runtime adds
+    ``continue`` (can go on from a partial answer) and ``warm``. Whoever names one names all: a model with features, but
+    without ``tools`` or ``images``, takes over no conversation that has any. ``memory_bytes`` is what the
     model takes of this machine once it is loaded as configured: its weights (``size_bytes`` of it are the file's, which
     processes of one model share), the context and what a step computes in; 0 if nothing, or if that is not known.
     ``settings``: what a driver must be set to for a model of its vendor's list, beside the settings of its manifest.
