@@ -276,12 +276,11 @@ class DriverManager:
         delay = unit.back_off(now, warm=instance.preloaded)
         if delay is None:
             instance.advance(InstanceState.QUARANTINED, f"{CRASH_LIMIT} crashes in {CRASH_WINDOW_S:.0f} s")
-            unit.die(
-                DriverCrashed(
-                    f"{crash.message}\n{CRASH_LIMIT} crashes in {CRASH_WINDOW_S:.0f} s: quarantined; "
-                    f"`byenatos models load {unit.model.id}` tries again"
-                )
-            )
+            again = f"`byenatos models load {unit.model.id}` tries again"
+            if unit.sockets is not None:
+                again = "it starts again once its folder has changed, or with the next kernel"
+            limit = f"{CRASH_LIMIT} crashes in {CRASH_WINDOW_S:.0f} s: quarantined"
+            unit.die(DriverCrashed(f"{crash.message}\n{limit}; {again}"))
             return None
         return self._schedule(unit, instance, now, delay)
 

@@ -137,7 +137,7 @@ class FrontManager:
                 front.address,
                 sum(unit.ready is not None for unit in front.units),
                 front.config.workers,
-                front.problem or next((unit.error.message for unit in front.units if unit.error is not None), ""),
+                front.problem or next(filter(None, map(_problem, front.units)), ""),
             )
             for front in self._fronts
         )
@@ -208,6 +208,13 @@ class FrontManager:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._bus.adopt(ours)
         return [theirs, front.listener.dup()]
+
+
+def _problem(unit: Unit) -> str:
+    """Why a worker does not serve, if it does not."""
+    if unit.error is not None:
+        return unit.error.message
+    return "" if unit.ready is not None or not unit.last_failure else f"starts again: {unit.last_failure}"
 
 
 def split_address(listen: str, *, anywhere: bool = False) -> tuple[str, int]:

@@ -288,7 +288,8 @@ class Instance(DriverLink):
         else:
             said = bounded_failure(event)
             self.error = error_from_code(said.code, said.message)
-            self.fail(f"could not load the model: {self.error.message}")
+            what = "start" if self.manifest.plugin.kind == "front" else "load the model"
+            self.fail(f"could not {what}: {self.error.message}")
 
     def _lost(self, reason: str) -> None:
         if self.process is not None and self.process.refusal is not None:

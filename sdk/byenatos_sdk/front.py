@@ -1,4 +1,4 @@
-"""What the author of a front writes: a class that speaks an outside protocol to applications.
+r"""What the author of a front writes: a class that speaks an outside protocol to applications.
 
 A front is a plugin of kind ``front``. It runs in a sandbox as drivers do, holds no key and no model, and can connect to
 nothing: the kernel gives it a listening socket that is bound already, and one connection to itself as a client. What a
@@ -8,12 +8,22 @@ can connect may ask), and ``worker``, this process's number among those of the f
 
 ::
 
-    class Http(Front):
+    class Lines(Front):
         async def start(self, listener, kernel):
-            self.server = await asyncio.start_server(..., sock=listener)
+            self.kernel = kernel
+            self.server = await asyncio.start_server(self.serve, sock=listener)
 
         async def stop(self):
             self.server.close()
+
+        async def serve(self, reader, writer):
+            while line := await reader.readline():
+                answer = await self.kernel.infer(line.decode().strip())
+                writer.write(answer.text.encode() + b"\n")
+            writer.close()
+
+Its manifest says ``kind = "front"`` and ``entry = "front:Lines"``; it serves where ``config.json`` says
+``"fronts": {"lines": {"listen": "127.0.0.1:7000"}}``, and ``byenatos status`` tells why it does not.
 """
 
 import socket

@@ -104,3 +104,57 @@ async def test_an_address_that_others_can_reach_is_refused(start_kernel):
     async with kernel.client() as client:
         (front,) = (await client.status()).fronts
         assert "expected an address of this machine only" in front.problem
+
+
+LINES = """
+import asyncio
+from byenatos_sdk.front import Front
+
+class Lines(Front):
+    async def start(self, listener, kernel):
+        self.kernel = kernel
+        self.server = await asyncio.start_server(self.serve, sock=listener)
+
+    async def stop(self):
+        self.server.close()
+
+    async def serve(self, reader, writer):
+        while line := await reader.readline():
+            answer = await self.kernel.infer(line.decode().strip())
+            writer.write(answer.text.encode() + b"\\n")
+        writer.close()
+"""
+MANIFEST = '[plugin]\nid = "lines"\nversion = "1"\nkind = "front"\nentry = "front:Lines"\n'
+
+
+def write_front(home, code):
+    folder = home.path / "lines"
+    folder.mkdir(parents=True)
+    (folder / "front.py").write_text(code)
+    (folder / "plugin.toml").write_text(MANIFEST)
+    home.plugins.mkdir(exist_ok=True)
+    folder.rename(home.plugins / "lines")
+
+
+async def test_a_third_partys_front_serves_by_asyncios_own_server(start_kernel, home):
+    write_front(home, LINES)
+    kernel = start_kernel(fronts={"lines": {"listen": "127.0.0.1:0"}})
+    async with kernel.client() as client:
+        await until_ready(client)
+        (front,) = (await until(client, lambda status: status.fronts[0].ready or status.fronts[0].problem)).fronts
+        assert not front.problem
+        host, _, port = front.address.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"one\ntwo\n")
+        assert [await reader.readline(), await reader.readline()] == [b"one\n", b"two\n"]
+        writer.close()
+
+
+async def test_a_front_that_cannot_start_says_why_at_once_and_starts_when_its_folder_is_mended(start_kernel, home):
+    write_front(home, LINES.replace("self.kernel = kernel", "raise RuntimeError('no lines today')"))
+    kernel = start_kernel(fronts={"lines": {"listen": "127.0.0.1:0"}})
+    async with kernel.client() as client:
+        (front,) = (await until(client, lambda status: status.fronts[0].problem)).fronts
+        assert "could not start: front 'lines' cannot start: RuntimeError: no lines today" in front.problem
+        (home.plugins / "lines" / "front.py").write_text(LINES)
+        await until(client, lambda status: status.fronts[0].ready == 1)

@@ -6,13 +6,13 @@ import typer
 
 from byenatos_kernel.cli.options import JsonOption, home_of
 from byenatos_kernel.cli.screen import megabytes, one_line, say, show_json, show_table
-from byenatos_sdk.protocol.control import KernelStatus, PluginInfo, SlotInfo
+from byenatos_sdk.protocol.control import FrontInfo, KernelStatus, PluginInfo, SlotInfo
 
-__all__ = ["show_slots", "slots", "status"]
+__all__ = ["show_fronts", "show_slots", "slots", "status"]
 
 
 def status(context: typer.Context, *, as_json: JsonOption = False) -> None:
-    """Show the kernel, its slots, driver processes and plugins."""
+    """Show the kernel, its slots, driver processes, fronts and plugins."""
     from byenatos_sdk.client import Client
 
     with Client(home_of(context)) as client:
@@ -44,6 +44,18 @@ def show_slots(found: Iterable[SlotInfo]) -> None:
             for slot in found
         ),
     )
+
+
+def show_fronts(found: Iterable[FrontInfo]) -> None:
+    """Print fronts as a table."""
+    show_table(
+        ("front", "address", "workers", "detail"),
+        (
+            (one.id, one.address, str(one.ready) if one.ready == one.workers else f"{one.ready} of {one.workers}",
+             one.problem)
+            for one in found
+        ),
+    )  # fmt: skip
 
 
 def _detail(slot: SlotInfo) -> str:
@@ -79,6 +91,9 @@ def _show_status(found: KernelStatus) -> None:
                 for one in found.instances
             ),
         )  # fmt: skip
+    if found.fronts:
+        say()
+        show_fronts(found.fronts)
     if found.plugins:
         say()
         show_table(

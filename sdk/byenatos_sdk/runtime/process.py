@@ -169,11 +169,16 @@ class _Process:
 
     async def _start_driver(self, order: LoadOrder) -> None:
         config = self._config
-        with failing_to(self._fail_load, f"driver {config.driver!r} cannot be imported"):
+        who, doing = (
+            (f"front {config.driver!r}", "start")
+            if config.sockets
+            else (f"driver {config.driver!r}", f"load {order.model!r}")
+        )
+        with failing_to(self._fail_load, f"{who} cannot be imported"):
             driver = import_driver(config)(order.settings)
             self._put(0, Imported())
             self._pump.flush()  # before the driver has the loop, perhaps for minutes
-            with failing_to(self._fail_load, f"driver {config.driver!r} cannot load {order.model!r}"):
+            with failing_to(self._fail_load, f"{who} cannot {doing}"):
                 path = Path(order.path) if order.path else None
                 model = Model(
                     order.model,
