@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct, field
 
+from byenatos_sdk.manifest_fault import fault
 from byenatos_sdk.protocol.errors import InvalidRequest
 from byenatos_sdk.protocol.messages import ModelSpecification
 from byenatos_sdk.protocol.versions import MAJORS
@@ -200,6 +201,18 @@ class Manifest(_Strict, frozen=True):
     models: list[DeclaredModel] = field(default_factory=list)
 
 
+_TABLES: dict[str, type[Struct]] = {
+    "": Manifest,
+    "plugin": Plugin,
+    "permissions": Permissions,
+    "lifecycle": Lifecycle,
+    "egress": Egress,
+    "egress.key": EgressKey,
+    "models": DeclaredModel,
+    "models.price": Price,
+}
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Read ``folder/plugin.toml``.
 
@@ -221,13 +234,14 @@ def parse_manifest(data: bytes, folder: Path) -> Manifest:
     if len(data) > MAX_MANIFEST:
         raise ManifestError(f"{path}: expected at most {MAX_MANIFEST} bytes, found more")
     try:
-        table = tomllib.loads(data.decode())
+        text = data.decode()
+        table = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise ManifestError(f"{path}: not valid TOML: {error}") from None
     try:
         manifest = msgspec.convert(table, Manifest)
     except msgspec.ValidationError as error:
-        raise ManifestError(f"{path}: {error}") from None
+        raise ManifestError(f"{path}{fault(error, table, text, _TABLES)}") from None
     _check(manifest, folder, path)
     return manifest
 

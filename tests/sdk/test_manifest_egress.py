@@ -89,7 +89,7 @@ price = {input = 2.5, output = 10.0, source = "a page"}
         ('host = "a"\nkey = {secret = "a", query = "x", prefix = "y"}', "key.prefix"),
         ('host = "a"\nkey = {secret = "a", scheme = "tc3"}', "key.service"),
         ('host = "a"\nkey = {secret = "A b", header = "x"}', "key.secret"),
-        ('host = "a"\nsecret = "sk-1"', "unknown field"),
+        ('host = "a"\nsecret = "sk-1"', "found a key that there is not"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, table, reason):

@@ -125,7 +125,7 @@ def test_a_manifest_that_is_wrong_needs_no_kernel_to_be_refused(run, shout, temp
     (shout / "plugin.toml").write_text(MANIFEST.replace("threads = 3", "thread = 3"))
     outcome = run("driver", "run", str(shout))
     assert outcome.code == 1
-    assert "plugin.toml: Object contains unknown field `thread`" in outcome.error
+    assert "permissions.thread: expected one of" in outcome.error
     (shout / "plugin.toml").write_text(MANIFEST.replace('[[models]]\nid = "shout"\n', ""))
     assert "it declares no [[models]]; name a model file: --file FILE" in run("driver", "run", str(shout)).error
     assert left(temporary) == []
