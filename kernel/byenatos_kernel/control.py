@@ -217,6 +217,7 @@ class Control:
                 *self._kernel.supply.warnings.values(),
                 *self._kernel.offers.warnings.values(),
                 *self._kernel.shelf.warnings,
+                *self._kernel.registry.warnings,
                 *self._kernel.triggers.warnings,
             ),
         )

@@ -20,12 +20,15 @@ class Declarations:
 
     def __init__(self, config: Config) -> None:
         self._config = config
+        self.warnings: tuple[str, ...] = ()
+        """What manifests declare that somebody else has declared already, in words."""
 
     def entries(
         self, plugins: Mapping[str, PluginEntry], offers: Mapping[str, Mapping[str, Offer]]
     ) -> dict[str, ModelEntry]:
         """Make an entry of each declared model, by its name; whoever declares it first has the name."""
         declared: dict[str, ModelEntry] = {}
+        warnings: list[str] = []
         for plugin in plugins.values():
             manifest = plugin.declared  # of one that is refused by now too: what runs is still its model
             if manifest is not None:
@@ -33,7 +36,13 @@ class Declarations:
                     entry = ModelEntry(model.id, plugin.id)
                     entry.settings = {**manifest.settings, **model.settings}
                     entry.declared = msgspec.structs.replace(model.specification, driver=plugin.id)
-                    declared.setdefault(model.id, entry)
+                    has = declared.setdefault(model.id, entry)
+                    if has is not entry:
+                        warnings.append(
+                            f"the driver {plugin.id} does not offer its model {model.id!r}: {has.driver} declares one "
+                            "of that name; give it another id in its plugin.toml"
+                        )
+        self.warnings = tuple(warnings)
         for configured in self._config.models:
             if configured.model_id not in declared and not _has_file(configured, plugins):
                 declared[configured.model_id] = ModelEntry(configured.model_id, configured.vendor)

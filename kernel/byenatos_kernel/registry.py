@@ -127,6 +127,11 @@ class ModelRegistry:
             raise NotFound(f"no model {id!r}; there is {self._names(usable)}")
         return entry
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the operator should know about models that are declared and not there."""
+        return self._declarations.warnings
+
     def offer(self, driver: str, offers: dict[str, Offer]) -> None:
         """Enter what the vendor of a driver offers, in place of what it offered before."""
         before = self.offers.get(driver, {})

@@ -32,6 +32,22 @@ async def test_a_broken_manifest_is_refused_by_name_and_the_others_stay(rig, tmp
         assert kernel.registry.plugin_for(kernel.registry.model("a")).id == "scripted"
 
 
+async def test_a_model_whose_name_another_driver_has_is_not_offered_and_that_is_said(rig, tmp_path):
+    async with rig({}) as kernel:
+        other = tmp_path / "plugins" / "zother"
+        other.mkdir()
+        (other / "plugin.toml").write_text(
+            "[plugin]\nid = 'zother'\nversion = '1'\nentry = 'a:B'\n[[models]]\nid = 'a'\n[[models]]\nid = 'own'\n"
+        )
+        (other / "a.py").write_text("")
+        kernel.registry.scan()
+        await kernel.shelf.verified()
+        assert kernel.registry.model("a").driver == "scripted"
+        assert kernel.registry.model("own").driver == "zother"
+        (warning,) = kernel.registry.warnings
+        assert warning.startswith("the driver zother does not offer its model 'a': scripted declares one of that name")
+
+
 async def test_a_model_whose_declaration_is_gone_is_removed_once_nothing_uses_it(rig, tmp_path):
     async with rig({"main": "a"}) as kernel:
         manifest = tmp_path / "plugins" / "scripted" / "plugin.toml"

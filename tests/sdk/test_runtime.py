@@ -285,7 +285,9 @@ def test_what_a_driver_raises_ends_the_answer_with_its_code(driven, raised, fail
     [
         ("3", "found 3"),
         ("TextDelta(None)", "found TextDelta(text=None)"),
-        ("Finish('because')", "Invalid enum value 'because'"),
+        ("TextDelta(7)", "text: Expected `str`, got `int`"),
+        ("Finish('because')", "reason: Invalid enum value 'because'"),
+        ("Finish(usage=Usage(1, 'many'))", "usage.output_tokens: Expected `int | null`, got `str`"),
         ("Moved('a', 'b', 'c')", "found Moved("),
     ],
 )
@@ -663,6 +665,22 @@ def test_packages_in_vendor_are_found(plugin):
     with DriverProcess(folder) as driver:
         driver.load()
         assert driver.answer(ask("hello"))[0] == TextDelta("HELLO")
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        ("__import__('tiktokken')", "packages of a driver's own lie in its vendor/"),
+        ("open('/no/such/file')", "a driver's process has its own files only"),
+        ("bytearray(1 << 62)", "memory_mib of its plugin.toml bounds what a driver has"),
+        ("exec('raise PermissionError(1, None)')", "starts no other and opens no socket"),
+    ],
+)
+def test_what_a_driver_meets_here_only_is_explained(driven, raised, said):
+    driver = driven(f"async def infer(self, request):\n    yield {raised}")
+    (failure,) = driver.answer(ask())
+    assert failure.code == "internal"
+    assert said in failure.message
 
 
 @pytest.mark.parametrize("method", ["embed", "count_tokens", "models"])

@@ -1,13 +1,15 @@
 """``byenatos ps``: the driver processes, how each is isolated, and what it takes."""
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 from msgspec import Struct
 
 from byenatos_kernel.cli.options import JsonOption, home_of
-from byenatos_kernel.cli.screen import megabytes, one_line, say, show_json, show_table
+from byenatos_kernel.cli.screen import megabytes, one_line, printable, say, show_json, show_table
 from byenatos_sdk.protocol.control import InstanceInfo
+from byenatos_sdk.protocol.errors import NotFound
 
 __all__ = ["HELP", "Entry", "ps"]
 
@@ -31,17 +33,24 @@ HELP = (
     'ISOLATION is "full", or names the layers that this process is without; behind WITHOUT stand kinds of isolation '
     "that it does not have at all. `byenatos doctor` says what to do about it.\n\n"
     "MEMORY is the process's share of what it has in memory; with ~ all of it, what others share included, because "
-    "only root may look closer."
+    "only root may look closer.\n\n"
+    "Of one MODEL what its processes printed last is shown too: errors of a driver's code, for example, each with its "
+    "traceback. What one printed that has died stands in the kernel's log."
 )
 
+Model = Annotated[str | None, typer.Argument(metavar="MODEL", help="Only this model, or this driver.")]
 
-def ps(context: typer.Context, *, as_json: JsonOption = False) -> None:
+
+def ps(context: typer.Context, model: Model = None, *, as_json: JsonOption = False) -> None:
     """Print the instances of the running kernel with what the system says of their processes."""
     from byenatos_sdk.client import Client
 
     with Client(home_of(context)) as client:
         status = client.status()
-    found = [_look_at(instance) for instance in status.instances]
+    found = [_look_at(one) for one in status.instances if model in {None, one.model, one.driver}]
+    if model is not None and not found:
+        there = ", ".join(one.model for one in status.instances) or "none"
+        raise NotFound(f"no process of {model!r}; there are those of {there}")
     if as_json:
         show_json(found)
         return
@@ -56,6 +65,12 @@ def ps(context: typer.Context, *, as_json: JsonOption = False) -> None:
     for one in found:
         for kind, got in one.instance.open.items():
             say(one_line(f"note: {one.instance.driver}/{one.instance.model}: {kind} is open: {got}"))
+    for one in found if model is not None else ():
+        printed = one.instance.last_output or ("nothing",)
+        say()
+        say(f"{one.instance.driver}/{one.instance.model} (epoch {one.instance.epoch}) printed:")
+        for line in printed:
+            say(f"  | {printable(line)}")
     for warning in status.warnings:
         if "uncontained" in warning:
             say(one_line(f"note: {warning}"))

@@ -47,8 +47,22 @@ class failing_to:  # noqa: N801 - used as a statement; a class, since every requ
             self._report(Failure(error.code, message, float(after) if isinstance(after, int | float) else None))
         else:
             traceback.print_exception(error)
-            self._report(Failure("internal", cleaned(f"{prefix}{type(error).__name__}: {error}"[:LONGEST_MESSAGE])))
+            said = f"{prefix}{type(error).__name__}: {error}{_hint(error)}"
+            self._report(Failure("internal", cleaned(said[:LONGEST_MESSAGE])))
         return True
+
+
+def _hint(error: Exception) -> str:
+    """Say what an author may not know who meets ``error`` here and nowhere else."""
+    if isinstance(error, ModuleNotFoundError):
+        return "; packages of a driver's own lie in its vendor/, or are named in its requirements.lock"
+    if isinstance(error, MemoryError):
+        return "; [permissions] memory_mib of its plugin.toml bounds what a driver has, and its profile does"
+    if isinstance(error, FileNotFoundError | PermissionError) and error.filename is not None:
+        return "; a driver's process has its own files only; byenatos_sdk.files opens those that it was granted"
+    if isinstance(error, PermissionError):
+        return "; a driver's process starts no other and opens no socket; byenatos_sdk.egress reaches its vendor"
+    return ""
 
 
 def cleaned(text: str) -> str:

@@ -1,5 +1,6 @@
 """One running request: what an engine sees of it, and how a driver's generator becomes a stream of events."""
 
+import re
 import sys
 from asyncio import Task, sleep
 from collections.abc import AsyncIterator, Callable
@@ -24,9 +25,30 @@ FAIR_SHARE = 32
 """Deltas that a generator may yield without waiting for anything before the others get a turn."""
 
 _encode = msgspec.msgpack.Encoder().encode
-_check = msgspec.msgpack.Decoder(
-    TextDelta | ReasoningDelta | ToolCallDelta | Logprobs | Finish | Failure  # no Moved: only the kernel moves streams
-).decode
+_DELTAS = TextDelta | ReasoningDelta | ToolCallDelta | Logprobs | Finish | Failure
+"""No ``Moved``: only the kernel moves streams."""
+_check = msgspec.msgpack.Decoder(_DELTAS).decode
+
+
+_NUMBERS = re.compile(r" - at `\$((?:\[\d+\])+)`")
+
+
+def _fault(delta: object, error: Exception) -> str:
+    """Say what is wrong with a delta, its fields by their names and not by their numbers on the wire."""
+    if not isinstance(delta, _DELTAS):
+        return ""
+    said = str(error)
+    place = _NUMBERS.search(said)
+    if place is None:
+        return f": {said}"
+    names = []
+    value: object = delta
+    for number in map(int, re.findall(r"\d+", place[1])):
+        if not isinstance(value, msgspec.Struct):
+            break
+        names.append(value.__struct_fields__[number - (value.__struct_config__.tag is not None)])
+        value = getattr(value, names[-1])
+    return f": {'.'.join(names)}: {said[: place.start()]}"
 
 
 class Stream:
@@ -117,7 +139,9 @@ class Stream:
         try:
             event = _check(_encode(TextDelta(str(delta)) if isinstance(delta, str) else delta))
         except (msgspec.ValidationError, TypeError, UnicodeEncodeError) as error:
-            raise TypeError(f"expected a str or a well-formed delta, found {delta!r:.200}: {error}") from None
+            raise TypeError(
+                f"expected a str or a well-formed delta, found {delta!r:.200}{_fault(delta, error)}"
+            ) from None
         if isinstance(event, TextDelta):
             self.emit(event.text)
         elif isinstance(event, Finish | Failure):

@@ -18,6 +18,7 @@ import pytest
 from byenatos_kernel.cli.power import start_detached, stop
 from byenatos_kernel.cli.ps import Entry
 from byenatos_kernel.diagnosis import Diagnosis
+from byenatos_sdk.client import Client
 from byenatos_sdk.home import Home
 from byenatos_sdk.protocol.control import (
     KernelStatus,
@@ -101,6 +102,17 @@ def test_ps_lists_the_processes_with_how_they_are_isolated(run, ready):
     assert all(one.threads and one.memory_bytes and one.instance.template == "one-shot" for one in entries)
     shown = run("ps").out
     assert all(f"echo/{one.instance.model}" in shown and one.isolation in shown for one in entries)
+
+
+def test_ps_of_one_model_shows_what_its_process_printed(run, run_until, ready, home):
+    with Client(home) as client:
+        client.infer("a b", extra={"echo": {"fault": "garbage"}})
+    outcome = run_until(lambda outcome: "  | rubbish without an end" in outcome.out, "ps", "echo")
+    assert "echo/echo (epoch " in outcome.out
+    assert "\x1b" not in outcome.out
+    nobody = run("ps", "nobody")
+    assert (nobody.code, nobody.out) == (1, "")
+    assert "no process of 'nobody'; there are those of" in nobody.error
 
 
 def test_doctor_ends_in_a_verdict_that_its_exit_code_agrees_with(run, ready):
