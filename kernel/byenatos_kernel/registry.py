@@ -36,6 +36,9 @@ from byenatos_sdk.protocol.errors import ByenatosError, NotFound, Unavailable
 
 __all__ = ["ModelRegistry"]
 
+MOST_NAMED, MOST_NEAR, LONGEST_COMPARED = 12, 3, 100
+"""Models that an error names, all or those with a name like it, and how much of a name is looked at for that."""
+
 
 class ModelRegistry:
     """What can be loaded.
@@ -123,8 +126,17 @@ class ModelRegistry:
         """Look a model up; raises ``NotFound`` listing what there is."""
         entry = self.models.get(id)
         if entry is None or entry.state == "removed":
-            usable = [name for name, model in self.models.items() if model.state == "available"]
-            raise NotFound(f"no model {id!r}; there is {self._names(usable)}")
+            plugin = self.plugins.get(id)
+            if plugin is not None and plugin.manifest is None and plugin.reason:
+                raise NotFound(f"no model {id!r}: the driver of that name is refused: {plugin.reason}")
+            usable = sorted(name for name, model in self.models.items() if model.state == "available")
+            if len(usable) <= MOST_NAMED:
+                raise NotFound(f"no model {id!r}; there is {self._names(usable)}")
+            import difflib  # late: a kernel that is asked for what there is needs none of it
+
+            near = difflib.get_close_matches(id[:LONGEST_COMPARED], usable, MOST_NEAR, cutoff=0.5)
+            meant = f"is it {' or '.join(near)}? " if near else ""
+            raise NotFound(f"no model {id!r}; {meant}`byenatos models list` lists the {len(usable)} that there are")
         return entry
 
     @property

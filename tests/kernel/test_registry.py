@@ -48,6 +48,29 @@ async def test_a_model_whose_name_another_driver_has_is_not_offered_and_that_is_
         assert warning.startswith("the driver zother does not offer its model 'a': scripted declares one of that name")
 
 
+async def test_a_model_that_is_not_there_is_met_with_what_is_near_or_why_its_driver_is_refused(rig, tmp_path):
+    async with rig({}) as kernel:
+        refused = tmp_path / "plugins" / "refused"
+        refused.mkdir()
+        (refused / "plugin.toml").write_text("[plugin]\nid = 'other'\nversion = '1'\nentry = 'a:B'\n")
+        many = tmp_path / "plugins" / "many"
+        many.mkdir()
+        models = "".join(f"[[models]]\nid = 'talker-{number}'\n" for number in range(20))
+        (many / "plugin.toml").write_text(f"[plugin]\nid = 'many'\nversion = '1'\nentry = 'a:B'\n{models}")
+        kernel.registry.scan()
+        await kernel.shelf.verified()
+        with pytest.raises(
+            NotFound, match=r"no model 'refused': the driver of that name is refused: .*expected 'refused'"
+        ):
+            kernel.registry.model("refused")
+        with pytest.raises(
+            NotFound, match=r"no model 'talker7'; is it talker-7 or .*`byenatos models list` lists the 23"
+        ):
+            kernel.registry.model("talker7")
+        with pytest.raises(NotFound, match=r"no model 'zzz'; `byenatos models list` lists"):
+            kernel.registry.model("zzz")
+
+
 async def test_a_model_whose_declaration_is_gone_is_removed_once_nothing_uses_it(rig, tmp_path):
     async with rig({"main": "a"}) as kernel:
         manifest = tmp_path / "plugins" / "scripted" / "plugin.toml"

@@ -78,6 +78,11 @@ def remove(
     home = home_of(context)
     place = home.plugins / driver
     if "/" in driver or driver in {"", ".", ".."} or not place.is_dir():
+        if driver and (shipped("plugins") / driver / "plugin.toml").exists():
+            raise PermissionDenied(
+                f"{driver} ships with ByenatOS and stays; `byenatos driver revoke DIGEST` with its digest from "
+                "`byenatos driver list` keeps it from running"
+            )
         known = ", ".join(sorted(path.parent.name for path in home.plugins.glob("*/plugin.toml"))) or "none"
         raise NotFound(f"no plugin {driver!r} in {home.plugins}; there is {known}")
     try:

@@ -130,6 +130,7 @@ def test_an_older_version_can_be_allowed(run, home):
         (("trust", "/dev/null"), "/dev/null: "),
         (("keygen", "Not A Name", "-o", "x.key"), "publisher: expected"),
         (("keygen", "acme", "-o", "/nowhere/acme.key"), "/nowhere/acme.key: cannot be written"),
+        (("remove", "echo"), "echo ships with ByenatOS and stays"),
         (("remove", "../keys"), "no plugin '../keys'"),
     ],
 )
