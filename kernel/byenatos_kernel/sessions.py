@@ -4,6 +4,7 @@ A user's turn is durable before it is answered, the assistant's when it finishes
 A kernel that dies in between leaves a session that ends in a user's turn; the next message simply follows it.
 """
 
+import math
 import sqlite3
 import time
 
@@ -72,13 +73,22 @@ class SessionStore:
         await self._database.run(job)
 
     async def keep(self, order: KeepOrder, owner: str) -> None:
-        """Store a whole conversation and its note; raises ``InvalidRequest`` if there is one of that id."""
+        """Store a whole conversation and its note.
+
+        Raises:
+            InvalidRequest: there is one of that id, or the one that is to be replaced is not as it was.
+            NotFound: the one that is to be replaced is not there any more.
+        """
         now = time.time()
 
         def job(connection: sqlite3.Connection) -> None:
-            if connection.execute("SELECT 1 FROM sessions WHERE id=?", (order.id,)).fetchone():
-                raise InvalidRequest(f"session {order.id!r}: expected a new id, found one that is taken")
-            connection.execute("INSERT INTO sessions VALUES (?, ?, ?, ?, ?)", (order.id, order.slot, owner, now, now))
+            if order.replaces is None:
+                if connection.execute("SELECT 1 FROM sessions WHERE id=?", (order.id,)).fetchone():
+                    raise InvalidRequest(f"session {order.id!r}: expected a new id, found one that is taken")
+                made = (order.id, order.slot, owner, now, now)
+                connection.execute("INSERT INTO sessions VALUES (?, ?, ?, ?, ?)", made)
+            else:
+                _clear(connection, order, order.replaces, now)
             for number, message in enumerate(order.messages, start=1):
                 row = (order.id, number, encode(message), "complete", "", now, 0)
                 connection.execute("INSERT INTO turns VALUES (?, ?, ?, ?, ?, ?, ?)", row)
@@ -173,6 +183,19 @@ class SessionStore:
 
 def _missing(session: str) -> NotFound:
     return NotFound(f"no session {session!r}; `byenatos sessions list` shows what there is")
+
+
+def _clear(connection: sqlite3.Connection, order: KeepOrder, replaces: float, now: float) -> None:
+    """Make room for what comes in the place of a session, which is later than it even where the clock is not."""
+    row = connection.execute("SELECT updated_at FROM sessions WHERE id=?", (order.id,)).fetchone()
+    if row is None:
+        raise _missing(order.id)
+    if row[0] != replaces:
+        raise InvalidRequest(f"session {order.id!r}: expected it as it was read, found it changed since")
+    later = max(now, math.nextafter(replaces, math.inf))
+    connection.execute("UPDATE sessions SET updated_at=?, slot=? WHERE id=?", (later, order.slot, order.id))
+    connection.execute("DELETE FROM turns WHERE session=?", (order.id,))
+    connection.execute("DELETE FROM notes WHERE session=?", (order.id,))
 
 
 def _turns(connection: sqlite3.Connection, session: str) -> int:

@@ -19,6 +19,7 @@ from http_front.answering import Answering
 from http_front.anthropic import Anthropic
 from http_front.application import Application
 from http_front.clients import Client
+from http_front.conversations import Conversations
 from http_front.guard import Guard
 from http_front.huggingface import HuggingFace
 from http_front.limits import Limits
@@ -68,6 +69,7 @@ class Http(Front):
         verbs = Verbs(Answering(kernel), Models(kernel))
         OpenAI(verbs).enter(routes)
         Responses(verbs).enter(routes)
+        Conversations(verbs).enter(routes)
         Anthropic(verbs).enter(routes)
         google.enter(routes, verbs)
         Ollama(verbs).enter(routes)

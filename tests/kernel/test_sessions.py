@@ -97,6 +97,31 @@ async def test_a_conversation_that_is_over_is_kept_with_its_note_under_an_id_of_
     await store.keep(order, "uid:0")
 
 
+async def test_a_kept_conversation_is_replaced_only_as_it_was_read(store):
+    await store.keep(KeepOrder("conv_1", "main", (user("one"),), b"first"), "uid:0")
+    read = (await store.show("conv_1")).info
+    await store.keep(KeepOrder("conv_1", "other", (user("two"),), b"second", read.updated_at), "uid:0")
+    shown = await store.show("conv_1")
+    assert ([turn.message for turn in shown.turns], shown.note) == ([user("two")], b"second")
+    assert (shown.info.slot, shown.info.owner, shown.info.created_at) == ("other", "uid:0", read.created_at)
+    assert shown.info.updated_at > read.updated_at
+    with pytest.raises(InvalidRequest, match="changed since"):
+        await store.keep(KeepOrder("conv_1", "main", (user("three"),), b"third", read.updated_at), "uid:0")
+    assert (await store.show("conv_1")).note == b"second"
+    with pytest.raises(NotFound):
+        await store.keep(KeepOrder("conv_2", "main", (), b"", 1.5), "uid:0")
+
+
+async def test_a_replaced_conversation_is_later_than_it_was_by_whatever_clock(store, monkeypatch):
+    monkeypatch.setattr(sessions.time, "time", lambda: 1000.0)
+    await store.keep(KeepOrder("conv_1", "main", (), b"0"), "uid:0")
+    seen = [(await store.show("conv_1")).info.updated_at]
+    for number in range(3):
+        await store.keep(KeepOrder("conv_1", "main", (), b"%d" % number, seen[-1]), "uid:0")
+        seen.append((await store.show("conv_1")).info.updated_at)
+    assert seen == sorted(set(seen))
+
+
 async def test_the_oldest_conversations_with_a_note_are_forgotten_and_all_others_stay(store, monkeypatch):
     monkeypatch.setattr(sessions, "KEPT_WITH_NOTES", 3)
     await store.begin("talk", "main", "uid:0", (user("one"),))

@@ -1,25 +1,40 @@
 """OpenAI's Responses, with the state that this API leaves to the server: each answer can be gone on from by its id."""
 
-from typing import Any
+from contextlib import suppress
+from typing import Any, NamedTuple
 
+import msgspec
 from msgspec.structs import replace
 
 from byenatos_sdk.formats import openai_responses
 from byenatos_sdk.formats.fields import Fields
 from byenatos_sdk.formats.wire import json_body, read_object
-from byenatos_sdk.protocol.errors import InvalidRequest, Unsupported
+from byenatos_sdk.protocol.errors import InvalidRequest, NotFound, Unsupported
 from byenatos_sdk.protocol.messages import InferenceResponse
 from http_front.exchange import Request, Response, Stream, json_response, of_wire
+from http_front.items import item_page, items_of
 from http_front.kept import Keeper
+from http_front.kept_conversations import ConversationKeeper
+from http_front.references import References, listed
 from http_front.routes import Routes
 from http_front.verbs import Verbs
 
 __all__ = ["Responses"]
 
-_STATE = frozenset({"previous_response_id", "store"})
+_STATE = frozenset({"conversation", "previous_response_id", "store"})
 """What is between the client and this server, and no vendor's business."""
-_MOST_ITEMS = 100
-_USUAL_ITEMS = 20
+_REFUSED = {
+    "background": "expected false, for an answer is made while its client waits for it",
+    "prompt": "expected none, for no prompts are kept here; send the text itself in instructions and input",
+}
+
+
+class _Asked(NamedTuple):
+    """A request's body with what came before in its ``input``; what it adds, and to which conversation, if any."""
+
+    body: dict[str, Any]
+    added: list[dict[str, Any]]
+    conversation: str
 
 
 class Responses:
@@ -28,42 +43,65 @@ class Responses:
     def __init__(self, verbs: Verbs) -> None:
         self._answering = verbs.answering
         self._keeper = Keeper(verbs.kernel, openai_responses.NAME)
+        self._conversations = ConversationKeeper(verbs.kernel)
+        self._references = References(self._keeper)
 
     def enter(self, routes: Routes) -> None:
         """Enter its paths, at OpenAI's addresses and at Azure's."""
-        for root in ("/v1/responses", "/openai/v1/responses"):
+        for root in ("/v1/responses", "/openai/v1/responses", "/openai/responses"):
             routes.add("POST", root, self._create, openai_responses)
             routes.add("POST", f"{root}/input_tokens", self._count, openai_responses)
+            routes.add("POST", f"{root}/compact", self._compact, openai_responses)
             routes.add("GET", f"{root}/{{id}}", self._show, openai_responses)
             routes.add("DELETE", f"{root}/{{id}}", self._delete, openai_responses)
             routes.add("POST", f"{root}/{{id}}/cancel", self._cancel, openai_responses)
             routes.add("GET", f"{root}/{{id}}/input_items", self._items, openai_responses)
 
     async def _create(self, request: Request) -> Response | Stream:
-        body = await self._conversation(request)
-        decoded = openai_responses.decode_request(replace(request.wire, body=json_body(body)))
-        stored = body.get("store") is not False
-        said = replace(decoded.request, extra=decoded.request.extra | {"store": stored})
+        asked = await self._read(request)
+        decoded = openai_responses.decode_request(replace(request.wire, body=json_body(asked.body)))
+        stored = asked.body.get("store") is not False
+        again = decoded.request.extra | {"store": stored}
+        if asked.conversation:
+            again["conversation"] = {"id": asked.conversation}
+        said = replace(decoded.request, extra=again)
         extra = {name: value for name, value in decoded.request.extra.items() if name not in _STATE}
         decoded = replace(decoded, request=replace(decoded.request, extra=extra))
 
         async def keep(response: InferenceResponse, answer: bytes) -> None:
-            await self._keeper.keep(decoded.request, body, response, answer, request.client.name)
+            owner = request.client.name
+            if stored:
+                await self._keeper.keep(decoded.request, asked.body, response, answer, owner)
+            if asked.conversation:
+                items = [*asked.added, *msgspec.json.decode(answer)["output"]]
+                with suppress(NotFound):  # who forgot it meanwhile wants it no more, and whoever asked wants the answer
+                    await self._conversations.add(asked.conversation, owner, items, slot=decoded.request.model)
 
+        kept = keep if stored or asked.conversation else None
         return await self._answering.answer(
-            request, openai_responses, prefix="resp_", decoded=decoded, said=said, keep=keep if stored else None
+            request, openai_responses, prefix="resp_", decoded=decoded, said=said, keep=kept
         )
 
     async def _count(self, request: Request) -> Response:
-        body = await self._conversation(request)
+        body = (await self._read(request)).body
         asked = openai_responses.decode_count_request(replace(request.wire, body=json_body(body)))
         counted = await self._answering.kernel.count_tokens(self._answering.shaped(request, asked))
         return of_wire(openai_responses.encode_count(counted))
 
+    async def _compact(self, _: Request) -> Response:
+        raise Unsupported(
+            "compact: what a model said cannot be made into less here without losing some of it; "
+            "ask for a summary by a request of its own, and go on from that"
+        )
+
     async def _show(self, request: Request) -> Response:
-        if request.query.get("stream") == "true":
-            raise Unsupported("stream: a stream is not kept, only its answer; leave it out")
-        return json_response((await self._keeper.find(request.parameters["id"], request.client.name)).answer)
+        answer = (await self._keeper.find(request.parameters["id"], request.client.name)).answer
+        if request.query.get("stream") != "true":
+            return json_response(answer)
+        after = request.query.get("starting_after", "-1")
+        if not after.removeprefix("-").isdecimal():
+            raise InvalidRequest(f"starting_after: expected the number of an event, found {after[:20]!r}")
+        return Response(openai_responses.encode_replay(answer, int(after[:9])), 200, "text/event-stream")
 
     async def _delete(self, request: Request) -> Response:
         name = request.parameters["id"]
@@ -75,56 +113,42 @@ class Responses:
         raise InvalidRequest("expected an answer that is made in the background, found one that is whole already")
 
     async def _items(self, request: Request) -> Response:
-        """List the whole conversation before an answer, the latest first unless it is asked otherwise."""
-        query = request.query
+        """List the whole conversation before an answer."""
         name = request.parameters["id"]
         kept = await self._keeper.find(name, request.client.name)
-        items = [_named(item, name, at) for at, item in enumerate(kept.request["input"])]
-        if query.get("order", "desc") != "asc":
-            items.reverse()
-        limit = query.get("limit", str(_USUAL_ITEMS))
-        if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= _MOST_ITEMS):
-            raise InvalidRequest(f"limit: expected 1 to {_MOST_ITEMS}, found {limit[:20]!r}")
-        if after := query.get("after"):
-            found = [at for at, item in enumerate(items) if item["id"] == after]
-            if not found:
-                raise InvalidRequest(f"after: expected the id of one of the items, found {after[:80]!r}")
-            items = items[found[0] + 1 :]
-        page = items[: int(limit)]
-        first, last = (page[0]["id"], page[-1]["id"]) if page else (None, None)
-        more = len(items) > len(page)
-        return json_response({"object": "list", "data": page, "first_id": first, "last_id": last, "has_more": more})
+        return json_response(item_page(listed(kept.request["input"], name.removeprefix("resp_")), request.query))
 
-    async def _conversation(self, request: Request) -> dict[str, Any]:
-        """Read the body, with what came before in its ``input``.
+    async def _read(self, request: Request) -> _Asked:
+        """Read the body, and what it goes on from.
 
         Raises:
-            NotFound: that is not kept here.
+            InvalidRequest: it goes on from two things at once.
+            NotFound: what it goes on from is not kept here.
             Unsupported: it asks for state of another kind.
         """
         body = dict(read_object(request.body))
-        for name in ("conversation", "prompt", "background"):
+        for name, why in _REFUSED.items():
             if body.get(name):
-                raise Unsupported(f"{name}: expected none, for this server has no such thing; use previous_response_id")
+                raise Unsupported(f"{name}: {why}")
         fields = Fields(body)
         given = body.get("input")
-        items = _items(given) if isinstance(given, str) else fields.items("input")
-        previous = fields.text("previous_response_id")
-        if previous is None:
-            return body | {"input": items}
-        kept = await self._keeper.find(previous, request.client.name)
-        return body | {"input": [*kept.request["input"], *kept.answer["output"], *items]}
+        added = items_of(given) if isinstance(given, str) else fields.items("input")
+        owner = request.client.name
+        previous, conversation = fields.text("previous_response_id"), _conversation(fields)
+        before: list[dict[str, Any]] = []
+        if conversation:
+            if previous is not None:
+                raise InvalidRequest("previous_response_id: expected none beside a conversation, found one")
+            before += (await self._conversations.find(conversation, owner)).items
+        elif previous is not None:
+            kept = await self._keeper.find(previous, owner)
+            before += [*listed(kept.request["input"], previous.removeprefix("resp_")), *kept.answer["output"]]
+        added = await self._references.resolve(added, before, owner)
+        return _Asked(body | {"input": [*before, *added]}, added, conversation)
 
 
-def _items(text: str) -> list[dict[str, Any]]:
-    return [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}]
-
-
-def _named(item: dict[str, Any], response: str, at: int) -> dict[str, Any]:
-    """Return an item as it is listed: with a type and an id, and a message's content in parts."""
-    kind = item.get("type") or "message"
-    named = {"id": f"item_{response.removeprefix('resp_')}_{at}"} | item | {"type": kind}
-    if kind == "message" and isinstance(item.get("content"), str):
-        part = "output_text" if item.get("role") == "assistant" else "input_text"
-        named["content"] = [{"type": part, "text": item["content"]}]
-    return named
+def _conversation(fields: Fields) -> str:
+    """Return the id of the conversation that a request belongs to: given by itself, or in an object."""
+    if isinstance(fields.get("conversation"), dict):
+        return fields.need_inner("conversation").need_text("id")
+    return fields.text("conversation") or ""

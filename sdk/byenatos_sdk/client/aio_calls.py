@@ -266,13 +266,18 @@ class AsyncCalls(ABC):
         """Forget a stored conversation."""
         await self._call("session_remove", Named(id), Empty)
 
-    async def keep_session(self, id: str, messages: Sequence[Message], *, slot: str, note: bytes) -> None:
-        """Store a conversation that is over under a new ``id``, with a note that ``transcript`` returns again.
+    async def keep_session(
+        self, id: str, messages: Sequence[Message], *, slot: str, note: bytes, replaces: float | None = None
+    ) -> None:
+        """Store a conversation under a new ``id``, with a note that ``transcript`` returns again.
+
+        ``replaces``: in the place of the session of that id, whose ``updated_at`` this was when it was read.
 
         Raises:
-            InvalidRequest: there is a session of that id, or it is none.
+            InvalidRequest: there is a session of that id, or it is none; the one to replace was changed since.
+            NotFound: the one to replace is gone.
         """
-        await self._call("session_keep", KeepOrder(id, slot, tuple(messages), note), Empty)
+        await self._call("session_keep", KeepOrder(id, slot, tuple(messages), note, replaces), Empty)
 
     async def admit(self, name: str) -> None:
         """Count a request of the application ``name`` of ``access.toml``, which came to a front.

@@ -279,10 +279,15 @@ class Calls(ABC):
         """Forget a stored conversation."""
         self._call("session_remove", Named(id), Empty)
 
-    def keep_session(self, id: str, messages: Sequence[Message], *, slot: str, note: bytes) -> None:
-        """Store a conversation that is over under a new ``id``, with a note that ``transcript`` returns again.
+    def keep_session(
+        self, id: str, messages: Sequence[Message], *, slot: str, note: bytes, replaces: float | None = None
+    ) -> None:
+        """Store a conversation under a new ``id``, with a note that ``transcript`` returns again.
+
+        ``replaces``: in the place of the session of that id, whose ``updated_at`` this was when it was read.
 
         Raises:
-            InvalidRequest: there is a session of that id, or it is none.
+            InvalidRequest: there is a session of that id, or it is none; the one to replace was changed since.
+            NotFound: the one to replace is gone.
         """
-        self._call("session_keep", KeepOrder(id, slot, tuple(messages), note), Empty)
+        self._call("session_keep", KeepOrder(id, slot, tuple(messages), note, replaces), Empty)

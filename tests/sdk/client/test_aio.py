@@ -547,6 +547,12 @@ TRANSCRIPT = control.SessionTranscript(SessionInfo("s", "default", "me", 1.0, 2.
         (lambda c: c.hibernate_session("s"), "session_hibernate", {"name": "s"}, control.SessionState("s", "m", 5, 9)),
         (lambda c: c.wake_session("s"), "session_wake", {"name": "s"}, control.SessionState("s", "m", 5)),
         (lambda c: c.keep_session("s", [user("Hi")], slot="m", note=b"n"), "session_keep", None, control.Empty()),
+        (
+            lambda c: c.keep_session("s", [], slot="m", note=b"n", replaces=1.5),
+            "session_keep",
+            {"id": "s", "slot": "m", "messages": [], "note": b"n", "replaces": 1.5},
+            control.Empty(),
+        ),
         (lambda c: c.shutdown(), "shutdown", {}, control.Empty()),
     ],
 )

@@ -427,6 +427,39 @@ def test_events_are_numbered_and_indexed():
     ]
 
 
+@pytest.mark.parametrize(
+    "deltas",
+    [
+        [
+            ReasoningDelta("Let me see"),
+            TextDelta("Checking.\u2028"),
+            ToolCallDelta("a", "f", '{"x":1}'),
+            Finish("tool_calls", Usage(10, 5, 4, 0, 2), "m"),
+        ],
+        [ReasoningDelta("Hm", "sig", "openai_responses"), TextDelta("Cut"), Finish("length", Usage(1, 1), "m")],
+        [TextDelta("I will not"), Finish("content_filter", Usage(1, 1), "m", "refusal")],
+        [Finish("stop", Usage(1, 0), "m")],
+    ],
+)
+def test_a_whole_answer_is_streamed_again_with_the_events_with_which_it_came(deltas):
+    came = read(openai_responses.stream_encoder(REPLY).encode(deltas))
+    answer = came[-1]["response"]
+
+    assert read(openai_responses.encode_replay(answer)) == came
+    for last in range(len(came) - 1):
+        assert read(openai_responses.encode_replay(answer, last)) == came[last + 1 :]
+    with pytest.raises(InvalidRequest, match="starting_after"):
+        openai_responses.encode_replay(answer, len(came) - 1)
+
+
+def test_a_call_with_free_text_is_streamed_again_as_one():
+    reply = replace(REPLY, asked=asked({"input": "x", "tools": [{"type": "custom", "name": "patch"}]}))
+    deltas = [ToolCallDelta("a", "patch", '{"input":"+1"}'), Finish("tool_calls", Usage(1, 1), "m")]
+    came = read(openai_responses.stream_encoder(reply).encode(deltas))
+
+    assert read(openai_responses.encode_replay(came[-1]["response"])) == came
+
+
 def test_openai_s_helper_adds_a_stream_up(replay):
     replay.stream(openai_responses.stream_encoder(REPLY).encode(DELTAS))
 

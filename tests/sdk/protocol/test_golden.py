@@ -255,6 +255,7 @@ LATER = [
         ),
     ),
     ("value.SessionTranscript.2", control.SessionTranscript(SESSION, (TURN,), b"note")),
+    ("value.KeepOrder.2", control.KeepOrder("s1", "default", (MESSAGE,), b"note", 2.5)),
     ("value.SessionInfo.2", msgspec.structs.replace(SESSION, home="m")),
     ("value.SwapEvent.2", msgspec.structs.replace(SWAP, warm_streams=2)),
     ("value.SwapEvent.3", msgspec.structs.replace(SWAP, cause="slow", mode="sequential", sessions=(MOVE,))),

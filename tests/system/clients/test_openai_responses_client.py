@@ -175,12 +175,48 @@ def test_what_was_said_before_an_answer_is_listed(client, script):
     assert len(list(latest)) == 3
 
 
+def test_items_that_are_kept_are_meant_by_their_ids(client, script):
+    call = {"name": "weather", "arguments": {"city": "Oslo"}}
+    first = ask(client, script({"text": "Hm", "calls": [call]}, {"asked": True}), tools=[WEATHER])
+    (asked,) = client.responses.input_items.list(first.id)
+    items = [
+        {"type": "item_reference", "id": asked.id},
+        *({"type": "item_reference", "id": item.id} for item in first.output),
+        {"type": "function_call_output", "call_id": first.output[1].call_id, "output": "rain"},
+    ]
+    messages = json.loads(ask(client, items, tools=[WEATHER]).output_text)["messages"]
+    assert [message["role"] for message in messages] == ["user", "assistant", "tool"]
+    assert messages[1]["parts"][0]["text"] == "Hm"
+    more = [{"id": first.output[0].id}, {"role": "user", "content": "go on"}]
+    again = json.loads(ask(client, more, previous_response_id=first.id).output_text)["messages"]
+    assert [message["role"] for message in again] == ["user", "assistant", "user"]
+    with pytest.raises(openai.NotFoundError, match=r"input\[0\]\.id.*msg_nobody"):
+        ask(client, [{"type": "item_reference", "id": "msg_nobody"}])
+
+
 def test_what_this_server_has_not_is_refused(client, script):
-    for more in ({"background": True}, {"conversation": "conv_1"}):
+    for more in ({"background": True}, {"prompt": {"id": "pmpt_1"}}):
         with pytest.raises(openai.BadRequestError, match=next(iter(more))):
-            ask(client, script(text="Hi"), **more)
+            client.responses.create(model=MODEL, input="Hi", **more)
     with pytest.raises(openai.BadRequestError):
         client.responses.cancel(ask(client, script(text="Hi")).id)
+    with pytest.raises(openai.BadRequestError, match="compact"):
+        client.responses.compact(model=MODEL, input="Hi")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_kept_answer_is_streamed_again_also_from_its_middle(client, script, stream):
+    call = {"name": "weather", "arguments": {"city": "Oslo"}}
+    answer = ask(client, script(text="Hello there", reasoning="hm", calls=[call]), tools=[WEATHER], stream=stream)
+    answer = list(answer)[-1].response if stream else answer
+    again = list(client.responses.retrieve(answer.id, stream=True))
+    assert [event.sequence_number for event in again] == list(range(len(again)))
+    assert "".join(event.delta for event in again if event.type == "response.output_text.delta") == "Hello there"
+    assert again[-1].response.to_dict() == answer.to_dict()
+    rest = client.responses.retrieve(answer.id, stream=True, starting_after=4)
+    assert [event.to_dict() for event in rest] == [event.to_dict() for event in again[5:]]
+    with pytest.raises(openai.BadRequestError, match="starting_after"):
+        client.responses.retrieve(answer.id, stream=True, starting_after=len(again))
 
 
 def test_input_tokens_are_counted(client, script):

@@ -11,8 +11,9 @@ from byenatos_sdk.formats.openai_responses.counts import (
     encode_count,
     encode_count_request,
 )
-from byenatos_sdk.formats.openai_responses.items import NAME
+from byenatos_sdk.formats.openai_responses.items import NAME, read_items
 from byenatos_sdk.formats.openai_responses.reader import StreamDecoder
+from byenatos_sdk.formats.openai_responses.replays import encode_replay
 from byenatos_sdk.formats.openai_responses.requests import CAPABILITIES, decode_request, encode_request
 from byenatos_sdk.formats.openai_responses.responses import decode_response, encode_response
 from byenatos_sdk.formats.openai_responses.writer import StreamEncoder
@@ -31,8 +32,10 @@ __all__ = [
     "encode_count",
     "encode_count_request",
     "encode_error",
+    "encode_replay",
     "encode_request",
     "encode_response",
+    "read_items",
     "stream_decoder",
     "stream_encoder",
 ]

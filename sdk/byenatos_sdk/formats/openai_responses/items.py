@@ -25,7 +25,7 @@ from byenatos_sdk.protocol.messages import (
     ToolResult,
 )
 
-__all__ = ["NAME", "read_input", "reasoning_text", "write_input", "write_reasoning"]
+__all__ = ["NAME", "read_input", "read_items", "reasoning_text", "write_input", "write_reasoning"]
 
 NAME = "openai_responses"
 
@@ -126,6 +126,18 @@ def read_input(request: Fields) -> tuple[Message, ...]:
     items = request.objects("input")
     if not items:
         raise request.wrong("input", "a text or a list of items")
+    for item in items:
+        _take(item, found)
+    return tuple(found.messages)
+
+
+def read_items(items: Iterable[Fields]) -> tuple[Message, ...]:
+    """Read the items of a conversation that is kept; there may be none.
+
+    Raises:
+        InvalidRequest: something in them is wrong; the message says where.
+    """
+    found = _Conversation()
     for item in items:
         _take(item, found)
     return tuple(found.messages)

@@ -229,6 +229,7 @@ def response_object(reply: Reply) -> dict[str, Any]:
         "created_at": reply.created,
         "status": "in_progress",
         "background": False,
+        **({"conversation": asked["conversation"]} if "conversation" in asked else {}),
         "error": None,
         "incomplete_details": None,
         "instructions": asked.get("instructions"),

@@ -25,16 +25,18 @@ class Named(Value, frozen=True):
     name: str
 
 
-class KeepOrder(Value, frozen=True):
-    """Store a conversation that is over: its turns, and a note that only whoever wrote it understands.
+class KeepOrder(Value, frozen=True, omit_defaults=True):
+    """Store a conversation: its turns, and a note that only whoever wrote it understands.
 
-    Of those with a note the kernel keeps the latest; older ones are forgotten.
+    Of those with a note the kernel keeps the latest; older ones are forgotten. Without ``replaces`` the ``id`` is a new
+    one; with it, a session is put in the place of the one of that ``id`` that was updated then, and not since.
     """
 
     id: str
     slot: str
     messages: tuple[Message, ...]
     note: bytes
+    replaces: float | None = None
 
 
 class MoveOrder(Value, frozen=True, omit_defaults=True):
