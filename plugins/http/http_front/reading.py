@@ -30,6 +30,7 @@ _PLAIN = frozenset({"identity", ""})
 _ONCE = frozenset({"host", "content-length", "content-type", "content-encoding", "authorization", "origin"})
 """Headers of which two would let two readers understand two things."""
 
+_SCHEMES = frozenset({"http", "https"})
 _OF_UPGRADE = frozenset({"upgrade", "http2-settings"})
 
 
@@ -190,9 +191,10 @@ class Reader:
             self._refuse_packed()
             return
         self.phase = Phase.IDLE
+        target = self._target.decode("latin-1")
         request = Request(
             self._parser.get_method().decode("latin-1"),
-            self._target.decode("latin-1"),
+            target if target.startswith("/") else self._of_address(target),
             self._headers,
             bytes(self._body),
             keep_alive=self._parser.should_keep_alive(),
@@ -202,6 +204,14 @@ class Reader:
         self.requests.append(request)
 
     # ---- private -----------------------------------------------------------------------------------------------
+
+    def _of_address(self, target: str) -> str:
+        """Return the path of a whole address, whose host counts instead of the header (RFC 9112, 3.2.2)."""
+        scheme, found, rest = target.partition("://")
+        if not found or scheme.lower() not in _SCHEMES:
+            return target
+        self._headers["host"], slash, path = rest.partition("/")
+        return f"/{path}" if slash else "/"
 
     def _without_upgrade(self) -> bytes:
         """Begin with another parser, and return the head that it is to read."""

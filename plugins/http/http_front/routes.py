@@ -20,6 +20,9 @@ Access: TypeAlias = Literal["open", "user", "admin"]
 Handler = Callable[[Request], Awaitable[Response | Stream]]
 
 
+_JOINED = re.compile(r"\A/*((?:/openai)?/v1(?:beta)?|/api)/{2,}")
+
+
 class ErrorFormat(Protocol):
     """How an API says an error; formats do."""
 
@@ -78,8 +81,21 @@ class Routes:
     def find(self, request: Request) -> Route | None:
         """Return the route of a request, and fill its ``parameters``; ``None`` if there is none.
 
-        Of the patterns that a path fits, the first one that has the method counts.
+        Of the patterns that a path fits, the first one that has the method counts. A path where nothing is has one
+        slash too many, at its end or where a client put its base URL and a path together, if there is something
+        without it.
         """
+        found = self._found(request)
+        if found is None and (path := _tidied(request.path)) != request.path:
+            untidy = request.path, request.target
+            target, mark, query = request.target.partition("?")
+            request.path, request.target = path, f"{_tidied(target)}{mark}{query}"
+            found = self._found(request)
+            if found is None:
+                request.path, request.target = untidy
+        return found
+
+    def _found(self, request: Request) -> Route | None:
         method = "GET" if request.method == "HEAD" else request.method
         exact = self._exact.get(request.path)
         if exact is not None:
@@ -97,3 +113,8 @@ class Routes:
             return exact
         found = [methods for pattern, methods in self._patterns if pattern.fullmatch(request.path)]
         return {method: route for methods in reversed(found) for method, route in methods.items()}
+
+
+def _tidied(path: str) -> str:
+    """Return a path without slashes that mean nothing."""
+    return _JOINED.sub(r"\1/", path).rstrip("/")

@@ -193,6 +193,13 @@ def test_what_is_not_http_1_is_refused(data: bytes, status: int) -> None:
     assert refused(data) == status
 
 
+def test_a_target_with_an_address_is_a_path_at_that_host() -> None:
+    request = only(b"GET http://other:1/v1/models?a=b HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    assert (request.path, request.query, request.headers["host"]) == ("/v1/models", {"a": "b"}, "other:1")
+    assert only(b"GET HTTP://h HTTP/1.1\r\nhost: localhost\r\n\r\n").path == "/"
+    assert only(b"OPTIONS * HTTP/1.1\r\nhost: localhost\r\n\r\n").path == "*"
+
+
 def test_nothing_after_the_last_request_of_a_connection_becomes_another() -> None:
     last = b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
     assert len(read(last + last).requests) == 1

@@ -45,7 +45,25 @@ def test_the_first_pattern_that_has_the_method_counts(
     assert request.parameters == parameters
 
 
-@pytest.mark.parametrize("target", ["/", "/v1/models/", "/slots/", "/slots/a/b", "/slots//swap", "/v1/model"])
+@pytest.mark.parametrize(
+    ("method", "target", "path", "tidied"),
+    [
+        ("GET", "/v1/models/?a=b/", "/v1/models", "/v1/models?a=b/"),
+        ("GET", "/v1//models", "/v1/models", "/v1/models"),
+        ("GET", "/v1//models//", "/v1/models", "/v1/models"),
+        ("GET", "/v1//models/org//name", "/v1/models/{model...}", "/v1/models/org//name"),
+        ("GET", "/v1/models/org/name/", "/v1/models/{model...}", "/v1/models/org/name/"),
+        ("POST", "/slots/a/swap/", "/slots/{slot}/swap", "/slots/a/swap"),
+    ],
+)
+def test_a_slash_too_many_means_nothing(routes: Routes, method: str, target: str, path: str, tidied: str) -> None:
+    request = Request(method, target, {})
+    found = routes.find(request)
+    assert found is not None
+    assert (found.path, request.target) == (path, tidied)
+
+
+@pytest.mark.parametrize("target", ["/", "/slots/", "/slots/a/b", "/slots//swap", "/v1/model"])
 def test_other_paths_are_nowhere(routes: Routes, target: str) -> None:
     request = Request("GET", target, {})
     assert routes.find(request) is None
