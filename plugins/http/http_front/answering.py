@@ -13,10 +13,10 @@ from msgspec.structs import replace
 
 from byenatos_sdk.client import AsyncClient, AsyncStream
 from byenatos_sdk.formats.contract import ChoicesFormat, ChoicesStreamFormat, Format, StreamEncoder
-from byenatos_sdk.formats.sampling import check_ranges
 from byenatos_sdk.formats.wire import Decoded, Reply
 from byenatos_sdk.protocol.errors import InvalidRequest
 from byenatos_sdk.protocol.messages import InferenceRequest, InferenceResponse
+from http_front.bounds import check_bounds
 from http_front.choices import Choices
 from http_front.exchange import Request, Response, Stream, of_wire
 from http_front.pieces import Ended, Pieces
@@ -30,9 +30,6 @@ _SWITCH = {"true": True, "1": True, "false": False, "0": False}
 _PRIVACY = ("any", "local")
 _ANY_MODEL = frozenset({"dummy", "tgi"})
 """What Hugging Face's client says where it was told no model, and what it is told to say to a server of one model."""
-
-_BOUNDED = {"openai_chat": 1, "openai_responses": 1, "anthropic_messages": 0, "gemini": 1}
-"""APIs that refuse parameters outside their ranges, and the fewest tokens of an answer to them; 0 warms a cache up."""
 
 Keep = Callable[[InferenceResponse, bytes], Awaitable[None]]
 
@@ -79,9 +76,7 @@ class Answering:
             ByenatosError: nothing was sent yet, and it is the answer.
         """
         decoded = decoded if decoded is not None else format.decode_request(request.wire)
-        least_tokens = _BOUNDED.get(format.NAME)
-        if least_tokens is not None:
-            check_ranges(decoded.request.sampling, format.CAPABILITIES, least_tokens=least_tokens)
+        check_bounds(format, decoded.request, request.body, whole="x-byenatos-session" not in request.headers)
         asked = self.shaped(request, decoded.request)
         answered = said or asked
         told = decoded if answered is decoded.request else replace(decoded, request=answered)

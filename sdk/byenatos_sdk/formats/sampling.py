@@ -20,7 +20,7 @@ __all__ = ["check_ranges", "fit_sampling"]
 _WHOLE = frozenset({"top_k", "max_tokens", "seed", "logprobs"})
 """Parameters that are whole numbers; of the others one may be written without a fraction, and is clamped to one."""
 
-_CHECKED = ("temperature", "top_p", "max_tokens", "presence_penalty", "frequency_penalty", "logprobs")
+_CHECKED = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "logprobs")
 """Parameters whose ranges every vendor refuses to leave."""
 
 _NOTHING = {"presence_penalty": 0, "frequency_penalty": 0, "repetition_penalty": 1, "min_p": 0, "top_k": 0}
@@ -29,10 +29,8 @@ _NOTHING = {"presence_penalty": 0, "frequency_penalty": 0, "repetition_penalty":
 Lose = Callable[[str, Action, str], None]
 
 
-def check_ranges(sampling: Sampling, of: Capabilities, *, least_tokens: int = 1) -> None:
+def check_ranges(sampling: Sampling, of: Capabilities) -> None:
     """Look whether a client's parameters are within the ranges of its own format.
-
-    ``least_tokens`` are enough of an answer, whatever more a vendor wants.
 
     Raises:
         InvalidRequest: one is not.
@@ -42,8 +40,6 @@ def check_ranges(sampling: Sampling, of: Capabilities, *, least_tokens: int = 1)
         limit = of.parameters.get(name)
         if value is None or limit is None:
             continue
-        if name == "max_tokens":
-            limit = replace(limit, low=least_tokens)
         if (limit.low is not None and value < limit.low) or (limit.high is not None and value > limit.high):
             raise InvalidRequest(f"{limit.wire}: expected {_range(limit)}, found {value:g}")
 

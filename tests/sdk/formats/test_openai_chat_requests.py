@@ -56,6 +56,9 @@ from byenatos_sdk.protocol.messages import (
         ),
         (chat(messages=[{"role": "tool", "content": "x"}]), "messages[0].tool_call_id"),
         (chat(messages=[{"role": "assistant", "tool_calls": [{}]}]), "messages[0].tool_calls[0].function"),
+        (chat(logprobs=False, top_logprobs=3), "top_logprobs"),
+        (chat(top_logprobs=3), "top_logprobs"),
+        (chat(tool_choice="f"), "tool_choice"),
         (chat(temperature="hot"), "temperature"),
         (chat(temperature=True), "temperature"),
         (chat(max_tokens=1.5), "max_tokens"),
@@ -144,6 +147,12 @@ def test_functions_of_old_clients_are_tools():
     ]
 
 
+def test_a_tool_may_be_chosen_by_its_name_alone_as_clients_of_hugging_face_s_do():
+    tools = [{"type": "function", "function": {"name": name, "parameters": {}}} for name in "fg"]
+
+    assert asked(chat(tools=tools, tool_choice="g")).request.tool_choice == "g"
+
+
 def test_a_choice_among_some_tools_leaves_the_others_out():
     tools = [{"type": "function", "function": {"name": name, "parameters": {}}} for name in "fgh"]
     allowed = {"mode": "required", "tools": [{"type": "function", "function": {"name": name}} for name in "fh"]}
@@ -199,7 +208,7 @@ def test_the_newer_limit_counts_where_both_are_given():
 def test_logprobs_are_a_switch_and_a_count():
     assert asked(chat(logprobs=True)).request.sampling.logprobs == 0
     assert asked(chat(logprobs=True, top_logprobs=3)).request.sampling.logprobs == 3
-    assert asked(chat(logprobs=False, top_logprobs=3)).request.sampling.logprobs is None
+    assert asked(chat(logprobs=False, top_logprobs=0)).request.sampling.logprobs is None
     body = json.loads(
         openai_chat.encode_request(InferenceRequest((user("x"),), sampling=Sampling(logprobs=3))).wire.body
     )

@@ -399,7 +399,7 @@ def test_a_wrong_field_is_named(client):
     [
         ({"temperature": 2.5}, "temperature"),
         ({"top_p": -1}, "top_p"),
-        ({"max_tokens": 0}, "max_completion_tokens"),
+        ({"max_tokens": 0}, "max_tokens"),
         ({"presence_penalty": 3}, "presence_penalty"),
         ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
         ({"tool_choice": "required"}, "tool_choice"),

@@ -14,11 +14,13 @@ from byenatos_sdk.formats.anthropic_messages.reading import StreamDecoder, strea
 from byenatos_sdk.formats.anthropic_messages.requests import encode_count_request, encode_request
 from byenatos_sdk.formats.anthropic_messages.responses import decode_response, encode_response
 from byenatos_sdk.formats.anthropic_messages.shapes import NAME
+from byenatos_sdk.formats.anthropic_messages.thinking import MIN_BUDGET
 from byenatos_sdk.formats.anthropic_messages.versions import CAPABILITIES
 from byenatos_sdk.formats.anthropic_messages.writing import StreamEncoder, stream_encoder
 
 __all__ = [
     "CAPABILITIES",
+    "MIN_BUDGET",
     "NAME",
     "StreamDecoder",
     "StreamEncoder",

@@ -14,7 +14,7 @@ from byenatos_sdk.formats.wire import Action
 from byenatos_sdk.protocol.errors import InvalidRequest
 from byenatos_sdk.protocol.messages import Effort, InferenceRequest, ReasoningOptions
 
-__all__ = ["fit_thinking", "read_thinking", "write_thinking"]
+__all__ = ["MIN_BUDGET", "fit_thinking", "read_thinking", "write_thinking"]
 
 MIN_BUDGET = 1024
 """The smallest budget that the API takes, in tokens."""

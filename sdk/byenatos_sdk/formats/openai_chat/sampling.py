@@ -34,6 +34,8 @@ def _logprobs(request: Fields) -> int | None:
     wanted = request.get("logprobs")
     top = request.whole("top_logprobs")
     if isinstance(wanted, bool) or wanted is None:
+        if top and not wanted:
+            raise request.wrong("top_logprobs", "none without logprobs: true")
         return (top or 0) if wanted else None
     return request.whole("logprobs")
 
