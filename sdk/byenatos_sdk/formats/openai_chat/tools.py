@@ -51,7 +51,7 @@ def _choice(request: Fields, tools: tuple[Tool, ...]) -> tuple[str, tuple[Tool, 
     if choice is None:
         return "auto", tools
     if isinstance(choice, str):
-        if choice in {"auto", "none", "required"}:
+        if choice in {"auto", "none", "required", *(tool.name for tool in tools)}:  # by its name alone: TGI
             return choice, tools
         raise request.wrong("tool_choice", "none, auto, required or a function")
     fields = request.inner("tool_choice") or request.need_inner("function_call")
