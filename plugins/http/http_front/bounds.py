@@ -30,6 +30,7 @@ _INCLUDED = frozenset(
         "web_search_call.results",
     }
 )
+_FORMS = ("text/plain", "application/json", "application/xml", "application/yaml", "text/x.enum")
 _BETWEEN_CALLS = "interleaved-thinking"
 """With this beta of Anthropic's a budget is for all of a turn's answers, and may be more than one of them has."""
 
@@ -107,6 +108,12 @@ def _anthropic(asked: InferenceRequest, *, whole: bool) -> None:
 
 
 def _gemini(asked: InferenceRequest, *, whole: bool) -> None:  # noqa: ARG001 - there is nothing of that kind
+    top_k = asked.sampling.top_k
+    if top_k is not None and top_k < 0:
+        raise InvalidRequest(f"topK: expected at least 0, found {top_k}")
+    form = asked.extra.get("generationConfig", {}).get("responseMimeType", _FORMS[0])
+    if form not in _FORMS:
+        raise InvalidRequest(f"responseMimeType: expected one of {', '.join(_FORMS)}, found {str(form)[:40]!r}")
     for message in asked.messages:
         if message.role == "user" and not message.parts:
             raise InvalidRequest("contents: expected something in the parts of each, found one of the user's without")

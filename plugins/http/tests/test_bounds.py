@@ -71,6 +71,8 @@ def checked(api, body, *, whole=True, headers=None):
         (MESSAGE, message(TOOL_RESULT), "messages.*tool_use_id.*c1"),
         (CONTENT, {"contents": [USER, {"role": "user", "parts": []}]}, "contents.*parts"),
         (CONTENT, {"contents": [USER], "generationConfig": {"stopSequences": list("abcdef")}}, "stopSequences"),
+        (CONTENT, {"contents": [USER], "generationConfig": {"topK": -1}}, "topK"),
+        (CONTENT, {"contents": [USER], "generationConfig": {"responseMimeType": "x/y"}}, "responseMimeType.*x/y"),
         (TEXT, {"inputs": ""}, "inputs"),
         (TEXT, {"inputs": "Hi", "parameters": {"max_new_tokens": 0}}, "max_new_tokens"),
         (TEXT, {"inputs": "Hi", "parameters": {"temperature": -1}}, "temperature"),
@@ -105,6 +107,8 @@ def test_what_a_vendor_refuses_is_refused_by_the_name_of_its_field(api, body, fi
         (MESSAGE, message(*HI, TOOL_USE, TOOL_RESULT)),
         (CONTENT, {"contents": [USER, {"role": "model", "parts": []}, USER]}),
         (CONTENT, {"contents": [USER], "generationConfig": {"stopSequences": list("abcde")}}),
+        (CONTENT, {"contents": [USER], "generationConfig": {"topK": 0, "responseMimeType": "application/json"}}),
+        (CONTENT, {"contents": [USER], "generationConfig": {"topK": 0, "responseMimeType": "application/yaml"}}),
         (TEXT, {"inputs": "Hi", "parameters": {"temperature": 0, "top_p": 1, "stop": list("abcdefgh")}}),
     ],
 )  # fmt: skip
