@@ -3,12 +3,15 @@
 llama.cpp's parser prints its complaint to stderr, and recurses as deep as the groups are nested. So a grammar is read
 here first, within bounds; what llama.cpp refuses beyond that (left recursion, too many repetitions) it says in its log.
 
+So it is, too, if it leaves too much open at once (``llamacpp_ambiguity``).
+
 Format: https://github.com/ggml-org/llama.cpp/blob/master/grammars/README.md
 """
 
 import re
 
 from byenatos_sdk.protocol.errors import InvalidRequest
+from llamacpp_ambiguity import ENDLESS, Alternatives, Item, check_ambiguity
 
 __all__ = ["check_gbnf"]
 
@@ -23,6 +26,8 @@ _CLASS = re.compile(rf"\[\^?(?:[^\]\\]|{_ESCAPE})*\]")
 _TOKEN = re.compile(r"!?<(?:\[[0-9]+\]|[^>]+)>")
 _REPEAT = re.compile(r"[*+?]|\{[ \t]*[0-9]+[ \t]*(?:,[ \t]*[0-9]*[ \t]*)?\}")
 
+_TIMES = {"*": (0, ENDLESS), "+": (1, ENDLESS), "?": (0, 1)}
+
 
 def check_gbnf(text: str, where: str) -> None:
     """Refuse what is no grammar with a rule ``root``.
@@ -34,7 +39,7 @@ def check_gbnf(text: str, where: str) -> None:
         raise InvalidRequest(f"{where}: expected a grammar of at most {MAX_GRAMMAR} characters, found {len(text)}")
     if "\0" in text:
         raise InvalidRequest(f"{where}: expected a grammar without NUL characters")
-    _Reader(text, where).read()
+    check_ambiguity(_Reader(text, where).read(), where)
 
 
 class _Reader:
@@ -43,59 +48,67 @@ class _Reader:
         self._where = where
         self._at = 0
 
-    def read(self) -> None:
-        defined: set[str] = set()
+    def read(self) -> dict[str, Alternatives]:
+        defined: dict[str, Alternatives] = {}
         used: dict[str, int] = {}
         self._take(_BLANK_LINES)
         while self._at < len(self._text):
-            defined.add(self._take(_NAME) or self._fail("the name of a rule"))
+            rule = self._take(_NAME) or self._fail("the name of a rule")
             self._take(_BLANK)
             if not self._text.startswith("::=", self._at):
                 self._fail("'::=' after the name of a rule")
             self._at += 3
             self._take(_BLANK_LINES)
-            self._read_body(used)
+            defined[rule] = self._read_body(used)
         if "root" not in defined:
             raise InvalidRequest(f"{self._where}: expected a rule 'root', found {len(defined)} others")
         for name, at in used.items():
             if name not in defined:
                 self._at = at
                 self._fail(f"every rule that is used to be defined, found no rule {name!r}", found=False)
+        return defined
 
-    def _read_body(self, used: dict[str, int]) -> None:
+    def _read_body(self, used: dict[str, int]) -> Alternatives:
         """Read alternatives up to the end of the rule's line."""
-        nesting = 0
+        open_: list[Alternatives] = [[[]]]  # the rule, and the groups that are open in it
         repeatable = False
         while True:
             start = self._at
             character = self._text[start : start + 1]
+            here = open_[-1][-1]
             if self._take(_LITERAL) or self._take(_CLASS) or self._take(_TOKEN) or character == ".":
                 self._at += character == "."
+                here.append(Item([[]] if self._text[start : self._at] == '""' else None))
                 repeatable = True
             elif name := self._take(_NAME):
                 used.setdefault(name, start)
+                here.append(Item(name))
                 repeatable = True
             elif character == "(":
-                nesting, repeatable = nesting + 1, False
+                open_.append([[]])
+                repeatable = False
                 self._at += 1
-                if nesting > MAX_NESTING:
+                if len(open_) > MAX_NESTING + 1:
                     self._fail(f"groups nested at most {MAX_NESTING} deep")
-            elif character == ")" and nesting:
-                nesting, repeatable = nesting - 1, True
+            elif character == ")" and len(open_) > 1:
+                group = open_.pop()
+                open_[-1][-1].append(Item(group))
+                repeatable = True
                 self._at += 1
             elif character == "|":
+                open_[-1].append([])
                 self._at += 1
                 self._take(_BLANK_LINES)
                 repeatable = False
                 continue
-            elif repeatable and self._take(_REPEAT):
-                pass
-            elif not nesting and (not character or character in "\r\n"):
+            elif repeatable and (times := self._take(_REPEAT)):
+                here.append(_repeated(here.pop(), times))
+            elif len(open_) == 1 and (not character or character in "\r\n"):
                 self._take(_BLANK_LINES)
-                return
+                return open_[0]
             else:
                 self._fail("')'" if not character else "a literal, a class, a rule's name, a group or a repetition")
-            self._take(_BLANK_LINES if nesting else _BLANK)
+            self._take(_BLANK_LINES if len(open_) > 1 else _BLANK)
 
     def _take(self, what: re.Pattern[str]) -> str:
         found = what.match(self._text, self._at)
@@ -109,3 +122,13 @@ class _Reader:
         rest = self._text[self._at : self._at + 20].split("\n")[0]
         what = f", found {rest!r}" if found and rest else ", found the end of the line" if found else ""
         raise InvalidRequest(f"{self._where}: line {line}: expected {expected}{what}")
+
+
+def _repeated(item: Item, times: str) -> Item:
+    if times in _TIMES:
+        least, most = _TIMES[times]
+    else:
+        first, comma, last = times[1:-1].partition(",")
+        least = min(int(first), ENDLESS)
+        most = min(int(last), ENDLESS) if last.strip() else ENDLESS if comma else least
+    return Item(item.what, min(item.least * least, ENDLESS), min(item.most * most, ENDLESS))

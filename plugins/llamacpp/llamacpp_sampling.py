@@ -17,6 +17,7 @@ the same position, from what the grammar allows of the ``LIKELY`` likeliest toke
 import hashlib
 import math
 import secrets
+import time
 from typing import Any
 
 from byenatos_sdk.protocol.errors import InvalidRequest
@@ -31,6 +32,7 @@ __all__ = ["Sampler", "check_sampling", "draw_seed", "draw_seed_of"]
 _RANDOM_SEED = 0xFFFFFFFF  # LLAMA_DEFAULT_SEED: llama.cpp would take the clock
 MAX_BIASES = 1024
 LIKELY = 512
+MOST_GRAMMAR_S = 2.0
 MAX_LOGPROBS = 20
 _RANGES = {
     "temperature": (0.0, 2.0),
@@ -121,15 +123,20 @@ class Sampler:
         """Choose the token that goes to ``position``, from the logits at ``index`` of the last step, and remember it.
 
         Raises:
-            InvalidRequest: the grammar allows no token of the vocabulary.
+            InvalidRequest: the grammar allows no token of the vocabulary, or takes too long over one.
         """
         if not self._greedy:
             self._add(llama.llama_sampler_init_dist(draw_seed(self._seed, position)))
         try:
             if self.grammar is None:
                 return int(llama.llama_sampler_sample(self._chain, context, index))
+            begun = time.thread_time()  # not what the machine spends on others meanwhile
             token = self._sample_allowed(self.grammar, context, index)
             self.accept(token)
+            if (took_s := time.thread_time() - begun) > MOST_GRAMMAR_S:
+                raise InvalidRequest(
+                    f"the grammar leaves so much open that one token took {took_s:.1f} s, while all other answers wait"
+                )
             return token
         finally:
             if not self._greedy:

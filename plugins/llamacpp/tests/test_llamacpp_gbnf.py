@@ -46,6 +46,39 @@ def test_what_is_no_grammar_is_refused_with_the_line(text: str, message: str) ->
         check_gbnf(text, "g")
 
 
+LEVELS = "\n".join(f"a{level} ::= a{level - 1} a{level - 1} | a{level - 1}" for level in range(1, 41))
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        (f'root ::= "x"\n{LEVELS}\na0 ::= "x"?', "a[0-9]+"),
+        (f'root ::= a40\n{LEVELS}\na0 ::= ""', None),
+        ('root ::= ("a"?){2000}', "root"),
+        ('root ::= "b" (c? d*){400}\nc ::= "a"\nd ::= "a" | "e"', "root"),
+        ('root ::= many "!"\nmany ::= ' + '"a"? ' * 400, "root"),
+        ("root ::= " + " | ".join(f'"v{number}"' for number in range(12_000)), "root"),
+        ("root ::= " + " | ".join(f'"v{number}"' for number in range(6_000)), None),
+        ('root ::= "\\"" [a-z]{0,1000} "\\""', None),
+        ('root ::= ("a"*)* (("a" | "aa")+ "b")* ("" | "a")+', None),
+        ('root ::= one | one ("," one)*\none ::= "a" | "[" root "]" | ("a"?){100}', None),
+        ('root ::= x "a" | "b"\nx ::= root', None),  # left recursion, which llama.cpp refuses
+        ("\n".join(("root ::= r0", *(f"r{n} ::= r{n + 1}" for n in range(5000)), 'r5000 ::= "a"')), None),
+        ('root ::= "a"' + "*" * 5000, None),
+    ],
+    ids=[
+        "levels", "empty levels", "empty parts", "empty parts later", "a rule of them", "12,000 values", "6,000 values",
+        "a long text", "nested loops", "nested lists", "left recursion", "a chain", "a loop of loops",
+    ],
+)  # fmt: skip
+def test_a_grammar_that_leaves_too_much_open_is_refused_before_llama_cpp_tries_it(text: str, rule: str | None) -> None:
+    if rule is None:
+        check_gbnf(text, "g")
+        return
+    with pytest.raises(InvalidRequest, match=f"g: rule '{rule}': expected at most 10000 ways on"):
+        check_gbnf(text, "g")
+
+
 @settings(deadline=None)
 @given(text=st.text(max_size=60) | st.text(alphabet='root ::=\n"ab|()[]{}1,*<>!\\.', max_size=60))
 def test_arbitrary_text_is_judged(text: str) -> None:

@@ -124,6 +124,7 @@ def test_a_form_in_another_server_s_words_holds_the_answer(
         ('root ::= root "a"', "extra.grammar: llama.cpp cannot use this grammar: unsupported grammar, left recursion"),
         ('root ::= "a"{5000}', "extra.grammar: llama.cpp cannot use this grammar"),
         ("root ::= a", "extra.grammar: line 1: expected every rule that is used to be defined"),
+        ('root ::= ("a"?){2000}', "extra.grammar: rule 'root': expected at most 10000 ways on"),
     ],
 )
 def test_a_grammar_that_cannot_be_used_is_refused_and_disturbs_nobody(
@@ -135,6 +136,21 @@ def test_a_grammar_that_cannot_be_used_is_refused_and_disturbs_nobody(
     assert isinstance(end, Failure)
     assert (end.code, end.message[: len(message)]) == ("invalid_request", message)
     assert isinstance(beside.wait(), object)
+    assert beside.text
+
+
+def test_a_grammar_that_opens_more_with_every_letter_ends_its_own_answer_only(
+    load: Load, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llamacpp_sampling.MOST_GRAMMAR_S", 0.05)
+    text = 'root ::= e\ne ::= "§" | "§" e e | "§" f e\nf ::= "§" | "§" f f | "§" e f'
+    driver = load("smollm2")
+    beside = ask(driver, CAPITAL, max_tokens=8, **GREEDY)
+    end = ask(driver, CAPITAL, max_tokens=200, asking={"extra": {"grammar": text}}).wait()
+    assert isinstance(end, Failure)
+    assert end.code == "invalid_request"
+    assert "leaves so much open that one token took" in end.message
+    beside.wait()
     assert beside.text
 
 
