@@ -29,7 +29,7 @@ from typing import Protocol
 from byenatos_kernel.channel import CLIENT, Channel, ChannelFull
 from byenatos_kernel.clients import ClientState
 from byenatos_sandbox.channel import refuse_descriptors
-from byenatos_sdk.protocol.errors import ByenatosError, Cancelled, InvalidRequest
+from byenatos_sdk.protocol.errors import ByenatosError, Cancelled, InvalidRequest, Unavailable
 from byenatos_sdk.protocol.frames import (
     UNREADABLE,
     Ack,
@@ -107,13 +107,19 @@ class Bus:
         self._most = max(RESERVED_DESCRIPTORS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED_DESCRIPTORS)
 
     def start(self) -> None:
-        """Bind the socket and begin to serve."""
-        self._path.unlink(missing_ok=True)
+        """Bind the socket and begin to serve.
+
+        Raises:
+            Unavailable: if something stands in its place that cannot be removed.
+        """
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.setblocking(False)
         before = os.umask(0o177)
         try:
+            self._path.unlink(missing_ok=True)
             self._listener.bind(str(self._path))
+        except OSError as error:
+            raise Unavailable(f"{self._path}: applications cannot be served there: {error}") from None
         finally:
             os.umask(before)
         self._listener.listen(BACKLOG)

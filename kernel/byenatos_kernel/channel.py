@@ -19,7 +19,7 @@ from itertools import islice
 
 from msgspec import Struct
 
-from byenatos_sdk.protocol.frames import MAX_BODY
+from byenatos_sdk.protocol.frames import MAX_BODY, MAX_HEADER
 from byenatos_sdk.protocol.zmtp import Reader, Violation, frame_head, opening
 
 __all__ = ["CLIENT", "DRIVER", "Channel", "ChannelFull", "Peer"]
@@ -44,7 +44,7 @@ class Peer(Struct, frozen=True):
 
 
 DRIVER = Peer("driver", b"PAIR", (1 << 20,), 64 << 20)
-CLIENT = Peer("client", b"ROUTER", (64 << 10, MAX_BODY), 16 << 20)
+CLIENT = Peer("client", b"ROUTER", (MAX_HEADER, MAX_BODY), 16 << 20)
 
 
 class ChannelFull(Exception):

@@ -73,6 +73,7 @@ _PRELOADED = ("byenatos_sdk.runtime",)
 
 DRAIN_S = 2.0
 STOP_S = 1.5
+FIRST_LOOK_S = 3.0
 
 log = logging.getLogger("byenatos")
 
@@ -201,6 +202,7 @@ class Kernel:
         await self.registry.start()
         await self.supply.start()
         await self.session_homes.start()
+        await self._look_at_files()
         self.bus.start()
         self.fronts.start()
         self.health.start()
@@ -251,6 +253,13 @@ class Kernel:
         self.control.gone(client)
 
     # ---- private -----------------------------------------------------------------------------------------------
+
+    async def _look_at_files(self) -> None:
+        """Wait until the models that are there are known, at most a moment."""
+        waiting = [asyncio.ensure_future(one) for one in (self.supply.wait_for_files(), self._stopping.wait())]
+        await asyncio.wait(waiting, timeout=FIRST_LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+        for one in waiting:
+            one.cancel()
 
     def _judged(self, entry: ModelEntry) -> None:
         task = asyncio.get_running_loop().create_task(self._give(entry))

@@ -42,6 +42,7 @@ class Supply:
         self._fallback_crowded = False
         self._room_made = False
         self._trying: asyncio.Task[None] | None = None
+        self._all_judged = asyncio.Event()
 
     def fallback(self) -> Unit | None:
         """The unit of ``fallback_model``, if it is loaded or on its way."""
@@ -55,6 +56,14 @@ class Supply:
         for slot in self._routes.slots.values():
             if slot.model and slot.unit is None:
                 slot.detail = slot.detail or f"no model {slot.model!r} is known yet"
+        self._note_whether_all_are_judged()
+
+    async def wait_for_files(self) -> None:
+        """Return once every model file is judged, so that nobody is told that there is no model who could have one.
+
+        A file may take long, or be copied for hours: whoever waits sets a bound.
+        """
+        await self._all_judged.wait()
 
     async def judged(self, entry: ModelEntry) -> None:
         """A model was found to be available or not: give it to those that were waiting for it."""
@@ -68,6 +77,12 @@ class Supply:
                 chosen = min(usable, key=_preference)
                 default.model = chosen.id
                 await self._supply(default, chosen)
+        self._note_whether_all_are_judged()
+
+    def _note_whether_all_are_judged(self) -> None:
+        files = (model for model in self._registry.models.values() if model.path is not None)
+        if not any(model.state in {"copying", "checking"} for model in files):
+            self._all_judged.set()
 
     def replaced(self, old: Unit, new: Unit) -> None:
         """What an operator or the preloading keeps loaded is another unit now, of the same model."""

@@ -153,13 +153,20 @@ class Home:
 
         Raises:
             PermissionDenied: if ``run`` belongs to another user or is a link.
+            InvalidRequest: if the path is no text.
         """
+        try:
+            str(self.path).encode()
+        except UnicodeEncodeError:
+            raise InvalidRequest(f"expected a path in UTF-8, found {str(self.path)!a}") from None
         for folder in (self.models, self.plugins, self.database.parent, self.trust, self.signatures):
             folder.mkdir(parents=True, exist_ok=True)
         for folder in (self.store, self.operator_key.parent, self.environments):
             folder.mkdir(mode=0o700, exist_ok=True)
         self.run.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = self.run.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        if not stat.S_ISDIR(found.st_mode):
+            raise PermissionDenied(f"{self.run}: expected a folder, found a link; remove it")
+        if found.st_uid != os.getuid():
             raise PermissionDenied(f"{self.run}: expected a folder of user {os.getuid()}, found one of {found.st_uid}")
         self.run.chmod(0o700)

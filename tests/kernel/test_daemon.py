@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -28,17 +29,37 @@ def test_help_is_no_mistake(capsys):
     assert capsys.readouterr().out == daemon.USAGE
 
 
-@pytest.mark.parametrize("name", ["kernel.lock", "scratch"])
+def run_in(home: Path) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "byenatos_kernel.daemon", "--home", str(home)]
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
+
+
+@pytest.mark.parametrize("name", ["kernel.lock", "kernel.sock", "scratch"])
 def test_what_stands_where_the_kernel_s_own_must_be_is_named(tmp_path, name):
     home = Home(tmp_path / "home")
     home.create()
     if name == "scratch":
         home.scratch.write_text("")
     else:
-        home.lock.mkdir()
-    command = [sys.executable, "-m", "byenatos_kernel.daemon", "--home", str(home.path)]
-    outcome = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
+        (home.run / name).mkdir()
+    outcome = run_in(home.path)
     assert outcome.returncode == 1
+    assert "Traceback" not in outcome.stderr
     said = outcome.stderr.splitlines()[-1]
-    assert said.startswith(f"byenatos: {home.path} cannot be used as a home: ")
-    assert name in said
+    assert said.startswith("byenatos: ")
+    assert f"{home.run / name}" in said
+
+
+def test_a_home_whose_path_is_no_text_is_refused(tmp_path):
+    outcome = run_in(tmp_path / "home\udcff")
+    assert (outcome.returncode, outcome.stderr.count("\n")) == (1, 1)
+    assert "expected a path in UTF-8" in outcome.stderr
+
+
+def test_a_run_folder_that_is_a_link_is_said_to_be_one(tmp_path):
+    home = Home(tmp_path / "home")
+    home.path.mkdir()
+    home.run.symlink_to(tmp_path)
+    outcome = run_in(home.path)
+    assert outcome.returncode == 1
+    assert f"{home.run}: expected a folder, found a link" in outcome.stderr

@@ -69,6 +69,23 @@ async def test_a_file_that_is_dropped_in_is_listed_and_fills_the_empty_default_s
         assert (await client.infer("x")).text == "toy one"
 
 
+@pytest.mark.parametrize("default", [None, "one"], ids=["by itself", "as configured"])
+async def test_a_file_that_is_there_at_the_start_answers_the_very_first_request(home, start_kernel, default):
+    write_plugin(home, "toy", READER, model_files='["*.toy"]', models=False)
+    drop(home, "one.toy", "toy one")
+    async with start_kernel(default=default, fallback=None).client() as client:
+        assert (await client.infer("x")).text == "toy one"
+
+
+async def test_a_file_that_is_still_copied_keeps_no_kernel_from_starting(home, start_kernel):
+    write_plugin(home, "toy", READER, model_files='["*.toy"]', models=False)
+    drop(home, "one.toy", "toy")
+    with (home.models / "one.toy").open("a"):
+        async with start_kernel(default=None, fallback=None).client() as client:
+            assert (await client.models())[0].id
+            assert slot_of(await client.status(), "default").state == "empty"
+
+
 async def test_a_file_that_is_being_copied_is_not_taken_before_it_is_closed(toys, home):
     async with toys.client() as client:
         with (home.models / "slow.toy").open("w") as file:

@@ -15,14 +15,18 @@ def show_answer(deltas: Iterable[Delta]) -> None:
     In a pipe standard output carries the model's text alone, unchanged; on a terminal, without its control characters.
     """
     terminal = is_terminal()
+    ended_well = begun = False
     try:
         for delta in deltas:
+            begun = True
             if isinstance(delta, TextDelta):
                 write(printable(delta.text) if terminal else delta.text)
             elif isinstance(delta, Moved):
                 show_note(f"{delta.source} → {delta.target}, {delta.reason}", inline=True)
+        ended_well = True
     finally:
-        say()
+        if begun or ended_well:
+            say()
 
 
 def show_note(text: str, *, inline: bool = False) -> None:

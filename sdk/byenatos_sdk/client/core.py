@@ -33,6 +33,7 @@ from byenatos_sdk.protocol.errors import InvalidRequest, Overloaded, Unavailable
 from byenatos_sdk.protocol.frames import (
     ACK_EVERY,
     MAX_BODY,
+    MAX_HEADER,
     UNREADABLE,
     Ack,
     Bye,
@@ -69,6 +70,9 @@ ACK_BYTES = 1 << 20
 
 MOST_OUTGOING = 10_000
 """Messages that may wait because the socket takes no more, before new exchanges are refused as ``overloaded``."""
+
+MOST_MS = 10**12
+"""The longest time limit that is sent, thirty years."""
 
 _HANDSHAKE = 0
 _TERMINALS = frozenset({Finish, Failure, Reply})
@@ -135,12 +139,16 @@ class Connection:
         Raises:
             Unavailable: if the connection has ended or has not begun.
             Overloaded: if too many messages wait to be sent.
-            InvalidRequest: if the body is larger than a kernel takes.
+            InvalidRequest: if the body, or a name, is larger than a kernel takes.
         """
         _check_size(body)
+        header = Open(self._next, target, session, _milliseconds(timeout_s), _milliseconds(gap_timeout_s))
+        encoded = _encoded(header)
+        if len(encoded) > MAX_HEADER:
+            longest = max(target, session or "", key=len)
+            raise InvalidRequest(f"expected the name of a slot, model or session, found {len(longest)} characters")
         number = self._begin(inbox)
-        header = Open(number, target, session, _milliseconds(timeout_s), _milliseconds(gap_timeout_s))
-        self.outgoing.append((encode(header), body))
+        self.outgoing.append((encoded, body))
         return number
 
     def stream(self, request: InferenceRequest) -> Inbox:
@@ -372,7 +380,7 @@ def _check_size(body: bytes) -> None:
 
 def _milliseconds(seconds: float | None) -> int:
     """Convert a time limit for the wire, where 0 means the kernel's default; a limit never rounds to none."""
-    return 0 if seconds is None else max(1, math.ceil(seconds * 1000))
+    return 0 if seconds is None else min(max(1, math.ceil(seconds * 1000)), MOST_MS)
 
 
 def _violation(found: str) -> str:

@@ -36,6 +36,7 @@ from byenatos_sdk.protocol.warm import Placed
 __all__ = [
     "ACK_EVERY",
     "MAX_BODY",
+    "MAX_HEADER",
     "MAX_REPLY",
     "MOST_EVENTS",
     "UNREADABLE",
@@ -76,6 +77,9 @@ __all__ = [
 
 MOST_EVENTS = 4096
 """Events in the largest frame that a kernel takes from a driver."""
+
+MAX_HEADER = 64 << 10
+"""Bytes in the largest header that a kernel takes from a client."""
 
 MAX_BODY = 32 << 20
 """Bytes in the largest body that a kernel takes from a client (images travel inline)."""

@@ -1,9 +1,18 @@
+import msgspec
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
 
-from byenatos_sdk.client.core import ACK_BYTES, MOST_OUTGOING, PAUSE_ABOVE, RESUME_BELOW, Connection, KernelNotRunning
+from byenatos_sdk.client.core import (
+    ACK_BYTES,
+    MOST_MS,
+    MOST_OUTGOING,
+    PAUSE_ABOVE,
+    RESUME_BELOW,
+    Connection,
+    KernelNotRunning,
+)
 from byenatos_sdk.protocol.control import Empty
 from byenatos_sdk.protocol.errors import InvalidRequest, Overloaded, Unavailable
 from byenatos_sdk.protocol.frames import (
@@ -548,11 +557,21 @@ def _nested(deep):
         (InferenceRequest((user("a\ud800b"),)), r"half a surrogate pair in 'a\\ud800b'"),
         (InferenceRequest((user("hi"),), sampling=Sampling(max_tokens=1 << 64)), "integers of at most 64 bits"),
         (InferenceRequest((user("hi"),), extra=_nested(100_000)), "within values"),
+        (InferenceRequest((user("hi"),), session="s" * 70_000), "found 70000 characters"),
+        (InferenceRequest((user("hi"),), model="m" * 70_000), "found 70000 characters"),
+        (InferenceRequest((user("hi"),), session="half \ud800"), "half a surrogate pair"),
     ],
-    ids=["half a surrogate pair", "65 bits", "too deep"],
+    ids=["half a surrogate pair", "65 bits", "too deep", "a long session", "a long model", "half in a name"],
 )
 def test_what_cannot_travel_is_refused_and_nothing_is_begun(request_, words):
     connection = connected()
     with pytest.raises(InvalidRequest, match=words):
         connection.stream(request_)
     assert not connection.outgoing
+
+
+def test_a_limit_that_is_as_good_as_none_travels_as_the_longest_one():
+    connection = connected()
+    connection.stream(msgspec.structs.replace(REQUEST, timeout_s=1e300))
+    (header,) = sent(connection)
+    assert header.timeout_ms == MOST_MS
