@@ -5,8 +5,9 @@ from typing import Annotated
 import typer
 
 from byenatos_kernel.cli.options import JsonOption, home_of
-from byenatos_kernel.cli.screen import dim, moment, printable, say, show_json, show_table
+from byenatos_kernel.cli.screen import dim, moment, one_line, printable, say, show_json, show_table
 from byenatos_sdk.protocol.control import SessionTranscript
+from byenatos_sdk.protocol.messages import Part, Reasoning, Text, ToolCall, ToolResult
 
 __all__ = ["hibernate", "list_sessions", "move", "prefill", "remove", "show", "show_transcript", "wake"]
 
@@ -56,7 +57,26 @@ def show_transcript(found: SessionTranscript) -> None:
         notes += [f"moves: {turn.moves}"] if turn.moves else []
         who = f"{turn.message.role} ({', '.join(notes)})" if notes else turn.message.role
         say(dim(printable(f"{turn.number}. {who}:")))
-        say(printable(turn.message.text))
+        if turn.message.text or not turn.message.parts:
+            say(printable(turn.message.text))
+        for part in turn.message.parts:
+            if (told := _told(part)) is not None:
+                say(dim(one_line(told)))
+
+
+def _told(part: Part) -> str | None:
+    """Say what a part of a turn is that is no text."""
+    match part:
+        case Text():
+            return None
+        case ToolCall():
+            return f"[calls {part.name} with {part.arguments}]"
+        case ToolResult():
+            return f"[{part.name or 'a tool'} {'failed' if part.is_error else 'answered'}: {part.text}]"
+        case Reasoning():
+            return f"[thought: {part.text or 'kept by the vendor'}]"
+        case _:
+            return f"[{type(part).__name__.lower()}]"
 
 
 _One = Annotated[str, typer.Argument(metavar="SESSION", help="The session's id.")]
