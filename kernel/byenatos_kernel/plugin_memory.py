@@ -2,13 +2,15 @@
 
 import logging
 import sqlite3
-from collections.abc import Container
+from collections.abc import Callable, Container
+from contextlib import closing
+from pathlib import Path
 
 from byenatos_kernel.database import Database
 from byenatos_kernel.verdicts import Verdict
-from byenatos_sdk.protocol.errors import ByenatosError
+from byenatos_sdk.protocol.errors import ByenatosError, Unavailable
 
-__all__ = ["PluginMemory"]
+__all__ = ["PluginMemory", "highest_in"]
 
 log = logging.getLogger("byenatos")
 
@@ -58,3 +60,20 @@ class PluginMemory:
             await self._database.run(job)
         except ByenatosError as error:
             log.warning("the version of %s is not remembered: %s", plugin, error.message)
+
+
+def highest_in(path: Path) -> Callable[[str, str], str | None]:
+    """Find the highest version of a plugin by a publisher that kernels with this database have seen, without a kernel.
+
+    Raises:
+        Unavailable: the database cannot be read.
+    """
+    if not path.exists():
+        return lambda _plugin, _publisher: None
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            rows = connection.execute("SELECT id, publisher, highest FROM plugins").fetchall()
+    except sqlite3.Error as error:
+        raise Unavailable(f"{path}: which versions ran before cannot be read: {error}") from None
+    seen = {(plugin, publisher): highest for plugin, publisher, highest in rows}
+    return lambda plugin, publisher: seen.get((plugin, publisher))

@@ -176,12 +176,14 @@ def _check(name: str, data: bytes, verdict: Verdict, files: Mapping[str, File], 
             raise Untrusted(f"publisher: expected {key.publisher}, whose key signed it, found {facts.publisher!r:.80}")
     except PermissionDenied as error:
         raise type(error)(f"{name}: {error.message}") from None
+    if facts.id != verdict.id:
+        raise Untrusted(f"{name}: expected a signature of {verdict.id}, found one of {facts.id!r:.80}")
     wrong = difference(statement, files)
     if wrong is not None:
         raise Untrusted(wrong)
-    for fact, expected, found in (("id", facts.id, verdict.id), ("version", facts.version, verdict.version)):
-        if expected != found:
-            raise Untrusted(f"plugin.toml: {fact}: expected {expected!r:.80}, as it is signed, found {found!r:.80}")
+    if facts.version != verdict.version:
+        expected, found = facts.version, verdict.version
+        raise Untrusted(f"plugin.toml: version: expected {expected!r:.80}, as it is signed, found {found!r:.80}")
     return envelope.payload, data, statement, _replace(verdict, publisher=key.publisher, key=key.id)
 
 

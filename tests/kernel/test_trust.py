@@ -72,7 +72,7 @@ def test_every_changed_byte_of_every_file_is_refused_naming_the_file(bench):
             path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
             verdict = bench.judge()
             assert verdict.reason, (name, at)
-            assert verdict.reason.startswith(f"{name}: ") or f"/{name}: " in verdict.reason, (name, at, verdict.reason)
+            assert verdict.reason.startswith(f"{name}: ") or f"/{name}:" in verdict.reason, (name, at, verdict.reason)
         path.write_bytes(data)
     assert bench.judge() == good
 
@@ -110,6 +110,13 @@ def _swapped(bench: Bench) -> None:
     other = bench.home.path / "other" / "acme"
     shutil.copytree(bench.folder, other)
     (other / "driver.py").write_text("class Acme: 'another'\n")
+    (bench.folder / "plugin.sig").write_bytes(sign_folder(other, bench.keys)[1])
+
+
+def _signature_of_another(bench: Bench) -> None:
+    other = bench.home.path / "other" / "emca"
+    other.mkdir(parents=True)
+    (other / "plugin.toml").write_text(MANIFEST.format(version="1").replace("acme", "emca"))
     (bench.folder / "plugin.sig").write_bytes(sign_folder(other, bench.keys)[1])
 
 
@@ -154,6 +161,7 @@ def _no_signature(bench: Bench) -> None:
         (_writable, "driver.py: expected a file that only its owner may write"),
         (_set_uid, "driver.py: expected no set-uid"),
         (_swapped, "driver.py: expected the content that is signed"),
+        (_signature_of_another, "plugin.sig: expected a signature of acme, found one of 'emca'"),
         (_renamed, "plugin.toml: plugin.id: expected 'emca', the folder's name, found 'acme'"),
         (_unknown, "which is unknown here; if you trust its publisher: byenatos driver trust"),
         (_expired, "of acme, which expired on 2020-01-01"),

@@ -1,8 +1,11 @@
 """Signed plugins in a real kernel: what is signed runs, what was changed does not, and nothing else notices."""
 
+import asyncio
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,6 +41,11 @@ def strict(start_kernel, home):
         return start_kernel(configured=False)
 
     return start
+
+
+def command_line(home: Home, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "byenatos_kernel.cli", "--home", str(home.path), *arguments]
+    return subprocess.run(command, check=False, capture_output=True, text=True)
 
 
 def plugin_of(status, id: str) -> PluginInfo:
@@ -159,6 +167,10 @@ async def test_an_older_version_is_refused_by_the_next_kernel_too_until_the_oper
     kernel = start_kernel(configured=False)
     async with kernel.client() as client:
         assert "version 1 is older than 2" in await refusal_of(client, "saying")
+        for command in ("verify", "install"):  # what needs no kernel says what the kernel says
+            said = await asyncio.to_thread(command_line, home, "driver", command, "saying")
+            assert said.returncode == 1
+            assert "saying is refused: version 1 is older than 2" in said.stderr
         write_list(home.trust / DOWNGRADES, Downgrades({"saying": ["1"]}))
         await until(client, lambda status: plugin_of(status, "saying").state == "available")
         await client.load("saying", slot="saying")

@@ -115,11 +115,12 @@ def sign(
 
 def verify(context: typer.Context, subject: Subject, *, as_json: JsonOption = False) -> None:
     """Say whether a plugin may run and who signed it, or why not; the exit code is 1 if it may not."""
+    from byenatos_kernel.plugin_memory import highest_in
     from byenatos_kernel.verification import read_policy
     from byenatos_kernel.verification import verify as verify_folder
 
     home = home_of(context)
-    verdict = verify_folder(find_folder(home, subject), read_policy(home)).verdict
+    verdict = verify_folder(find_folder(home, subject), read_policy(home, highest_in(home.database))).verdict
     if as_json:
         show_json(verdict)
     elif verdict.reason:

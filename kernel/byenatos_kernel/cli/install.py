@@ -42,13 +42,15 @@ def install(
 ) -> None:
     """Verify a plugin folder, install the packages that it asks for, and put it into the home."""
     from byenatos_kernel.environments import LOCK, build_environment
+    from byenatos_kernel.plugin_memory import highest_in
     from byenatos_kernel.verification import read_policy, verify
 
     home = home_of(context)
     folder = find_folder(home, subject)
     try:
         home.create()
-        found = verify(folder, msgspec.structs.replace(read_policy(home), packages=False))
+        policy = read_policy(home, highest_in(home.database))
+        found = verify(folder, msgspec.structs.replace(policy, packages=False))
         verdict = found.verdict
         if verdict.reason:
             raise PermissionDenied(f"{verdict.id} is refused: {verdict.reason}")
