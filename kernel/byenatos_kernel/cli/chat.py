@@ -38,6 +38,7 @@ def chat(
     context: typer.Context,
     slot: Annotated[str | None, typer.Argument(help="The slot. Default: the session's, else default.")] = None,
     *,
+    named: Annotated[str | None, typer.Option("--slot", help="The slot, as `ask` takes it.")] = None,
     session: SessionOption = None,
     new: Annotated[bool, typer.Option("--new", help="Begin a new session, which is what happens anyway.")] = False,
     max_tokens: MaxTokensOption = None,
@@ -47,8 +48,10 @@ def chat(
     """Talk to SLOT; each line is a turn, from a pipe as well. With --json a line of JSON for each answer."""
     if new and session:
         raise typer.BadParameter("--new and --session exclude each other")
+    if slot and named:
+        raise typer.BadParameter(f"expected one slot, found {slot} and {named}")
     home = home_of(context)
-    slot = _slot_of(home, session, slot)
+    slot = _slot_of(home, session, slot or named)
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature)
     conversation = _Conversation(home, slot, session or secrets.token_hex(6), sampling, as_json=as_json)
     try:

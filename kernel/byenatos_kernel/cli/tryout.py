@@ -36,6 +36,8 @@ __all__ = ["Asked", "run"]
 
 _START_WITHIN_S, _STOP_WITHIN_S, _JUDGE_WITHIN_S = 60.0, 15.0, 120.0
 _LOOK_EVERY_S = 0.05
+_LEVEL_WITHIN = 40
+"""Characters of a line of the log in which its level stands."""
 _RULES = ("access.toml", "sandbox", "trust/revoked.toml")
 
 
@@ -82,6 +84,11 @@ def run(
     home = home_of(context)
     folder = find_folder(home, subject)
     manifest = read_manifest(folder)
+    if manifest.plugin.kind == "front":
+        raise InvalidRequest(
+            f"{folder / 'plugin.toml'}: it is a front, and answers nothing by itself; sign it, name it under "
+            "`fronts` in config.json, and look at byenatos status"
+        )
     if not manifest.models and file is None:
         raise InvalidRequest(f"{folder / 'plugin.toml'}: it declares no [[models]]; name a model file: --file FILE")
     with _temporary_home() as trial:
@@ -97,11 +104,12 @@ def run(
                 show_json(Tried(manifest.plugin.id, asked, instance, answer))
                 return
             _show_instance(instance)
-            if prompt is not None:
-                with client.stream(prompt, model=chosen) as deltas:
-                    show_answer(deltas)
-            for line in next((one.last_output for one in client.status().instances), ()):
-                show_note(f"it printed: {line}")
+            try:
+                if prompt is not None:
+                    with client.stream(prompt, model=chosen) as deltas:
+                        show_answer(deltas)
+            finally:
+                _show_printed(client)
 
 
 def requests(home: Home, folder: Path, manifest: Manifest) -> tuple[Asked, ...]:
@@ -192,11 +200,33 @@ def _kernel(trial: Home) -> Iterator[None]:
     try:
         yield
     except ByenatosError:
-        for line in trial.log.read_text(errors="replace").splitlines()[-15:]:
+        for line in _troubles(trial.log.read_text(errors="replace").splitlines())[-15:]:
             show_note(line)
         raise
     finally:
         stop(trial, wait_s=_STOP_WITHIN_S)
+
+
+def _troubles(lines: list[str]) -> list[str]:
+    """Leave out what a kernel's log says of what went well."""
+    found = []
+    told = True
+    for line in lines:
+        if not line.startswith("  "):  # else it belongs to the one before
+            told = " INFO " not in line[:_LEVEL_WITHIN]
+        if told:
+            found.append(line)
+    return found
+
+
+def _show_printed(client: "Client") -> None:
+    """Show what the driver printed, if its kernel is still there to ask."""
+    try:
+        instances = client.status().instances
+    except ByenatosError:
+        return
+    for line in next((one.last_output for one in instances), ()):
+        show_note(f"it printed: {line}")
 
 
 def _choose(client: "Client", manifest: Manifest, model: str | None, file: Path | None) -> str:

@@ -110,6 +110,28 @@ def test_a_driver_that_cannot_be_started_is_named_with_what_it_said(run, shout, 
     outcome = run("driver", "run", str(shout), "--prompt", "hello")
     assert outcome.code == 1
     assert "No module named 'nothing_of_that_name'" in outcome.error
+    assert " INFO " not in outcome.error
+    assert left(temporary) == []
+
+
+def test_an_answer_that_fails_is_shown_with_the_traceback_of_the_drivers_code(run, shout, temporary):
+    (shout / "driver.py").write_text(
+        DRIVER.replace("yield request", "yield 'half '; raise ValueError('no more')\n        yield request")
+    )
+    outcome = run("driver", "run", str(shout), "--prompt", "hello")
+    assert (outcome.code, outcome.out.splitlines()[-1]) == (1, "half ")
+    assert "it printed: I was asked" in outcome.error
+    assert "it printed: ValueError: no more" in outcome.error
+    assert outcome.error.splitlines()[-1] == "byenatos: ValueError: no more"
+    assert " INFO " not in outcome.error
+    assert left(temporary) == []
+
+
+def test_a_front_is_not_tried_out_and_the_way_to_start_it_is_named(run, shout, temporary):
+    (shout / "plugin.toml").write_text(MANIFEST.replace('version = "1"', 'version = "1"\nkind = "front"'))
+    outcome = run("driver", "run", str(shout))
+    assert outcome.code == 1
+    assert "it is a front, and answers nothing by itself" in outcome.error
     assert left(temporary) == []
 
 

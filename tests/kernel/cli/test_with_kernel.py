@@ -195,8 +195,9 @@ def test_each_line_of_a_pipe_is_a_turn_and_the_session_can_be_continued(run, rea
     (tmp_path / "lines").write_text("first\n\n /second\n/model\n/exit\nnever\n")
     with (tmp_path / "lines").open() as file:
         monkeypatch.setattr(sys, "stdin", file)
-        outcome = run("chat")
+        outcome = run("chat", "--slot", "default")
     assert (outcome.code, outcome.out) == (0, "first\n/second\n")
+    assert run("chat", "default", "--slot", "endless").code == 2
     assert "default: echo (ready)" in outcome.error
     session = outcome.error.split()[-1]
     assert run("ask", "third", "--session", session).out == "third\n"
