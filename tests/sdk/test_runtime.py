@@ -168,6 +168,15 @@ def test_a_driver_whose_kernel_closes_the_channel_leaves(plugin):
         assert driver.status() == 1
 
 
+def test_settings_that_a_driver_refuses_are_no_fault_of_its_code(plugin):
+    code = f"{HEAD}\nclass Echo(Driver):\n    async def infer(self, request):\n        yield ''\n"
+    code += "    def __init__(self, settings):\n        raise InvalidRequest('pace: expected one')\n"
+    with DriverProcess(plugin(code)) as driver, pytest.raises(ByenatosError) as caught:
+        driver.load("one")
+    assert caught.value.message == "driver 'sample' cannot load 'one': pace: expected one"
+    assert caught.value.code == "invalid_request"
+
+
 @pytest.mark.parametrize(
     ("code", "entry", "said"),
     [

@@ -175,10 +175,11 @@ class _Process:
             else (f"driver {config.driver!r}", f"load {order.model!r}")
         )
         with failing_to(self._fail_load, f"{who} cannot be imported"):
-            driver = import_driver(config)(order.settings)
+            kind = import_driver(config)
             self._put(0, Imported())
             self._pump.flush()  # before the driver has the loop, perhaps for minutes
             with failing_to(self._fail_load, f"{who} cannot {doing}"):
+                driver = kind(order.settings)
                 path = Path(order.path) if order.path else None
                 model = Model(
                     order.model,
