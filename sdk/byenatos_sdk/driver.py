@@ -11,8 +11,12 @@ Everything else has a default. The runtime calls a driver from one event loop; a
 own and answers through :class:`Call`, whose methods may be called from any thread.
 
 Two ways in, one path out: :meth:`Driver.infer` is the author's way. An engine that produces a token for *all* of its
-streams in one step overrides :meth:`Driver.serve` instead and emits into each stream's :class:`Call`; whatever was
-emitted since the last flush leaves as one message.
+streams in one step overrides :meth:`Driver.serve` as well and emits into each stream's :class:`Call`; whatever was
+emitted since the last flush leaves as one message. ``infer`` is asked for what ``serve`` does not take, and must be
+there even if that is nothing.
+
+Errors: what the driver raises from ``byenatos_sdk.protocol.errors`` reaches the application with its code, anything
+else as ``internal``, with a traceback on stderr (``byenatos ps MODEL`` shows it). Testing: ``byenatos_sdk.testing``.
 """
 
 from abc import ABC, abstractmethod

@@ -5,6 +5,8 @@ A driver inherits from :class:`WarmState` beside :class:`~byenatos_sdk.driver.Dr
     class Engine(WarmState, Driver): ...
 
 and its manifest asks for an arena (``[permissions] arena_mib``). Without either, its answers move as text, as ever.
+``byenatos_sdk.testing.check_warm_state`` moves an answer and a conversation of it between two real processes, and says
+what is not as it should be.
 
 What the kernel does with it: it *pre-copies* a running answer's state to another instance while the answer goes on
 (:meth:`WarmState.export`, range by range), then has it held (:meth:`WarmState.freeze`) for the moment that the last
@@ -94,7 +96,11 @@ class WarmState(ABC):
 
     @abstractmethod
     async def thaw(self, subject: int) -> None:
-        """Let a frozen answer go on where it was."""
+        """Let a frozen answer go on where it was.
+
+        Raises:
+            NotFound: it has ended.
+        """
 
     @abstractmethod
     async def restore(self, subject: SubjectId, states: Sequence[State]) -> None:
