@@ -6,7 +6,7 @@ from pathlib import Path
 from byenatos_kernel.models import PluginEntry, printable
 from byenatos_kernel.verdicts import Verdict
 
-__all__ = ["PluginFolder", "plugin_folders", "touches"]
+__all__ = ["PluginFolder", "plugin_folders", "strays", "touches"]
 
 
 class PluginFolder:
@@ -32,6 +32,21 @@ def plugin_folders(parents: Iterable[Path]) -> list[Path]:
             continue
         paths += (one for one in folders if not one.name.startswith((".", "_")) and (one / "plugin.toml").exists())
     return paths
+
+
+def strays(parent: Path) -> list[str]:
+    """Say which folders in ``parent`` are no plugins, although somebody may think so."""
+    try:
+        folders = sorted(path for path in parent.iterdir() if path.is_dir() and not path.name.startswith((".", "_")))
+        found = []
+        for folder in folders:
+            if not (folder / "plugin.toml").exists():
+                deeper = sorted(one.parent for one in folder.glob("*/plugin.toml"))
+                moved = f"; is {printable(deeper[0])} what was meant? move it up" if deeper else ""
+                found.append(f"{printable(folder)}: expected a plugin folder, found no plugin.toml in it{moved}")
+        return found
+    except OSError:
+        return []
 
 
 def touches(changed: set[str] | None, folder: Path) -> bool:

@@ -21,7 +21,7 @@ from byenatos_kernel.folders import QUIET_S, stamp_of_folder
 from byenatos_kernel.models import PluginEntry, printable
 from byenatos_kernel.operator_key import is_new
 from byenatos_kernel.plugin_entries import log_entry, make_entry
-from byenatos_kernel.plugin_folders import PluginFolder, plugin_folders, touches
+from byenatos_kernel.plugin_folders import PluginFolder, plugin_folders, strays, touches
 from byenatos_kernel.plugin_memory import PluginMemory
 from byenatos_kernel.plugin_versions import PluginVersions
 from byenatos_kernel.shipped import shipped
@@ -81,7 +81,7 @@ class PluginShelf:
         unsigned = [one.id for one in self.entries.values() if one.manifest is not None and one.verdict.unsigned]
         held = [f"the plugin {one.id}: {one.held}" for one in self.entries.values() if one.held]
         marks = [f"the plugin {one} runs UNSIGNED, as policies/access.toml allows" for one in unsigned]
-        return [*marks, *held, *self._notes]
+        return [*marks, *held, *strays(self._home.plugins), *self._notes]
 
     async def start(self) -> None:
         """Remember what was here before, and verify what is here now."""

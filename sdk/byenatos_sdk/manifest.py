@@ -251,6 +251,8 @@ def _check(manifest: Manifest, folder: Path, path: Path) -> None:
     if not _ID.fullmatch(plugin.id):
         raise ManifestError(f"{path}: plugin.id: expected lower-case letters, digits, - and _, found {plugin.id!r}")
     if plugin.id != folder.name:
+        if not _ID.fullmatch(folder.name):  # no id could be that
+            raise ManifestError(f"{path}: expected a folder called {plugin.id!r}, as its plugin.id; rename it")
         raise ManifestError(f"{path}: plugin.id: expected {folder.name!r}, the folder's name, found {plugin.id!r}")
     names = [("plugin.version", plugin.version), ("plugin.publisher", plugin.publisher)]
     names += [(f"models[{number}].id", model.id) for number, model in enumerate(manifest.models)]

@@ -275,3 +275,13 @@ async def test_a_version_that_cannot_be_held_on_disk_is_held_all_the_same(made):
     made.database.close()
     await shelf.hold("acme", second, "is refused")
     assert shelf.entries["acme"].digest == first
+
+
+async def test_a_folder_that_is_no_plugin_is_named_and_so_is_the_one_that_was_meant(made):
+    outer = made.home.plugins / "acme-1.0"
+    outer.mkdir()
+    (made.home.plugins / ".half-copied").mkdir()
+    made.write("acme").rename(outer / "acme")
+    shelf = await made.open()
+    (stray,) = [warning for warning in shelf.warnings if "acme" in warning]
+    assert stray.startswith(f"{outer}: expected a plugin folder, found no plugin.toml in it; is {outer / 'acme'} what")

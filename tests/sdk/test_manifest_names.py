@@ -30,3 +30,10 @@ def test_names_in_any_script_are_names(tmp_path):
 def test_a_number_of_more_digits_than_python_reads_is_refused_like_any_other_mistake(tmp_path):
     with pytest.raises(ManifestError, match="not valid TOML"):
         parse_manifest(manifest() + b"size_bytes = " + b"9" * 5000, tmp_path / "acme")
+
+
+def test_a_folder_whose_name_no_id_can_have_is_to_be_renamed_and_not_the_plugin(tmp_path):
+    with pytest.raises(ManifestError, match=r"expected a folder called 'acme', as its .*; rename it"):
+        parse_manifest(manifest(), tmp_path / "acme copy")
+    with pytest.raises(ManifestError, match="expected 'other', the folder's name, found 'acme'"):
+        parse_manifest(manifest(), tmp_path / "other")
