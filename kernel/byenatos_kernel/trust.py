@@ -53,6 +53,10 @@ class Downgrades(Struct, frozen=True, forbid_unknown_fields=True):
 _List = TypeVar("_List", Revoked, Downgrades)
 
 
+SOON = dt.timedelta(days=30)
+"""How long before a key expires its operator hears of it."""
+
+
 class Trust(Struct, frozen=True):
     """Everything that the operator said about trust, at one moment. ``notes`` are sentences for the operator."""
 
@@ -84,6 +88,15 @@ class Trust(Struct, frozen=True):
                 "ask the publisher for a newer signature"
             )
         return key
+
+    def expiring(self, today: dt.date) -> list[str]:
+        """Name the keys that expire soon: from that day on nothing that they signed starts."""
+        return [
+            f"the key {key.id} of {key.publisher} expires on {key.expires.isoformat()}: what it signed is refused from "
+            "then on; ask its publisher for a signature with a newer one"
+            for key in self.keys.values()
+            if today <= key.expires < today + SOON and key.id not in self.revoked.keys
+        ]
 
 
 def read_trust(folders: Iterable[Path]) -> Trust:

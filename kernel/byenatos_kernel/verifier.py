@@ -119,7 +119,7 @@ def carry_out(order: Order) -> Report:
                 reason = f"cannot be stored: {error.filename or home.store}: {error.strerror or error}"
                 verdict = msgspec.structs.replace(verdict, reason=reason)
         verdicts.append(verdict)
-    notes = list(policy.trust.notes)
+    notes = [*policy.trust.notes, *policy.trust.expiring(policy.today)]
     try:
         store.sweep({*order.keep, *(one.digest for one in verdicts if not one.reason)})
     except OSError as error:

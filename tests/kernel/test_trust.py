@@ -313,3 +313,18 @@ def test_a_list_of_rubbish_is_refused_by_its_name(tmp_path_factory, data):
     (folder / REVOKED).write_bytes(b'surprise = 1\n"' + data)
     with pytest.raises(InvalidRequest, match=r"revoked\.toml: "):
         read_trust([folder])
+
+
+def test_a_key_that_expires_soon_is_named_before_it_does(bench):
+    def said(day: dt.date) -> list[str]:
+        public = msgspec.structs.replace(bench.keys.public, expires=day)
+        (bench.home.trust / "acme.pub").write_text(format_public_key(public))
+        return read_policy(bench.home).trust.expiring(dt.date(2030, 5, 1))
+
+    (warning,) = said(dt.date(2030, 5, 30))
+    assert warning.startswith(
+        f"the key {bench.keys.public.id} of acme expires on 2030-05-30: what it signed is refused"
+    )
+    assert said(dt.date(2030, 5, 1))
+    assert not said(dt.date(2030, 4, 30))
+    assert not said(dt.date(2030, 5, 31))

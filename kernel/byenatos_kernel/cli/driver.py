@@ -103,6 +103,11 @@ def sign(
             path = sign_for_home(home, folder, keys)
         else:
             keys = read_keys(key)
+            if keys.public.expires < dt.datetime.now(dt.UTC).date():
+                raise InvalidRequest(
+                    f"{key}: expected a key that can be trusted, found one that expired on {keys.public.expires}; make "
+                    "another (byenatos driver keygen) and give its .pub to those who trust you"
+                )
             path = folder / SIGNATURE
             path.write_bytes(sign_folder(folder, keys)[1])
     except OSError as error:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -103,6 +104,16 @@ def test_a_new_version_takes_the_place_of_the_old_at_once(run, home, signed, tmp
     assert run("driver", "install", str(signed)).code == 0
     assert "2.0" in run("driver", "verify", "acme").out
     assert [path.name for path in home.plugins.iterdir()] == ["acme"]
+
+
+def test_nothing_is_signed_with_a_key_that_has_expired(run, signed, tmp_path):
+    before = (signed / "plugin.sig").read_bytes()
+    public = tmp_path / "acme.pub"
+    public.write_text(re.sub(r"expires = \S+", "expires = 2020-01-01", public.read_text()))
+    outcome = run("driver", "sign", str(signed), "--key", str(tmp_path / "acme.key"))
+    assert outcome.code == 1
+    assert "acme.key: expected a key that can be trusted, found one that expired on 2020-01-01" in outcome.error
+    assert (signed / "plugin.sig").read_bytes() == before
 
 
 def test_what_is_revoked_is_refused_with_the_reason(run, signed, tmp_path):
