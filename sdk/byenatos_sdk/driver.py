@@ -15,6 +15,11 @@ streams in one step overrides :meth:`Driver.serve` as well and emits into each s
 emitted since the last flush leaves as one message. ``infer`` is asked for what ``serve`` does not take, and must be
 there even if that is nothing.
 
+Where it runs: in a process of its own that starts no other and has no network but ``byenatos_sdk.egress``. It imports
+what lies in its folder, its ``vendor/`` and its lock, then what the kernel's own environment has. It reads its own
+folder and the files that it was granted (``byenatos_sdk.files``), and writes, by ``tempfile``, to a bounded scratch
+folder that ends with it. What it prints is kept for the operator, the last lines of it.
+
 Errors: what the driver raises from ``byenatos_sdk.protocol.errors`` reaches the application with its code, anything
 else as ``internal``, with a traceback on stderr (``byenatos ps MODEL`` shows it). Testing: ``byenatos_sdk.testing``.
 """

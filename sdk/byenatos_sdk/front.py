@@ -6,6 +6,11 @@ front learns of the kernel is what any application may ask. Its settings are the
 them, and two of the kernel's: ``clients``, the tables of ``access.toml`` by which applications are known (none: whoever
 can connect may ask), and ``worker``, this process's number among those of the front, from 1.
 
+**Who may ask is the front's to decide**, for the kernel sees one client, which may do everything. Where there are
+``clients``, answer nobody without the key of one: its ``sha256`` is ``hashlib.sha256(key.encode()).hexdigest()``. Keep
+it to its ``slots`` (empty: all) and its ``role`` (``user`` manages nothing and sees no session but its own), and count
+each request by ``await kernel.admit(name)``, which raises ``RateLimited``.
+
 ::
 
     class Lines(Front):
