@@ -793,6 +793,23 @@ def test_a_driver_busy_in_a_thread_is_of_age_zero(driven, tmp_path):
     driver.beat(lambda beat: beat.streams == 0)
 
 
+def test_a_loop_that_is_blocked_for_long_under_an_answer_is_told_where(driven):
+    driver = driven("""
+from byenatos_sdk.runtime import heartbeat
+heartbeat.TELL_S = 0.2
+def lingering(self):
+    time.sleep(1.0)
+async def infer(self, request):
+    self.lingering()
+    yield "at last"
+""")
+    assert driver.answer(ask())[0] == TextDelta("at last")
+    said = driver.output()
+    assert said.count("the event loop has been blocked for") == 1
+    assert "what blocks belongs into a thread (asyncio.to_thread). It is here:" in said
+    assert "time.sleep(1.0)" in said
+
+
 def test_a_blocked_loop_ages_and_recovers(driven, tmp_path):
     driver = driven(WAITING.format(wait="self.wait(request)"))
     os.mkfifo(go := tmp_path / "go")

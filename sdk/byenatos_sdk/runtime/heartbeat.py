@@ -5,18 +5,27 @@ process that is stopped, or stuck with the interpreter's lock, does not beat. In
 long the event loop has not turned; what that means is the kernel's business (loading a model may well block it).
 
 Every beat asks the loop for a turn. The time since a turn was asked for and did not come is the loop's age: a healthy
-loop is of age 0, and no timer is needed.
+loop is of age 0, and no timer is needed. A loop that stands still while something is to be answered will cost the
+process its life; before that, where it stands is printed, once.
 """
 
 import asyncio
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Sized
 
 from byenatos_sdk.protocol.frames import Beat, encode
 from byenatos_sdk.runtime.channel import Channel
 
-__all__ = ["Heartbeat"]
+__all__ = ["TELL_S", "Heartbeat"]
+
+TELL_S = 5.0
+"""For how long a loop stands still before it is told where."""
+
+
+_FRAMES = 6
 
 
 class Heartbeat:
@@ -27,7 +36,9 @@ class Heartbeat:
         self._streams = streams
         self._every_s = every_s
         self._loop = asyncio.get_running_loop()
+        self._loop_thread = threading.get_ident()
         self._asked_at: float | None = None
+        self._told = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
@@ -47,9 +58,23 @@ class Heartbeat:
             beat = encode([(0, Beat(int(age_s * 1000), len(self._streams)))])
             with self._channel.lock:
                 self._channel.send(beat)
+            if age_s > TELL_S and len(self._streams) and not self._told:
+                self._told = True
+                self._tell(age_s)
             if asked_at is None:
+                self._told = False
                 self._asked_at = time.monotonic()
                 self._loop.call_soon_threadsafe(self._turned)
+
+    def _tell(self, age_s: float) -> None:
+        """Print where the loop's thread is."""
+        frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - what Python has for that
+        stack = "".join(traceback.format_stack(frame)[-_FRAMES:]) if frame is not None else ""
+        sys.stderr.write(
+            f"the event loop has been blocked for {age_s:.0f} s; what blocks belongs into a thread "
+            f"(asyncio.to_thread). It is here:\n{stack}"
+        )
+        sys.stderr.flush()
 
     def _turned(self) -> None:
         self._asked_at = None
