@@ -17,10 +17,21 @@ from byenatos_sdk.protocol.errors import InvalidRequest
 from byenatos_sdk.signing import KeyPair, encode_statement, make_keys, read_keys, read_tree, sign
 from byenatos_sdk.signing.statement import decode_statement
 
-__all__ = ["OPERATOR", "initialise", "is_new", "operator_keys", "sign_folder", "sign_for_home", "sign_shipped"]
+__all__ = [
+    "HISTORIES",
+    "OPERATOR",
+    "initialise",
+    "is_new",
+    "operator_keys",
+    "sign_folder",
+    "sign_for_home",
+    "sign_shipped",
+]
 
 OPERATOR = "operator"
 """The publisher's name of every operator's key; it means "whoever runs this kernel"."""
+HISTORIES = frozenset({".git", ".hg", ".svn"})
+"""Where an author's tools keep what a plugin was before."""
 _YEARS = 10
 
 
@@ -66,6 +77,12 @@ def sign_folder(folder: Path, keys: KeyPair) -> tuple[str, bytes]:
     files = read_tree(folder)
     if "plugin.toml" not in files:
         raise InvalidRequest(f"{folder}: expected a plugin folder, found no plugin.toml in it")
+    if history := next((name for name in files if HISTORIES.intersection(name.split("/"))), None):
+        raise InvalidRequest(
+            f"{folder / history}: expected what is to run, found a file of its history: it would be copied to whoever "
+            "installs this, and break the signature with each commit; sign a copy without it (git archive HEAD | tar "
+            "-x -C COPY)"
+        )
     plugin = parse_manifest(files["plugin.toml"].data, folder).plugin
     is_older(plugin.version, plugin.version)  # no kernel could compare another kind of version
     statement = encode_statement(files, id=plugin.id, version=plugin.version, publisher=keys.public.publisher)

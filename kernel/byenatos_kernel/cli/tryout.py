@@ -156,7 +156,7 @@ def requests(home: Home, folder: Path, manifest: Manifest) -> tuple[Asked, ...]:
 def _prepare(trial: Home, home: Home, folder: Path, file: Path | None, find_links: Path | None) -> None:
     """Make the temporary home: the operator's rules, the folder with a signature, its packages, a model file."""
     from byenatos_kernel.environments import LOCK, build_environment
-    from byenatos_kernel.operator_key import initialise, sign_for_home
+    from byenatos_kernel.operator_key import HISTORIES, initialise, sign_for_home
 
     try:
         trial.create()
@@ -169,7 +169,7 @@ def _prepare(trial: Home, home: Home, folder: Path, file: Path | None, find_link
         place = folder
         if folder.parent != shipped("plugins"):
             place = trial.plugins / folder.name
-            shutil.copytree(folder, place, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(folder, place, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", *HISTORIES))
             (place / "plugin.sig").unlink(missing_ok=True)
         keys, _ = initialise(trial)
         sign_for_home(trial, place, keys)

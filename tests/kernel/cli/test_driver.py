@@ -116,6 +116,14 @@ def test_nothing_is_signed_with_a_key_that_has_expired(run, signed, tmp_path):
     assert (signed / "plugin.sig").read_bytes() == before
 
 
+def test_an_authors_history_is_not_signed_with_what_is_to_run(run, signed, tmp_path):
+    (signed / ".git").mkdir()
+    (signed / ".git" / "config").write_text("[remote]\nurl = https://author:token@git.acme.test\n")
+    outcome = run("driver", "sign", str(signed), "--key", str(tmp_path / "acme.key"))
+    assert outcome.code == 1
+    assert ".git/config: expected what is to run, found a file of its history" in outcome.error
+
+
 def test_what_is_revoked_is_refused_with_the_reason(run, signed, tmp_path):
     key = json.loads(run("driver", "trust", str(tmp_path / "acme.pub"), "--json").out)["id"]
     digest = json.loads(run("driver", "verify", str(signed), "--json").out)["digest"]

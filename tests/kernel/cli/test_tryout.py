@@ -100,6 +100,8 @@ def test_a_folder_that_nobody_signed_is_started_and_asked_and_nothing_is_left(ru
 
 
 def test_the_answer_is_a_value_with_json(run, shout):
+    (shout / ".git").mkdir()  # an author's folder has one
+    (shout / ".git" / "HEAD").write_text("ref: refs/heads/main\n")
     found = json.loads(run("driver", "run", str(shout), "--prompt", "hello", "--json").out)
     assert (found["id"], found["answer"], found["instance"]["state"]) == ("shout", "HELLO", "ready")
     assert {one["what"]: one["granted"] for one in found["asked"]}["threads"] == "3"
