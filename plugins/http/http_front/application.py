@@ -14,6 +14,10 @@ from http_front.routes import ErrorFormat, Routes
 __all__ = ["Application"]
 
 
+_CHALLENGE = {"www-authenticate": "Bearer"}
+"""What belongs to a refusal for want of a key; some HTTP clients take an answer without it for a broken one."""
+
+
 class Application:
     """Answers whole requests. Whatever a handler raises becomes an error of the API that was asked."""
 
@@ -38,7 +42,8 @@ class Application:
                 return self._nowhere(request, spoken)
             return await route.handler(request)
         except ByenatosError as error:
-            return of_wire(spoken.encode_error(error))
+            refused = of_wire(spoken.encode_error(error))
+            return refused._replace(headers={**refused.headers, **_CHALLENGE}) if refused.status == 401 else refused
         except Exception:  # noqa: BLE001 - a mistake of ours must not end the worker
             traceback.print_exc(file=sys.stderr)
             return of_wire(spoken.encode_error(ByenatosError("something failed inside; the server's log says what")))

@@ -60,6 +60,7 @@ def test_openais_client(url, script):
         with pytest.raises(openai.AuthenticationError) as failed:
             client.models.list()
         assert failed.value.code == "invalid_api_key"
+        assert failed.value.response.headers["www-authenticate"] == "Bearer"
         with pytest.raises(openai.AuthenticationError):
             client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "Hi"}], stream=True)
 
@@ -129,3 +130,23 @@ def test_an_answer_belongs_to_the_key_that_asked_for_it(url, script):
         assert client.responses.retrieve(answer.id).output_text == "Hi"
     with openai.OpenAI(base_url=f"{url}/v1", api_key=OTHER) as client, pytest.raises(openai.NotFoundError):
         client.responses.retrieve(answer.id)
+
+
+def test_a_conversation_belongs_to_the_key_that_made_it(url, script):
+    with openai.OpenAI(base_url=f"{url}/v1", api_key=KEY) as client:
+        made = client.conversations.create(items=[{"role": "user", "content": "Hi"}])
+        (item,) = client.conversations.items.list(made.id)
+        answer = client.responses.create(model=MODEL, conversation=made.id, input=script(text="Hi"))
+    reference = [{"type": "item_reference", "id": answer.output[0].id}]
+    with openai.OpenAI(base_url=f"{url}/v1", api_key=OTHER) as client:
+        for touch in (
+            lambda: client.conversations.retrieve(made.id),
+            lambda: client.conversations.update(made.id, metadata={}),
+            lambda: client.conversations.delete(made.id),
+            lambda: client.conversations.items.retrieve(item.id, conversation_id=made.id),
+            lambda: client.conversations.items.delete(item.id, conversation_id=made.id),
+            lambda: client.responses.create(model=MODEL, conversation=made.id, input="Hi"),
+            lambda: client.responses.create(model=MODEL, input=reference),
+        ):
+            with pytest.raises(openai.NotFoundError):
+                touch()

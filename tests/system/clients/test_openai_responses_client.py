@@ -213,6 +213,8 @@ def test_a_kept_answer_is_streamed_again_also_from_its_middle(client, script, st
     assert [event.sequence_number for event in again] == list(range(len(again)))
     assert "".join(event.delta for event in again if event.type == "response.output_text.delta") == "Hello there"
     assert again[-1].response.to_dict() == answer.to_dict()
+    with client.responses.stream(response_id=answer.id) as helped:
+        assert helped.until_done().get_final_response().output_text == "Hello there"
     rest = client.responses.retrieve(answer.id, stream=True, starting_after=4)
     assert [event.to_dict() for event in rest] == [event.to_dict() for event in again[5:]]
     with pytest.raises(openai.BadRequestError, match="starting_after"):
