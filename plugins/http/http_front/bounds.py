@@ -94,11 +94,9 @@ def _anthropic(asked: InferenceRequest, *, whole: bool) -> None:
             raise InvalidRequest(f"thinking.budget_tokens: expected at least {MIN_BUDGET}, found {budget}")
         if limit and budget >= limit and _BETWEEN_CALLS not in str(asked.extra.get("anthropic_beta")):
             raise InvalidRequest(f"thinking.budget_tokens: expected less than max_tokens ({limit}), found {budget}")
-    last = len(asked.messages) - 1
-    for at, message in enumerate(asked.messages):
-        if message.role in {"user", "assistant"} and (not message.parts or Text("") in message.parts):
-            if at == last and message.role == "assistant":
-                continue
+    last = asked.messages[-1]
+    for message in asked.messages:
+        if _is_empty(message) and not (message is last and message.role == "assistant"):
             raise InvalidRequest(f"messages: expected content in each, found an empty one of the {message.role}'s")
     if whole:
         first = next((message.role for message in asked.messages if message.role != "system"), "user")
@@ -142,12 +140,23 @@ def _name_of_limit(format: Format, body: bytes) -> str:
     return name if f'"{name}"'.encode() in body else "max_tokens" if format.NAME == openai_chat.NAME else name
 
 
+def _is_empty(message: Message) -> bool:
+    """Say whether a turn has nothing in it, or an empty text; instructions may."""
+    for part in message.parts:
+        if type(part) is Text and not part.text:
+            return message.role != "system"
+    return not message.parts and message.role != "system"
+
+
 def _check_results(messages: Sequence[Message], field: str, id: str) -> None:
     """Look whether each result of a tool answers a call that was made before it; its ``id`` says which.
 
     Results of functions, as there were before there were tools, name none.
     """
-    if not any(message.role == "tool" for message in messages):
+    for message in messages:
+        if message.role == "tool":
+            break
+    else:
         return
     called: set[str] = set()
     for part in [part for message in messages for part in message.parts]:
