@@ -128,4 +128,8 @@ async def test_the_oldest_conversations_with_a_note_are_forgotten_and_all_others
     for number in range(5):
         await store.keep(KeepOrder(f"resp_{number}", "main", (user("one"),), b"note"), "uid:0")
     assert {info.id for info in await store.list()} == {"talk", "resp_2", "resp_3", "resp_4"}
+    read = (await store.show("resp_2")).info
+    await store.keep(KeepOrder("resp_2", "main", (user("two"),), b"note", read.updated_at), "uid:0")
+    await store.keep(KeepOrder("resp_5", "main", (user("one"),), b"note"), "uid:0")
+    assert {info.id for info in await store.list()} == {"talk", "resp_2", "resp_4", "resp_5"}
     assert (await store.show("talk")).note == b""

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from collections import deque
 
 import anthropic
@@ -34,7 +35,7 @@ def test_a_message_is_answered(client, script):
     assert answer.content[0].text == "Hello there"
     usage = answer.usage
     assert (usage.input_tokens, usage.cache_read_input_tokens, usage.output_tokens) == (7, 3, 4)
-    assert answer._request_id
+    assert re.fullmatch(r"req_\w+", answer._request_id)
 
 
 def test_a_message_is_streamed_as_events(client, script):

@@ -161,4 +161,4 @@ def encode_response(response: InferenceResponse, reply: Reply) -> WireResponse:
         **stop_fields(finish, called=called),
         "usage": usage_fields(response.usage),
     }
-    return WireResponse(json_body(body), 200, {"content-type": "application/json", "request-id": reply.id})
+    return WireResponse(json_body(body), 200, {"content-type": "application/json"})
