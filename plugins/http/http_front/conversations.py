@@ -14,13 +14,13 @@ from http_front.answering import new_id
 from http_front.exchange import Request, Response, json_response
 from http_front.items import item_page
 from http_front.kept_conversations import Conversation, ConversationKeeper
+from http_front.metadata import read_metadata
 from http_front.routes import Routes
 from http_front.verbs import Verbs
 
 __all__ = ["Conversations"]
 
 _MOST_AT_ONCE = 20
-_MOST_PAIRS, _LONGEST_KEY, _LONGEST_VALUE = 16, 64, 512
 
 
 class Conversations:
@@ -47,7 +47,7 @@ class Conversations:
 
     async def _create(self, request: Request) -> Response:
         fields = Fields(read_object(request.body) if request.body else {})
-        empty = Conversation(new_id("conv_"), request.client.name, int(time.time()), _metadata(fields))
+        empty = Conversation(new_id("conv_"), request.client.name, int(time.time()), read_metadata(fields))
         made = empty.with_items(_added(fields))
         await self._keeper.begin(made)
         return json_response(_shown(made))
@@ -56,7 +56,7 @@ class Conversations:
         return json_response(_shown(await self._found(request)))
 
     async def _update(self, request: Request) -> Response:
-        metadata = _metadata(Fields(read_object(request.body)))
+        metadata = read_metadata(Fields(read_object(request.body)))
         return await self._changed(request, lambda found: replace(found, metadata=metadata))
 
     async def _delete(self, request: Request) -> Response:
@@ -116,24 +116,6 @@ def _added(fields: Fields) -> list[dict[str, Any]]:
         raise InvalidRequest(f"items: expected at most {_MOST_AT_ONCE} at a time, found {len(items)}")
     openai_responses.read_items(items)
     return [dict(item.values) for item in items]
-
-
-def _metadata(fields: Fields) -> dict[str, str]:
-    """Return the pairs that a client keeps with a conversation.
-
-    Raises:
-        InvalidRequest: they are too many or too long, or no texts.
-    """
-    found = fields.mapping("metadata") or {}
-    if len(found) > _MOST_PAIRS:
-        raise InvalidRequest(f"metadata: expected at most {_MOST_PAIRS} pairs, found {len(found)}")
-    for key, value in found.items():
-        if not isinstance(value, str) or len(value) > _LONGEST_VALUE or len(key) > _LONGEST_KEY:
-            raise InvalidRequest(
-                f"metadata.{key[:_LONGEST_KEY]}: expected a name of at most {_LONGEST_KEY} characters and a text of at "
-                f"most {_LONGEST_VALUE}, found more, or another type"
-            )
-    return found
 
 
 def _shown(conversation: Conversation) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from http_front.exchange import Request, Response, Stream, json_response, of_wir
 from http_front.items import item_page, items_of
 from http_front.kept import Keeper
 from http_front.kept_conversations import ConversationKeeper
+from http_front.metadata import read_metadata
 from http_front.references import References, listed
 from http_front.routes import Routes
 from http_front.verbs import Verbs
@@ -131,6 +132,7 @@ class Responses:
             if body.get(name):
                 raise Unsupported(f"{name}: {why}")
         fields = Fields(body)
+        read_metadata(fields)
         given = body.get("input")
         added = items_of(given) if isinstance(given, str) else fields.items("input")
         owner = request.client.name

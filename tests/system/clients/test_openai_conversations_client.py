@@ -127,6 +127,8 @@ def test_what_is_wrong_is_named(client, script):
         client.conversations.items.create(made.id, items=[{"role": "user", "content": "Hi"}] * 21)
     with pytest.raises(openai.BadRequestError, match=r"metadata\.a"):
         client.conversations.update(made.id, metadata={"a": "b" * 513})
+    with pytest.raises(openai.BadRequestError, match="metadata: expected at most 16"):
+        client.conversations.create(metadata={str(number): "b" for number in range(17)})
     with pytest.raises(openai.BadRequestError, match="order"):
         client.conversations.items.list(made.id, order="sideways")
 

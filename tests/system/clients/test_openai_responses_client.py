@@ -241,6 +241,8 @@ def test_an_error_before_the_answer_is_its_status(client, script, stream):
         ask(client, [{"role": "nobody", "content": "Hi"}], stream=stream)
     with pytest.raises(openai.BadRequestError, match="temperature"):
         ask(client, "Hi", temperature=3, stream=stream)
+    with pytest.raises(openai.BadRequestError, match=r"metadata\.a"):
+        ask(client, "Hi", metadata={"a": 5}, stream=stream)
 
 
 async def test_the_client_for_asyncio_is_answered(url, script):
