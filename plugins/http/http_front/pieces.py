@@ -1,5 +1,8 @@
 """A streamed answer in the pieces in which it is sent: what has come since the last one, or a sign of life.
 
+What Unicode calls a line's end and JSON does not (U+2028, U+2029, U+0085) is escaped, for many clients read a stream
+with text libraries that end a line there, in the middle of an event.
+
 One timer watches over a stream. It is not moved with every delta, which would cost as much as the delta itself: when it
 fires it sees when something was heard last, and waits for what is left of the time.
 """
@@ -9,6 +12,7 @@ from collections.abc import Awaitable, Callable
 
 from byenatos_sdk.client import AsyncStream
 from byenatos_sdk.formats.contract import StreamEncoder
+from byenatos_sdk.formats.ndjson import in_lines
 from byenatos_sdk.formats.streams import failure_of
 from byenatos_sdk.protocol.answer import Answer, error_from
 from byenatos_sdk.protocol.errors import ByenatosError
@@ -70,7 +74,7 @@ class Pieces:
             self._heard = self._loop.time()
             if self._ended is not None:
                 await self._keep(deltas, self._ended)
-            return self._encoder.encode(deltas)
+            return in_lines(self._encoder.encode(deltas))
         except ByenatosError as error:
             self._failed = True
             return self._encoder.encode([failure_of(error, partial=True)])

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from byenatos_sdk.formats import openai_responses
 from byenatos_sdk.formats.fields import Fields
+from byenatos_sdk.formats.ndjson import in_lines
 from byenatos_sdk.formats.wire import json_body, read_object
 from byenatos_sdk.protocol.errors import InvalidRequest, NotFound, Unsupported
 from byenatos_sdk.protocol.messages import InferenceResponse
@@ -102,7 +103,7 @@ class Responses:
         after = request.query.get("starting_after", "-1")
         if not after.removeprefix("-").isdecimal():
             raise InvalidRequest(f"starting_after: expected the number of an event, found {after[:20]!r}")
-        return Response(openai_responses.encode_replay(answer, int(after[:9])), 200, "text/event-stream")
+        return Response(in_lines(openai_responses.encode_replay(answer, int(after[:9]))), 200, "text/event-stream")
 
     async def _delete(self, request: Request) -> Response:
         name = request.parameters["id"]
