@@ -42,6 +42,8 @@ class LineReader:
 
 def in_lines(data: bytes) -> bytes:
     """Escape U+2028, U+2029 and U+0085 in what is written of JSON (inside strings, where alone they may stand)."""
+    if data.isascii():
+        return data
     if b"\xe2\x80" in data:
         data = data.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
     return data.replace(b"\xc2\x85", b"\\u0085") if b"\xc2\x85" in data else data
