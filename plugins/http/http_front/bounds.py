@@ -1,7 +1,7 @@
 """What vendors refuse though it can be read: their clients hear it here as there, whatever model would answer.
 
-A bound is its own API's alone. None is narrower than the vendor's; and where other servers speak the same API and take
-more (vLLM's and llama.cpp's take any number of stop sequences), whoever means one of those is not bound.
+A bound is its own API's alone. None is narrower than the vendor's, nor than that of other servers that speak the same
+API: vLLM's and llama.cpp's take any number of stop sequences in OpenAI's chats, so they have no bound of that kind.
 """
 
 from collections.abc import Sequence
@@ -31,6 +31,7 @@ _INCLUDED = frozenset(
     }
 )
 _FORMS = ("text/plain", "application/json", "application/xml", "application/yaml", "text/x.enum")
+_MOST_STOPS = 5
 _BETWEEN_CALLS = "interleaved-thinking"
 """With this beta of Anthropic's a budget is for all of a turn's answers, and may be more than one of them has."""
 
@@ -42,10 +43,9 @@ class _Check(Protocol):
 
 
 class _Bounds(NamedTuple):
-    """The fewest tokens of an answer that an API takes (0 warms a cache up), the most stop sequences, and the rest."""
+    """The fewest tokens of an answer that an API takes (0 warms a cache up), and the rest."""
 
     least_tokens: int
-    most_stops: int | None
     check: _Check
 
 
@@ -63,9 +63,6 @@ def check_bounds(format: Format, asked: InferenceRequest, body: bytes = b"", *, 
         name = _name_of_limit(format, body)
         raise InvalidRequest(f"{name}: expected at least {bounds.least_tokens}, found {limit}")
     check_ranges(asked.sampling, format.CAPABILITIES)
-    most, stops = bounds.most_stops, len(asked.sampling.stop)
-    if most is not None and stops > most and not openai_chat.is_beyond(asked):
-        raise InvalidRequest(f"{format.CAPABILITIES.parameters['stop'].wire}: expected at most {most}, found {stops}")
     bounds.check(asked, whole=whole)
 
 
@@ -106,7 +103,9 @@ def _anthropic(asked: InferenceRequest, *, whole: bool) -> None:
 
 
 def _gemini(asked: InferenceRequest, *, whole: bool) -> None:  # noqa: ARG001 - there is nothing of that kind
-    top_k = asked.sampling.top_k
+    top_k, stops = asked.sampling.top_k, len(asked.sampling.stop)
+    if stops > _MOST_STOPS:
+        raise InvalidRequest(f"stopSequences: expected at most {_MOST_STOPS}, found {stops}")
     if top_k is not None and top_k < 0:
         raise InvalidRequest(f"topK: expected at least 0, found {top_k}")
     form = asked.extra.get("generationConfig", {}).get("responseMimeType", _FORMS[0])
@@ -126,11 +125,11 @@ def _tgi(asked: InferenceRequest, *, whole: bool) -> None:  # noqa: ARG001 - tex
 
 
 _OF = {
-    "openai_chat": _Bounds(1, 4, _openai_chat),
-    "openai_responses": _Bounds(1, None, _openai_responses),
-    "anthropic_messages": _Bounds(0, None, _anthropic),
-    "gemini": _Bounds(1, 5, _gemini),
-    "huggingface_tgi": _Bounds(1, None, _tgi),
+    "openai_chat": _Bounds(1, _openai_chat),
+    "openai_responses": _Bounds(1, _openai_responses),
+    "anthropic_messages": _Bounds(0, _anthropic),
+    "gemini": _Bounds(1, _gemini),
+    "huggingface_tgi": _Bounds(1, _tgi),
 }
 
 

@@ -45,9 +45,6 @@ def checked(api, body, *, whole=True, headers=None):
 @pytest.mark.parametrize(
     ("api", "body", "field"),
     [
-        (CHAT, chat(stop=list("abcde")), "stop: expected at most 4"),
-        (COMPLETION, {"prompt": "Hi", "stop": list("abcde")}, "stop: expected at most 4"),
-        (CHAT, chat(stop=list("abcde"), best_of=2, store=True), "stop: expected at most 4"),
         (CHAT, chat(top_logprobs=2), "top_logprobs"),
         (CHAT, chat(top_logprobs=2, logprobs=False), "top_logprobs"),
         (CHAT, chat(max_tokens=0), "^max_tokens: expected at least 1"),
@@ -87,11 +84,8 @@ def test_what_a_vendor_refuses_is_refused_by_the_name_of_its_field(api, body, fi
 @pytest.mark.parametrize(
     ("api", "body"),
     [
-        (CHAT, chat(stop=list("abcd"), top_logprobs=0)),
-        (CHAT, chat(stop=list("abcde"), top_k=40)),
-        (CHAT, chat(stop=list("abcde"), cache_prompt=True)),
-        (CHAT, chat(stop=list("abcde"), stop_token_ids=[7])),
-        (COMPLETION, {"prompt": "Hi", "stop": list("abcde"), "min_p": 0.1}),
+        (CHAT, chat(stop=list("abcdefgh"), top_logprobs=0)),
+        (COMPLETION, {"prompt": "Hi", "stop": list("abcdefgh")}),
         (CHAT, chat({"role": "system", "content": ""}, *HI, CALL, RESULT, {"role": "assistant", "content": ""})),
         (CHAT, chat({"role": "assistant", "content": "Hi"})),
         (CHAT, chat(*HI, {"role": "function", "name": "f", "content": "rain"})),

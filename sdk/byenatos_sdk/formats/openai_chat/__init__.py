@@ -4,7 +4,6 @@ Another vendor that speaks it is a :class:`Profile` of the names in which it dif
 """
 
 from byenatos_sdk.formats.openai_chat.dialect import Dialect
-from byenatos_sdk.formats.openai_chat.own_fields import is_beyond
 from byenatos_sdk.formats.openai_chat.profile import OPENAI, Profile
 from byenatos_sdk.formats.openai_chat.reader import StreamDecoder
 from byenatos_sdk.formats.openai_chat.writer import StreamEncoder
@@ -34,7 +33,6 @@ __all__ = [
     "encode_models_request",
     "encode_request",
     "encode_response",
-    "is_beyond",
     "stream_decoder",
     "stream_encoder",
 ]

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from byenatos_sdk.formats.extras import FORMAT
-from byenatos_sdk.protocol.messages import InferenceRequest
 
-__all__ = ["OWN_FIELDS", "SAMPLERS", "family_extra", "is_beyond"]
+__all__ = ["OWN_FIELDS", "SAMPLERS", "family_extra"]
 
 SAMPLERS = frozenset(
     {
@@ -148,14 +147,3 @@ OWN_FIELDS: Mapping[str, frozenset[str]] = {
 def family_extra(extra: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return what of a request's ``extra`` a format of OpenAI's family may write, if it knows the names."""
     return extra if extra.get(FORMAT, "openai_chat") in OWN_FIELDS else {}
-
-
-_OTHERS = frozenset().union(*OWN_FIELDS.values()) - OWN_FIELDS["openai_chat"] - {"best_of", "echo", "safety_identifier"}
-"""Fields that OpenAI's own API does not have, of chats or of completions."""
-
-
-def is_beyond(request: InferenceRequest) -> bool:
-    """Say whether a request has a field that OpenAI does not know and another server of the family does."""
-    sampling = request.sampling
-    own = (sampling.top_k, sampling.min_p, sampling.repetition_penalty) != (None, None, None)
-    return own or not _OTHERS.isdisjoint(request.extra)
