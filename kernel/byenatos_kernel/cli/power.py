@@ -134,7 +134,7 @@ def start_detached(home: Home, *, wait_s: float, verbose: bool = False, attached
     Raises:
         ConfigError, AccessError, SwapPolicyError: if the home's configuration, access.toml or swap.toml is wrong.
         ByenatosError: if it ends before; with the last lines of its log.
-        DeadlineExceeded: if it does not answer within ``wait_s`` seconds; it is stopped again.
+        DeadlineExceeded: if it does not answer within ``wait_s`` seconds; it is stopped again, as after Ctrl-C.
     """
     from byenatos_kernel.access import read_access
     from byenatos_kernel.config import read_config, write_first_config
@@ -155,17 +155,22 @@ def start_detached(home: Home, *, wait_s: float, verbose: bool = False, attached
         raise ByenatosError(f"{home.path} cannot be used as a home: {error}") from None
     deadline = time.monotonic() + wait_s
     ended = None
-    while ended in {None, _HELD_BY_ANOTHER}:  # another one that is still starting is as good as ours
-        status = running_kernel(home)
-        if status is not None:
-            return status
-        if time.monotonic() > deadline:
-            if ended is None:
-                os.kill(pid, signal.SIGTERM)
-            raise DeadlineExceeded(f"the kernel does not answer after {wait_s:g} s; {_last_lines(home, begin)}")
-        time.sleep(_LOOK_EVERY_S)
-        if ended is None and (found := os.waitpid(pid, os.WNOHANG)) != (0, 0):
-            ended = os.waitstatus_to_exitcode(found[1])
+    try:
+        while ended in {None, _HELD_BY_ANOTHER} and time.monotonic() <= deadline:
+            status = running_kernel(home)  # another one that is still starting is as good as ours
+            if status is not None:
+                return status
+            time.sleep(_LOOK_EVERY_S)
+            if ended is None and (found := os.waitpid(pid, os.WNOHANG)) != (0, 0):
+                ended = os.waitstatus_to_exitcode(found[1])
+    except KeyboardInterrupt:
+        if ended is None:
+            os.kill(pid, signal.SIGTERM)
+        raise
+    if ended is None:
+        os.kill(pid, signal.SIGTERM)
+    if ended in {None, _HELD_BY_ANOTHER}:
+        raise DeadlineExceeded(f"the kernel does not answer after {wait_s:g} s; {_last_lines(home, begin)}")
     raise ByenatosError(f"the kernel ended at once, with exit code {ended}; {_last_lines(home, begin)}")
 
 

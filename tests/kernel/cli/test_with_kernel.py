@@ -6,6 +6,7 @@ import pty
 import select
 import signal
 import sqlite3
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -359,6 +360,21 @@ def test_a_kernel_in_the_foreground_stops_on_sigterm(tmp_path: Path, start):
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=WITHIN_S)
     assert process.returncode == 0
+
+
+def test_ctrl_c_while_a_kernel_starts_in_the_background_stops_it_again(tmp_path: Path):
+    home = Home(tmp_path / "home")
+    command = [sys.executable, "-m", "byenatos_kernel.cli", "--home", str(home.path), "up", "--detach"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, process_group=0)
+    while not (home.lock.exists() and home.lock.read_text().strip()):
+        assert process.poll() is None
+    kernel = os.pidfd_open(int(home.lock.read_text()))
+    signal.pidfd_send_signal(kernel, signal.SIGSTOP)  # it answers nobody before Ctrl-C comes
+    process.send_signal(signal.SIGINT)
+    assert process.wait(WITHIN_S) == 130
+    signal.pidfd_send_signal(kernel, signal.SIGCONT)
+    assert select.select([kernel], [], [], WITHIN_S)[0]
+    os.close(kernel)
 
 
 def test_down_stops_the_kernel_and_waits_until_it_is_gone(tmp_path: Path, run):
