@@ -103,6 +103,10 @@ class Stream:
     def _open(self, prompt: Prompt, *, held: bool) -> None:
         self.tokens = self._model.tokenize(prompt.text)
         count = len(self.tokens)
+        if not count:  # there is nothing to compute the first token from
+            raise InvalidRequest(
+                "messages: expected a text to go on from, found an empty one, which this model cannot begin"
+            )
         if count >= self._model.context_length:
             raise ContextLengthExceeded(
                 f"expected fewer than {self._model.context_length} tokens, the context of this instance, found "

@@ -139,6 +139,13 @@ def test_a_grammar_that_cannot_be_used_is_refused_and_disturbs_nobody(
     assert beside.text
 
 
+def test_a_raw_text_of_no_token_is_refused_where_the_model_begins_with_none(load: Load, ask: Ask) -> None:
+    end = ask(load("smollm2"), user(""), asking={"raw": True}).wait()
+    assert isinstance(end, Failure)
+    assert (end.code, "found an empty one" in end.message) == ("invalid_request", True)
+    assert ask(load("gemma-3-270m"), user(""), asking={"raw": True}, max_tokens=2).wait().reason == "length"
+
+
 def test_a_grammar_that_opens_more_with_every_letter_ends_its_own_answer_only(
     load: Load, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
