@@ -39,7 +39,10 @@ log = logging.getLogger("byenatos")
 
 
 class Probation:
-    """One swap whose old unit is ``kept``. ``verdict`` is the reason to go back, or empty if the time has passed."""
+    """One swap whose old unit is ``kept``.
+
+    ``verdict`` is the reason to go back, or empty if the time has passed; ``recorded`` ends when a way back is on disk.
+    """
 
     def __init__(self, swap: Swap, slot: Slot, kept: Unit, target: Unit, keep_s: float) -> None:
         self.swap = swap
@@ -50,6 +53,7 @@ class Probation:
         self.old_first_s: float | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.verdict: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.recorded: asyncio.Task[None] | None = None
         self.judging = False
         self.stuck = False
         self.requests = 0

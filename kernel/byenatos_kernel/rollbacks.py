@@ -64,6 +64,7 @@ class Rollbacks:
         swap, slot = probation.swap, probation.slot
         self._routes.bind(slot, probation.kept)
         swap.advance(SwapState.ROLLED_BACK, detail=reason)
+        probation.recorded = asyncio.get_running_loop().create_task(self._notes.record(swap))
         for session in self._routes.homes.at(probation.kept, slot.name):
             self._routes.homes.leave(session)
         self._switchboard.take_waiting(slot.name, probation.target, probation.kept)
@@ -72,16 +73,16 @@ class Rollbacks:
             self.on_rolled_back(probation, reason)
 
     async def bring_back(self, probation: Probation, moving: asyncio.Task[None] | None) -> None:
-        """After the slot is bound to the old unit again: record that, and bring back what runs at the new one.
+        """After the slot is bound to the old unit again: bring back what runs at the new one.
 
-        What is still ``moving`` there stops; the record comes before all that takes time.
+        What is still ``moving`` there stops.
         """
         swap, slot, kept, target = probation.swap, probation.slot, probation.kept, probation.target
         if moving is not None:
             moving.cancel()
-        await self._notes.record(swap)
-        if moving is not None:
             await asyncio.wait({moving})
+        if probation.recorded is not None:
+            await probation.recorded
         way = Swap(swap.event.id, SwapRequest(slot.name, kept.model.id, "immediate"), target.model.id)
         copies = await self._transfers.ahead(way, target, kept, self._policy().swap.live_session_s)
         if slot.unit is kept:

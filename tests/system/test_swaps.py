@@ -183,9 +183,9 @@ async def fails_and_harms_nothing(client, model, error, *, words="."):
     assert slot_of(after).swap is None
 
 
-async def test_a_swap_to_an_unknown_model_lists_the_known_ones(start_kernel):
+async def test_a_swap_to_an_unknown_model_says_where_the_known_ones_are_listed(start_kernel):
     async with start_kernel().client() as client:
-        await fails_and_harms_nothing(client, "nothing", NotFound, words="echo-two")
+        await fails_and_harms_nothing(client, "nothing", NotFound, words="byenatos models list")
 
 
 async def test_a_swap_to_a_refused_file_tells_why_it_is_refused(start_kernel, home):

@@ -109,7 +109,7 @@ def show_json_line(value: Any) -> None:
 
 def _json(value: Any, indent: int | None = None) -> str:
     """Write JSON that is readable in every script, and moves nothing on a terminal."""
-    readable = sys.stdout.encoding.lower() == "utf-8"
+    readable = (sys.stdout.encoding or "utf-8").lower() == "utf-8"  # a stream of text that is kept has none
     text = json.dumps(msgspec.to_builtins(value), indent=indent, ensure_ascii=not readable)
     return _NOT_ESCAPED_BY_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
