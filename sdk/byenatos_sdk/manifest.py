@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 MAX_MANIFEST = 256 << 10
+MAX_DOTS = 500
 LONGEST_NAME = 256
 _ID = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 MOST_EGRESS = 32
@@ -235,6 +236,7 @@ def parse_manifest(data: bytes, folder: Path) -> Manifest:
         raise ManifestError(f"{path}: expected at most {MAX_MANIFEST} bytes, found more")
     try:
         text = data.decode()
+        _check_dots(text)
         table = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise ManifestError(f"{path}: not valid TOML: {error}") from None
@@ -244,6 +246,13 @@ def parse_manifest(data: bytes, folder: Path) -> Manifest:
         raise ManifestError(f"{path}{fault(error, table, text, _TABLES)}") from None
     _check(manifest, folder, path)
     return manifest
+
+
+def _check_dots(text: str) -> None:
+    """Refuse keys of thousands of parts, which take Python's reader minutes; raises ``ValueError``."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.count(".") > MAX_DOTS:
+            raise ValueError(f"line {number}: expected at most {MAX_DOTS} dots in a line, found {line.count('.')}")
 
 
 def _check(manifest: Manifest, folder: Path, path: Path) -> None:

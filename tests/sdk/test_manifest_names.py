@@ -32,6 +32,12 @@ def test_a_number_of_more_digits_than_python_reads_is_refused_like_any_other_mis
         parse_manifest(manifest() + b"size_bytes = " + b"9" * 5000, tmp_path / "acme")
 
 
+@pytest.mark.parametrize("part", [b"a", b'"="', b"' '"])
+def test_a_key_of_very_many_parts_is_refused_before_it_is_read(tmp_path, part):
+    with pytest.raises(ManifestError, match="line 9: expected at most 500 dots in a line, found 9999"):
+        parse_manifest(manifest() + b"\n" + b".".join([part] * 10_000) + b" = 1", tmp_path / "acme")
+
+
 def test_a_folder_whose_name_no_id_can_have_is_to_be_renamed_and_not_the_plugin(tmp_path):
     with pytest.raises(ManifestError, match=r"expected a folder called 'acme', as its .*; rename it"):
         parse_manifest(manifest(), tmp_path / "acme copy")
