@@ -84,7 +84,7 @@ _REFUSED: Final = _names("""
     capset setsid setpgid ioprio_set sched_setparam sched_setattr sched_setaffinity chmod fchmod
     fchmodat fchmodat2 chown fchown lchown fchownat utime utimes utimensat futimesat setxattr lsetxattr
     fsetxattr setxattrat removexattr lremovexattr fremovexattr link linkat symlink symlinkat mknod mknodat
-    connect bind socket personality seccomp memfd_create memfd_secret mlockall rt_sigqueueinfo
+    connect bind listen socket personality seccomp memfd_create memfd_secret mlockall rt_sigqueueinfo
     rt_tgsigqueueinfo truncate
 """)
 
@@ -206,8 +206,6 @@ def _build(
             | dict.fromkeys((_DESCRIPTORS_LOCK, _DESCRIPTORS_LOCK_AND_WAIT), failing(errno.EINVAL)),
             one_of(1, _FCNTLS, _EPERM),
         ),
-        # a front's socket listens already, and nobody else has one: asyncio's server says so to it once more
-        "listen": failing(0),
         "prctl": one_of(0, _PRCTLS, _EPERM),
         # what concerns another level than sockets is said to be done: a front's loop asks its connections not to wait
         # for more to send, which they have from the listening socket

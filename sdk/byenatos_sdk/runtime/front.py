@@ -14,6 +14,13 @@ from byenatos_sdk.protocol.messages import InferenceRequest
 __all__ = ["driver_of"]
 
 
+class _Listener(socket.socket):
+    """A front's listening socket. Servers tell theirs to listen; this one does, and its process may not say so."""
+
+    def listen(self, backlog: int = 0, /) -> None:
+        """Do nothing."""
+
+
 def driver_of(front: Any, sockets: int) -> type[Driver]:
     """Return the driver whose model is ``front``: loading it is starting to serve.
 
@@ -38,7 +45,8 @@ def driver_of(front: Any, sockets: int) -> type[Driver]:
             """Take the two sockets that were handed over, and serve."""
             if sockets != 2:
                 raise InvalidRequest(f"{model.id}: expected a connection to the kernel and a listening socket")
-            connected, listener = (socket.socket(fileno=number) for number in files.sockets(sockets))
+            client, server = files.sockets(sockets)
+            connected, listener = socket.socket(fileno=client), _Listener(fileno=server)
             listener.setblocking(False)
             self._kernel = AsyncClient.over(connected, name=f"front:{model.id}")
             await self._kernel.connect()
