@@ -10,6 +10,7 @@ from typing import Final
 
 from byenatos_sandbox.broker.messages import Rule
 from byenatos_sandbox.broker.refusal import Refused
+from byenatos_sdk.protocol.egress_paths import is_below
 
 __all__ = ["DEFAULT_PORTS", "check_path", "match"]
 
@@ -63,7 +64,7 @@ def match(rules: Sequence[Rule], method: str, host: bytes, target: bytes) -> Rul
     if not there:
         asked = f"{name}:{port}" if port else name
         raise Refused(403, f"the driver's plugin.toml asks for no access to {asked}")
-    under = [rule for rule in there if any(_is_below(path.decode(), prefix) for prefix in rule.paths)]
+    under = [rule for rule in there if any(is_below(path.decode(), prefix) for prefix in rule.paths)]
     if not under:
         raise Refused(403, f"the driver's plugin.toml asks for no access to this path of {name}")
     for rule in under:
@@ -72,9 +73,3 @@ def match(rules: Sequence[Rule], method: str, host: bytes, target: bytes) -> Rul
                 raise Refused(403, rule.refused)
             return rule
     raise Refused(405, f"the driver's plugin.toml asks for no {method:.20} to this path of {name}")
-
-
-def _is_below(path: str, prefix: str) -> bool:
-    if prefix.endswith("/"):
-        return path.startswith(prefix)
-    return path == prefix or path.startswith((f"{prefix}/", f"{prefix}:"))

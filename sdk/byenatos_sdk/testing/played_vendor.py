@@ -26,6 +26,7 @@ from byenatos_sdk.driver import Driver, Model
 from byenatos_sdk.formats.wire import WireRequest, WireResponse
 from byenatos_sdk.http import HTTPDriver
 from byenatos_sdk.manifest import Manifest, read_manifest
+from byenatos_sdk.protocol.egress_paths import is_below
 from byenatos_sdk.protocol.messages import Delta, InferenceRequest
 from byenatos_sdk.testing.plugin_modules import PluginModules
 
@@ -120,7 +121,8 @@ class PlayedVendor:
         host = request.headers["host"]
         places = {host} if ":" in host else {f"{host}:443", f"{host}:80"}
         asked = [one for one in self.manifest.egress if one.anywhere or one.place in places]
-        under = [one for one in asked if any(_is_below(request.path, prefix) for prefix in one.paths)]
+        path = request.path.partition("?")[0]
+        under = [one for one in asked if any(is_below(path, prefix) for prefix in one.paths)]
         assert under, (
             f"expected a path that {self.manifest.plugin.id}'s manifest asks for at {host}, found {request.path}"
         )
@@ -132,12 +134,6 @@ class PlayedVendor:
         assert all(value.rpartition(" ")[2] in {"", "-"} for value in found), (
             "expected no key: the broker puts it in; a library that insists on one gets '-'"
         )
-
-
-def _is_below(path: str, prefix: str) -> bool:
-    """Whether a prefix of the manifest covers a path, as the broker sees it."""
-    path = path.partition("?")[0]
-    return path.startswith(prefix if prefix.endswith("/") else (f"{prefix}/", f"{prefix}:")) or path == prefix
 
 
 def _read(reader: BinaryIO) -> WireRequest | None:
