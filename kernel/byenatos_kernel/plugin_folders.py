@@ -24,27 +24,24 @@ class PluginFolder:
 
 def plugin_folders(parents: Iterable[Path]) -> list[Path]:
     """List the plugin folders in ``parents``, by parent and then by name; a parent that is not there has none."""
-    paths: list[Path] = []
-    for parent in parents:
-        try:
-            folders = sorted(path for path in parent.iterdir() if path.is_dir())
-        except OSError:
-            continue
-        paths += (one for one in folders if not one.name.startswith((".", "_")) and (one / "plugin.toml").exists())
-    return paths
+    return [folder for parent in parents for folder in _folders(parent) if (folder / "plugin.toml").exists()]
 
 
 def strays(parent: Path) -> list[str]:
     """Say which folders in ``parent`` are no plugins, although somebody may think so."""
+    found = []
+    for folder in _folders(parent):
+        if not (folder / "plugin.toml").exists():
+            deeper = sorted(one.parent for one in folder.glob("*/plugin.toml"))
+            moved = f"; is {printable(deeper[0])} what was meant? move it up" if deeper else ""
+            found.append(f"{printable(folder)}: expected a plugin folder, found no plugin.toml in it{moved}")
+    return found
+
+
+def _folders(parent: Path) -> list[Path]:
+    """List the folders in ``parent`` that are not hidden, by name; none if it is not there."""
     try:
-        folders = sorted(path for path in parent.iterdir() if path.is_dir() and not path.name.startswith((".", "_")))
-        found = []
-        for folder in folders:
-            if not (folder / "plugin.toml").exists():
-                deeper = sorted(one.parent for one in folder.glob("*/plugin.toml"))
-                moved = f"; is {printable(deeper[0])} what was meant? move it up" if deeper else ""
-                found.append(f"{printable(folder)}: expected a plugin folder, found no plugin.toml in it{moved}")
-        return found
+        return sorted(path for path in parent.iterdir() if path.is_dir() and not path.name.startswith((".", "_")))
     except OSError:
         return []
 

@@ -69,6 +69,7 @@ class PluginShelf:
         self._revoked: dict[str, str] = {}
         self._memory = PluginMemory(database)
         self._notes: tuple[str, ...] = ()
+        self._strays: list[str] = []
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -81,7 +82,7 @@ class PluginShelf:
         unsigned = [one.id for one in self.entries.values() if one.manifest is not None and one.verdict.unsigned]
         held = [f"the plugin {one.id}: {one.held}" for one in self.entries.values() if one.held]
         marks = [f"the plugin {one} runs UNSIGNED, as policies/access.toml allows" for one in unsigned]
-        return [*marks, *held, *strays(self._home.plugins), *self._notes]
+        return [*marks, *held, *self._strays, *self._notes]
 
     async def start(self) -> None:
         """Remember what was here before, and verify what is here now."""
@@ -188,6 +189,7 @@ class PluginShelf:
         found: dict[Path, PluginFolder] = {}
         names: dict[str, Path] = {}
         self._unfit = {}
+        self._strays = strays(self._home.plugins)
         for path in plugin_folders(self.folders):
             name = printable(path.name)
             if name in names:
