@@ -1,6 +1,6 @@
 """The options that many commands share, each declared once."""
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
@@ -8,17 +8,16 @@ from byenatos_sdk.home import Home
 from byenatos_sdk.protocol.messages import SwapStrategy
 
 __all__ = [
-    "MOST_WAIT_S",
     "JsonOption",
     "MaxTokensOption",
     "SessionOption",
     "StrategyOption",
     "TemperatureOption",
     "home_of",
+    "wait_option",
 ]
 
-MOST_WAIT_S = 86_400
-
+_MOST_WAIT_S = 86_400
 
 JsonOption: TypeAlias = Annotated[
     bool,
@@ -49,3 +48,8 @@ def home_of(context: typer.Context) -> Home:
     home = context.find_root().obj
     assert isinstance(home, Home)
     return home
+
+
+def wait_option(help: str) -> Any:
+    """Return the option ``--wait`` of a command that waits for a kernel."""
+    return typer.Option("--wait", metavar="SECONDS", min=0.1, max=_MOST_WAIT_S, help=help)

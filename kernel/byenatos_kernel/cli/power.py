@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from byenatos_kernel.cli.options import MOST_WAIT_S, JsonOption, home_of
+from byenatos_kernel.cli.options import JsonOption, home_of, wait_option
 from byenatos_kernel.cli.screen import printable, say, show_json
 from byenatos_sdk.home import Home
 from byenatos_sdk.protocol.control import KernelStatus
@@ -34,16 +34,7 @@ def up(
     context: typer.Context,
     *,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Start it in the background and return.")] = False,
-    wait_s: Annotated[
-        float,
-        typer.Option(
-            "--wait",
-            metavar="SECONDS",
-            min=0.1,
-            max=MOST_WAIT_S,
-            help="With --detach: how long it may take to answer.",
-        ),
-    ] = 30.0,
+    wait_s: Annotated[float, wait_option("With --detach: how long it may take to answer.")] = 30.0,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -94,16 +85,7 @@ def invitations(home: Home) -> list[str]:
 def down(
     context: typer.Context,
     *,
-    wait_s: Annotated[
-        float,
-        typer.Option(
-            "--wait",
-            metavar="SECONDS",
-            min=0.1,
-            max=MOST_WAIT_S,
-            help="How long it may take to drain and stop.",
-        ),
-    ] = 15.0,
+    wait_s: Annotated[float, wait_option("How long it may take to drain and stop.")] = 15.0,
     as_json: JsonOption = False,
 ) -> None:
     """Stop the kernel and wait until it is gone."""
