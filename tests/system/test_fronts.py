@@ -3,11 +3,15 @@
 import asyncio
 import json
 import os
+import re
 import signal
+import textwrap
 from contextlib import asynccontextmanager
 
 import httpx
 from kernel_process import CEILING_S, until, until_ready
+
+import byenatos_sdk.front
 
 MODELS = {
     "slow": {"tokens": 200, "rate": 200},
@@ -106,24 +110,9 @@ async def test_an_address_that_others_can_reach_is_refused(start_kernel):
         assert "expected an address of this machine only" in front.problem
 
 
-LINES = """
-import asyncio
-from byenatos_sdk.front import Front
-
-class Lines(Front):
-    async def start(self, listener, kernel):
-        self.kernel = kernel
-        self.server = await asyncio.start_server(self.serve, sock=listener)
-
-    async def stop(self):
-        self.server.close()
-
-    async def serve(self, reader, writer):
-        while line := await reader.readline():
-            answer = await self.kernel.infer(line.decode().strip())
-            writer.write(answer.text.encode() + b"\\n")
-        writer.close()
-"""
+EXAMPLE = re.search(r"    class Lines.*writer\.close\(\)\n", byenatos_sdk.front.__doc__, re.DOTALL)
+"""As authors read it."""
+LINES = f"import asyncio\nfrom byenatos_sdk.front import Front\n\n{textwrap.dedent(EXAMPLE[0])}"
 MANIFEST = '[plugin]\nid = "lines"\nversion = "1"\nkind = "front"\nentry = "front:Lines"\n'
 
 
