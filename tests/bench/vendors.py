@@ -22,9 +22,9 @@ from tests.bench.figures import Figure, Section, Table, microseconds, percentile
 from tests.bench.load import LoadClient, round_trips
 from tests.bench.machine import System, cpu_of, started, until_ready
 
+from byenatos_sdk.egress.connection import Connection
 from byenatos_sdk.formats import openai_chat
 from byenatos_sdk.home import Home
-from byenatos_sdk.http.connection import Connection
 from byenatos_sdk.protocol.frames import encode
 from byenatos_sdk.protocol.messages import Failure, Finish, InferenceRequest, TextDelta, user
 

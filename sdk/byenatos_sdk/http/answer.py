@@ -8,11 +8,11 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
+from byenatos_sdk.egress.connection import Connection
 from byenatos_sdk.formats.contract import StreamDecoder
 from byenatos_sdk.formats.stops import StopCutter
 from byenatos_sdk.formats.wire import Encoded
 from byenatos_sdk.formats.worded_tools import WordedCalls
-from byenatos_sdk.http.connection import Connection
 from byenatos_sdk.protocol.errors import UpstreamTimeout
 from byenatos_sdk.protocol.messages import Delta, Failure, Finish, Logprobs, TextDelta, ToolCallDelta, Usage
 

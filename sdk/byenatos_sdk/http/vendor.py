@@ -8,14 +8,14 @@ import asyncio
 import math
 from urllib.parse import urlsplit
 
+from byenatos_sdk.egress.connection import Connection
+from byenatos_sdk.egress.framing import Head
+from byenatos_sdk.egress.pool import Pool
 from byenatos_sdk.formats.contract import Format
 from byenatos_sdk.formats.failures import body_of
 from byenatos_sdk.formats.uploads import HeldBack
 from byenatos_sdk.formats.wire import MAX_BODY, Encoded, WireRequest, WireResponse
 from byenatos_sdk.http.answer import Answer, Shape
-from byenatos_sdk.http.connection import Connection
-from byenatos_sdk.http.framing import Head
-from byenatos_sdk.http.pool import Pool
 from byenatos_sdk.http.retries import Retries
 from byenatos_sdk.http.settings import HTTPSettings
 from byenatos_sdk.protocol.answer import deltas_of, error_from

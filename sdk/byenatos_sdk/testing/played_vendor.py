@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 from unittest import mock
 
-from byenatos_sdk import egress
 from byenatos_sdk.driver import Driver, Model
+from byenatos_sdk.egress import dialling
 from byenatos_sdk.formats.wire import WireRequest, WireResponse
 from byenatos_sdk.http import HTTPDriver
 from byenatos_sdk.manifest import Manifest, read_manifest
@@ -87,7 +87,7 @@ class PlayedVendor:
                 await driver.stop()
 
         try:
-            with self._modules, mock.patch.object(egress, "dial", self._dial):
+            with self._modules, mock.patch.object(dialling, "dial", self._dial):
                 found = asyncio.run(main())
         finally:
             self._hang_up()

@@ -7,8 +7,9 @@ import socket
 import tracemalloc
 
 from byenatos_sdk.driver import Model
+from byenatos_sdk.egress import pool
 from byenatos_sdk.formats import anthropic_messages, openai_chat
-from byenatos_sdk.http import HTTPDriver, pool
+from byenatos_sdk.http import HTTPDriver
 from byenatos_sdk.protocol.messages import Finish, Image, InferenceRequest, Message, Text
 
 SIZE = 24 << 20

@@ -3,8 +3,8 @@
 import asyncio
 from collections import deque
 
-from byenatos_sdk.egress import DIAL_S, KEPT_ALIVE_S, MOST_CONNECTIONS, dial_async
-from byenatos_sdk.http.connection import Connection
+from byenatos_sdk.egress.connection import Connection
+from byenatos_sdk.egress.dialling import DIAL_S, KEPT_ALIVE_S, MOST_CONNECTIONS, dial_async
 from byenatos_sdk.protocol.errors import Unavailable
 
 __all__ = ["Pool"]
@@ -22,8 +22,10 @@ class Pool:
         self._waiting: deque[asyncio.Future[Connection | None]] = deque()
         self._closed = False
 
-    async def get(self, due: float) -> Connection:
+    async def get(self, due: float, dial_s: float = DIAL_S) -> Connection:
         """Return a connection on which a request may be sent, until ``due`` (in the loop's time).
+
+        A new one is had within ``dial_s``, or not at all.
 
         Raises:
             Unavailable: the broker hands out none, or this pool is closed.
@@ -36,7 +38,7 @@ class Pool:
                     return connection
                 connection.abort()
             elif len(self._all) + self._dialling < self._most:
-                return await self._dial(due)
+                return await self._dial(due, dial_s)
             else:
                 async with asyncio.timeout_at(due):
                     found = await self._wait()
@@ -53,11 +55,11 @@ class Pool:
 
     # ---- private -----------------------------------------------------------------------------------------------
 
-    async def _dial(self, due: float) -> Connection:
+    async def _dial(self, due: float, dial_s: float) -> Connection:
         self._dialling += 1
         try:
             async with asyncio.timeout_at(due):
-                stream = await dial_async(DIAL_S)
+                stream = await dial_async(dial_s)
             _, connection = await self._loop.create_unix_connection(
                 lambda: Connection(self._freed, self._gone), sock=stream
             )

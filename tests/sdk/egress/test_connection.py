@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from byenatos_sdk.http import connection as module
-from byenatos_sdk.http.connection import HIGH_WATER, PIECE, Closed, Connection
-from byenatos_sdk.http.framing import Violation
+from byenatos_sdk.egress import connection as module
+from byenatos_sdk.egress.connection import HIGH_WATER, PIECE, Closed, Connection
+from byenatos_sdk.egress.framing import Violation
 
 CEILING_S = 30
 HEAD = b"HTTP/1.1 200 \r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"

@@ -6,7 +6,7 @@ from collections import deque
 
 import pytest
 
-from byenatos_sdk.http import pool
+from byenatos_sdk.egress import pool
 
 
 class Broker:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from byenatos_sdk.egress import EgressUnavailable
-from byenatos_sdk.http.pool import Pool
+from byenatos_sdk.egress.pool import Pool
 from byenatos_sdk.protocol.errors import Unavailable
 
 ANSWER = b"HTTP/1.1 200 \r\ncontent-length: 0\r\n\r\n"

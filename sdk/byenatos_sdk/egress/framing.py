@@ -8,6 +8,7 @@ bounds, a length or chunks, nothing else; whatever is otherwise ends the connect
 Source: RFC 9112, sections 4, 6 and 7.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 __all__ = ["MAX_HEAD", "Body", "Chunked", "Counted", "Head", "UntilClosed", "Violation", "body_of", "read_head"]
@@ -25,10 +26,14 @@ class Violation(ConnectionError):
 
 
 class Head(NamedTuple):
-    """The head of an answer; names of ``headers`` are in lower case, those that repeat are joined by a comma."""
+    """The head of an answer; names of ``headers`` are in lower case, those that repeat are joined by a comma.
+
+    ``fields`` are the same as they came.
+    """
 
     status: int
     headers: dict[str, str]
+    fields: Sequence[tuple[bytes, bytes]] = ()
 
 
 def read_head(block: bytes) -> Head:
@@ -43,13 +48,16 @@ def read_head(block: bytes) -> Head:
     if version != b"HTTP/1.1" or len(code) != 3 or not code.isdigit() or status[3:4] not in {b"", b" "}:
         raise Violation("expected the status line of HTTP/1.1, found something else")
     headers: dict[str, str] = {}
+    fields: list[tuple[bytes, bytes]] = []
     for field in rest.split(b"\r\n") if rest else ():
         name, colon, value = field.partition(b":")
         if not colon or not name or name != name.strip():
             raise Violation("expected 'name: value' in a head, found something else")
-        key, text = name.decode("latin-1").lower(), value.strip(b" \t").decode("latin-1")
+        value = value.strip(b" \t")
+        fields.append((name, value))
+        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
         headers[key] = f"{headers[key]}, {text}" if key in headers else text
-    return Head(int(code), headers)
+    return Head(int(code), headers, fields)
 
 
 class Body(Protocol):
@@ -65,14 +73,14 @@ class Body(Protocol):
         """Hear that the connection has ended; whether the body is whole."""
 
 
-def body_of(head: Head) -> Body:
-    """Return the reader of the body that follows ``head``, the answer of a GET or a POST.
+def body_of(head: Head, *, bodiless: bool = False) -> Body:
+    """Return the reader of the body that follows ``head``; none does if the request's method says so (``bodiless``).
 
     Raises:
         Violation: its length cannot be told for certain.
     """
     coding, length = head.headers.get("transfer-encoding"), head.headers.get("content-length")
-    if head.status in {204, 304}:
+    if bodiless or head.status in {204, 304}:
         return Counted(0)
     if coding is not None:
         if coding.lower() != "chunked" or length is not None:

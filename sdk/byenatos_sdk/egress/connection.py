@@ -10,8 +10,8 @@ written in pieces as fast as the broker takes them, and copied nowhere on its wa
 import asyncio
 from collections.abc import Callable, Iterator
 
+from byenatos_sdk.egress.framing import MAX_HEAD, Body, Head, Violation, body_of, read_head
 from byenatos_sdk.formats.uploads import PIECE, Upload
-from byenatos_sdk.http.framing import MAX_HEAD, Body, Head, Violation, body_of, read_head
 
 __all__ = ["Closed", "Connection"]
 
@@ -52,7 +52,8 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._drained = -1  # bytes thrown away since the answer was left; -1: it is read
         self._drain_timer: asyncio.TimerHandle | None = None
-        self._busy = False
+        self._busy = self._bodiless = False
+        self._going_up = False  # more of the request is to be written
         self.idle_since = 0.0
 
     # ---- what asyncio calls ------------------------------------------------------------------------------------
@@ -71,6 +72,7 @@ class Connection(asyncio.Protocol):
         """It does again."""
         self._full = False
         self._push()
+        self._wake()
 
     def data_received(self, data: bytes) -> None:
         """Take in a part of the answer."""
@@ -97,14 +99,13 @@ class Connection(asyncio.Protocol):
         """Whether a request may be sent now."""
         return not self._busy and self._error is None and self._transport is not None
 
-    def send(self, head: bytes, body: bytes | Upload = b"") -> None:
-        """Send a request; what does not leave at once follows while the answer is awaited."""
-        assert self.usable
+    def send(self, head: bytes, body: bytes | Upload = b"", *, bodiless: bool = False) -> None:
+        """Send a request; what does not leave at once follows while the answer is awaited.
+
+        ``bodiless``: its method says that the answer is a head without a body.
+        """
+        self._ask(bodiless=bodiless)
         assert self._transport is not None
-        self._busy = True
-        self._head = self._body = None
-        self._content.clear()
-        self._held = 0
         if isinstance(body, bytes) and len(body) <= PIECE:
             self._transport.write(head + body)
             return
@@ -112,6 +113,35 @@ class Connection(asyncio.Protocol):
         self._unsent = (Upload([(body, None)]) if isinstance(body, bytes) else body).pieces()
         self._left = len(body)
         self._push()
+
+    def begin(self, head: bytes, *, bodiless: bool = False) -> None:
+        """Send the head of a request whose body is still being made: :meth:`write` it, then :meth:`end` it."""
+        self._ask(bodiless=bodiless)
+        assert self._transport is not None
+        self._going_up = True
+        self._transport.write(head)
+
+    async def write(self, data: bytes, due: float) -> bool:
+        """Go on with the request, as fast as the broker takes it; false once it is answered already.
+
+        Raises:
+            TimeoutError: the broker did not take it until ``due``.
+            ConnectionError: the connection broke.
+        """
+        assert self._transport is not None
+        if self._error is None:
+            self._transport.write(data)
+        while self._full or self._error is not None:
+            if self._head is not None:
+                break
+            await self._wait(due)
+        return self._head is None
+
+    def end(self, data: bytes) -> None:
+        """Send the last of the request."""
+        assert self._transport is not None
+        self._transport.write(data)
+        self._going_up = False
 
     async def head(self, due: float) -> Head:
         """Wait for the answer to begin, until ``due`` (in the loop's time).
@@ -172,6 +202,15 @@ class Connection(asyncio.Protocol):
 
     # ---- private -----------------------------------------------------------------------------------------------
 
+    def _ask(self, *, bodiless: bool) -> None:
+        """Begin with a request."""
+        assert self.usable
+        self._busy = True
+        self._bodiless = bodiless
+        self._head = self._body = None
+        self._content.clear()
+        self._held = 0
+
     def _push(self) -> None:
         """Write what is left of the request, as long as the broker keeps up."""
         while self._left and not self._full and self._transport is not None and not self._transport.is_closing():
@@ -192,7 +231,7 @@ class Connection(asyncio.Protocol):
             head = read_head(self._data[:end])
             data, self._data = self._data[end + 4 :], b""
             if head.status >= 200:
-                self._head, self._body = head, body_of(head)
+                self._head, self._body = head, body_of(head, bodiless=self._bodiless)
         if not data:
             pass
         elif self._drained >= 0:
@@ -214,7 +253,7 @@ class Connection(asyncio.Protocol):
         """Another request may follow."""
         assert self._head is not None
         self._cancel_timers()
-        if self._head.headers.get("connection", "").lower() == "close" or self._error is not None or self._left:
+        if self._head.headers.get("connection", "").lower() == "close" or self._unfinished:
             self.abort()  # of what was not sent the broker would make the next request
             return
         self._busy = False
@@ -222,6 +261,11 @@ class Connection(asyncio.Protocol):
         self._body = self._head = None
         self.idle_since = self._loop.time()
         self._on_free(self)
+
+    @property
+    def _unfinished(self) -> bool:
+        """Whether the exchange is not over although the answer is."""
+        return self._error is not None or self._left > 0 or self._going_up
 
     def _fail(self, error: ConnectionError) -> None:
         if self._error is None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from byenatos_sdk.http.framing import Chunked, Counted, Head, UntilClosed, Violation, body_of, read_head
+from byenatos_sdk.egress.framing import Chunked, Counted, Head, UntilClosed, Violation, body_of, read_head
 
 
 def chunked(*pieces, extension=b"", trailers=b""):
@@ -21,8 +21,9 @@ def fed(body, data, cuts=()):
 
 def test_a_head_is_read_with_names_in_lower_case():
     head = read_head(b"HTTP/1.1 429 Too Many\r\nRetry-After: 3\r\nx-a:1\r\nX-A: 2 ")
-    assert head == Head(429, {"retry-after": "3", "x-a": "1, 2"})
-    assert read_head(b"HTTP/1.1 200") == Head(200, {})
+    fields = [(b"Retry-After", b"3"), (b"x-a", b"1"), (b"X-A", b"2")]
+    assert head == Head(429, {"retry-after": "3", "x-a": "1, 2"}, fields)
+    assert read_head(b"HTTP/1.1 200") == Head(200, {}, [])
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,7 @@ def test_what_is_no_head_is_a_violation(block):
 def test_the_head_says_how_the_body_is_framed(headers, kind):
     assert isinstance(body_of(Head(200, headers)), kind)
     assert body_of(Head(204, headers)).over
+    assert body_of(Head(200, headers), bodiless=True).over
 
 
 @pytest.mark.parametrize(
