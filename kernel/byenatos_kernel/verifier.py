@@ -157,7 +157,7 @@ def _lock_in(home: Home) -> None:
 
     if abi():
         prctl(_PR_SET_NO_NEW_PRIVS, 1)
-        restrict([Rule(Path("/"), READ), Rule(home.store, READ_WRITE)])
+        restrict([Rule("/", READ), Rule(str(home.store), READ_WRITE)])
 
 
 if __name__ == "__main__":

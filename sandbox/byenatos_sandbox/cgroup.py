@@ -93,7 +93,11 @@ class Group(Struct, frozen=True):
             OSError: the system refuses.
         """
         for folder in self.folders:
-            Path(folder, "tasks").write_text("0")
+            tasks = os.open(f"{folder}/tasks", os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(tasks, b"0")
+            finally:
+                os.close(tasks)
 
     def remove(self) -> bool:
         """Remove it once its processes are gone; says whether it is, which may take another call or two."""

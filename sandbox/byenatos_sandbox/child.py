@@ -36,7 +36,6 @@ import traceback
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import NoReturn
 
 from byenatos_sandbox import capabilities, descriptors, landlock, namespaces, seccomp, trial, verified
@@ -168,7 +167,7 @@ def _lock_in(spec: Spec, *, user: int, group: int, control_group: Group | None) 
     """Apply everything; return the descriptor on which fatal calls are told, if there is one."""
     if control_group is not None and control_group.entered:
         control_group.enter()
-    threads = len(list(Path("/proc/self/task").iterdir()))
+    threads = len(os.listdir("/proc/self/task"))
     if threads != 1:
         raise RuntimeError(f"expected one thread, found {threads}: Landlock and seccomp bind the calling one only")
     prctl(_PR_SET_DUMPABLE, 1)  # until the end: otherwise /proc/self belongs to root
@@ -262,8 +261,13 @@ def _readable(spec: Spec) -> list[str]:
 
 def _set_up(spec: Spec, scratch: str) -> None:
     """Environment, working directory and signals, as a process has them that was started for itself."""
-    os.environ.clear()
-    os.environ.update(spec.environment | {"HOME": scratch, "TMPDIR": scratch})
+    wanted = spec.environment | {"HOME": scratch, "TMPDIR": scratch}
+    for name in list(os.environ):
+        if name not in wanted:
+            del os.environ[name]
+    for name, value in wanted.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
     time.tzset()
     os.chdir(scratch)
     # dispositions and mask are inherited: a parent that ignores TERM must not make drivers unstoppable
@@ -282,10 +286,10 @@ def _rules(spec: Spec, scratch: str) -> list[Rule]:
     readable = [*_readable(spec), *_folders(spec)]
     if spec.plugin and (spec.code is None or "mount-namespace" in spec.layers):
         readable.append(spec.plugin)  # otherwise what lies there is not what was verified
-    rules = [Rule(Path(path), READ) for path in readable]
-    rules += [Rule(Path(path), READ_DEVICE if path == "/dev/null" else READ) for path in DEVICES]
-    rules += [Rule(Path(path), USE_DEVICE) for path in spec.devices]
-    rules.append(Rule(Path(scratch), READ_WRITE))
+    rules = [Rule(path, READ) for path in readable]
+    rules += [Rule(path, READ_DEVICE if path == "/dev/null" else READ) for path in DEVICES]
+    rules += [Rule(path, USE_DEVICE) for path in spec.devices]
+    rules.append(Rule(scratch, READ_WRITE))
     return rules
 
 

@@ -13,7 +13,6 @@ import stat
 import struct
 from collections.abc import Iterable
 from enum import IntFlag
-from pathlib import Path
 
 from msgspec import Struct
 
@@ -54,15 +53,16 @@ class Access(IntFlag):
     RESOLVE_UNIX = 1 << 16
 
 
-_SINCE = {Access.REFER: 2, Access.TRUNCATE: 3, Access.IOCTL_DEV: 5, Access.RESOLVE_UNIX: 9}
-_OF_FILES = Access.EXECUTE | Access.WRITE_FILE | Access.READ_FILE | Access.TRUNCATE | Access.IOCTL_DEV
+_LATER = {Access.REFER: 2, Access.TRUNCATE: 3, Access.IOCTL_DEV: 5, Access.RESOLVE_UNIX: 9}
+_SINCE = {int(access): _LATER.get(access, 1) for access in Access}
+_OF_FILES = int(Access.EXECUTE | Access.WRITE_FILE | Access.READ_FILE | Access.TRUNCATE | Access.IOCTL_DEV)
 _TCP, _TCP_AND_UDP, _CONNECT_TCP = 0b11, 0b1111, 0b10
 _ABSTRACT_SOCKETS_AND_SIGNALS = 0b11
 
-READ = Access.READ_FILE | Access.READ_DIR
-READ_DEVICE = Access.READ_FILE | Access.WRITE_FILE
-USE_DEVICE = READ_DEVICE | Access.IOCTL_DEV
-READ_WRITE = (
+READ = int(Access.READ_FILE | Access.READ_DIR)
+READ_DEVICE = int(Access.READ_FILE | Access.WRITE_FILE)
+USE_DEVICE = int(READ_DEVICE | Access.IOCTL_DEV)
+READ_WRITE = int(
     READ
     | Access.WRITE_FILE
     | Access.TRUNCATE
@@ -75,10 +75,10 @@ READ_WRITE = (
 
 
 class Rule(Struct, frozen=True):
-    """What is allowed at and, for a folder, beneath ``path``."""
+    """What is allowed at and, for a folder, beneath ``path``; ``access`` are flags of ``Access``."""
 
-    path: Path
-    access: Access
+    path: str
+    access: int
 
 
 def abi() -> int:
@@ -101,10 +101,7 @@ def restrict(rules: Iterable[Rule], connect: Iterable[int] | None = None) -> Non
         OSError: the kernel has no Landlock or refuses; nothing is restricted then.
     """
     version = abi()
-    handled = Access(0)
-    for access in Access:
-        if _SINCE.get(access, 1) <= version:
-            handled |= access
+    handled = sum(access for access, since in _SINCE.items() if since <= version)
     network = 0 if version < 4 else _TCP if version < 10 or connect is not None else _TCP_AND_UDP
     scoped = _ABSTRACT_SOCKETS_AND_SIGNALS if version >= 6 else 0
     attributes = struct.pack("QQQ", handled, network, scoped)[: 8 if version < 4 else 16 if version < 6 else 24]
@@ -119,7 +116,7 @@ def restrict(rules: Iterable[Rule], connect: Iterable[int] | None = None) -> Non
         os.close(ruleset)
 
 
-def _add(ruleset: int, rule: Rule, handled: Access) -> None:
+def _add(ruleset: int, rule: Rule, handled: int) -> None:
     try:
         place = os.open(rule.path, os.O_PATH | os.O_CLOEXEC)
     except OSError as error:

@@ -16,8 +16,6 @@ import os
 import stat
 import struct
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
-from pathlib import Path
 
 from msgspec import Struct
 
@@ -66,21 +64,21 @@ class Root(Struct, frozen=True):
         """
         mount(None, "/", None, _PRIVATE | _RECURSIVE)
         shown = [(path, 0) for path in self.trees] + [(path, _ATTRIBUTE_NOEXEC) for path in self.data]
-        with ExitStack() as opened:
-            places = _Places()
+        places = _Places()
+        try:
             for path, more in shown:
-                places.add(path, _DATA | more, opened)
+                places.add(path, _DATA | more)
             for path in (*DEVICES, *self.devices):
-                places.add(path, _ATTRIBUTE_NOSUID | _ATTRIBUTE_NOEXEC, opened, device=True)
+                places.add(path, _ATTRIBUTE_NOSUID | _ATTRIBUTE_NOEXEC, device=True)
             folder = places.resolve(self.folder) if self.code is not None else ""
-            new = next((folder for folder in _PLACES if Path(folder).is_dir()), None)
+            new = next(filter(os.path.isdir, _PLACES), None)
             if new is None:
                 raise OSError(errno.ENOENT, f"root: expected one of the folders {', '.join(_PLACES)}, found none")
             mount("root", new, "tmpfs", _NOSUID | _NODEV, f"size=1m,nr_inodes={_FILES_IN_ROOT},mode=755")
             places.show(new)
             if self.code is not None:
                 _write_code(f"{new}{folder}", self.code)
-            Path(f"{new}{SCRATCH}").mkdir()
+            os.mkdir(f"{new}{SCRATCH}")
             mount(
                 "scratch",
                 f"{new}{SCRATCH}",
@@ -89,6 +87,8 @@ class Root(Struct, frozen=True):
                 f"size={self.scratch_mib}m,nr_inodes={_FILES_IN_SCRATCH},mode=700,uid={owner},gid={group}",
             )
             os.chdir(new)
+        finally:
+            places.close()
         system_call("pivot_root", b".", b".")
         system_call("umount2", b".", _DETACH)
         os.chdir("/")
@@ -113,7 +113,7 @@ class _Places:
             raise OSError(errno.ELOOP, f"{path}: {os.strerror(errno.ELOOP)}")
         return real
 
-    def add(self, path: str, attributes: int, opened: ExitStack, *, device: bool = False) -> None:
+    def add(self, path: str, attributes: int, *, device: bool = False) -> None:
         """Open ``path``; one that does not exist is left out.
 
         Raises:
@@ -126,10 +126,14 @@ class _Places:
             source = os.open(real, os.O_PATH | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
             return
-        opened.callback(os.close, source)
+        self._sources[real] = (source, attributes)
         if device and not stat.S_ISCHR(os.fstat(source).st_mode):
             raise OSError(errno.ENODEV, f"{path}: expected a character device, found something else")
-        self._sources[real] = (source, attributes)
+
+    def close(self) -> None:
+        """Close the sources."""
+        for source, _ in self._sources.values():
+            os.close(source)
 
     def show(self, root: str) -> None:
         """Bind every source below ``root``, those within another one by that other one, and make the links."""
@@ -138,19 +142,19 @@ class _Places:
             source, attributes = self._sources[real]
             if _covered(real, shown):
                 continue
-            target = Path(f"{root}{real}")
+            target = f"{root}{real}"
             if stat.S_ISDIR(os.fstat(source).st_mode):
-                target.mkdir(parents=True, exist_ok=True)
+                os.makedirs(target, exist_ok=True)
             else:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.touch(mode=0o444)
-            _bind(source, str(target), attributes)
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+                os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o444))
+            _bind(source, target, attributes)
             shown.append(real)
         for link, target_of_link in self._links.items():
-            place = Path(f"{root}{link}")
-            if not _covered(link, shown) and not place.is_symlink():
-                place.parent.mkdir(parents=True, exist_ok=True)
-                place.symlink_to(target_of_link)
+            place = f"{root}{link}"
+            if not _covered(link, shown) and not os.path.islink(place):
+                os.makedirs(os.path.dirname(place), exist_ok=True)
+                os.symlink(target_of_link, place)
 
 
 def _covered(path: str, trees: Iterable[str]) -> bool:
@@ -169,7 +173,7 @@ def _follow(path: str, links: dict[str, str]) -> str | None:
             continue
         real = f"{real}/{step}"
         try:
-            target = os.readlink(real)  # noqa: PTH115 - the text of the link as it stands
+            target = os.readlink(real)
         except OSError:
             continue  # no link; what does not exist is found out when it is opened
         followed += 1
@@ -183,10 +187,10 @@ def _follow(path: str, links: dict[str, str]) -> str | None:
 
 def _write_code(folder: str, code: Mapping[str, bytes]) -> None:
     pages = sum(len(data) // _PAGE + 1 for data in code.values())
-    folders = {parent for name in code for parent in Path(name).parents}
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    size = (pages + len(folders) + 1) * _PAGE
-    mount("code", folder, "tmpfs", _NOSUID | _NODEV, f"size={size},nr_inodes={len(code) + len(folders) + 8},mode=755")
+    folders = {name[:end] for name in code for end in range(len(name)) if name[end] == "/"}
+    os.makedirs(folder, exist_ok=True)
+    size = (pages + len(folders) + 2) * _PAGE
+    mount("code", folder, "tmpfs", _NOSUID | _NODEV, f"size={size},nr_inodes={len(code) + len(folders) + 9},mode=755")
     write_files(folder, code)
     _set_attributes(_HERE, folder, _DATA)
 
@@ -199,11 +203,12 @@ def write_files(folder: str, files: Mapping[str, bytes]) -> None:
         ValueError: a name leads out of the folder.
     """
     for name, data in files.items():
-        target = Path(folder, name)
-        if ".." in target.parts or Path(name).is_absolute():
+        if name.startswith("/") or ".." in name.split("/"):
             raise ValueError(f"expected the names of files below a folder, found {name!r}")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
+        target = f"{folder}/{name}"
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        with open(target, "wb") as file:
+            file.write(data)
 
 
 def mount(source: str | None, target: str, kind: str | None, flags: int, options: str = "") -> None:

@@ -30,7 +30,6 @@ Signals and limits are bound to the process's own id, for where there is no name
 Source of the lists: measured with llama.cpp, numpy, httpx and two vendors' SDKs.
 """
 
-import ctypes
 import errno
 import struct
 from array import array
@@ -322,6 +321,6 @@ def install(
 
 
 def _load(filter_program: bytes, flags: int) -> int:
-    code = ctypes.create_string_buffer(filter_program, len(filter_program))
-    header = ctypes.create_string_buffer(struct.pack("@HP", len(filter_program) // 8, ctypes.addressof(code)))
+    code = array("B", filter_program)
+    header = struct.pack("@HP", len(filter_program) // 8, code.buffer_info()[0])
     return system_call("seccomp", _SET_MODE_FILTER, flags, header)

@@ -12,7 +12,6 @@ import socket
 import struct
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Final
 
 from byenatos_sandbox.linux import system_call
@@ -48,13 +47,13 @@ def _reads_outside(_: Spec) -> str:
 
 
 def _writes_outside(spec: Spec) -> str:
-    for folder in ("/tmp", "/var/tmp", str(Path(spec.scratch).parent), spec.plugin):  # noqa: S108
+    for folder in ("/tmp", "/var/tmp", os.path.dirname(spec.scratch), spec.plugin):  # noqa: S108
         if not folder:
             continue
         path = f"{folder}/byenatos-trial-{os.getpid()}"
         with suppress(OSError):
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-            Path(path).unlink()
+            os.unlink(path)
             return f"a file could be made in {folder}"
     return ""
 

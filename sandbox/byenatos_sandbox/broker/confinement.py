@@ -111,7 +111,7 @@ def lock_in(audit: Path, ports: Iterable[int]) -> list[str]:
 def _files(audit: Path) -> list[Rule]:
     certificates = ssl.get_default_verify_paths()
     more = [one for one in (certificates.cafile, certificates.capath) if one]
-    rules = [Rule(Path(path), READ) for path in (*_SYSTEM, *more, *sys.path)]
+    rules = [Rule(path, READ) for path in (*_SYSTEM, *more, *sys.path)]
     # links out of the folders above (resolv.conf, the CA bundle) lead to what is meant by them
-    rules += [Rule(Path(path).resolve(), READ) for path in (*_SYSTEM, *more) if Path(path).is_symlink()]
-    return [*rules, Rule(Path("/dev/null"), READ_DEVICE), Rule(audit, READ_WRITE)]
+    rules += [Rule(os.path.realpath(path), READ) for path in (*_SYSTEM, *more) if Path(path).is_symlink()]
+    return [*rules, Rule("/dev/null", READ_DEVICE), Rule(str(audit), READ_WRITE)]
