@@ -22,6 +22,7 @@ from byenatos_kernel.models import PluginEntry
 from byenatos_sandbox import Grant, Nursery, Preload, Process, Templates, open_nursery
 from byenatos_sandbox.layers import missing
 from byenatos_sandbox.namespaces import NAMESPACES
+from byenatos_sandbox.parts import SENDERS, missing_parts
 
 __all__ = ["Nurseries"]
 
@@ -32,8 +33,8 @@ UNFIT_S = 300.0
 
 _LAST_LINES = 10
 _INSTANCES = 16
-_NEEDED = frozenset({*NAMESPACES, "seccomp", "cgroup"})
-"""A template can fork, and only a control group counts the memory of its forks together."""
+_NEEDED = frozenset({*NAMESPACES, "seccomp", "cgroup", SENDERS})
+"""A template can fork: only a control group counts the memory of its forks together, and the system says who is one."""
 
 _PRELOAD = "byenatos_sdk.runtime:preload"
 _Key = tuple[str, bytes, bytes]
@@ -82,7 +83,7 @@ class Nurseries:
         modules = plugin.manifest.lifecycle.preload
         if not self._rules.models:
             preload = b""
-        if not (preload or (modules and not grant.files)) or _NEEDED & missing().keys():
+        if not (preload or (modules and not grant.files)) or _NEEDED & (missing().keys() | missing_parts().keys()):
             return None
         shared = msgspec.structs.replace(grant, name=f"{grant.name} (template)", instances=_INSTANCES)
         if not preload:

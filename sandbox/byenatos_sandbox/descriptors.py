@@ -13,6 +13,7 @@ from byenatos_sandbox.channel import refuse_descriptors
 from byenatos_sandbox.linux import system_call
 
 __all__ = [
+    "PASS_PIDFD",
     "ask_who_sends",
     "close_all",
     "close_all_but",
@@ -24,7 +25,7 @@ __all__ = [
 ]
 
 _MOST = 253  # SCM_MAX_FD
-_PASS_PIDFD, _PIDFD = 76, 4  # SO_PASSPIDFD, SCM_PIDFD of Linux 6.5, for which Python has no names yet
+PASS_PIDFD, _PIDFD = 76, 4  # SO_PASSPIDFD, SCM_PIDFD of Linux 6.5, for which Python has no names yet
 _LAST = (1 << 31) - 1
 _CREDENTIALS = struct.Struct("3i")
 
@@ -56,13 +57,13 @@ def ask_who_sends(connection: socket.socket) -> None:
         OSError: it cannot, before Linux 6.5.
     """
     refuse_descriptors(connection)
-    connection.setsockopt(socket.SOL_SOCKET, _PASS_PIDFD, 1)
+    connection.setsockopt(socket.SOL_SOCKET, PASS_PIDFD, 1)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
 
 
 def take_none(connection: socket.socket) -> None:
     """Have messages come without who sent them again, and without descriptors."""
-    connection.setsockopt(socket.SOL_SOCKET, _PASS_PIDFD, 0)
+    connection.setsockopt(socket.SOL_SOCKET, PASS_PIDFD, 0)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
 
 

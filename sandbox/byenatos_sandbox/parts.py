@@ -1,7 +1,7 @@
 """Parts of the layers that came with later kernels: a layer without one is on, and weaker.
 
 Unlike a layer, no part is needed for a kind of isolation, because another layer does the same; together they are why no
-single hole opens a sandbox.
+single hole opens a sandbox. One is there for speed: where it is missing, there are no sandboxed templates.
 """
 
 import socket
@@ -11,12 +11,17 @@ from msgspec import Struct
 
 from byenatos_sandbox import landlock
 from byenatos_sandbox.channel import PASS_RIGHTS
+from byenatos_sandbox.descriptors import PASS_PIDFD
 from byenatos_sandbox.lack import Lack
 from byenatos_sandbox.linux import prctl
 
-__all__ = ["PARTS", "Part", "missing_parts"]
+__all__ = ["PARTS", "SENDERS", "Part", "missing_parts"]
+
+SENDERS: Final = "known-senders"
+"""The part without which a process that a sandboxed template forked cannot be told from another one."""
 
 _PR_GET_MDWE = 66
+_OPTIONS: Final = {PASS_RIGHTS: "SO_PASSRIGHTS", PASS_PIDFD: "SO_PASSPIDFD"}
 
 
 class Part(Struct, frozen=True):
@@ -48,6 +53,12 @@ PARTS: Final = {
         "6.16",
         "a driver can make the kernel close files for it, which can take the kernel's time",
     ),
+    SENDERS: Part(
+        "sandboxed templates",
+        (),
+        "6.5",
+        "each process of a driver imports its libraries and loads its model by itself, and shares nothing",
+    ),
 }
 """By name, each below its layer; the numbers are versions of Linux."""
 
@@ -66,19 +77,20 @@ def missing_parts() -> dict[str, Lack]:
         prctl(_PR_GET_MDWE)
     except OSError as error:
         found["memory-deny-write-execute"] = str(error)
-    if why := _descriptors_pass():
-        found["refuse-descriptors"] = why
+    for name, option, value in (("refuse-descriptors", PASS_RIGHTS, 0), (SENDERS, PASS_PIDFD, 1)):
+        if why := _refused(option, value):
+            found[name] = why
     lacks = {name: Lack(why, f"use Linux {PARTS[name].since} or newer") for name, why in found.items()}
     if version == 0:
         lacks |= dict.fromkeys(_LANDLOCK_ABI, landlock.LACK)
     return lacks
 
 
-def _descriptors_pass() -> str:
-    """Say why descriptors that are sent along cannot be refused; empty if they can."""
+def _refused(option: int, value: int) -> str:
+    """Say why an option of a unix socket cannot be set; empty if it can."""
     with socket.socket(socket.AF_UNIX) as receiver:
         try:
-            receiver.setsockopt(socket.SOL_SOCKET, PASS_RIGHTS, 0)
+            receiver.setsockopt(socket.SOL_SOCKET, option, value)
         except OSError as error:
-            return f"SO_PASSRIGHTS: {error.strerror}"
+            return f"{_OPTIONS[option]}: {error.strerror}"
     return ""

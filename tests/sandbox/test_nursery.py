@@ -10,8 +10,9 @@ import pytest
 
 from byenatos_sandbox import LaunchError, Preload, Templates, launch, open_nursery
 from byenatos_sandbox.layers import missing
+from byenatos_sandbox.parts import SENDERS, missing_parts
 
-LACKING = sorted(set(missing()) - {"cgroup"})
+LACKING = sorted((missing().keys() - {"cgroup"}) | (missing_parts().keys() & {SENDERS}))
 pytestmark = pytest.mark.skipif(bool(LACKING), reason=f"this machine lacks layers: {', '.join(LACKING)}")
 
 CODE = b"import os\nIMPORTED_BY = os.getpid()\n"

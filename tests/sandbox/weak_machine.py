@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 from byenatos_sandbox import bpf
+from byenatos_sandbox.descriptors import PASS_PIDFD
 from byenatos_sandbox.linux import MACHINE, prctl, system_call
 from byenatos_sandbox.namespaces import NAMESPACES, unshare
 from byenatos_sandbox.root import mount
@@ -50,6 +51,8 @@ def weaken(layers: list[str]) -> None:
     if "seccomp" in layers:
         rules["seccomp"] = bpf.errno(errno.ENOSYS)
         rules["prctl"] = refuse_one(SECCOMP, bpf.errno(errno.EINVAL))
+    if "known-senders" in layers:
+        rules["setsockopt"] = bpf.one_of(2, [PASS_PIDFD], bpf.ALLOW, bpf.errno(errno.ENOPROTOOPT))
     if rules:
         install({NUMBERS[MACHINE][name]: verdict for name, verdict in rules.items()})
 

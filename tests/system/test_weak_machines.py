@@ -17,9 +17,11 @@ from typing import Any
 
 import pytest
 from kernel_process import CEILING_S
+from plugin_folder import write_plugin
 
 from byenatos_sandbox.layers import KINDS, LAYERS, missing
 from byenatos_sandbox.namespaces import NAMESPACES
+from byenatos_sandbox.parts import SENDERS, missing_parts
 from byenatos_sdk.client import Client
 from byenatos_sdk.home import Home
 from byenatos_sdk.protocol.control import KernelStatus
@@ -46,6 +48,21 @@ ALONE = {
 }
 """Each layer that is taken away, with the kinds of isolation that are open then: no kind hangs on one layer alone, but
 for the two that nothing else gives.
+"""
+
+AHEAD = """
+from byenatos_sdk.driver import Driver
+
+class Plugin(Driver):
+    @classmethod
+    def preload(cls, model):
+        return "a template"
+
+    async def start(self, model):
+        self.model = model
+
+    async def infer(self, request):
+        yield f"loaded {'here' if self.model.preloaded is None else 'elsewhere'}"
 """
 
 THIRDS = {
@@ -176,6 +193,23 @@ def test_with_all_layers_it_is_full_and_says_so(weak):
     assert entry["isolation"] == "full"
     assert "isolation full" in machine.log
     assert "is running" in next(one["found"] for one in found["home"] if one["name"] == "kernel")
+
+
+def test_where_templates_cannot_tell_their_processes_each_loads_its_model_itself(weak):
+    """Linux before 6.5: what is missing is named, and a driver that would be forked from a template runs without."""
+    machine = weak(SENDERS, access="[plugins]\nunsigned = true\n")
+    write_plugin(machine.home, "ahead", AHEAD, extra="preload_model = true")
+    found, code = machine.doctor()
+    fixes = {one["name"]: one["fix"] for one in found["parts"] if not one["ok"]}
+    assert set(fixes) == {SENDERS, *missing_parts()}
+    assert fixes[SENDERS] == "use Linux 6.5 or newer"
+    assert code == 0
+    with machine.kernel():
+        machine.until("ready")
+        with Client(machine.home) as client:
+            client.load("ahead")
+            assert client.infer("hello", model="ahead").text == "loaded here"
+    assert "starts again" not in machine.log
 
 
 def test_a_driver_is_not_started_where_it_is_sure_that_it_would_be_refused(weak):
