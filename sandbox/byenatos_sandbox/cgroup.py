@@ -32,6 +32,7 @@ _PERIOD_US = 100_000
 _NAME = re.compile(r"byenatos-(\d+)-(\d+)-\d+")
 _STARTED = 19  # the field of /proc/PID/stat, counted from after the command
 _VERSION_1 = ("memory", "pids", "cpu")
+_ASIDE = "byenatos-kernel"
 _JANITOR = """
 read _
 empty=0
@@ -179,12 +180,21 @@ def _parents() -> dict[str, Path]:
     paths = {controllers: path for _, controllers, path in (line.split(":", 2) for line in lines)}
     if "" in paths:
         for base in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified"):
-            if _delegated(Path(base + paths[""])):
-                return {"all": Path(base + paths[""])}
+            if (group := _delegated_group(Path(base + paths[""]))) is not None:
+                return {"all": group}
     found = {name: Path("/sys/fs/cgroup", name) for name in _VERSION_1}
     if all(os.access(folder / "cgroup.procs", os.W_OK) and os.access(folder, os.W_OK) for folder in found.values()):
         return found
     return {}
+
+
+def _delegated_group(folder: Path) -> Path | None:
+    """The delegated group that this process, which is in ``folder``, may use; nothing if there is none.
+
+    Whoever starts us may have been moved out of the way by an earlier one of us, and would go down one more each time.
+    """
+    candidates = (folder.parent, folder) if folder.name == _ASIDE else (folder,)
+    return next(filter(_delegated, candidates), None)
 
 
 def _delegated(folder: Path) -> bool:
@@ -199,7 +209,7 @@ def _delegated(folder: Path) -> bool:
         passed_on = set((folder / "cgroup.subtree_control").read_text().split())
         wanted = {"memory", "pids", "cpu"} & offered
         if not wanted <= passed_on:
-            ours = folder / "byenatos-kernel"
+            ours = folder / _ASIDE
             ours.mkdir(exist_ok=True)
             for pid in (folder / "cgroup.procs").read_text().split():
                 (ours / "cgroup.procs").write_text(pid)

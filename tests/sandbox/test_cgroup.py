@@ -52,16 +52,30 @@ def test_where_no_group_is_delegated_there_is_none_and_the_reason_is_said(monkey
     assert "Delegate" in cgroup.missing().fix
 
 
-def test_a_delegated_group_passes_its_controllers_on_and_keeps_no_process(tmp_path):
-    """On a copy of what the system shows: no machine without root and version 2 is needed for it."""
+@pytest.fixture
+def delegated(tmp_path):
+    """A copy of what the system shows of a delegated group: no machine without root and version 2 is needed for it."""
     (tmp_path / "cgroup.controllers").write_text("cpu memory pids\n")
     (tmp_path / "cgroup.subtree_control").write_text("")
     (tmp_path / "cgroup.procs").write_text("17\n18\n")
     (tmp_path / "byenatos-kernel").mkdir()
     (tmp_path / "byenatos-kernel" / "cgroup.procs").write_text("")
-    assert cgroup._delegated(tmp_path)
-    assert (tmp_path / "cgroup.subtree_control").read_text() == "+cpu +memory +pids"
-    assert (tmp_path / "byenatos-kernel" / "cgroup.procs").read_text() == "18"  # a real one takes each
+    return tmp_path
+
+
+def test_a_delegated_group_passes_its_controllers_on_and_keeps_no_process(delegated):
+    assert cgroup._delegated(delegated)
+    assert (delegated / "cgroup.subtree_control").read_text() == "+cpu +memory +pids"
+    assert (delegated / "byenatos-kernel" / "cgroup.procs").read_text() == "18"  # a real one takes each
+
+
+def test_who_was_moved_out_of_the_way_before_uses_the_same_group(delegated):
+    aside = delegated / "byenatos-kernel"
+    (aside / "cgroup.controllers").write_text("cpu memory pids\n")
+    (aside / "cgroup.subtree_control").write_text("")
+    assert cgroup._delegated_group(delegated) == delegated
+    assert cgroup._delegated_group(aside) == delegated
+    assert not (aside / "byenatos-kernel").exists()
 
 
 def test_a_group_without_its_controllers_is_not_used(tmp_path):
