@@ -148,7 +148,7 @@ class Wire(asyncio.Protocol):
     def close(self) -> None:
         """Send what is on its way and close."""
         self.on_gone = None
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing():  # twice breaks TLS of Python 3.11.2
             self._transport.close()
 
     def abort(self) -> None:

@@ -106,7 +106,8 @@ class Vendor:
         finally:
             self.gone.set()
             self._tasks.discard(asyncio.current_task())
-            writer.close()
+            if not writer.is_closing():  # twice breaks TLS of Python 3.11.2
+                writer.close()
 
     async def _serve(self, reader, writer):
         http = h11.Connection(h11.SERVER)
