@@ -262,6 +262,7 @@ def _readable(spec: Spec) -> list[str]:
 def _set_up(spec: Spec, scratch: str) -> None:
     """Environment, working directory and signals, as a process has them that was started for itself."""
     wanted = spec.environment | {"HOME": scratch, "TMPDIR": scratch}
+    # what is as it must be is left alone: a change costs pages that are shared until then
     for name in list(os.environ):
         if name not in wanted:
             del os.environ[name]

@@ -5,6 +5,7 @@ single hole opens a sandbox. One is there for speed: where it is missing, there 
 """
 
 import socket
+from functools import cache
 from typing import Final
 
 from msgspec import Struct
@@ -65,6 +66,7 @@ PARTS: Final = {
 _LANDLOCK_ABI: Final = {"landlock-tcp": 4, "landlock-ioctl": 5, "landlock-scope": 6}
 
 
+@cache
 def missing_parts() -> dict[str, Lack]:
     """Return the parts that this machine does not have, each with the reason and what to do about it."""
     version = landlock.abi()

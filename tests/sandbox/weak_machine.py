@@ -19,6 +19,7 @@ from byenatos_sandbox import bpf
 from byenatos_sandbox.descriptors import PASS_PIDFD
 from byenatos_sandbox.linux import MACHINE, prctl, system_call
 from byenatos_sandbox.namespaces import NAMESPACES, unshare
+from byenatos_sandbox.parts import SENDERS
 from byenatos_sandbox.root import mount
 from byenatos_sandbox.syscalls import AUDIT_ARCHITECTURES, NUMBERS
 
@@ -51,7 +52,7 @@ def weaken(layers: list[str]) -> None:
     if "seccomp" in layers:
         rules["seccomp"] = bpf.errno(errno.ENOSYS)
         rules["prctl"] = refuse_one(SECCOMP, bpf.errno(errno.EINVAL))
-    if "known-senders" in layers:
+    if SENDERS in layers:
         rules["setsockopt"] = bpf.one_of(2, [PASS_PIDFD], bpf.ALLOW, bpf.errno(errno.ENOPROTOOPT))
     if rules:
         install({NUMBERS[MACHINE][name]: verdict for name, verdict in rules.items()})
