@@ -131,9 +131,7 @@ class Connection(asyncio.Protocol):
         assert self._transport is not None
         if self._error is None:
             self._transport.write(data)
-        while self._full or self._error is not None:
-            if self._head is not None:
-                break
+        while self._head is None and (self._full or self._error is not None):
             await self._wait(due)
         return self._head is None
 

@@ -39,6 +39,14 @@ def line(monkeypatch):
     return dialled
 
 
+async def begun(request, line):
+    """Begin with ``request``; return it, and the broker's end once its head is there."""
+    asked = asyncio.ensure_future(request)
+    reader, writer = await line.get()
+    await reader.readuntil(b"\r\n\r\n")
+    return asked, reader, writer
+
+
 async def hang_up(writer):
     writer.close()
     await writer.wait_closed()
@@ -110,9 +118,7 @@ def test_a_stream_is_read_as_it_comes_and_its_connection_kept(line, run, client)
 def test_an_answer_that_is_left_is_broken_off_at_once(line, run, client):
     async def main():
         async with client() as http:
-            asked = asyncio.ensure_future(http.send(http.build_request("GET", URL), stream=True))
-            reader, writer = await line.get()
-            await reader.readuntil(b"\r\n\r\n")
+            asked, reader, writer = await begun(http.send(http.build_request("GET", URL), stream=True), line)
             writer.write(HEAD + b"3\r\none\r\n")
             await (await asked).aclose()
             assert await reader.read() == b""
@@ -124,9 +130,7 @@ def test_an_answer_that_is_left_is_broken_off_at_once(line, run, client):
 def test_a_request_that_is_cancelled_is_broken_off_at_once(line, run, client):
     async def main():
         async with client() as http:
-            asked = asyncio.ensure_future(http.get(URL))
-            reader, writer = await line.get()
-            await reader.readuntil(b"\r\n\r\n")
+            asked, reader, writer = await begun(http.get(URL), line)
             asked.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await asked
@@ -149,9 +153,7 @@ def test_a_request_that_is_cancelled_is_broken_off_at_once(line, run, client):
 def test_what_breaks_is_the_library_s_own_error(line, run, client, library, said, kind):
     async def main():
         async with client() as http:
-            asked = asyncio.ensure_future(http.get(URL))
-            reader, writer = await line.get()
-            await reader.readuntil(b"\r\n\r\n")
+            asked, _, writer = await begun(http.get(URL), line)
             writer.write(said)
             await hang_up(writer)
             with pytest.raises(getattr(library, kind)) as caught:
@@ -227,13 +229,10 @@ def test_a_long_body_in_small_pieces_waits_for_the_broker_to_take_it(line, run, 
                     made += 1
                     yield piece
 
-            asked = asyncio.ensure_future(http.post(URL, content=body(), headers=headers))
-            reader, writer = await line.get()
-            await reader.readuntil(b"\r\n\r\n")
-            before = -1
-            while made != before:  # until nothing more is made, because nobody reads
-                before = made
-                await asyncio.sleep(0.01)
+            asked, reader, writer = await begun(http.post(URL, content=body(), headers=headers), line)
+            (connection,) = http._transport._pool._all
+            while not connection._full:
+                await asyncio.sleep(0)
             assert made < 3000
             taken = b""
             if headers:
@@ -253,9 +252,7 @@ def test_a_long_body_in_small_pieces_waits_for_the_broker_to_take_it(line, run, 
 def test_a_request_that_is_answered_while_it_is_sent_is_not_sent_to_its_end(line, run, client):
     async def main():
         async with client() as http:
-            asked = asyncio.ensure_future(http.post(URL, content=pieces(1 << 20, 1000)))
-            reader, writer = await line.get()
-            await reader.readuntil(b"\r\n\r\n")
+            asked, reader, writer = await begun(http.post(URL, content=pieces(1 << 20, 1000)), line)
             writer.write(b"HTTP/1.1 413 \r\ncontent-length: 2\r\n\r\nno")
             answer = await asked
             assert (answer.status_code, answer.text) == (413, "no")
