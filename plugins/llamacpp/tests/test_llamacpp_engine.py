@@ -19,6 +19,7 @@ from byenatos_sdk.protocol.messages import (
     assistant,
     user,
 )
+from llamacpp_library import llama
 
 pytestmark = pytest.mark.model
 
@@ -52,6 +53,14 @@ def test_a_base_model_without_a_template_answers(load: Load, ask: Ask) -> None:
     assert "Paris" in call.text
     assert "Question:" not in call.text
     assert call.text == call.text.lstrip()
+
+
+def test_a_model_whose_weights_are_rearranged_answers(load: Load, ask: Ask) -> None:
+    if b"AMX_INT8" in llama.llama_print_system_info():
+        pytest.skip("llama.cpp is compiled with AMX, of which it may die (plugins/llamacpp/README.md)")
+    call = ask(load("smollm2", repack=True, n_ctx=512), CAPITAL, **GREEDY)
+    assert isinstance(call.wait(), Finish)
+    assert "Paris" in call.text
 
 
 @pytest.mark.parametrize("name", ["smollm2", "gemma-3-270m"])
