@@ -53,6 +53,11 @@ class Arena:
         self._waiting: deque[asyncio.Future[Part]] = deque()
         self._closed = False
 
+    @property
+    def idle(self) -> int:
+        """How many parts nobody has or waits for."""
+        return len(self._free)
+
     def fill(self) -> None:
         """Take its pages now, for the kernel's account; takes milliseconds, call it in a thread.
 

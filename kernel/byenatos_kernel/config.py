@@ -34,6 +34,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct, field
 
+from byenatos_kernel.addresses import split_address
 from byenatos_sdk.protocol.errors import InvalidRequest
 from byenatos_sdk.protocol.frames import encode
 
@@ -284,6 +285,10 @@ def _check(config: Config, path: Path) -> None:
             raise ConfigError(f"{path}: model_config: expected each model once, found {model.model_id!r} twice")
         seen.add(name)
     for front_id, front in config.fronts.items():
+        try:
+            split_address(front.listen)
+        except InvalidRequest as error:
+            raise ConfigError(f"{path}: fronts.{front_id}.listen: {error.message}") from None
         if own := sorted({"clients", "worker"} & front.settings.keys()):
             raise ConfigError(
                 f"{path}: fronts.{front_id}.settings.{own[0]}: expected nothing here, found a value; the kernel "

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 import msgspec
 
 from byenatos_kernel.access import ClientRules
+from byenatos_kernel.addresses import split_address
 from byenatos_kernel.bus import Bus
 from byenatos_kernel.config import FrontConfig
 from byenatos_kernel.drivers import DriverManager
@@ -28,7 +29,7 @@ from byenatos_kernel.units import Unit
 from byenatos_sdk.protocol.control import FrontInfo
 from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest, Unavailable
 
-__all__ = ["FrontManager", "split_address"]
+__all__ = ["FrontManager"]
 
 BACKLOG = 1024
 
@@ -217,36 +218,19 @@ def _problem(unit: Unit) -> str:
     return "" if unit.ready is not None or not unit.last_failure else f"starts again: {unit.last_failure}"
 
 
-def split_address(listen: str, *, anywhere: bool = False) -> tuple[str, int]:
-    """Split ``host:port`` or ``[host]:port``; ``anywhere``: others may reach it.
+def _listen(listen: str, *, anywhere: bool) -> socket.socket:
+    """Bind and listen; ``anywhere``: also where others can reach it.
 
     Raises:
-        InvalidRequest: it is neither, or not ``anywhere`` and no address of this machine's own loopback.
+        InvalidRequest: not ``anywhere``, and no address of this machine's own loopback.
+        OSError: it cannot be had.
     """
-    host, _, port = listen.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise InvalidRequest(f"expected an address like 127.0.0.1:8421, found {listen!r}")
-    try:
-        loopback = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host).is_loopback
-    except ValueError:
-        raise InvalidRequest(f"expected an address like 127.0.0.1:8421, found {listen!r}") from None
-    if not loopback and not anywhere:
+    host, port = split_address(listen)
+    if not anywhere and not ipaddress.ip_address(host).is_loopback:
         raise InvalidRequest(
             f"expected an address of this machine only (127.0.0.1, [::1]), found {listen!r}: where others can ask, "
             "each needs a key; `byenatos keys make NAME` makes one for policies/access.toml"
         )
-    return ("127.0.0.1" if host == "localhost" else host), int(port)
-
-
-def _listen(listen: str, *, anywhere: bool) -> socket.socket:
-    """Bind and listen.
-
-    Raises:
-        InvalidRequest: the address is not as it must be.
-        OSError: it cannot be had.
-    """
-    host, port = split_address(listen, anywhere=anywhere)
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -9,6 +9,10 @@ they are taken over once more, as one piece in the place of the many.
 
 An answer may begin with much that its instance knows already, which a death would lose. Of such a state several pieces
 are taken over between two tokens, until the journal is level with the answer.
+
+Each token that a journal lags behind is made again after a death, and whoever is asked between two steps of an engine
+answers after the one that has begun. So a journal that is level asks a step ahead: for a piece as soon as all but its
+last token is there, and where each token is a piece, without asking what there is.
 """
 
 import asyncio
@@ -18,7 +22,7 @@ from byenatos_kernel.instances import Instance
 from byenatos_kernel.pieces import Record
 from byenatos_kernel.streams import Stream
 from byenatos_kernel.warm import WarmState, arena_of
-from byenatos_sdk.protocol.errors import ByenatosError
+from byenatos_sdk.protocol.errors import ByenatosError, InvalidRequest
 
 __all__ = ["Journals"]
 
@@ -69,19 +73,33 @@ class Journals:
                 if record is not None:
                     record.clear()
                 record = stream.record = Record(f"stream {number} of epoch {instance.epoch}", layout, self._warm.budget)
+            ahead = False
             while stream.instance is instance and stream.id == number:
-                end = await self._warm.reach(instance, number, record.stop + instance.model.journal)
-                await self._extend(record, instance, number, end)
+                wanted = instance.model.journal - ahead
+                if wanted:
+                    await self._warm.reach(instance, number, record.stop + wanted)
+                try:
+                    ahead = await self._extend(record, instance, number) and _spare(instance)
+                except InvalidRequest:  # an answer that is suspended holds less than was taken over of it
+                    if wanted:
+                        raise
+                    ahead = False
         except ByenatosError as error:
             log.debug("the journal of stream %d ends: %s", number, error.message)
 
-    async def _extend(self, record: Record, instance: Instance, number: int, end: int) -> None:
-        """Take over what there is from where the journal stops on: a piece, or all up to ``end`` if those are long."""
+    async def _extend(self, record: Record, instance: Instance, number: int) -> bool:
+        """Take over what there is from where the journal stops on, a piece or, if those are long, all; return whether.
+
+        There may be nothing.
+        """
         piece = await self._warm.take(instance, record.layout, record.owner, number, record.stop)
-        record.add(piece)
         length = piece.stop - piece.start
+        if not length:
+            return False
+        record.add(piece)
         if length >= LONG:
             record.loose = len(record.pieces)
+            end = await self._warm.reach(instance, number, record.stop)
             while starts := range(record.stop, end - length + 1, length)[:AT_ONCE]:
                 takes = (self._warm.take(instance, record.layout, record.owner, number, start) for start in starts)
                 for piece in await asyncio.gather(*takes):
@@ -91,8 +109,9 @@ class Journals:
             long = await self._warm.take(instance, record.layout, record.owner, number, record.loose_start)
             rest = await self._warm.take(instance, record.layout, record.owner, number, long.stop)
             if rest.stop < record.stop:
-                return  # no longer pieces than these fit into the arena
+                break  # no longer pieces than these fit into the arena
             record.replace_loose([long, rest])
+        return True
 
     def _stop(self, stream: Stream) -> None:
         task = self._running.pop(stream, None)
@@ -104,3 +123,9 @@ class Journals:
             del self._running[stream]
         if not task.cancelled() and task.exception() is not None:
             log.error("a journal failed", exc_info=task.exception())
+
+
+def _spare(instance: Instance) -> bool:
+    """Whether a part of the arena may be held for a whole step: others who move may want one meanwhile."""
+    arena = arena_of(instance)
+    return arena is not None and arena.idle > 1

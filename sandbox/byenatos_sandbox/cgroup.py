@@ -161,7 +161,10 @@ def missing() -> Lack | None:
     """Say why no groups can be made here; nothing if they can."""
     if _parents():
         return None
-    return Lack("no control group is delegated to this user", "systemd-run --user --scope -p Delegate=yes byenatos up")
+    manager = " --user" if os.geteuid() else ""  # root's own is the system's
+    return Lack(
+        "no control group is delegated to this user", f"systemd-run{manager} --scope -p Delegate=yes byenatos up"
+    )
 
 
 def sweep() -> None:

@@ -207,3 +207,16 @@ def test_a_folder_in_the_place_of_the_file_is_named(tmp_path):
 def test_what_the_kernel_tells_a_front_cannot_be_told_by_the_file(read, name):
     with pytest.raises(ConfigError, match=rf"fronts\.http\.settings\.{name}: expected nothing here"):
         read({"fronts": {"http": {"settings": {name: []}}}})
+
+
+@pytest.mark.parametrize(
+    "listen", ["x", "localhost", "127.0.0.1:", "127.0.0.1:99999", "127.0.0.1:-1", "example.org:80"]
+)
+def test_a_front_s_address_that_is_none_is_refused_by_name(read, listen):
+    with pytest.raises(ConfigError, match=r"fronts\.http\.listen: expected an address like .*, found '" + listen):
+        read({"fronts": {"http": {"listen": listen}}})
+
+
+@pytest.mark.parametrize("listen", ["localhost:0", "127.0.0.1:8421", "[::1]:8421", "0.0.0.0:80"])
+def test_a_front_s_address_is_taken_as_it_is_written(read, listen):
+    assert read({"fronts": {"http": {"listen": listen}}}).fronts["http"].listen == listen

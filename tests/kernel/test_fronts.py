@@ -3,9 +3,10 @@
 import socket
 from pathlib import Path
 
+from byenatos_kernel.addresses import split_address
 from byenatos_kernel.bus import Bus
 from byenatos_kernel.config import FrontConfig
-from byenatos_kernel.fronts import FrontManager, split_address
+from byenatos_kernel.fronts import FrontManager
 
 
 async def test_a_worker_that_shuts_the_socket_down_keeps_the_next_from_nothing(rig, tmp_path):

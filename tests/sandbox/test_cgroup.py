@@ -46,10 +46,14 @@ def test_what_is_not_bounded_is_not_written(monkeypatch):
     assert settings(monkeypatch, ["all"], Bounds(0, 32)) == {"all": {"pids.max": "32", "memory.oom.group": "1"}}
 
 
-def test_where_no_group_is_delegated_there_is_none_and_the_reason_is_said(monkeypatch):
+@pytest.mark.parametrize(
+    ("user", "fix"), [(0, "systemd-run --scope -p Deleg"), (1000, "systemd-run --user --scope -p")]
+)
+def test_where_no_group_is_delegated_there_is_none_and_the_reason_is_said(monkeypatch, user, fix):
     monkeypatch.setattr(cgroup, "_parents", dict)
+    monkeypatch.setattr(os, "geteuid", lambda: user)
     assert cgroup.name_group(Bounds(1, 1)) is None
-    assert "Delegate" in cgroup.missing().fix
+    assert cgroup.missing().fix.startswith(fix)
 
 
 @pytest.fixture
