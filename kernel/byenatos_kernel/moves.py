@@ -163,15 +163,15 @@ class Moves:
         instance: Instance | None = None
         try:
             async with asyncio.timeout(PRE_COPY_S):
-                # while the new process comes to be
-                await self._warm.check(layout, record.owner, record.pieces)
+                # while the new process comes to be, and reads
+                checks = self._warm.check_ahead(layout, record.owner, record.pieces)
                 instance = await unit.until_ready()
                 if (await self._warm.fingerprint(instance)).layout != layout:
                     raise Unavailable("the new instance keeps its state in another form")
                 *batches, last = self._warm.batches(instance, record.pieces)
                 before = [piece for batch in batches for piece in batch]
-                await self._warm.restore(instance, layout, record.owner, number, before, checked=True)
-                kept = await self._warm.lay(instance, layout, record.owner, last, checked=True)
+                await self._warm.restore(instance, layout, record.owner, number, before, checks=checks)
+                kept = await self._warm.lay(instance, layout, record.owner, last, checks=checks)
         except (ByenatosError, TimeoutError) as reason:
             log.info("a stream of %s goes on by text: %s", source, reason)
             if instance is not None:

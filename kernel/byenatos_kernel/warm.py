@@ -6,8 +6,8 @@ All long work (copies, seals) is done in a thread; both give the interpreter's l
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
@@ -32,7 +32,7 @@ from byenatos_sdk.protocol.warm import (
     SubjectId,
 )
 
-__all__ = ["Kept", "WarmState", "arena_of", "seen"]
+__all__ = ["Checks", "Kept", "WarmState", "arena_of", "seen"]
 
 INLINE_BYTES = 256 << 10
 PROGRESS_BYTES = 1 << 20
@@ -41,6 +41,9 @@ HOLDINGS_BYTES = 1 << 20
 PATIENCE_S = 60.0
 REACH_S = 3600.0
 _SHARE_OF_MEMORY = 8
+
+Checks: TypeAlias = Mapping[int, "asyncio.Task[None]"]
+"""The checks of pieces, by the position at which each of them ends."""
 
 _T = TypeVar("_T")
 _decode_fingerprint = msgspec.msgpack.Decoder(Fingerprint).decode
@@ -166,25 +169,30 @@ class WarmState:
         finally:
             arena.give_back(part)
 
-    async def check(self, layout: str, owner: str, pieces: Sequence[SealedPiece]) -> None:
-        """Check pieces ahead of their use, while there is time for it.
+    def check_ahead(self, layout: str, owner: str, pieces: Sequence[SealedPiece]) -> Checks:
+        """Begin to check pieces ahead of their use, one after the other, while others are used already.
 
-        Raises:
-            InvalidRequest: one is not what was sealed.
+        Return for each, by the position at which it ends, what raises ``InvalidRequest`` if it is not what was sealed.
         """
-
-        def check_all() -> None:
-            for piece in pieces:
-                self.seals.check(piece, layout, owner)
-
-        await self._work(sum(len(piece.data) for piece in pieces), check_all)
+        checks: dict[int, asyncio.Task[None]] = {}
+        before: asyncio.Task[None] | None = None
+        for piece in pieces:
+            before = checks[piece.stop] = self._loop.create_task(self._check(layout, owner, piece, before))
+            before.add_done_callback(seen)
+        return checks
 
     async def lay(
-        self, instance: Instance, layout: str, owner: str, pieces: Sequence[SealedPiece], *, checked: bool = False
+        self,
+        instance: Instance,
+        layout: str,
+        owner: str,
+        pieces: Sequence[SealedPiece],
+        *,
+        checks: Checks | None = None,
     ) -> Kept:
         """Check pieces and lay them into one part of an instance's arena; drop it when the instance has read them.
 
-        ``checked`` ones have been, by :meth:`check`.
+        ``checks``: what :meth:`check_ahead` returned for them.
 
         Raises:
             InvalidRequest: one is not what was sealed, or not for this instance, or they do not fit.
@@ -192,6 +200,9 @@ class WarmState:
         arena = arena_of(instance)
         if arena is None:
             raise Unavailable(f"{instance.grant.name} has no warm state that could be restored")
+        if checks is not None:
+            for piece in pieces:
+                await checks[piece.stop]
         part = await arena.take()
         try:
 
@@ -199,7 +210,7 @@ class WarmState:
                 placed = []
                 place = 0
                 for piece in pieces:
-                    if not checked:
+                    if checks is None:
                         self.seals.check(piece, layout, owner)
                     arena.write(part, place, piece.data)
                     placed.append(Placed(piece.start, piece.stop, part.offset + place, len(piece.data)))
@@ -219,9 +230,9 @@ class WarmState:
         subject: SubjectId,
         pieces: Sequence[SealedPiece],
         *,
-        checked: bool = False,
+        checks: Checks | None = None,
     ) -> None:
-        """Give pieces to an instance, which reads one batch while the next is checked.
+        """Give pieces to an instance, which reads one batch while the next is checked, or has been by ``checks``.
 
         Raises:
             ByenatosError: one is refused, by the kernel or by the instance.
@@ -229,7 +240,7 @@ class WarmState:
         reading: asyncio.Task[None] | None = None
         try:
             for batch in self.batches(instance, pieces):
-                kept = await self.lay(instance, layout, owner, batch, checked=checked)
+                kept = await self.lay(instance, layout, owner, batch, checks=checks)
                 if reading is not None:
                     await reading
                 reading = self._loop.create_task(self._read_in(instance, subject, kept))
@@ -256,6 +267,11 @@ class WarmState:
             found[-1].append(piece)
             used += size
         return found
+
+    async def _check(self, layout: str, owner: str, piece: SealedPiece, before: "asyncio.Task[None] | None") -> None:
+        if before is not None:
+            await before
+        await self._work(len(piece.data), lambda: self.seals.check(piece, layout, owner))
 
     async def _read_in(self, instance: Instance, subject: SubjectId, kept: Kept) -> None:
         try:

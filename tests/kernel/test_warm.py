@@ -96,13 +96,15 @@ async def test_pieces_are_laid_and_read_and_nothing_that_was_changed_gets_there(
     for one in wrong:
         with pytest.raises(InvalidRequest):
             await state.restore(target, LAYOUT, OWNER, 9, [one])
+        checks = state.check_ahead(LAYOUT, OWNER, [piece, one] if one.stop != piece.stop else [one])
         with pytest.raises(InvalidRequest):
-            await state.check(LAYOUT, OWNER, [one])
+            await state.restore(target, LAYOUT, OWNER, 9, [one], checks=checks)
     with pytest.raises(InvalidRequest):
         await state.restore(target, "model=2", OWNER, 9, [piece])
     assert (seen, target.calls, target.free) == ([], [], PARTS)
     await state.restore(target, LAYOUT, OWNER, 9, [piece])
-    assert (seen, target.free) == ([b"first state"], PARTS)
+    await state.restore(target, LAYOUT, OWNER, 9, [piece], checks=state.check_ahead(LAYOUT, OWNER, [piece]))
+    assert (seen, target.free) == ([b"first state"] * 2, PARTS)
 
 
 async def test_a_part_that_a_driver_may_still_write_to_is_given_to_nobody(state):
