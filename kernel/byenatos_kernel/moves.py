@@ -159,16 +159,16 @@ class Moves:
         """Go on with a stream that waits in no place, from its record, at an instance of ``unit``; else by text."""
         record, number = stream.record, self._places.reserve()
         assert record is not None
-        layout = record.layout
+        layout, pieces = record.layout, tuple(record.pieces)  # an answer that ends meanwhile takes its record along
         instance: Instance | None = None
         try:
             async with asyncio.timeout(PRE_COPY_S):
                 # while the new process comes to be, and reads
-                checks = self._warm.check_ahead(layout, record.owner, record.pieces)
+                checks = self._warm.check_ahead(layout, record.owner, pieces)
                 instance = await unit.until_ready()
                 if (await self._warm.fingerprint(instance)).layout != layout:
                     raise Unavailable("the new instance keeps its state in another form")
-                *batches, last = self._warm.batches(instance, record.pieces)
+                *batches, last = self._warm.batches(instance, pieces)
                 before = [piece for batch in batches for piece in batch]
                 await self._warm.restore(instance, layout, record.owner, number, before, checks=checks)
                 kept = await self._warm.lay(instance, layout, record.owner, last, checks=checks)
