@@ -33,4 +33,4 @@ class Peer:
 
     @property
     def free(self):
-        return len(self.arena._free)
+        return self.arena.idle
