@@ -110,13 +110,14 @@ class Connection(asyncio.Protocol):
     # ---- the server ----------------------------------------------------------------------------------------------
 
     def leave_if_idle(self) -> None:
-        """Close the connection unless a request is being answered or read, or its first one is on its way."""
-        if self._task is not None or self._reader.phase is not Phase.IDLE:
-            return
-        if self._reader.begun:
-            self._close()
-        else:
-            self.due = min(self.due, self._server.loop.time() + self._limits.linger_s)
+        """Close the connection soon, unless a request is being answered or read; the worker leaves.
+
+        Not at once: a request may be on its way, and closing over it would reset the connection. One that comes in
+        time is answered, and the answer tells the client that it was the last one.
+        """
+        if self._task is None and self._reader.phase is Phase.IDLE:
+            left_s = self._limits.leave_s if self._reader.begun else self._limits.linger_s
+            self.due = min(self.due, self._server.loop.time() + left_s)
 
     def overdue(self) -> None:
         """Deal with a client that took too long for what it was at."""
@@ -158,7 +159,7 @@ class Connection(asyncio.Protocol):
                 if self._closing:
                     return
                 self._account()
-                if not keep or self._server.draining:
+                if not keep:
                     self._close()
                     return
                 if self._read_paused and reader.refused is None and not self._holds_enough():
@@ -176,6 +177,8 @@ class Connection(asyncio.Protocol):
             if not self._closing:
                 self._since = self._server.loop.time()
                 self._turn()
+                if self._server.draining:
+                    self.leave_if_idle()
 
     async def _answer(self, request: Request) -> bool:
         """Answer one request; return whether the connection goes on."""

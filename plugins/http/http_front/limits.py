@@ -15,8 +15,8 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     ``body_s`` how long a body may stand still, and how long it may take, with a second more for each
     ``body_bytes_per_s`` bytes that came; ``idle_s`` how long a connection waits for its next request. ``pipelined``
     requests may wait behind the one that is answered. ``stalled_s`` is how long a client may read nothing of what is
-    sent to it, ``linger_s`` how long one that was refused may take to notice, and one that was just made may take to
-    ask when the worker leaves.
+    sent to it, ``linger_s`` how long one that was refused may take to notice. When the worker leaves, a connection may
+    take ``linger_s`` for its first request, and ``leave_s`` for one more.
     """
 
     connections: int = 2000
@@ -31,3 +31,4 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     stalled_s: float = 120.0
     pipelined: int = 16
     linger_s: float = 2.0
+    leave_s: float = 0.5

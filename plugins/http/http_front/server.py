@@ -34,8 +34,11 @@ class Server:
         return Connection(self)
 
     async def drain(self) -> None:
-        """Close connections as soon as they have nothing to answer; return when all are closed."""
+        """Close connections once they have nothing more to answer; return when all are closed."""
         self.draining = True
+        self._tick_s = min(self._tick_s, self.limits.leave_s / 2)
+        self._timer.cancel()
+        self._tick()
         for connection in list(self.connections):
             connection.leave_if_idle()
         while self.connections:

@@ -529,9 +529,9 @@ async def test_a_stream_that_fails_later_is_cut_and_never_ended(serving: Any, ve
 
 async def test_draining_lets_a_stream_end_and_closes_what_is_idle(serving: Any) -> None:
     script = Script()
-    async with serving(script.stream, linger_s=0.01) as served:
+    async with serving(script.stream, linger_s=0.01, leave_s=0.01) as served:
         idle, busy = await served.connect(), await served.connect()
-        await busy.send(GET + GET)
+        await busy.send(GET)
         script.pieces.put_nowait(b"one")
         await busy.head()
         draining = asyncio.ensure_future(served.server.drain())
@@ -556,6 +556,47 @@ async def test_draining_answers_the_first_request_of_a_connection_that_was_just_
         answer = await client.answer()
         assert (answer.status, answer.headers["connection"]) == (200, "close")
         await draining
+
+
+async def test_draining_answers_one_more_request_of_a_client_that_asks_again_and_again(serving: Any) -> None:
+    async with serving(echo) as served:
+        client = await served.connect()
+        await client.send(GET)
+        assert "connection" not in (await client.answer()).headers
+        draining = asyncio.ensure_future(served.server.drain())
+        await asyncio.sleep(0)
+        await client.send(GET)
+        answer = await client.answer()
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        assert await client.rest() == b""
+        await draining
+
+
+async def test_draining_answers_one_more_request_of_those_that_wait_behind_an_answer(serving: Any) -> None:
+    script = Script()
+    async with serving(script.stream) as served:
+        client = await served.connect()
+        await client.send(GET + GET + GET)
+        script.pieces.put_nowait(b"one")
+        await client.head()
+        draining = asyncio.ensure_future(served.server.drain())
+        for piece in (None, b"two", None):
+            script.pieces.put_nowait(piece)
+        assert [await client.chunk() for _ in range(2)] == [b"one", b""]
+        assert (await client.head()).headers["connection"] == "close"
+        assert [await client.chunk() for _ in range(2)] == [b"two", b""]
+        assert await client.rest() == b""
+        await draining
+        assert len(script.asked) == 2
+
+
+async def test_draining_closes_a_connection_that_has_asked_and_asks_no_more(serving: Any) -> None:
+    async with serving(echo, leave_s=0.01) as served:
+        client = await served.connect()
+        await client.send(GET)
+        await client.answer()
+        await served.server.drain()
+        assert await client.rest() == b""
 
 
 async def test_draining_lets_a_request_that_has_begun_come_and_answers_it(serving: Any) -> None:
