@@ -19,7 +19,7 @@ from tests.bench.sandboxes import Kind, end, sandboxes, share_of
 __all__ = ["measure"]
 
 SPAWNS = 24
-COUNTS = (1, 4, 8)
+COUNTS = (1, 5, 20)
 ROUND_TRIPS, BATCHES = 100, 40
 KILLS, KILLED = 8, 4
 TEXT = "x" * 512
@@ -108,7 +108,7 @@ async def _memory() -> Section:
                 rows,
             )
         ],
-        [Figure("idle sandbox from the shared template, PSS, 4 at once", shares["shared template", 4], "MB", 6)],
+        [Figure("idle sandbox from the shared template, PSS, 5 at once", shares["shared template", 5], "MB", 6)],
     )
 
 

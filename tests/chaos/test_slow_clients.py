@@ -100,14 +100,25 @@ async def test_a_client_that_does_not_read_does_not_slow_the_others(start_kernel
     async with kernel.client() as client:
         await until_ready(client, "default", "other")
         await median_s(client)
-        alone = await median_s(client)
-        slow = raw()
-        slow.hello()
-        for number in range(1, STREAMS + 1):
-            slow.open(number, tokens=-1, text="0123456789" * 8)
-        await until(client, lambda status: status.streams == 0 and status.deltas > 0)
-        beside = await median_s(client)
-        assert beside < 2 * alone, f"{alone * 1e6:.0f} us became {beside * 1e6:.0f} us"
+        before = await median_s(client)
+        found = []
+        for _ in range(3):  # one will do: the machine may have slowed down just then, a slow client would each time
+            deltas = (await client.status()).deltas
+            slow = raw()
+            slow.hello()
+            for number in range(1, STREAMS + 1):
+                slow.open(number, tokens=-1, text="0123456789" * 8)
+            await until(client, lambda status, known=deltas: status.streams == 0 and status.deltas > known)
+            beside = await median_s(client)
+            slow.context.destroy(linger=None)
+            after = await median_s(client)
+            found.append(
+                f"{before * 1e6:.0f} us became {beside * 1e6:.0f} us, and {after * 1e6:.0f} us once it had left"
+            )
+            if beside < 2 * max(before, after):
+                return
+            before = after
+        pytest.fail("; ".join(found))
 
 
 async def test_a_paused_stream_stays_behind_and_the_others_of_its_client_go_on(start_kernel):
