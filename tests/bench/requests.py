@@ -4,6 +4,8 @@ Baselines: one ZeroMQ hop without any code, the same driver without a kernel, a 
 floor of whatever stands between two processes), and the naive kernel.
 """
 
+import statistics
+
 from tests.bench.direct import direct_echo
 from tests.bench.figures import Figure, Section, Table, microseconds, percentile
 from tests.bench.load import RoundTrips, round_trips
@@ -21,26 +23,44 @@ NAIVE_COUNTS = {1: 200, 16: 1000, 64: 1000}
 
 
 class _Row:
-    """The best of several rounds: what else runs on the machine makes every figure worse, never better."""
+    """The best of several rounds: what else runs on the machine makes every figure worse, never better.
+
+    ``usual_p50`` is the median of the rounds' p50, microseconds. With one request in flight the best round is another
+    matter than the usual one: where both processes of a single hop happen to share a processor, none wakes another.
+    """
 
     def __init__(self) -> None:
-        self.p50 = self.p99 = float("inf")
+        self._p50s: list[float] = []
+        self.p99 = float("inf")
         self.main_us = self.process_us = self.client_us = float("inf")
         self.per_second = 0.0
 
     def add(self, done: RoundTrips, main_s: float, process_s: float) -> None:
         """Take in one round."""
         count = len(done.latencies)
-        self.p50 = min(self.p50, microseconds(percentile(done.latencies, 50)))
+        self._p50s.append(microseconds(percentile(done.latencies, 50)))
         self.p99 = min(self.p99, microseconds(percentile(done.latencies, 99)))
         self.per_second = max(self.per_second, count / done.wall_s)
         self.main_us = min(self.main_us, main_s / count * 1e6)
         self.process_us = min(self.process_us, process_s / count * 1e6)
         self.client_us = min(self.client_us, done.own_cpu_s / count * 1e6)
 
+    @property
+    def usual_p50(self) -> float:
+        """The median of all rounds."""
+        return statistics.median(self._p50s)
+
     def cells(self) -> tuple[float, ...]:
         """The table's columns."""
-        return (self.p50, self.p99, self.per_second, self.main_us, self.process_us, self.client_us)
+        return (
+            min(self._p50s),
+            self.usual_p50,
+            self.p99,
+            self.per_second,
+            self.main_us,
+            self.process_us,
+            self.client_us,
+        )
 
 
 def measure(*, quick: bool) -> Section:
@@ -81,14 +101,24 @@ def measure(*, quick: bool) -> Section:
         rows += [(name, number, *row.cells()) for number, row in results.items()]
     table = Table(
         f"Requests ({len(body)} bytes, answered by 400 characters): best of {rounds} rounds",
-        ("", "in flight", "p50 µs", "p99 µs", "req/s", "main µs/req", "process µs/req", "client µs/req"),
+        (
+            "",
+            "in flight",
+            "p50 µs",
+            "usual p50 µs",
+            "p99 µs",
+            "req/s",
+            "main µs/req",
+            "process µs/req",
+            "client µs/req",
+        ),
         rows,
     )
     ratios = Table(
         "The kernel against the blind relay, which shows what this machine asks for two more processes to wake",
-        ("in flight", "p50, times", "main thread CPU, µs more"),
+        ("in flight", "usual p50, times", "main thread CPU, µs more"),
         [
-            (number, row.p50 / unread[number].p50, row.main_us - unread[number].main_us)
+            (number, row.usual_p50 / unread[number].usual_p50, row.main_us - unread[number].main_us)
             for number, row in kernel.items()
         ],
     )
@@ -97,7 +127,12 @@ def measure(*, quick: bool) -> Section:
         [
             Figure("round trips per second, 16 in flight", kernel[16].per_second, "/s", 30_000, at_most=False),
             Figure("kernel main thread per request, 16 in flight", kernel[16].main_us, "µs", 15),
-            Figure("one in flight, against a direct round trip", kernel[1].p50 / direct[1].p50, "times", 3.2),
+            Figure(
+                "one in flight, against the driver asked directly, usual p50",
+                kernel[1].usual_p50 / lone[1].usual_p50,
+                "times",
+                3.2,
+            ),
         ],
     )
 
