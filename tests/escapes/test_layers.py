@@ -13,6 +13,7 @@ from attacks.corpus import ATTACKS, NOT_STOPPED_YET
 from attacks.templates import ALIKE
 
 from byenatos_sandbox.layers import LAYERS, missing
+from byenatos_sandbox.parts import missing_parts
 
 _ABSENT = missing().keys() - {"cgroup"}
 pytestmark = pytest.mark.skipif(bool(_ABSENT), reason=f"this machine lacks layers: {', '.join(_ABSENT)}")
@@ -29,6 +30,10 @@ STOPPERS = {
 EVERYWHERE = frozenset(LAYERS)
 
 
+LATER_PARTS = {("landlock", "network"): "landlock-tcp", ("landlock", "processes"): "landlock-scope"}
+"""Which part of a layer its own attacks of a category are, where that came with a later kernel."""
+
+
 def _layers(stoppers) -> set[str]:
     return {layer for stopper in stoppers for layer in STOPPERS.get(stopper, set())} & EVERYWHERE
 
@@ -40,6 +45,8 @@ def _chosen(layer: str, *, only: bool) -> dict[str, str]:
         behind = _layers(attack.stopped_by)
         beyond = set(attack.stopped_by) - set(STOPPERS)
         if attack.needs or beyond or attack.name in NOT_STOPPED_YET | ALIKE:
+            continue
+        if LATER_PARTS.get((layer, attack.category)) in missing_parts():
             continue
         if layer in behind and (not only or behind == {layer}):
             found.setdefault(attack.category, attack.name)

@@ -13,6 +13,7 @@ from attacks.templates import ALIKE
 
 from byenatos_sandbox import Nursery, Preload, Templates, open_nursery
 from byenatos_sandbox.layers import missing
+from byenatos_sandbox.parts import SENDERS, missing_parts
 
 _ABSENT = missing().keys() - {"cgroup"}
 pytestmark = pytest.mark.skipif(bool(_ABSENT), reason=f"this machine lacks layers: {', '.join(_ABSENT)}")
@@ -50,6 +51,7 @@ def gotten(category, prey, scratch, *, forked: bool) -> dict[str, object]:
     return asyncio.run(main())
 
 
+@pytest.mark.skipif(SENDERS in missing_parts(), reason="there are no sandboxed templates before Linux 6.5")
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_an_attack_from_a_fork_of_a_sandboxed_template_gets_nothing(category, prey, scratch):
     assert gotten(category, prey, scratch, forked=True) == {}
