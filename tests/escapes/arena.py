@@ -16,16 +16,25 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from attacks.corpus import ATTACKS
+from attacks.corpus import ATTACKS, NOT_STOPPED_YET
 from attacks.templates import MOVED_ON
 
 from byenatos_kernel.arena import Arena
 from byenatos_kernel.channel import Channel
 from byenatos_sandbox import Grant, Nursery, Templates, capabilities, launch
 from byenatos_sandbox.broker.port import MOST_LINES
+from byenatos_sandbox.layers import missing
+from byenatos_sandbox.parts import missing_parts
 from byenatos_sandbox.seccomp import EGRESS_SOCKET
 
-__all__ = ["Outcome", "Outside", "Prey", "grant_for", "inside"]
+__all__ = ["NOT_STOPPED_HERE", "Outcome", "Outside", "Prey", "grant_for", "inside"]
+
+NOT_STOPPED_HERE = {
+    *NOT_STOPPED_YET,
+    *(name for name, attack in ATTACKS.items() if attack.stopped_by == ("cgroup",) and "cgroup" in missing()),
+    *({"sends_a_descriptor_along"} if "refuse-descriptors" in missing_parts() else ()),
+}
+"""Attacks that work in today's sandbox, or on this machine because it lacks what stops them."""
 
 HERE = Path(__file__).parent
 CEILING_S = 60

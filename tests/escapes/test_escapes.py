@@ -7,13 +7,12 @@ depend on the machine are listed by name with the reason, so that a corpus which
 import asyncio
 
 import pytest
-from arena import Outcome, inside
-from attacks.corpus import ATTACKS, NOT_STOPPED_YET
+from arena import NOT_STOPPED_HERE, Outcome, inside
+from attacks.corpus import ATTACKS
 from attacks.registry import Attack
 from attacks.templates import ALIKE
 
 from byenatos_sandbox.layers import missing
-from byenatos_sandbox.parts import missing_parts
 
 DEPENDS_ON_THE_MACHINE = {attack.name: attack.needs for attack in ATTACKS.values() if attack.needs}
 """What may fail outside as well, and why: the system forbids it to all, to those who are not root, or to one who is
@@ -34,10 +33,7 @@ def _marked(attack: Attack):
         pytest.mark.xfail(reason=f"stopped by {' or '.join(attack.stopped_by)} only"),
         pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
     ]
-    works = attack.name in NOT_STOPPED_YET or (attack.stopped_by == ("cgroup",) and "cgroup" in missing())
-    if attack.name == "sends_a_descriptor_along":
-        works = "refuse-descriptors" in missing_parts()
-    return pytest.param(attack.name, marks=today if works else [])
+    return pytest.param(attack.name, marks=today if attack.name in NOT_STOPPED_HERE else [])
 
 
 @whole

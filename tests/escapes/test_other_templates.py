@@ -7,8 +7,8 @@ other comes from the same template, a whole category in one go: what one attack 
 import asyncio
 
 import pytest
-from arena import grant_for, inside
-from attacks.corpus import ATTACKS, NOT_STOPPED_YET
+from arena import NOT_STOPPED_HERE, grant_for, inside
+from attacks.corpus import ATTACKS
 from attacks.templates import ALIKE
 
 from byenatos_sandbox import Nursery, Preload, Templates, open_nursery
@@ -19,11 +19,7 @@ _ABSENT = missing().keys() - {"cgroup"}
 pytestmark = pytest.mark.skipif(bool(_ABSENT), reason=f"this machine lacks layers: {', '.join(_ABSENT)}")
 
 _PRELOAD = Preload(("attacks.driver", "attacks.corpus"))
-TRIED = [
-    attack
-    for attack in ATTACKS.values()
-    if attack.name not in ALIKE | NOT_STOPPED_YET and not (attack.stopped_by == ("cgroup",) and "cgroup" in missing())
-]
+TRIED = [attack for attack in ATTACKS.values() if attack.name not in ALIKE | NOT_STOPPED_HERE]
 CATEGORIES = list(dict.fromkeys(attack.category for attack in TRIED))
 
 
