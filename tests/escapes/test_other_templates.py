@@ -18,6 +18,9 @@ from byenatos_sandbox.parts import SENDERS, missing_parts
 _ABSENT = missing().keys() - {"cgroup"}
 pytestmark = pytest.mark.skipif(bool(_ABSENT), reason=f"this machine lacks layers: {', '.join(_ABSENT)}")
 
+where_forks_are = pytest.mark.skipif(
+    SENDERS in missing_parts(), reason="there are no sandboxed templates before Linux 6.5"
+)
 _PRELOAD = Preload(("attacks.driver", "attacks.corpus"))
 TRIED = [attack for attack in ATTACKS.values() if attack.name not in ALIKE | NOT_STOPPED_HERE]
 CATEGORIES = list(dict.fromkeys(attack.category for attack in TRIED))
@@ -47,7 +50,7 @@ def gotten(category, prey, scratch, *, forked: bool) -> dict[str, object]:
     return asyncio.run(main())
 
 
-@pytest.mark.skipif(SENDERS in missing_parts(), reason="there are no sandboxed templates before Linux 6.5")
+@where_forks_are
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_an_attack_from_a_fork_of_a_sandboxed_template_gets_nothing(category, prey, scratch):
     assert gotten(category, prey, scratch, forked=True) == {}
@@ -58,6 +61,7 @@ def test_an_attack_from_a_sandbox_of_the_shared_template_gets_nothing(category, 
     assert gotten(category, prey, scratch, forked=False) == {}
 
 
+@where_forks_are
 def test_from_such_a_fork_an_attack_works_where_what_stops_it_is_left_out(prey, scratch):
     """The control: nothing above is stopped by the way in which it is made."""
 
