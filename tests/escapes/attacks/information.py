@@ -73,7 +73,7 @@ def learns_which_pages_of_a_file_others_read(prey):
     return call("mincore", address, 4096, ctypes.create_string_buffer(1))
 
 
-@attack("seccomp", needs="Linux 6.5, which brought the call")
+@attack("seccomp")
 def learns_what_of_a_file_needs_no_waiting(prey):
     return os.preadv(granted(prey), [bytearray(1)], 0, os.RWF_NOWAIT)
 

@@ -93,7 +93,7 @@ def makes_a_file_of_others_readable(prey):
     return os.chmod(prey["victim"], 0o777)
 
 
-@attack("private root", "seccomp", needs="Linux 6.6, which brought the call")
+@attack("private root", "seccomp", needs="a system from Linux 6.6 on")
 def makes_a_file_of_others_readable_by_a_newer_way(prey):
     return call("fchmodat2", _HERE, os.fsencode(prey["victim"]), 0o777, 0)
 
